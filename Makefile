@@ -1,0 +1,78 @@
+# The one entry for work on Carillon; `make help` lists it. Continuous integration calls `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The steps share two things that do not divide: cargo's target directory and the reader's screen.
+.NOTPARALLEL:
+
+# nginx and Postfix live in sbin, which Debian leaves out of an ordinary user's PATH.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# In continuous integration a lock file that does not fit is an error, not something to repair.
+LOCKED := $(if $(CI),--locked)
+# make fuzz SECONDS=600
+SECONDS ?= 60
+# make load ARGS="--sockets 10000", make bench ARGS="frame"
+ARGS ?=
+
+step = @printf '\n==> %s\n' "$(1)"
+
+.PHONY: help setup test lint fmt fmt-check clippy doc rust js browser check-deploy bench load fuzz
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the tests need: Debian packages, Rust components, npm packages
+	$(call step,setup: what the tests need)
+	@scripts/setup.sh
+
+test: setup lint rust js browser check-deploy ## everything: setup, lint, all tests, deployment files
+	@printf '\n==> make test: everything passed\n'
+
+lint: fmt-check clippy doc ## format, clippy and documentation, warnings denied
+
+fmt: ## format the Rust code
+	cargo fmt --all
+
+fmt-check:
+	$(call step,format)
+	cargo fmt --all --check
+
+clippy:
+	$(call step,clippy)
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+
+doc: ## build the API documentation, warnings denied
+	$(call step,documentation)
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps --quiet
+
+rust: ## all Rust tests, the crash test included
+	$(call step,Rust tests)
+	cargo test $(LOCKED) --workspace
+
+js: ## the browser client: types and tests
+	$(call step,JavaScript client)
+	@scripts/setup.sh npm
+	cd clients/js && npm test
+
+browser: ## the page in headless Chromium, against a real server
+	$(call step,browser test)
+	@scripts/setup.sh npm
+	cargo build $(LOCKED) -p carillon
+	cd tests/browser && CARILLON_BIN=$(TARGET_DIR)/debug/carillon node --test
+
+check-deploy: ## nginx and Helm files, checked with the real tools
+	$(call step,deployment files)
+	@scripts/check-deploy.sh
+
+bench: ## criterion benches of the hot pieces; ARGS go to cargo bench
+	cargo bench $(LOCKED) -p benches $(ARGS)
+
+load: ## load test against a release build; ARGS go to the harness
+	cargo build $(LOCKED) --release -p carillon -p loadtest
+	$(TARGET_DIR)/release/loadtest $(ARGS)
+
+fuzz: ## fuzz the parsers for SECONDS (default 60) in all
+	scripts/fuzz.sh $(SECONDS)

@@ -1,0 +1,362 @@
+import { Acks } from './acks.js';
+import { Backoff } from './backoff.js';
+import { Pause, systemClock } from './clock.js';
+import { Emitter } from './emitter.js';
+import { CarillonError } from './errors.js';
+import { Feed } from './feed.js';
+import { Ladder } from './ladder.js';
+import { Positions } from './positions.js';
+import { toNotification } from './protocol.js';
+import { Rest } from './rest.js';
+import { SeenIds } from './seen.js';
+import { TokenSource } from './token.js';
+import { UnreadCount } from './unread.js';
+
+/** Catch up after this many live arrivals, so that the feed's cursor never falls further back than `SeenIds` reaches. */
+const ARRIVALS_BEFORE_CATCH_UP = 500;
+const SEEN_CAPACITY = 4_000;
+/** An `unread` frame follows the user's own action; when it has not come by then, we ask. */
+const UNREAD_FRAME_GRACE_MS = 1_000;
+
+/**
+ * A person's live inbox. The documentation of what is public stands in `index.d.ts`.
+ */
+export class CarillonClient {
+  #emitter;
+  #tokens;
+  #rest;
+  #feed;
+  #ladder;
+  #acks;
+  #unread;
+  #positions;
+  #seen;
+  #feedPause;
+  #random;
+  /** @type {Set<string>} explicit topics, by name */
+  #topics = new Set();
+  #life = new AbortController();
+  #catching = false;
+  #catchAgain = false;
+  #arrivals = 0;
+
+  /** @param {import('./index.js').ClientOptions} options */
+  constructor(options) {
+    const clock = options.clock ?? systemClock;
+    const base = options.url ?? globalThis.location?.origin;
+    const WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (!base) throw new CarillonError('configuration', 'outside a browser, `url` is needed');
+    if (!WebSocket) throw new CarillonError('configuration', 'there is no WebSocket here: pass one');
+    this.#random = options.random ?? Math.random;
+    this.#emitter = new Emitter((error, event) => {
+      if (event !== 'error') this.#report(new CarillonError('listener', `a listener of ${event} threw`, { cause: error }));
+    });
+    this.#tokens = new TokenSource(options.token, () => clock.now());
+    const fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
+    this.#rest = new Rest({ base, tokens: this.#tokens, fetch, clock });
+    this.#feed = new Feed({
+      rest: this.#rest,
+      apply: (change) => this.#applyChange(change),
+      reload: () => this.#reload(),
+      cursor: options.cursor,
+    });
+    this.#acks = new Acks({ clock, send: (ids) => this.#ladder.send({ type: 'ack', ids }) });
+    this.#unread = new UnreadCount({
+      clock,
+      ask: () => this.#rest.unreadCount(),
+      tell: (count) => this.#emitter.emit('unread', { count }),
+    });
+    this.#positions = new Positions(options.positions);
+    this.#seen = new SeenIds(SEEN_CAPACITY);
+    this.#feedPause = new Pause(clock);
+    this.#ladder = new Ladder({
+      clock,
+      random: this.#random,
+      tokens: this.#tokens,
+      WebSocket,
+      url: base.replace(/^http/, 'ws').replace(/\/+$/, '') + '/api/v1/ws',
+      wakeUps: options.wakeUps ?? globalThis,
+      timing: options.timing,
+      pull: (waitS, signal) => this.#pull(waitS, signal),
+      onFrame: (frame) => this.#onFrame(frame),
+      onDown: () => this.#positions.disconnected(),
+      onState: (state) => this.#emitter.emit('state', state),
+      onError: (error) => this.#report(error),
+      onClosed: () => this.#stop(),
+    });
+  }
+
+  get api() {
+    return this.#rest;
+  }
+
+  get state() {
+    return this.#ladder.state;
+  }
+
+  snapshot() {
+    return { positions: this.#positions.all(), cursor: this.#feed.cursor };
+  }
+
+  /**
+   * @param {any} event
+   * @param {(value: any) => void} listener
+   */
+  on(event, listener) {
+    return this.#emitter.on(event, listener);
+  }
+
+  async connect() {
+    if (this.#life.signal.aborted) this.#life = new AbortController();
+    const ready = this.#ladder.start();
+    // Beside the socket, not after it: the list shall not wait for a WebSocket that a proxy swallows.
+    this.#catchUp();
+    await ready;
+  }
+
+  close() {
+    this.#acks.flush();
+    this.#ladder.close();
+  }
+
+  /** @param {string} topic */
+  subscribe(topic) {
+    this.#topics.add(topic);
+    this.#ladder.send({ type: 'subscribe', topic });
+  }
+
+  /** @param {string} topic */
+  unsubscribe(topic) {
+    this.#topics.delete(topic);
+    this.#positions.forget(`topic:${topic}`);
+    this.#ladder.send({ type: 'unsubscribe', topic });
+  }
+
+  /** @param {string[]} ids */
+  async markRead(ids) {
+    await this.#rest.markRead(ids);
+    this.#didChange({ ids, state: 'read', source: 'own' });
+  }
+
+  async markAllRead() {
+    await this.#rest.markAllRead();
+    this.#didChange({ all: true, state: 'read', source: 'own' });
+  }
+
+  /** @param {string} id */
+  async remove(id) {
+    await this.#rest.remove(id);
+    this.#didChange({ ids: [id], state: 'deleted', source: 'own' });
+  }
+
+  /** @param {import('./index.js').Changed} changed what this client itself brought about */
+  #didChange(changed) {
+    this.#catchAgain = true;
+    this.#emitter.emit('changed', changed);
+    this.#unread.refresh(this.state === 'live' ? UNREAD_FRAME_GRACE_MS : 0);
+  }
+
+  /** @param {Record<string, any>} frame */
+  #onFrame(frame) {
+    switch (frame.type) {
+      case 'welcome':
+        return this.#onWelcome(frame);
+      case 'notification':
+      case 'message':
+        return this.#onDelivery(frame);
+      case 'unread':
+        return this.#unread.set(Number(frame.count));
+      case 'changed':
+        // A page of the feed that is under way may be older than this: read on after it.
+        this.#catchAgain = true;
+        return this.#emitter.emit('changed', { ids: frame.ids, all: frame.all, state: frame.state, source: 'live' });
+      case 'subscribed':
+        return this.#onSubscribed(frame);
+      case 'unsubscribed':
+        return this.#emitter.emit('unsubscribed', { topic: frame.topic });
+      case 'recovered':
+        return this.#positions.recovered(frame.positions ?? {});
+      case 'gap':
+        return this.#onGap(frame);
+      case 'resync':
+        return this.#onResync(frame);
+      case 'pong':
+        return this.#advanceAll(frame.positions);
+      case 'expiring':
+        return void this.#refreshToken();
+      case 'error':
+        this.#ladder.hint(frame.retry_after_ms);
+        return this.#report(
+          new CarillonError(String(frame.code ?? 'error'), String(frame.message ?? ''), {
+            retryAfterMs: frame.retry_after_ms,
+          }),
+        );
+      default: // A frame of a later hub.
+    }
+  }
+
+  /** @param {Record<string, any>} frame */
+  #onWelcome(frame) {
+    /** @type {Record<string, string>} */
+    const heads = frame.positions ?? {};
+    const known = Object.keys(this.#positions.all()).filter((topic) => !topic.startsWith('topic:'));
+    for (const [topic, head] of Object.entries(heads)) {
+      if (!this.#positions.has(topic)) this.#positions.advance(topic, head);
+    }
+    this.#resume(known);
+    // An explicit topic resumes when the hub says `subscribed`, not before: only then no frame can slip between.
+    for (const topic of this.#topics) this.#ladder.send({ type: 'subscribe', topic });
+    this.#acks.flush();
+    this.#catchUp();
+  }
+
+  /** @param {Iterable<string>} topics */
+  #resume(topics) {
+    const positions = this.#positions.beginResume(topics);
+    if (Object.keys(positions).length > 0) this.#ladder.send({ type: 'resume', positions });
+  }
+
+  /** @param {Record<string, any>} frame */
+  #onSubscribed(frame) {
+    const topic = String(frame.topic);
+    if (this.#positions.has(topic)) this.#resume([topic]);
+    else if (typeof frame.position === 'string') this.#positions.advance(topic, frame.position);
+    this.#emitter.emit('subscribed', { topic });
+  }
+
+  /** @param {Record<string, any>} frame */
+  #onDelivery(frame) {
+    const id = String(frame.id);
+    if (this.#seen.add(id)) {
+      if (frame.type === 'notification') this.#arrived(toNotification(frame), 'live');
+      else this.#emitter.emit('message', { id, data: frame.data, topic: frame.topic, position: frame.position });
+    }
+    // Only now, and for a repeat too: whatever stands before this position has been handed over.
+    if (frame.topic && frame.position) this.#positions.advance(frame.topic, frame.position);
+    if (frame.receipt === true) this.#acks.add(id);
+  }
+
+  /**
+   * @param {import('./index.js').Notification} notification
+   * @param {'live' | 'feed'} source
+   */
+  #arrived(notification, source) {
+    this.#emitter.emit('notification', { ...notification, source });
+    if (source === 'feed') return this.#unread.refresh();
+    if (!notification.is_read) this.#unread.arrived();
+    this.#arrivals += 1;
+    if (this.#arrivals >= ARRIVALS_BEFORE_CATCH_UP) this.#catchUp();
+  }
+
+  /** @param {Record<string, any>} frame */
+  #onGap(frame) {
+    if (typeof frame.position !== 'string') return this.#onResync({ topics: [frame.topic] });
+    this.#positions.rewind(frame.topic, frame.position);
+    this.#resume([frame.topic]);
+  }
+
+  /** @param {Record<string, any>} frame */
+  #onResync(frame) {
+    /** @type {string[]} */
+    const topics = frame.topics ?? [];
+    for (const topic of topics) this.#positions.lost(topic);
+    this.#emitter.emit('resync', { inbox: false, topics });
+    this.#catchAgain = true;
+    this.#catchUp();
+  }
+
+  /** @param {Record<string, string> | undefined} positions */
+  #advanceAll(positions) {
+    for (const [topic, position] of Object.entries(positions ?? {})) this.#positions.advance(topic, position);
+  }
+
+  async #refreshToken() {
+    if (!this.#tokens.renewable) return;
+    try {
+      const token = await this.#tokens.renew();
+      if (token !== null) this.#ladder.send({ type: 'refresh', token });
+    } catch (error) {
+      this.#report(new CarillonError('token', 'no new token could be had', { cause: error }));
+    }
+  }
+
+  /** @param {Record<string, any>} change one entry of the feed */
+  #applyChange(change) {
+    const id = change.id === undefined ? undefined : String(change.id);
+    if (change.op === 'read_all') {
+      this.#emitter.emit('changed', { all: true, state: 'read', source: 'feed' });
+    } else if (id === undefined) {
+      // An entry of a later server.
+    } else if (change.op === 'upsert') {
+      const notification = toNotification(change);
+      if (this.#seen.add(id)) this.#arrived(notification, 'feed');
+      else this.#emitter.emit('changed', { ids: [id], state: 'updated', notification, source: 'feed' });
+    } else if (change.op === 'delete') {
+      this.#emitter.emit('changed', { ids: [id], state: 'deleted', source: 'feed' });
+    } else if (change.op === 'state') {
+      const state = change.state ?? (change.is_read === true ? 'read' : 'unread');
+      this.#emitter.emit('changed', { ids: [id], state, source: 'feed' });
+    }
+  }
+
+  #reload() {
+    this.#emitter.emit('resync', { inbox: true, topics: [] });
+    this.#unread.refresh();
+  }
+
+  /**
+   * @param {number} waitS
+   * @param {AbortSignal} signal
+   */
+  async #pull(waitS, signal) {
+    const page = await this.#feed.pull({ waitS, signal });
+    if (page.count > 0) this.#unread.refresh();
+    return page;
+  }
+
+  /** Reads the feed to its end. Calls while it runs make it read once more. */
+  #catchUp() {
+    this.#catchAgain = true;
+    if (!this.#catching) void this.#readFeed(this.#life.signal);
+  }
+
+  /** @param {AbortSignal} signal */
+  async #readFeed(signal) {
+    const backoff = new Backoff({ random: this.#random });
+    this.#catching = true;
+    try {
+      while (this.#catchAgain && !signal.aborted) {
+        this.#catchAgain = false;
+        this.#arrivals = 0;
+        try {
+          while ((await this.#pull(0, signal)).more);
+          backoff.reset();
+        } catch (error) {
+          if (signal.aborted || this.#ladder.refused(error)) return;
+          // Not live: polling reads the same feed, and the next welcome comes back here.
+          if (this.state !== 'live') return;
+          this.#report(error);
+          this.#catchAgain = true;
+          const hintMs = error instanceof CarillonError ? error.retryAfterMs : undefined;
+          await this.#feedPause.sleep(backoff.next({ hintMs }), signal);
+        }
+      }
+    } finally {
+      // In the same turn as the last look at `#catchAgain`, so that no call falls between the two.
+      this.#catching = false;
+    }
+  }
+
+  /** @param {unknown} error */
+  #report(error) {
+    const known =
+      error instanceof CarillonError ? error : new CarillonError('internal', String(error), { cause: error });
+    this.#emitter.emit('error', known);
+  }
+
+  #stop() {
+    this.#life.abort();
+    this.#acks.stop();
+    this.#unread.stop();
+  }
+}

@@ -1,0 +1,212 @@
+//! The bus between publishers and hub nodes (the field's "broker" or "backplane").
+//!
+//! What every form of it promises (design section 6; [`conformance`] holds the cases):
+//! - a node receives only topics that it subscribed to, and has subscribed when `subscribe` returns;
+//! - each message with history carries the topic's epoch and the next offset, given atomically with storing it;
+//! - messages of a topic arrive in order; what is lost on the way to a node can be seen by its offset and read again from
+//!   history, as long as history has it, and `heads` shows a lost tail;
+//! - a publish with an idempotency key gives the first result again;
+//! - a publish without history takes no offset and is at most once;
+//! - a node that is slow loses messages, counted, and never holds up the publisher.
+
+#[cfg(feature = "test-util")]
+pub mod conformance;
+mod history;
+mod memory;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+pub use self::{
+    history::{Replay, resume},
+    memory::{MemoryBus, MemoryLimits},
+};
+use crate::{
+    ids::MessageId,
+    message::{Header, Message, Position},
+    topic::TopicKey,
+};
+
+/// Something to publish on one topic.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The topic.
+    pub key: TopicKey,
+    /// What hubs read.
+    pub header: Header,
+    /// A JSON object, as clients will get it.
+    pub payload: Bytes,
+    /// False: at most once, without an offset.
+    pub history: bool,
+    /// A repeat with the same key on the same topic gives the first result.
+    pub idempotency_key: Option<String>,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Where it stands in the topic's history.
+    pub position: Option<Position>,
+    /// Nodes that were subscribed. A hint for statistics that decides nothing.
+    pub nodes: usize,
+    /// The idempotency key was known: nothing was sent again.
+    pub repeated: bool,
+}
+
+/// The end of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The topic's epoch.
+    pub epoch: u64,
+    /// The last offset that was given; 0 before the first.
+    pub offset: u64,
+    /// The id of the message there.
+    pub id: Option<MessageId>,
+}
+
+impl Head {
+    /// The position of the last message.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.offset, check: self.id.map_or(0, MessageId::check) }
+    }
+}
+
+/// A part of a topic's history.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// The topic's end when this was read.
+    pub head: Head,
+    /// What history still has of the wanted part, in order.
+    pub messages: Vec<Arc<Message>>,
+}
+
+/// What a node gets from its subscriptions.
+#[derive(Debug, Clone)]
+pub enum BusEvent {
+    /// A message of a subscribed topic.
+    Message(Arc<Message>),
+    /// So many messages found no room on the way; the topics concerned have to be compared with their heads.
+    Dropped(u64),
+}
+
+/// Why the bus did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// The bus cannot be reached or cannot promise durability now; safe to repeat by key.
+    #[error("the bus is not available: {reason}")]
+    Unavailable {
+        /// What failed.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
+/// The bus in one of its forms.
+#[derive(Debug, Clone)]
+pub enum Bus {
+    /// Inside one process.
+    Memory(MemoryBus),
+}
+
+impl Bus {
+    /// Publishes on one topic.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`]: nothing is known to be sent.
+    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    pub async fn publish(&self, publication: Publication) -> Result<Published, BusError> {
+        match self {
+            Self::Memory(bus) => Ok(bus.publish(publication)),
+        }
+    }
+
+    /// Makes this process a node: a handle to subscribe with, and the events of what it subscribed to. At most
+    /// `capacity` messages wait for the node; what comes beyond is dropped and counted.
+    #[must_use]
+    pub fn attach(&self, capacity: usize) -> (Subscriptions, BusEvents) {
+        match self {
+            Self::Memory(bus) => {
+                let (node, events) = bus.attach(capacity);
+                (Subscriptions::Memory(bus.clone(), node), BusEvents::Memory(events))
+            }
+        }
+    }
+
+    /// The ends of topics, in the order asked.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`].
+    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    pub async fn heads(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+        match self {
+            Self::Memory(bus) => Ok(keys.iter().map(|key| bus.head(key)).collect()),
+        }
+    }
+
+    /// What history has of a topic after an offset, at most `limit` messages.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`].
+    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    pub async fn history(&self, key: &TopicKey, after: u64, limit: usize) -> Result<History, BusError> {
+        match self {
+            Self::Memory(bus) => Ok(bus.history(key, after, limit)),
+        }
+    }
+
+    /// Whether the bus can do its work now.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+        }
+    }
+}
+
+/// A node's handle to its subscriptions.
+#[derive(Debug, Clone)]
+pub enum Subscriptions {
+    /// On the bus inside this process.
+    Memory(MemoryBus, memory::NodeIndex),
+}
+
+impl Subscriptions {
+    /// Subscribes; when this returns, every later message of the topics reaches the node. Answers their ends at that
+    /// moment, in order.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`]: none of the topics counts as subscribed.
+    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for the confirmation")]
+    pub async fn subscribe(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+        match self {
+            Self::Memory(bus, node) => Ok(keys.iter().map(|key| bus.subscribe(*node, key)).collect()),
+        }
+    }
+
+    /// Ends subscriptions; messages on the way may still arrive.
+    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    pub async fn unsubscribe(&self, keys: &[TopicKey]) {
+        match self {
+            Self::Memory(bus, node) => keys.iter().for_each(|key| bus.unsubscribe(*node, key)),
+        }
+    }
+}
+
+/// A node's events.
+#[derive(Debug)]
+pub enum BusEvents {
+    /// From the bus inside this process.
+    Memory(memory::NodeEvents),
+}
+
+impl BusEvents {
+    /// Takes what waits, at most `limit` events, and waits for at least one. Empty when the bus has ended.
+    pub async fn next_batch(&mut self, batch: &mut Vec<BusEvent>, limit: usize) -> usize {
+        match self {
+            Self::Memory(events) => events.next_batch(batch, limit).await,
+        }
+    }
+}

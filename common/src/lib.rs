@@ -1,0 +1,18 @@
+//! What hub and dispatcher share by contract, and the infrastructure both stand on.
+//!
+//! In the order of the data's way:
+//! - [`config`], [`telemetry`], [`shutdown`]: how a process starts and ends;
+//! - [`http`]: listeners, errors as problem+json; [`token`]: who is calling;
+//! - [`ids`], [`topic`], [`target`]: whom something is for;
+//! - [`message`], [`bus`]: how it travels between publishers and hub nodes;
+//! - [`protocol`]: what clients and hubs say to each other; [`receipts`]: what hubs tell dispatchers;
+//! - [`backoff`]: when to try again.
+//!
+//! Only what both services use, and what is part of a contract or pure infrastructure, may live here.
+
+pub mod bus;
+pub mod ids;
+pub mod message;
+pub mod receipts;
+pub mod target;
+pub mod topic;

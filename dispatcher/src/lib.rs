@@ -1,0 +1,5 @@
+//! The dispatcher: takes a notification once, stores it, renders it, and sees it through.
+//!
+//! In the order of the data's way: [`model`] …
+
+pub mod model;

@@ -1,0 +1,21 @@
+//! What the dispatcher speaks of: plain values, no I/O.
+
+mod channel;
+mod contact;
+mod delivery;
+mod inbox;
+mod notification;
+mod template;
+mod time;
+
+pub use self::{
+    channel::{Channel, Lane, UnknownChannel},
+    contact::Contact,
+    delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
+    inbox::{Change, Changes, Cursor, InboxItem, InvalidCursor, ListFilter, ReaderKeys},
+    notification::{
+        Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification, Notification, Strategy, overall_status,
+    },
+    template::{NewTemplate, Template},
+    time::Micros,
+};

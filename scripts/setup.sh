@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# Installs what `make test` needs beside a Rust toolchain. Safe to repeat; a second run only looks and
+# does nothing. On Debian 12 (and what derives from it) it installs packages; elsewhere it says what is
+# missing and stops.
+#
+#   scripts/setup.sh            system packages, Rust components, npm packages
+#   scripts/setup.sh system     system packages and Rust components only
+#   scripts/setup.sh npm        npm packages only
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# smtp-sink, postfix and nginx live in sbin, which an ordinary user's PATH leaves out on Debian.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export DEBIAN_FRONTEND=noninteractive
+
+say() { printf 'setup: %s\n' "$*"; }
+die() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# command -> Debian packages that bring it
+needs() {
+    cat <<'LIST'
+cc gcc libc6-dev
+make make
+node nodejs
+npm npm
+chromium chromium
+smtp-sink postfix
+nginx nginx-light
+strace strace
+python3 python3
+LIST
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo --preserve-env=DEBIAN_FRONTEND "$@"
+    else
+        die "must be root, or have sudo, to run: $*"
+    fi
+}
+
+# Packages of services must not start anything, and nothing may come up at the next boot: the tests start
+# their own instances, with their own configuration, on loopback ports of their own.
+policy=/usr/sbin/policy-rc.d
+made_policy=""
+hold_services() {
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        made_policy=1
+        as_root chmod 755 "$policy"
+    fi
+}
+release_services() {
+    if [ -n "$made_policy" ]; then
+        as_root rm -f "$policy"
+        made_policy=""
+    fi
+}
+trap release_services EXIT
+
+disable_service() {
+    if command -v systemctl >/dev/null; then
+        as_root systemctl disable "$1" >/dev/null 2>&1 || say "could not disable the service $1; look at it yourself"
+    elif command -v update-rc.d >/dev/null; then
+        as_root update-rc.d "$1" disable >/dev/null 2>&1 || say "could not disable the service $1; look at it yourself"
+    fi
+}
+
+system_packages() {
+    local missing=() tools=() line tool packages
+    while read -r tool packages; do
+        if ! command -v "$tool" >/dev/null; then
+            tools+=("$tool")
+            for line in $packages; do missing+=("$line"); done
+        fi
+    done < <(needs)
+    if [ ${#missing[@]} -eq 0 ]; then
+        say "system packages: all there"
+        return
+    fi
+    if ! command -v apt-get >/dev/null; then
+        die "this is not Debian; install by hand what brings these commands: ${tools[*]}" \
+            "(smtp-sink is part of Postfix; node must be 20 or newer, or Debian 12's 18)"
+    fi
+
+    say "installing: ${missing[*]}"
+    as_root apt-get -q update
+    if [[ " ${missing[*]} " == *" postfix "* ]]; then
+        # Only the programs: no main.cf, no queue, no listener on port 25.
+        printf 'postfix postfix/main_mailer_type select No configuration\n' | as_root debconf-set-selections
+    fi
+    hold_services
+    # --no-remove: Postfix conflicts with other mail servers; one that is in use must not vanish for a test.
+    as_root apt-get -q -y --no-install-recommends --no-remove install "${missing[@]}" </dev/null ||
+        die "apt could not install ${missing[*]}; if it would have removed another mail server," \
+            "put smtp-sink and postfix on the PATH some other way"
+    release_services
+    case " ${missing[*]} " in *" postfix "*) disable_service postfix ;; esac
+    case " ${missing[*]} " in *" nginx-light "*) disable_service nginx ;; esac
+
+    for tool in "${tools[@]}"; do
+        hash -r
+        command -v "$tool" >/dev/null || die "$tool is still missing after the installation"
+    done
+}
+
+rust_components() {
+    command -v cargo >/dev/null || die "no cargo on the PATH: install Rust 1.95 or newer first"
+    local wanted=()
+    cargo fmt --version >/dev/null 2>&1 || wanted+=(rustfmt)
+    cargo clippy --version >/dev/null 2>&1 || wanted+=(clippy)
+    if [ ${#wanted[@]} -eq 0 ]; then
+        say "Rust: $(rustc --version), with rustfmt and clippy"
+    elif command -v rustup >/dev/null; then
+        rustup component add "${wanted[@]}"
+    else
+        die "the Rust toolchain lacks ${wanted[*]}; install them with whatever installed the toolchain"
+    fi
+}
+
+# Only what the lock file names, and only when it changed since the last time here.
+npm_packages() {
+    local dir stamp sum
+    for dir in clients/js tests/browser; do
+        if [ ! -f "$dir/package.json" ]; then
+            say "$dir: no package.json, nothing to install"
+            continue
+        fi
+        if [ ! -f "$dir/package-lock.json" ]; then
+            die "$dir/package-lock.json is missing; it belongs under version control"
+        fi
+        stamp="$dir/node_modules/.carillon-lock"
+        sum="$(sha256sum <"$dir/package-lock.json")"
+        if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ]; then
+            say "$dir: npm packages all there"
+            continue
+        fi
+        say "$dir: npm ci"
+        # The browser comes from the system, so a package that would download one must not.
+        (cd "$dir" && PUPPETEER_SKIP_DOWNLOAD=1 PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 \
+            npm ci --no-audit --no-fund --loglevel=error </dev/null)
+        mkdir -p "$dir/node_modules"
+        printf '%s\n' "$sum" >"$stamp"
+    done
+}
+
+case "${1:-all}" in
+all)
+    system_packages
+    rust_components
+    npm_packages
+    ;;
+system)
+    system_packages
+    rust_components
+    ;;
+npm) npm_packages ;;
+*) die "usage: scripts/setup.sh [all|system|npm]" ;;
+esac
+say "done"
