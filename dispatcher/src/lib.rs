@@ -3,3 +3,5 @@
 //! In the order of the data's way: [`model`] …
 
 pub mod model;
+pub mod store;
+pub mod template;

@@ -34,7 +34,9 @@ fn feed<'a>(portions: impl Iterator<Item = &'a [u8]>) -> (Events, Result<(), Vio
 
 fuzz_target!(|data: &[u8]| {
     // The first byte chooses how the rest is read.
-    let Some((&size, bytes)) = data.split_first() else { return };
+    let Some((&size, bytes)) = data.split_first() else {
+        return;
+    };
     let whole = feed(std::iter::once(bytes));
     assert_eq!(feed(bytes.chunks(usize::from(size).max(1))), whole);
     assert_eq!(feed(bytes.chunks(1)), whole);

@@ -216,6 +216,7 @@ export class Probe {
       clock: this.clock,
       random: () => 1,
       wakeUps: {},
+      timing: { openTimeoutMs: 8001 }, // A length that no back-off has.
       ...options,
     });
     for (const event of ['notification', 'message', 'unread', 'changed', 'state', 'resync', 'subscribed', 'error']) {
@@ -234,6 +235,11 @@ export class Probe {
 
   state(name) {
     return this.next('state', ({ state }) => state === name);
+  }
+
+  /** The socket was lost or not had, and the next try is set. */
+  down() {
+    return this.next('state', ({ state, retryInMs }) => state === 'connecting' && retryInMs !== undefined);
   }
 
   /** All of this event so far. */

@@ -16,6 +16,6 @@ pub use self::{
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification, Notification, Strategy, overall_status,
     },
-    template::{NewTemplate, Template},
+    template::{NewTemplate, Syntax, Template},
     time::Micros,
 };

@@ -6,7 +6,18 @@ use uuid::Uuid;
 
 use super::{Kind, Micros};
 
-/// A template as a caller makes it; its parts are Jinja2 sources, translated where the caller wrote another syntax.
+/// The language of a template's parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Syntax {
+    /// Jinja2: `{{ name }}`, `{% if %}`, `{% for %}`, filters.
+    #[default]
+    Jinja,
+    /// Python's format placeholders: `{name}`.
+    Format,
+}
+
+/// A template as a caller makes it, its parts in the caller's own syntax.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewTemplate {
     /// Unique in the tenant.
@@ -23,8 +34,11 @@ pub struct NewTemplate {
     pub priority: Option<String>,
     /// Kind that a send uses when it names none.
     pub kind: Option<Kind>,
-    /// Declared variables; each must be given when rendering.
+    /// Declared variables; each must be given when rendering. Empty: none declared, so those that are used.
     pub variables: Vec<String>,
+    /// The language of `title`, `content` and `html`.
+    #[serde(default)]
+    pub syntax: Syntax,
 }
 
 /// A stored template's newest version.

@@ -1,0 +1,14 @@
+//! Configuration: defaults (a commented file that is loaded), then a file, then the environment, then flags.
+//!
+//! Each concern has its struct beside the code that it configures; here are those of this crate and the loader. Every
+//! struct refuses unknown keys, and an error names the key.
+
+mod loader;
+mod sections;
+mod values;
+
+pub use self::{
+    loader::{Alias, ConfigError, Loader},
+    sections::{AuthConfig, AuthKey, BusConfig, LogConfig, LogFormat, ServerConfig},
+    values::{Bytes, Span},
+};

@@ -1,0 +1,167 @@
+//! The sections that both services have.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{Bytes, ConfigError, Span};
+use crate::{bus::MemoryLimits, ids::TenantId};
+
+/// `[server]`: listeners, the data folder, the end.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The public listener: page, API, sockets.
+    pub listen: SocketAddr,
+    /// The internal listener: publish, metrics, health.
+    pub internal_listen: SocketAddr,
+    /// Where the database and the made secret lie.
+    pub data_dir: PathBuf,
+    /// How long the process may take to end.
+    pub shutdown_deadline: Span,
+    /// Origins of browser pages that may open sockets and call the API from elsewhere; `*` is any. The page that this
+    /// server hands out is always allowed.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+    /// Open HTTP connections of one listener, sockets included.
+    pub max_connections: usize,
+    /// Time to receive a request's head.
+    pub header_timeout: Span,
+    /// Addresses (or `*`) of proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+}
+
+impl ServerConfig {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.max_connections == 0 {
+            return Err(ConfigError::invalid("server.max_connections", "has to be at least 1"));
+        }
+        if self.header_timeout.0.is_zero() {
+            return Err(ConfigError::invalid("server.header_timeout", "has to be longer than nothing"));
+        }
+        if self.listen == self.internal_listen && self.listen.port() != 0 {
+            return Err(ConfigError::invalid("server.internal_listen", "is the public listener's address"));
+        }
+        Ok(())
+    }
+}
+
+/// `[auth]`: whose tokens are believed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// The HS256 secret, at least 32 bytes.
+    pub secret: Option<SecretString>,
+    /// The secret before it, accepted until `previous_secret_until`.
+    pub previous_secret: Option<SecretString>,
+    /// RFC 3339.
+    pub previous_secret_until: Option<jiff::Timestamp>,
+    /// Public keys for RS256, ES256 and `EdDSA`.
+    pub keys: Vec<AuthKey>,
+    /// The tenant of tokens that name none.
+    pub default_tenant: Option<TenantId>,
+    /// `aud` that tokens must carry.
+    pub audience: Option<String>,
+    /// `iss` that tokens must carry.
+    pub issuer: Option<String>,
+    /// Patterns of topics that every session may subscribe to.
+    pub public_topics: Vec<String>,
+}
+
+/// One public key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthKey {
+    /// RS256, ES256 or `EdDSA`; the only algorithm that this key verifies.
+    pub algorithm: String,
+    /// The `kid` that tokens of this key carry.
+    #[serde(default)]
+    pub kid: Option<String>,
+    /// SPKI PEM.
+    pub pem: String,
+}
+
+impl AuthConfig {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.previous_secret.is_some() != self.previous_secret_until.is_some() {
+            return Err(ConfigError::invalid(
+                "auth.previous_secret_until",
+                "goes with auth.previous_secret: an old secret has to end",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// A filter such as `info` or `info,hub=debug`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[bus]`: history of the in-process bus.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BusConfig {
+    /// Messages a topic.
+    pub history_count: usize,
+    /// Payload bytes a topic.
+    pub history_bytes: Bytes,
+    /// Age of a message.
+    pub history_age: Span,
+    /// How long offsets outlive history.
+    pub meta_age: Span,
+    /// Messages that may wait for this node; beyond, they are dropped, counted and healed.
+    pub node_queue: usize,
+}
+
+impl BusConfig {
+    /// The bounds of the in-process bus.
+    #[must_use]
+    pub fn memory_limits(&self) -> MemoryLimits {
+        MemoryLimits {
+            count: self.history_count,
+            bytes: self.history_bytes.0,
+            age: self.history_age.0,
+            meta_age: self.meta_age.0,
+        }
+    }
+
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.node_queue == 0 {
+            return Err(ConfigError::invalid("bus.node_queue", "has to be at least 1"));
+        }
+        if self.meta_age.0 < self.history_age.0.max(Duration::from_secs(60)) {
+            return Err(ConfigError::invalid("bus.meta_age", "has to be at least a minute and no less than bus.history_age"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Request bodies: read within a limit, parsed with the field's name in the error.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+
+/// Largest body where a route sets no [`BodyLimit`], in bytes.
+const DEFAULT_LIMIT: usize = 256 * 1024;
+
+/// A request extension that sets the largest body of the routes it is put on, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
+
+/// A JSON body.
+#[derive(Debug, Clone)]
+pub struct JsonBody<T>(pub T, pub Bytes);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        require_json(request.headers())?;
+        let limit = request.extensions().get::<BodyLimit>().map_or(DEFAULT_LIMIT, |limit| limit.0);
+        let body = match Limited::new(request.into_body(), limit).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Err(Problem::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    format!("the body may have at most {limit} bytes"),
+                ));
+            }
+            Err(_) => {
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the body did not arrive whole"));
+            }
+        };
+        Ok(Self(parse_json(&body)?, body))
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/json") || (kind.starts_with("application/") && kind.ends_with("+json")) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "not_json",
+        "send the body as JSON with `Content-Type: application/json`",
+    ))
+}
+
+/// Parses JSON; an error is 400 where it is not JSON, and 422 with the field where it is not what is wanted.
+///
+/// # Errors
+/// [`Problem`].
+pub fn parse_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        problem(&path, error.inner())
+    })?;
+    deserializer.end().map_err(|error| problem(".", &error))?;
+    Ok(value)
+}
+
+fn problem(path: &str, error: &serde_json::Error) -> Problem {
+    use serde_json::error::Category;
+    let text = error.to_string();
+    match error.classify() {
+        Category::Syntax | Category::Eof | Category::Io => {
+            Problem::new(StatusCode::BAD_REQUEST, "not_json", format!("the body is not JSON: {text}"))
+        }
+        Category::Data => {
+            let detail = text.split(" at line ").next().unwrap_or_default().to_owned();
+            let unknown = quoted(&detail, "unknown field `");
+            let missing = quoted(&detail, "missing field `");
+            let field = match (unknown.or(missing), path) {
+                (Some(field), ".") => field.to_owned(),
+                (Some(field), path) if path == field || path.ends_with(&format!(".{field}")) => path.to_owned(),
+                (Some(field), path) => format!("{path}.{field}"),
+                (None, ".") => return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail),
+                (None, path) => path.to_owned(),
+            };
+            let code = match (unknown, missing) {
+                (Some(_), _) => "unknown_field",
+                (_, Some(_)) => "missing_field",
+                _ => "invalid_value",
+            };
+            Problem::invalid(code, field, detail)
+        }
+    }
+}
+
+fn quoted<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    text.strip_prefix(prefix)?.split('`').next()
+}
+
+/// Parses a query string; an error is 422 with what is wrong.
+///
+/// # Errors
+/// [`Problem`].
+pub fn parse_query<T: DeserializeOwned>(uri: &http::Uri) -> Result<T, Problem> {
+    axum::extract::Query::<T>::try_from_uri(uri).map(|query| query.0).map_err(|rejection| {
+        let detail = rejection.body_text();
+        let detail = detail.strip_prefix("Failed to deserialize query string: ").unwrap_or(&detail).to_owned();
+        let field = quoted(&detail, "unknown field `")
+            .or_else(|| quoted(&detail, "missing field `"))
+            .or_else(|| detail.split_once(": ").map(|(field, _)| field).filter(|field| !field.contains(' ')))
+            .map(str::to_owned);
+        let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail);
+        problem.field = field;
+        problem
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[allow(dead_code, reason = "only parsed")]
+        inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[allow(dead_code, reason = "only parsed")]
+        number: u8,
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (json, status, code, field) in [
+            ("{", 400, "not_json", None),
+            ("", 400, "not_json", None),
+            ("{\"inner\":{\"number\":1}} x", 400, "not_json", None),
+            ("[]", 422, "invalid_value", None),
+            ("{}", 422, "missing_field", Some("inner")),
+            ("{\"inner\":{}}", 422, "missing_field", Some("inner.number")),
+            ("{\"inner\":{\"number\":\"x\"}}", 422, "invalid_value", Some("inner.number")),
+            ("{\"inner\":{\"number\":1,\"x\":2}}", 422, "unknown_field", Some("inner.x")),
+            ("{\"x\":1}", 422, "unknown_field", Some("x")),
+        ] {
+            let problem = parse_json::<Outer>(json.as_bytes()).unwrap_err();
+            assert_eq!((problem.status.as_u16(), problem.code), (status, code), "{json}: {problem:?}");
+            assert_eq!(problem.field.as_deref(), field, "{json}: {problem:?}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! HTTP: listeners, errors as problem+json, bodies, and who is calling.
+
+mod auth;
+mod body;
+mod problem;
+mod serve;
+
+pub use self::{
+    auth::{Authenticator, Caller, bearer},
+    body::{BodyLimit, JsonBody, parse_json, parse_query},
+    problem::Problem,
+    serve::{Peer, ServeOptions, serve},
+};

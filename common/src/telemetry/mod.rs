@@ -1,0 +1,9 @@
+//! Logs and metrics.
+
+mod logs;
+mod metrics;
+
+pub use self::{
+    logs::{LogError, init},
+    metrics::Metrics,
+};

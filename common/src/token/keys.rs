@@ -1,0 +1,265 @@
+//! Keys and verification. Each key is parsed once, with its algorithm beside it.
+
+use std::collections::HashSet;
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Claims, Identity, TokenError};
+use crate::{config::AuthConfig, ids::TenantId};
+
+/// Seconds by which clocks may differ.
+const LEEWAY_SECONDS: u64 = 5;
+
+/// Longest token that is looked at, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// Why keys could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Neither a secret nor a key is configured.
+    #[error("auth.secret: set a secret (CARILLON_AUTH__SECRET) or a public key (auth.keys)")]
+    None,
+    /// A secret that could be guessed.
+    #[error("auth.secret: has to have at least 32 bytes (HS256, RFC 7518 section 3.2)")]
+    Short,
+    /// An algorithm that is not supported.
+    #[error("auth.keys[{index}].algorithm: `{algorithm}` is not one of RS256, ES256, EdDSA")]
+    Algorithm {
+        /// Which key.
+        index: usize,
+        /// What was written.
+        algorithm: String,
+    },
+    /// A key that cannot be read.
+    #[error("auth.keys[{index}]: {reason}")]
+    Key {
+        /// Which key.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+struct Key {
+    algorithm: Algorithm,
+    id: Option<String>,
+    key: DecodingKey,
+    validation: Validation,
+    /// A previous secret is accepted until then, Unix seconds.
+    until: Option<i64>,
+}
+
+/// Verifies tokens with the configured keys.
+pub struct Verifier {
+    keys: Vec<Key>,
+    default_tenant: Option<TenantId>,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let algorithms: Vec<_> = self.keys.iter().map(|key| key.algorithm).collect();
+        f.debug_struct("Verifier").field("algorithms", &algorithms).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// Loads the configured keys. `secret` is the configured one or the one that standalone made.
+    ///
+    /// # Errors
+    /// [`KeyError`] names the configuration key.
+    pub fn new(config: &AuthConfig, secret: Option<&SecretString>) -> Result<Self, KeyError> {
+        let mut keys = Vec::new();
+        if let Some(secret) = secret {
+            keys.push(hmac(secret, None)?);
+        }
+        if let Some(previous) = &config.previous_secret {
+            keys.push(hmac(previous, config.previous_secret_until.map(jiff::Timestamp::as_second))?);
+        }
+        for (index, key) in config.keys.iter().enumerate() {
+            let pem = key.pem.as_bytes();
+            let (algorithm, decoding) = match key.algorithm.as_str() {
+                "RS256" => (Algorithm::RS256, DecodingKey::from_rsa_pem(pem)),
+                "ES256" => (Algorithm::ES256, DecodingKey::from_ec_pem(pem)),
+                "EdDSA" => (Algorithm::EdDSA, DecodingKey::from_ed_pem(pem)),
+                other => return Err(KeyError::Algorithm { index, algorithm: other.to_owned() }),
+            };
+            let decoding = decoding.map_err(|error| KeyError::Key { index, reason: error.to_string() })?;
+            keys.push(Key::new(algorithm, key.kid.clone(), decoding, config, None));
+        }
+        if keys.is_empty() {
+            return Err(KeyError::None);
+        }
+        for key in &mut keys {
+            key.validation = validation(key.algorithm, config);
+        }
+        Ok(Self { keys, default_tenant: config.default_tenant.clone() })
+    }
+
+    /// Verifies a token and reads who it is for.
+    ///
+    /// # Errors
+    /// [`TokenError`]; which of the keys refused is not told.
+    pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        if token.is_empty() {
+            return Err(TokenError::Missing);
+        }
+        if token.len() > MAX_TOKEN {
+            return Err(TokenError::Invalid);
+        }
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        let now = jiff::Timestamp::now().as_second();
+        let mut refusal = TokenError::Invalid;
+        for key in &self.keys {
+            let fits = key.algorithm == header.alg
+                && (key.id.is_none() || key.id == header.kid)
+                && key.until.is_none_or(|until| now <= until);
+            if !fits {
+                continue;
+            }
+            match decode::<Claims>(token, &key.key, &key.validation) {
+                Ok(data) => return Identity::from_claims(data.claims, self.default_tenant.as_ref()),
+                Err(error) => match error.kind() {
+                    // The signature was right, so no other key can fit better.
+                    ErrorKind::ExpiredSignature => refusal = TokenError::Expired,
+                    ErrorKind::ImmatureSignature => refusal = TokenError::NotYet,
+                    _ => {}
+                },
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Key {
+    fn new(algorithm: Algorithm, id: Option<String>, key: DecodingKey, config: &AuthConfig, until: Option<i64>) -> Self {
+        Self { algorithm, id, key, validation: validation(algorithm, config), until }
+    }
+}
+
+fn hmac(secret: &SecretString, until: Option<i64>) -> Result<Key, KeyError> {
+    let bytes = secret.expose_secret().as_bytes();
+    if bytes.len() < 32 {
+        return Err(KeyError::Short);
+    }
+    let key = DecodingKey::from_secret(bytes);
+    Ok(Key { algorithm: Algorithm::HS256, id: None, key, validation: Validation::new(Algorithm::HS256), until })
+}
+
+fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.leeway = LEEWAY_SECONDS;
+    validation.validate_nbf = true;
+    validation.required_spec_claims = HashSet::from(["exp".to_owned(), "sub".to_owned()]);
+    match &config.audience {
+        Some(audience) => {
+            validation.set_audience(&[audience]);
+            validation.required_spec_claims.insert("aud".to_owned());
+        }
+        None => validation.validate_aud = false,
+    }
+    if let Some(issuer) = &config.issuer {
+        validation.set_issuer(&[issuer]);
+        validation.required_spec_claims.insert("iss".to_owned());
+    }
+    validation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{NewToken, mint};
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::from(text.to_owned())
+    }
+
+    fn verifier(config: &AuthConfig) -> Verifier {
+        Verifier::new(config, Some(&secret(SECRET))).unwrap()
+    }
+
+    fn config() -> AuthConfig {
+        AuthConfig { default_tenant: Some(TenantId::new("default").unwrap()), ..AuthConfig::default() }
+    }
+
+    fn token(change: impl FnOnce(&mut NewToken)) -> String {
+        let mut new = NewToken { user: "u1".to_owned(), ..NewToken::default() };
+        change(&mut new);
+        mint(&new, &secret(SECRET)).unwrap()
+    }
+
+    #[test]
+    fn a_minted_token_verifies() {
+        let token = token(|new| {
+            new.tenant = Some("t1".to_owned());
+            new.roles = vec!["manager".to_owned()];
+            new.stores = vec!["12".to_owned()];
+            new.scopes = vec!["publish metrics".to_owned()];
+        });
+        let identity = verifier(&config()).verify(&token).unwrap();
+        assert_eq!(identity.tenant.as_str(), "t1");
+        assert!(identity.has_scope("publish") && identity.has_scope("metrics") && !identity.has_scope("control"));
+        let keys: Vec<_> = identity.keys().iter().map(|key| key.as_str().to_owned()).collect();
+        assert_eq!(keys, ["t1:u:u1", "t1:s:12", "t1:r:manager", "t1:a", ":e"]);
+    }
+
+    #[test]
+    fn bad_tokens_are_told_apart() {
+        let verifier = verifier(&config());
+        let foreign = mint(&NewToken { user: "u".into(), ..NewToken::default() }, &secret(&SECRET.replace('0', "x"))).unwrap();
+        let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1MSIsImV4cCI6OTk5OTk5OTk5OX0.";
+        let good = token(|_| {});
+        let tampered = format!("{}A", &good[..good.len() - 1]);
+        for (token, error) in [
+            (String::new(), TokenError::Missing),
+            ("x.y.z".to_owned(), TokenError::Invalid),
+            (none.to_owned(), TokenError::Invalid),
+            (foreign, TokenError::Invalid),
+            (tampered.replace("..", "."), TokenError::Invalid),
+            (token(|new| new.ttl_seconds = -60), TokenError::Expired),
+            (token(|new| new.user = "u".repeat(257)), TokenError::Claim("sub")),
+            (token(|new| new.tenant = Some("a:b".to_owned())), TokenError::Claim("tenant_id")),
+        ] {
+            assert_eq!(verifier.verify(&token).unwrap_err(), error, "{token}");
+        }
+    }
+
+    #[test]
+    fn without_a_default_the_tenant_is_needed() {
+        let verifier = verifier(&AuthConfig::default());
+        assert_eq!(verifier.verify(&token(|_| {})).unwrap_err(), TokenError::NoTenant);
+    }
+
+    #[test]
+    fn a_previous_secret_ends_on_its_date() {
+        let now = jiff::Timestamp::now().as_second();
+        let new_secret = secret(&SECRET.replace('0', "n"));
+        for (until, accepted) in [(now + 60, true), (now - 60, false)] {
+            let config = AuthConfig {
+                previous_secret: Some(secret(SECRET)),
+                previous_secret_until: Some(jiff::Timestamp::from_second(until).unwrap()),
+                ..config()
+            };
+            let verifier = Verifier::new(&config, Some(&new_secret)).unwrap();
+            assert_eq!(verifier.verify(&token(|_| {})).is_ok(), accepted);
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_no_hmac_secret() {
+        // The classic confusion: sign with HS256 and the public key's text as the secret.
+        let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+        let key = crate::config::AuthKey { algorithm: "EdDSA".into(), kid: None, pem: pem.into() };
+        let verifier = Verifier::new(&AuthConfig { keys: vec![key], ..config() }, None).unwrap();
+        let forged = mint(&NewToken { user: "u".into(), ..NewToken::default() }, &secret(pem)).unwrap();
+        assert_eq!(verifier.verify(&forged).unwrap_err(), TokenError::Invalid);
+    }
+
+    #[test]
+    fn a_short_secret_is_refused() {
+        assert!(matches!(Verifier::new(&config(), Some(&secret("short"))), Err(KeyError::Short)));
+        assert!(matches!(Verifier::new(&config(), None), Err(KeyError::None)));
+    }
+}

@@ -1,0 +1,49 @@
+//! Tokens: who is calling. Algorithms are pinned to their keys by configuration, never taken from a token's header.
+
+mod claims;
+mod keys;
+mod mint;
+
+pub use self::{
+    claims::{Claims, Identity},
+    keys::{KeyError, Verifier},
+    mint::{MintError, NewToken, mint},
+};
+
+/// Why a token was refused. The text is for the caller and tells nothing about keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// No token was given.
+    #[error("a token is required: send `Authorization: Bearer <token>`")]
+    Missing,
+    /// Not a token, wrongly signed, or of an algorithm that is not configured.
+    #[error("the token is not valid")]
+    Invalid,
+    /// Its time has passed.
+    #[error("the token has expired")]
+    Expired,
+    /// Its time has not come.
+    #[error("the token is not valid yet")]
+    NotYet,
+    /// It names no tenant and there is no default one.
+    #[error("the token names no tenant (claim tenant_id)")]
+    NoTenant,
+    /// A claim has an impossible value.
+    #[error("the token's claim `{0}` has an impossible value")]
+    Claim(&'static str),
+}
+
+impl TokenError {
+    /// The stable code of problem+json and of metrics.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "token_missing",
+            Self::Invalid => "token_invalid",
+            Self::Expired => "token_expired",
+            Self::NotYet => "token_not_yet_valid",
+            Self::NoTenant => "token_without_tenant",
+            Self::Claim(_) => "token_claim_invalid",
+        }
+    }
+}

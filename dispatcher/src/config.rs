@@ -1,0 +1,400 @@
+//! Settings of the dispatcher, one struct a section.
+//!
+//! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
+
+use std::{path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+
+/// Section `[database]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// The SQLite file. Default: none, which means `carillon.db` in the data folder.
+    pub path: Option<PathBuf>,
+    /// Connections for reading; writing has one of its own. Default 4.
+    pub read_connections: u32,
+    /// Operations that share one transaction at the most. Default 512.
+    pub group_max: usize,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { path: None, read_connections: 4, group_max: 512 }
+    }
+}
+
+/// Section `[queue]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// Deliveries at work at once, for channels that bring no bound of their own. Default 64.
+    pub concurrency: usize,
+    /// Shares of the lanes critical, high, medium and low while all of them have work. Default `[8, 4, 2, 1]`.
+    pub shares: [u32; 4],
+    /// Part of every channel's room that only the critical lane may use, from 0 to 0.9. Default 0.2.
+    pub critical_reserved: f64,
+    /// Deliveries that one claim takes at the most. Default 256.
+    pub claim_max: u32,
+    /// How long a claim holds without a heartbeat. Default `30s`.
+    #[serde(deserialize_with = "duration")]
+    pub lease: Duration,
+    /// How often leases are extended. Default `10s`.
+    #[serde(deserialize_with = "duration")]
+    pub heartbeat: Duration,
+    /// Pauses before the second, third … attempt; the last one repeats. Default `["1m", "5m", "15m"]`.
+    #[serde(deserialize_with = "durations")]
+    pub retry: Vec<Duration>,
+    /// Attempts before a delivery is dead, for requests that name no number. Default 4.
+    pub max_attempts: u32,
+    /// How often the store is asked what is due, beside being woken. Default `1s`.
+    #[serde(deserialize_with = "duration")]
+    pub poll: Duration,
+    /// How long a stop waits for sends on the way. Default `10s`.
+    #[serde(deserialize_with = "duration")]
+    pub stop_within: Duration,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            shares: [8, 4, 2, 1],
+            critical_reserved: 0.2,
+            claim_max: 256,
+            lease: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(10),
+            retry: [60, 300, 900].map(Duration::from_secs).to_vec(),
+            max_attempts: 4,
+            poll: Duration::from_secs(1),
+            stop_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How the connection to the SMTP server is protected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SmtpTls {
+    /// STARTTLS before anything else is said; a server without it is refused.
+    #[default]
+    Starttls,
+    /// TLS from the first byte (port 465).
+    Tls,
+    /// Plain text: for a relay on this machine or in a private network.
+    None,
+}
+
+/// Section `[smtp]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SmtpConfig {
+    /// Name or address of the server. Default: none, and the channel email is not configured.
+    pub host: Option<String>,
+    /// Its port. Default: 587 with `starttls`, 465 with `tls`, 25 with `none`.
+    pub port: Option<u16>,
+    /// User name; none: no authentication.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// Sender of all mail, `Name <address>` or the bare address. Default: the user name, where that is an address.
+    pub from: Option<String>,
+    /// Protection of the connection. Default `starttls`.
+    pub tls: SmtpTls,
+    /// Connections, and with them mails on the way at once. Default 10.
+    pub pool_size: usize,
+    /// Bound of each step of a mail's transmission. Default `30s`.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+    /// What to do with a mail of which nobody can tell whether the server took it: `resend`, or `hold` as dead with
+    /// reason `unknown`. Default `resend`.
+    pub on_unknown: UnknownPolicy,
+}
+
+impl Default for SmtpConfig {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: None,
+            username: None,
+            password: None,
+            from: None,
+            tls: SmtpTls::default(),
+            pool_size: 10,
+            timeout: Duration::from_secs(30),
+            on_unknown: UnknownPolicy::default(),
+        }
+    }
+}
+
+impl SmtpConfig {
+    /// The port, given or by the kind of protection.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.tls {
+            SmtpTls::Starttls => 587,
+            SmtpTls::Tls => 465,
+            SmtpTls::None => 25,
+        })
+    }
+
+    /// The sender, given or the user name.
+    #[must_use]
+    pub fn sender(&self) -> Option<&str> {
+        self.from.as_deref().or_else(|| self.username.as_deref().filter(|name| name.contains('@')))
+    }
+}
+
+/// What a channel does with an attempt that has a start and no end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownPolicy {
+    /// Send again; the receiver may get it twice.
+    #[default]
+    Resend,
+    /// Do not send again by itself.
+    Hold,
+}
+
+/// Section `[inbox]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InboxConfig {
+    /// How far back a user who was never seen before sees what its groups got. Default `30d`.
+    #[serde(deserialize_with = "duration")]
+    pub backfill: Duration,
+}
+
+impl Default for InboxConfig {
+    fn default() -> Self {
+        Self { backfill: Duration::from_secs(30 * 24 * 3600) }
+    }
+}
+
+/// Section `[realtime]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RealtimeConfig {
+    /// How long the first receipt of a single user is waited for; without one the delivery is `skipped`. Default `5s`.
+    #[serde(deserialize_with = "duration")]
+    pub receipt_wait: Duration,
+    /// Age at which a frame that the bus could not take is given up. Default `60s`.
+    #[serde(deserialize_with = "duration")]
+    pub max_age: Duration,
+    /// Deliveries that wait for a receipt at once; beyond, one is `skipped` with reason `not_awaited`. Default 100000.
+    pub waiting_max: usize,
+}
+
+impl Default for RealtimeConfig {
+    fn default() -> Self {
+        Self {
+            receipt_wait: Duration::from_secs(5),
+            max_age: Duration::from_secs(60),
+            waiting_max: 100_000,
+        }
+    }
+}
+
+/// Section `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Requests a minute of an end user's token. Default 100.
+    pub user_requests_per_minute: u32,
+    /// Requests a second of an API key or a token with a service scope. Default 10000.
+    pub service_requests_per_second: u32,
+    /// Bytes of a request's body. Default 1048576.
+    pub body_bytes: usize,
+    /// Items of a bulk request. Default 1000.
+    pub bulk_items: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            user_requests_per_minute: 100,
+            service_requests_per_second: 10_000,
+            body_bytes: 1024 * 1024,
+            bulk_items: 1000,
+        }
+    }
+}
+
+/// Everything the dispatcher is set by.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DispatcherConfig {
+    /// Where data lies.
+    pub database: DatabaseConfig,
+    /// How deliveries are worked off.
+    pub queue: QueueConfig,
+    /// The channel email.
+    pub smtp: SmtpConfig,
+    /// The inbox.
+    pub inbox: InboxConfig,
+    /// The channel realtime.
+    pub realtime: RealtimeConfig,
+    /// What callers may ask for.
+    pub limits: LimitsConfig,
+}
+
+/// A value that cannot be, with its key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct InvalidConfig {
+    /// The key, for example `queue.lease`.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl DispatcherConfig {
+    /// Refuses values that cannot be and pairs that do not fit.
+    ///
+    /// # Errors
+    /// The first [`InvalidConfig`] that is found.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let refuse = |key, problem: &str| Err(InvalidConfig { key, problem: problem.to_owned() });
+        let positive = [
+            ("database.read_connections", u64::from(self.database.read_connections)),
+            ("database.group_max", self.database.group_max as u64),
+            ("queue.concurrency", self.queue.concurrency as u64),
+            ("queue.claim_max", u64::from(self.queue.claim_max)),
+            ("queue.heartbeat", millis(self.queue.heartbeat)),
+            ("queue.poll", millis(self.queue.poll)),
+            ("queue.max_attempts", u64::from(self.queue.max_attempts)),
+            ("smtp.pool_size", self.smtp.pool_size as u64),
+            ("smtp.timeout", millis(self.smtp.timeout)),
+            ("realtime.receipt_wait", millis(self.realtime.receipt_wait)),
+            ("realtime.max_age", millis(self.realtime.max_age)),
+            ("realtime.waiting_max", self.realtime.waiting_max as u64),
+            ("limits.user_requests_per_minute", u64::from(self.limits.user_requests_per_minute)),
+            ("limits.service_requests_per_second", u64::from(self.limits.service_requests_per_second)),
+            ("limits.body_bytes", self.limits.body_bytes as u64),
+            ("limits.bulk_items", self.limits.bulk_items as u64),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return refuse(key, "must be more than 0");
+        }
+        if self.queue.shares.contains(&0) {
+            return refuse("queue.shares", "a lane with share 0 would never be worked off");
+        }
+        if !(0.0..=0.9).contains(&self.queue.critical_reserved) {
+            return refuse("queue.critical_reserved", "must be between 0 and 0.9");
+        }
+        if self.queue.retry.is_empty() {
+            return refuse("queue.retry", "needs at least one pause");
+        }
+        if self.queue.lease <= self.queue.heartbeat * 2 {
+            return refuse("queue.lease", "must be more than twice queue.heartbeat, else one late heartbeat loses it");
+        }
+        if self.realtime.receipt_wait >= self.realtime.max_age {
+            return refuse("realtime.receipt_wait", "must be less than realtime.max_age");
+        }
+        if self.smtp.host.is_some() {
+            self.validate_smtp()?;
+        }
+        Ok(())
+    }
+
+    fn validate_smtp(&self) -> Result<(), InvalidConfig> {
+        let Some(sender) = self.smtp.sender() else {
+            return Err(InvalidConfig {
+                key: "smtp.from",
+                problem: "is needed with smtp.host, unless smtp.username is an address".to_owned(),
+            });
+        };
+        sender.parse::<lettre::message::Mailbox>().map_err(|error| InvalidConfig {
+            key: if self.smtp.from.is_some() { "smtp.from" } else { "smtp.username" },
+            problem: format!("is not `Name <address>` or an address: {error}"),
+        })?;
+        if self.smtp.username.is_some() != self.smtp.password.is_some() {
+            return Err(InvalidConfig {
+                key: "smtp.password",
+                problem: "smtp.username and smtp.password come together".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads `250ms`, `30s`, `5m`, `2h`, `30d`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let problem = || format!("`{text}` is not a duration such as 250ms, 30s, 5m, 2h or 30d");
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| problem())?;
+    let unit_ms = match unit.trim_start() {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(problem()),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(problem)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| parse_duration(text).map_err(serde::de::Error::custom))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        for (text, ms) in
+            [("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("30d", 2_592_000_000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "30", "s", "-1s", "1.5s", "1y", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_hold() {
+        DispatcherConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = serde_json::from_str::<DispatcherConfig>(r#"{"queue":{"leese":"30s"}}"#).unwrap_err();
+        assert!(error.to_string().contains("leese"), "{error}");
+    }
+
+    #[test]
+    fn impossible_values_name_their_key() {
+        let cases = [
+            (r#"{"queue":{"lease":"20s","heartbeat":"10s"}}"#, "queue.lease"),
+            (r#"{"queue":{"heartbeat":"0s"}}"#, "queue.heartbeat"),
+            (r#"{"queue":{"shares":[1,1,1,0]}}"#, "queue.shares"),
+            (r#"{"queue":{"retry":[]}}"#, "queue.retry"),
+            (r#"{"queue":{"critical_reserved":1.0}}"#, "queue.critical_reserved"),
+            (r#"{"smtp":{"host":"mail"}}"#, "smtp.from"),
+            (r#"{"smtp":{"host":"mail","from":"no address"}}"#, "smtp.from"),
+            (r#"{"smtp":{"host":"mail","username":"a@b.example"}}"#, "smtp.password"),
+            (r#"{"smtp":{"pool_size":0}}"#, "smtp.pool_size"),
+            (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
+        ];
+        for (json, key) in cases {
+            let config: DispatcherConfig = serde_json::from_str(json).unwrap();
+            assert_eq!(config.validate().unwrap_err().key, key, "{json}");
+        }
+    }
+}

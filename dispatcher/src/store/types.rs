@@ -1,0 +1,210 @@
+//! What goes into the store and comes out of it, beside the model.
+
+use std::{path::PathBuf, time::Duration};
+
+use common::ids::{DeliveryId, Name, NotificationId, TenantId};
+
+use crate::model::{Changes, Channel, Contact, GroupJob, Lane, Micros};
+
+/// Why the store did not do it. Nothing of the operation was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Busy, full, closed or away: to be answered with 503 and `Retry-After`.
+    #[error("the store is not available: {reason}")]
+    Unavailable {
+        /// For the log.
+        reason: String,
+    },
+    /// A row that this version cannot read, or a database that it cannot use.
+    #[error("the store cannot be used: {reason}")]
+    Corrupt {
+        /// For the log.
+        reason: String,
+    },
+    /// A unique name is taken.
+    #[error("{0} is taken")]
+    Conflict(&'static str),
+}
+
+/// Where the store is, and its bounds.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The database file; made when it does not exist.
+    pub path: PathBuf,
+    /// Read-only connections.
+    pub read_connections: u32,
+    /// Operations of one transaction at the most.
+    pub group_max: usize,
+    /// Operations that may wait for the writer; further callers wait outside.
+    pub queue_max: usize,
+    /// How long a caller waits for the writer before it is told that the store is not available.
+    pub wait_max: Duration,
+    /// How far back a user who was never seen before sees what its roles, stores and tenant got.
+    pub backfill: Duration,
+    /// Entries of the change feed are kept at least this long.
+    pub feed_retention: Duration,
+}
+
+impl StoreConfig {
+    /// The defaults, for a database at `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            read_connections: 4,
+            group_max: 512,
+            queue_max: 4096,
+            wait_max: Duration::from_secs(5),
+            backfill: Duration::from_hours(30 * 24),
+            feed_retention: Duration::from_hours(30 * 24),
+        }
+    }
+}
+
+/// What a worker asks for.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// Who asks, for the record.
+    pub worker: String,
+    /// From which lane.
+    pub lane: Lane,
+    /// How many at the most.
+    pub limit: u32,
+    /// Which channels; empty for all.
+    pub channels: Vec<Channel>,
+    /// The present.
+    pub now: Micros,
+    /// Until when the claimed are held.
+    pub lease_until: Micros,
+}
+
+/// The record of an attempt, committed before the provider is called.
+#[derive(Debug, Clone)]
+pub struct AttemptStart {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// The token of the claim.
+    pub token: i64,
+    /// From 1.
+    pub number: u32,
+    /// When.
+    pub started_at: Micros,
+    /// By which provider of the channel.
+    pub provider: Option<String>,
+}
+
+/// What becomes of a delivery whose attempt has a start and no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// It is tried again.
+    Resend,
+    /// It is dead with reason `unknown` until somebody decides.
+    Hold,
+}
+
+/// What a rescue found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Deliveries whose lease ran out.
+    pub released: u64,
+    /// Those among them with an attempt that has a start and no end.
+    pub unknown: u64,
+}
+
+/// What is waiting in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneDepth {
+    /// The lane.
+    pub lane: Lane,
+    /// Pending deliveries, due or not.
+    pub depth: u64,
+    /// The due time of the one that is due first.
+    pub oldest_due: Option<Micros>,
+}
+
+/// A group's fan-out that this worker holds.
+#[derive(Debug, Clone)]
+pub struct JobClaim {
+    /// The job is named by its notification.
+    pub notification: NotificationId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// The fencing token of this claim.
+    pub token: i64,
+    /// Whom and by what.
+    pub job: GroupJob,
+    /// The notification's lane.
+    pub lane: Lane,
+    /// When its deliveries are due.
+    pub visible_at: Micros,
+    /// Not sent after this.
+    pub expires_at: Option<Micros>,
+    /// Where the last page ended; opaque.
+    pub cursor: Option<String>,
+}
+
+/// One page of a group's recipients.
+#[derive(Debug, Clone)]
+pub struct JobPage {
+    /// Those of the page's contacts that the audience means.
+    pub recipients: Vec<(TenantId, Name, Contact)>,
+    /// Where the next page begins; none: this was the last.
+    pub next: Option<String>,
+}
+
+/// What a reader does with notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// A device has it.
+    Delivered,
+    /// It was on the screen.
+    Seen,
+    /// Read.
+    Read,
+    /// Unread again; overrides an earlier or later look at the watermark.
+    Unread,
+    /// Put away.
+    Archived,
+    /// Taken back out.
+    Unarchived,
+    /// Gone for this reader.
+    Deleted,
+}
+
+/// What a mark changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// Visible to the reader and really changed.
+    pub changed: Vec<NotificationId>,
+    /// The reader's unread count after it.
+    pub unread: u64,
+}
+
+/// What a read-all changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadAll {
+    /// So many were unread and are read.
+    pub count: u64,
+    /// The reader's unread count after it.
+    pub unread: u64,
+}
+
+/// The answer of the change feed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangesResult {
+    /// What happened since.
+    Changes(Changes),
+    /// The cursor is older than what is kept, or of another database: read the inbox again (410, code `resync`).
+    Resync,
+}
+
+/// Sums of a tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantStats {
+    /// Notifications accepted.
+    pub created: u64,
+    /// Deliveries that a channel took.
+    pub sent: u64,
+    /// Deliveries that are dead or expired.
+    pub failed: u64,
+}

@@ -1,0 +1,406 @@
+//! Compiling and rendering, with minijinja under bounds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use minijinja::{
+    AutoEscape, Environment, ErrorKind, UndefinedBehavior,
+    value::{Enumerator, Object, Serde, Value},
+};
+use serde_json::Map;
+
+use super::placeholder::{self, InvalidPlaceholder};
+use crate::model::{NewTemplate, Syntax};
+
+/// Steps that one part may take; a loop over 1000 items of a table takes some 20,000.
+const FUEL: u64 = 500_000;
+/// Bytes that one rendered part may have.
+const MAX_OUTPUT: usize = 256 * 1024;
+/// Bytes of source that one part may have.
+pub(crate) const MAX_SOURCE: usize = 64 * 1024;
+
+/// Variables as a caller gives them.
+pub type Variables = Map<String, serde_json::Value>;
+
+/// Why a template was refused when it was saved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTemplate {
+    /// A syntax error.
+    #[error("line {line}: {detail}")]
+    Syntax {
+        /// `title`, `content` or `html`.
+        part: &'static str,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A placeholder that cannot be translated.
+    #[error("{source}")]
+    Placeholder {
+        /// `title`, `content` or `html`.
+        part: &'static str,
+        /// What is wrong.
+        source: InvalidPlaceholder,
+    },
+    /// A variable that the list of declared ones lacks.
+    #[error("`{name}` is used and not declared in `variables`")]
+    Undeclared {
+        /// `title`, `content` or `html`.
+        part: &'static str,
+        /// The variable.
+        name: String,
+    },
+    /// A part is too long.
+    #[error("has more than 65536 bytes")]
+    TooLong {
+        /// `title`, `content` or `html`.
+        part: &'static str,
+    },
+}
+
+impl InvalidTemplate {
+    /// The part that is wrong.
+    #[must_use]
+    pub fn part(&self) -> &'static str {
+        match self {
+            Self::Syntax { part, .. }
+            | Self::Placeholder { part, .. }
+            | Self::Undeclared { part, .. }
+            | Self::TooLong { part } => part,
+        }
+    }
+}
+
+/// Why a template could not be rendered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// A variable was not given: its path.
+    #[error("the template needs the variable `{0}`")]
+    Missing(String),
+    /// The template took too many steps or wrote too much.
+    #[error("rendering took too many steps or wrote more than 262144 bytes")]
+    TooMuch,
+    /// Anything else, for example arithmetic on a text.
+    #[error("line {line}: {detail}")]
+    Failed {
+        /// From 1, 0 where it is not known.
+        line: usize,
+        /// What went wrong.
+        detail: String,
+    },
+}
+
+/// What a template says with its variables filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// Plain text.
+    pub title: String,
+    /// Plain text.
+    pub content: String,
+    /// HTML, with escaped variables.
+    pub html: Option<String>,
+}
+
+/// A template ready to render. Rendering is `&self`.
+pub struct Compiled {
+    environment: Environment<'static>,
+    has_html: bool,
+    declared: Vec<String>,
+    used: Vec<String>,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiled").field("used", &self.used).finish_non_exhaustive()
+    }
+}
+
+/// The parts, by the names that decide how they are escaped.
+const TITLE: (&str, &str) = ("title", "title.txt");
+const CONTENT: (&str, &str) = ("content", "content.txt");
+const HTML: (&str, &str) = ("html", "html.html");
+
+/// Checks and compiles a template.
+///
+/// # Errors
+/// [`InvalidTemplate`] says which part is wrong and why.
+pub fn compile(base: &Environment<'static>, template: &NewTemplate) -> Result<Compiled, InvalidTemplate> {
+    let mut environment = base.clone();
+    let mut used = BTreeSet::new();
+    let parts = [(TITLE, Some(&template.title)), (CONTENT, Some(&template.content)), (HTML, template.html.as_ref())];
+    for ((part, name), source) in parts {
+        let Some(source) = source else { continue };
+        if source.len() > MAX_SOURCE {
+            return Err(InvalidTemplate::TooLong { part });
+        }
+        let source = match template.syntax {
+            Syntax::Jinja => source.clone(),
+            Syntax::Format => placeholder::to_jinja(source)
+                .map_err(|source| InvalidTemplate::Placeholder { part, source })?,
+        };
+        environment.add_template_owned(name, source).map_err(|error| InvalidTemplate::Syntax {
+            part,
+            line: error.line().unwrap_or_default(),
+            detail: describe(&error),
+        })?;
+        for variable in variables_of(&environment, name, false) {
+            if !template.variables.is_empty() && !template.variables.contains(&variable) {
+                return Err(InvalidTemplate::Undeclared { part, name: variable });
+            }
+            used.insert(variable);
+        }
+    }
+    Ok(Compiled {
+        environment,
+        has_html: template.html.is_some(),
+        declared: template.variables.clone(),
+        used: used.into_iter().collect(),
+    })
+}
+
+/// The environment that every template is compiled in: strict, bounded, without a loader.
+#[must_use]
+pub fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(100);
+    // Its reports hold variables' values, and look every name up, which `Context` would take for the template's doing.
+    environment.set_debug(false);
+    environment.set_auto_escape_callback(|name| {
+        if name == HTML.1 { AutoEscape::Html } else { AutoEscape::None }
+    });
+    environment
+}
+
+fn variables_of(environment: &Environment<'static>, name: &str, nested: bool) -> BTreeSet<String> {
+    let globals: HashSet<&str> = environment.globals().map(|(name, _)| name).collect();
+    let found = environment.get_template(name).map(|template| template.undeclared_variables(nested));
+    found.unwrap_or_default().into_iter().filter(|name| !globals.contains(name.as_str())).collect()
+}
+
+fn describe(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
+}
+
+impl Compiled {
+    /// The variables that callers have to know of: the declared ones, else those that are used.
+    #[must_use]
+    pub fn variables(&self) -> &[String] {
+        if self.declared.is_empty() { &self.used } else { &self.declared }
+    }
+
+    /// Fills the variables in.
+    ///
+    /// # Errors
+    /// [`RenderError::Missing`] when a declared variable, or one that the template comes upon, is not there.
+    pub fn render(&self, variables: &Variables) -> Result<Rendered, RenderError> {
+        if let Some(missing) = self.declared.iter().find(|name| !variables.contains_key(*name)) {
+            return Err(RenderError::Missing(missing.clone()));
+        }
+        Ok(Rendered {
+            title: self.render_part(TITLE.1, variables)?,
+            content: self.render_part(CONTENT.1, variables)?,
+            html: if self.has_html { Some(self.render_part(HTML.1, variables)?) } else { None },
+        })
+    }
+
+    fn render_part(&self, name: &'static str, variables: &Variables) -> Result<String, RenderError> {
+        let context = Arc::new(Context::new(variables));
+        let template = self.environment.get_template(name).map_err(|error| failed(&error))?;
+        let mut out = Bounded::default();
+        match template.render_captured_to(Value::from_dyn_object(Arc::clone(&context)), &mut out) {
+            // Only whole characters are ever written, so the bytes are a text.
+            Ok(_) => Ok(String::from_utf8(out.bytes).unwrap_or_default()),
+            Err(_) if out.full => Err(RenderError::TooMuch),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::OutOfFuel => RenderError::TooMuch,
+                ErrorKind::UndefinedError => {
+                    context.missing(&variables_of(&self.environment, name, true), variables)
+                        .map_or_else(|| failed(&error), RenderError::Missing)
+                }
+                _ => failed(&error),
+            }),
+        }
+    }
+}
+
+fn failed(error: &minijinja::Error) -> RenderError {
+    RenderError::Failed { line: error.line().unwrap_or_default(), detail: describe(error) }
+}
+
+/// The variables, remembering the last one that was looked for: that is the one a strict failure is about.
+#[derive(Debug)]
+struct Context {
+    values: BTreeMap<String, Value>,
+    last: Mutex<Option<String>>,
+}
+
+impl Context {
+    fn new(variables: &Variables) -> Self {
+        let values = variables.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect();
+        Self { values, last: Mutex::new(None) }
+    }
+
+    /// The path of the variable that was missing: the last one looked for, or a member of it that it lacks.
+    fn missing(&self, paths: &BTreeSet<String>, variables: &Variables) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let Some(value) = variables.get(&last) else { return Some(last) };
+        let lacks = |path: &str| {
+            let mut value = Some(value);
+            for member in path.split('.') {
+                value = value.and_then(|value| value.get(member));
+            }
+            value.is_none()
+        };
+        let path = paths.iter().find(|path| {
+            path.strip_prefix(&last).and_then(|rest| rest.strip_prefix('.')).is_some_and(lacks)
+        });
+        Some(path.cloned().unwrap_or(last))
+    }
+}
+
+impl Object for Context {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.to_owned());
+        self.values.get(key).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.values.keys().map(|key| Value::from(key.as_str())).collect())
+    }
+}
+
+/// A text that stops taking bytes at [`MAX_OUTPUT`].
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MAX_OUTPUT {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn template(content: &str, variables: &[&str]) -> NewTemplate {
+        NewTemplate {
+            name: "t".to_owned(),
+            title: "T".to_owned(),
+            content: content.to_owned(),
+            html: None,
+            channels: Vec::new(),
+            priority: None,
+            kind: None,
+            variables: variables.iter().map(|name| (*name).to_owned()).collect(),
+            syntax: Syntax::Jinja,
+        }
+    }
+
+    fn variables(value: serde_json::Value) -> Variables {
+        match value {
+            serde_json::Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    fn render(content: &str, values: serde_json::Value) -> Result<String, RenderError> {
+        let compiled = compile(&environment(), &template(content, &[])).unwrap();
+        compiled.render(&variables(values)).map(|rendered| rendered.content)
+    }
+
+    #[test]
+    fn values_print_as_they_were_given() {
+        for (content, values, rendered) in [
+            ("{{symbol}} {{quantity}} {{price}}", json!({"symbol":"AAPL","quantity":100,"price":150.25}), "AAPL 100 150.25"),
+            ("{{x|default('-')}}", json!({}), "-"),
+            ("{% if x is defined %}a{% else %}b{% endif %}", json!({}), "b"),
+            ("{% for i in l %}{{ i.n }},{% endfor %}", json!({"l":[{"n":1},{"n":2}]}), "1,2,"),
+            ("{{ u.name }}", json!({"u":{"name":"<b>"}}), "<b>"),
+            ("{{ range(2)|list }}", json!({}), "[0, 1]"),
+            ("{{ b }} {{ n }}", json!({"b":true,"n":null}), "True None"),
+            ("{{ o|tojson }}", json!({"o":{"a":[1]}}), r#"{"a": [1]}"#),
+        ] {
+            assert_eq!(render(content, values).as_deref(), Ok(rendered), "{content}");
+        }
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        for (content, values, path) in [
+            ("{{ a }} {{ b }}", json!({"a":1}), "b"),
+            ("{{ a|upper }}", json!({}), "a"),
+            ("{{ x|default('') }}{{ u.name }}", json!({"u":{}}), "u.name"),
+            ("{% for i in l %}{{ i }}{% endfor %}", json!({}), "l"),
+            ("{% if a %}{% endif %}", json!({}), "a"),
+            ("{{ u.name.first }}", json!({"u":{}}), "u.name.first"),
+            ("{{ u.name }}", json!({}), "u"),
+        ] {
+            assert_eq!(render(content, values), Err(RenderError::Missing(path.to_owned())), "{content}");
+        }
+    }
+
+    #[test]
+    fn declared_variables_bind_both_ways() {
+        let compiled = compile(&environment(), &template("{% if false %}{{ a }}{% endif %}", &["a"])).unwrap();
+        assert_eq!(compiled.render(&Variables::new()), Err(RenderError::Missing("a".to_owned())));
+        let refused = compile(&environment(), &template("{{ a }}{{ b }}", &["a"])).unwrap_err();
+        assert_eq!(refused, InvalidTemplate::Undeclared { part: "content", name: "b".to_owned() });
+    }
+
+    #[test]
+    fn html_alone_is_escaped() {
+        let mut template = template("{{ x }}", &[]);
+        template.html = Some("<p>{{ x }}</p>".to_owned());
+        template.title = "{{ x }}".to_owned();
+        let rendered =
+            compile(&environment(), &template).unwrap().render(&variables(json!({"x":"<script>"}))).unwrap();
+        assert_eq!(rendered.title, "<script>");
+        assert_eq!(rendered.content, "<script>");
+        assert_eq!(rendered.html.as_deref(), Some("<p>&lt;script&gt;</p>"));
+    }
+
+    #[test]
+    fn syntax_errors_name_part_and_line() {
+        let error = compile(&environment(), &template("a\n{{ b", &[])).unwrap_err();
+        assert!(matches!(error, InvalidTemplate::Syntax { part: "content", line: 2, .. }), "{error:?}");
+        for content in ["{{ a|nofilter }}", "{% include 'x' %}"] {
+            assert!(render(content, json!({"a":1})).is_err(), "{content}");
+        }
+    }
+
+    #[test]
+    fn work_and_output_are_bounded() {
+        for content in [
+            "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
+            "{{ 'a' * 300000 }}",
+            "{% for i in range(400) %}{{ 'a' * 1000 }}{% endfor %}",
+        ] {
+            assert_eq!(render(content, json!({})), Err(RenderError::TooMuch), "{content}");
+        }
+    }
+}
