@@ -6,10 +6,11 @@ SHELL := /bin/bash
 # The steps share two things that do not divide: cargo's target directory and the reader's screen.
 .NOTPARALLEL:
 
-# nginx and Postfix live in sbin, which Debian leaves out of an ordinary user's PATH.
-export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
-
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# First what scripts/setup.sh fetched for this checkout alone; nginx and Postfix live in sbin, which Debian leaves
+# out of an ordinary user's PATH.
+export PATH := $(TARGET_DIR)/tools/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 # In continuous integration a lock file that does not fit is an error, not something to repair.
 LOCKED := $(if $(CI),--locked)
 # make fuzz SECONDS=600
@@ -55,13 +56,13 @@ rust: ## all Rust tests, the crash test included
 js: ## the browser client: types and tests
 	$(call step,JavaScript client)
 	@scripts/setup.sh npm
-	cd clients/js && npm test
+	cd clients/js && timeout --foreground --kill-after=10 300 npm test
 
 browser: ## the page in headless Chromium, against a real server
 	$(call step,browser test)
 	@scripts/setup.sh npm
 	cargo build $(LOCKED) -p carillon
-	cd tests/browser && CARILLON_BIN=$(TARGET_DIR)/debug/carillon node --test
+	cd tests/browser && CARILLON_BIN=$(TARGET_DIR)/debug/carillon timeout --foreground --kill-after=10 900 npm test
 
 check-deploy: ## nginx and Helm files, checked with the real tools
 	$(call step,deployment files)

@@ -44,8 +44,9 @@ function open(token) {
   client.on('unread', ({ count }) => showUnread(count));
   client.on('error', (error) => {
     if (!error.terminal || current?.client !== client) return;
-    if (error.code !== 'closed') forgetToken();
-    askForToken(`You were signed out: ${error.message}`);
+    const refused = error.status === 401 || error.code === 'unauthorized';
+    if (refused) forgetToken();
+    askForToken(refused ? `The token was not accepted: ${error.message}` : `The server ended this session: ${error.message}`);
   });
   current = { client, inbox: new Inbox(client, toasts) };
   new Sender(client, String(claims.sub ?? ''));

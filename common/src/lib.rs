@@ -5,7 +5,7 @@
 //! - [`http`]: listeners, errors as problem+json; [`token`]: who is calling;
 //! - [`ids`], [`topic`], [`target`]: whom something is for;
 //! - [`message`], [`bus`]: how it travels between publishers and hub nodes;
-//! - [`receipts`]: what hubs tell dispatchers;
+//! - [`protocol`]: what clients and hubs say to each other; [`receipts`]: what hubs tell dispatchers;
 //! - [`backoff`]: when to try again.
 //!
 //! Only what both services use, and what is part of a contract or pure infrastructure, may live here.
@@ -16,6 +16,7 @@ pub mod config;
 pub mod http;
 pub mod ids;
 pub mod message;
+pub mod protocol;
 pub mod receipts;
 pub mod shutdown;
 pub mod target;

@@ -1,6 +1,6 @@
 //! Targets: whom a notification or a publish is for, and the topic keys that it is routed by.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     ids::{InvalidId, Name, TenantId},
@@ -111,7 +111,7 @@ pub enum InvalidTarget {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct TargetBody {
+struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,21 +131,49 @@ struct TargetBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     any_of: Option<Vec<TargetBody>>,
     #[serde(skip_serializing_if = "Except::is_empty")]
+    #[serde(deserialize_with = "object")]
     except: Except,
+}
+
+/// A target's JSON object.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+struct TargetBody {
+    #[serde(deserialize_with = "object")]
+    fields: Fields,
+}
+
+/// Reads an object into a struct. Derived structs also read arrays, field by field, which no caller means.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(std::marker::PhantomData))
 }
 
 impl TryFrom<TargetBody> for Audience {
     type Error = InvalidTarget;
 
     fn try_from(mut body: TargetBody) -> Result<Self, InvalidTarget> {
-        let except = std::mem::take(&mut body.except);
-        Ok(Self { target: body.into_target(Place::Top)?, except })
+        let except = std::mem::take(&mut body.fields.except);
+        Ok(Self { target: body.fields.into_target(Place::Top)?, except })
     }
 }
 
 impl From<Audience> for TargetBody {
     fn from(audience: Audience) -> Self {
-        Self { except: audience.except, ..Self::from_target(audience.target) }
+        Self { fields: Fields { except: audience.except, ..Fields::from_target(audience.target) } }
     }
 }
 
@@ -156,7 +184,7 @@ enum Place {
     InAllOf,
 }
 
-impl TargetBody {
+impl Fields {
     fn into_target(self, place: Place) -> Result<Target, InvalidTarget> {
         if place != Place::Top && !self.except.is_empty() {
             return Err(InvalidTarget::Nested("except"));
@@ -207,7 +235,9 @@ impl TargetBody {
 
     fn from_target(target: Target) -> Self {
         let text = |name: Name| Some(name.as_str().to_owned());
-        let bodies = |members: Vec<Target>| Some(members.into_iter().map(Self::from_target).collect());
+        let bodies = |members: Vec<Target>| {
+            Some(members.into_iter().map(|member| TargetBody { fields: Self::from_target(member) }).collect())
+        };
         match target {
             Target::User(name) => Self { user: text(name), ..Self::default() },
             Target::Users(names) => {
@@ -245,7 +275,7 @@ fn names(texts: &[String]) -> Result<Vec<Name>, InvalidTarget> {
 
 fn expression(field: &'static str, members: Vec<TargetBody>, place: Place) -> Result<Vec<Target>, InvalidTarget> {
     bounded(field, members.len())?;
-    members.into_iter().map(|member| member.into_target(place)).collect()
+    members.into_iter().map(|member| member.fields.into_target(place)).collect()
 }
 
 impl From<Target> for Audience {
@@ -401,6 +431,9 @@ mod tests {
             (r#"{"all_of":[{"users":["a"]}]}"#, "inside an expression"),
             (r#"{"any_of":[{"user":"a","except":{"user":"b"}}]}"#, "inside an expression"),
             (r#"{"usr":"a"}"#, "unknown field"),
+            (r#"["a"]"#, "an object"),
+            (r#"{"all_of":[["a"]]}"#, "an object"),
+            (r#"{"user":"a","except":["b"]}"#, "an object"),
         ] {
             let error = parse(json).unwrap_err();
             assert!(error.contains(why), "{json}: {error}");

@@ -4,8 +4,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use common::config::{Bytes, ConfigError, Span};
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 /// Section `[database]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -38,22 +39,17 @@ pub struct QueueConfig {
     /// Deliveries that one claim takes at the most. Default 256.
     pub claim_max: u32,
     /// How long a claim holds without a heartbeat. Default `30s`.
-    #[serde(deserialize_with = "duration")]
-    pub lease: Duration,
+    pub lease: Span,
     /// How often leases are extended. Default `10s`.
-    #[serde(deserialize_with = "duration")]
-    pub heartbeat: Duration,
+    pub heartbeat: Span,
     /// Pauses before the second, third … attempt; the last one repeats. Default `["1m", "5m", "15m"]`.
-    #[serde(deserialize_with = "durations")]
-    pub retry: Vec<Duration>,
+    pub retry: Vec<Span>,
     /// Attempts before a delivery is dead, for requests that name no number. Default 4.
     pub max_attempts: u32,
     /// How often the store is asked what is due, beside being woken. Default `1s`.
-    #[serde(deserialize_with = "duration")]
-    pub poll: Duration,
+    pub poll: Span,
     /// How long a stop waits for sends on the way. Default `10s`.
-    #[serde(deserialize_with = "duration")]
-    pub stop_within: Duration,
+    pub stop_within: Span,
 }
 
 impl Default for QueueConfig {
@@ -63,12 +59,12 @@ impl Default for QueueConfig {
             shares: [8, 4, 2, 1],
             critical_reserved: 0.2,
             claim_max: 256,
-            lease: Duration::from_secs(30),
-            heartbeat: Duration::from_secs(10),
-            retry: [60, 300, 900].map(Duration::from_secs).to_vec(),
+            lease: seconds(30),
+            heartbeat: seconds(10),
+            retry: [60, 300, 900].map(seconds).to_vec(),
             max_attempts: 4,
-            poll: Duration::from_secs(1),
-            stop_within: Duration::from_secs(10),
+            poll: seconds(1),
+            stop_within: seconds(10),
         }
     }
 }
@@ -105,8 +101,7 @@ pub struct SmtpConfig {
     /// Connections, and with them mails on the way at once. Default 10.
     pub pool_size: usize,
     /// Bound of each step of a mail's transmission. Default `30s`.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
+    pub timeout: Span,
     /// What to do with a mail of which nobody can tell whether the server took it: `resend`, or `hold` as dead with
     /// reason `unknown`. Default `resend`.
     pub on_unknown: UnknownPolicy,
@@ -122,7 +117,7 @@ impl Default for SmtpConfig {
             from: None,
             tls: SmtpTls::default(),
             pool_size: 10,
-            timeout: Duration::from_secs(30),
+            timeout: seconds(30),
             on_unknown: UnknownPolicy::default(),
         }
     }
@@ -162,13 +157,12 @@ pub enum UnknownPolicy {
 #[serde(deny_unknown_fields, default)]
 pub struct InboxConfig {
     /// How far back a user who was never seen before sees what its groups got. Default `30d`.
-    #[serde(deserialize_with = "duration")]
-    pub backfill: Duration,
+    pub backfill: Span,
 }
 
 impl Default for InboxConfig {
     fn default() -> Self {
-        Self { backfill: Duration::from_secs(30 * 24 * 3600) }
+        Self { backfill: seconds(30 * 24 * 3600) }
     }
 }
 
@@ -177,11 +171,9 @@ impl Default for InboxConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct RealtimeConfig {
     /// How long the first receipt of a single user is waited for; without one the delivery is `skipped`. Default `5s`.
-    #[serde(deserialize_with = "duration")]
-    pub receipt_wait: Duration,
+    pub receipt_wait: Span,
     /// Age at which a frame that the bus could not take is given up. Default `60s`.
-    #[serde(deserialize_with = "duration")]
-    pub max_age: Duration,
+    pub max_age: Span,
     /// Deliveries that wait for a receipt at once; beyond, one is `skipped` with reason `not_awaited`. Default 100000.
     pub waiting_max: usize,
 }
@@ -189,8 +181,8 @@ pub struct RealtimeConfig {
 impl Default for RealtimeConfig {
     fn default() -> Self {
         Self {
-            receipt_wait: Duration::from_secs(5),
-            max_age: Duration::from_secs(60),
+            receipt_wait: seconds(5),
+            max_age: seconds(60),
             waiting_max: 100_000,
         }
     }
@@ -204,8 +196,8 @@ pub struct LimitsConfig {
     pub user_requests_per_minute: u32,
     /// Requests a second of an API key or a token with a service scope. Default 10000.
     pub service_requests_per_second: u32,
-    /// Bytes of a request's body. Default 1048576.
-    pub body_bytes: usize,
+    /// Bytes of a request's body. Default `1MiB`.
+    pub body_bytes: Bytes,
     /// Items of a bulk request. Default 1000.
     pub bulk_items: usize,
 }
@@ -215,7 +207,7 @@ impl Default for LimitsConfig {
         Self {
             user_requests_per_minute: 100,
             service_requests_per_second: 10_000,
-            body_bytes: 1024 * 1024,
+            body_bytes: Bytes(1024 * 1024),
             bulk_items: 1000,
         }
     }
@@ -239,23 +231,13 @@ pub struct DispatcherConfig {
     pub limits: LimitsConfig,
 }
 
-/// A value that cannot be, with its key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
-pub struct InvalidConfig {
-    /// The key, for example `queue.lease`.
-    pub key: &'static str,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
 impl DispatcherConfig {
     /// Refuses values that cannot be and pairs that do not fit.
     ///
     /// # Errors
-    /// The first [`InvalidConfig`] that is found.
-    pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let refuse = |key, problem: &str| Err(InvalidConfig { key, problem: problem.to_owned() });
+    /// [`ConfigError`] names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |key: &str, problem: &str| Err(ConfigError::invalid(key, problem));
         let positive = [
             ("database.read_connections", u64::from(self.database.read_connections)),
             ("database.group_max", self.database.group_max as u64),
@@ -271,7 +253,7 @@ impl DispatcherConfig {
             ("realtime.waiting_max", self.realtime.waiting_max as u64),
             ("limits.user_requests_per_minute", u64::from(self.limits.user_requests_per_minute)),
             ("limits.service_requests_per_second", u64::from(self.limits.service_requests_per_second)),
-            ("limits.body_bytes", self.limits.body_bytes as u64),
+            ("limits.body_bytes", self.limits.body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -286,7 +268,7 @@ impl DispatcherConfig {
         if self.queue.retry.is_empty() {
             return refuse("queue.retry", "needs at least one pause");
         }
-        if self.queue.lease <= self.queue.heartbeat * 2 {
+        if self.queue.lease.0 <= self.queue.heartbeat.0 * 2 {
             return refuse("queue.lease", "must be more than twice queue.heartbeat, else one late heartbeat loses it");
         }
         if self.realtime.receipt_wait >= self.realtime.max_age {
@@ -298,74 +280,33 @@ impl DispatcherConfig {
         Ok(())
     }
 
-    fn validate_smtp(&self) -> Result<(), InvalidConfig> {
+    fn validate_smtp(&self) -> Result<(), ConfigError> {
         let Some(sender) = self.smtp.sender() else {
-            return Err(InvalidConfig {
-                key: "smtp.from",
-                problem: "is needed with smtp.host, unless smtp.username is an address".to_owned(),
-            });
+            let problem = "is needed with smtp.host, unless smtp.username is an address";
+            return Err(ConfigError::invalid("smtp.from", problem));
         };
-        sender.parse::<lettre::message::Mailbox>().map_err(|error| InvalidConfig {
-            key: if self.smtp.from.is_some() { "smtp.from" } else { "smtp.username" },
-            problem: format!("is not `Name <address>` or an address: {error}"),
-        })?;
+        if let Err(error) = sender.parse::<lettre::message::Mailbox>() {
+            let key = if self.smtp.from.is_some() { "smtp.from" } else { "smtp.username" };
+            return Err(ConfigError::invalid(key, &format!("is not `Name <address>` or an address: {error}")));
+        }
         if self.smtp.username.is_some() != self.smtp.password.is_some() {
-            return Err(InvalidConfig {
-                key: "smtp.password",
-                problem: "smtp.username and smtp.password come together".to_owned(),
-            });
+            return Err(ConfigError::invalid("smtp.password", "smtp.username and smtp.password come together"));
         }
         Ok(())
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+const fn seconds(seconds: u64) -> Span {
+    Span(Duration::from_secs(seconds))
 }
 
-/// Reads `250ms`, `30s`, `5m`, `2h`, `30d`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let problem = || format!("`{text}` is not a duration such as 250ms, 30s, 5m, 2h or 30d");
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| problem())?;
-    let unit_ms = match unit.trim_start() {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(problem()),
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(problem)
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-}
-
-fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?
-        .iter()
-        .map(|text| parse_duration(text).map_err(serde::de::Error::custom))
-        .collect()
+fn millis(span: Span) -> u64 {
+    u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_need_a_unit() {
-        for (text, ms) in
-            [("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("30d", 2_592_000_000)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "30", "s", "-1s", "1.5s", "1y", "99999999999999999999s", "18446744073709551615d"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn the_defaults_hold() {
@@ -394,7 +335,8 @@ mod tests {
         ];
         for (json, key) in cases {
             let config: DispatcherConfig = serde_json::from_str(json).unwrap();
-            assert_eq!(config.validate().unwrap_err().key, key, "{json}");
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(key), "{json}: {error}");
         }
     }
 }

@@ -6,7 +6,7 @@ import { CarillonError } from './errors.js';
 import { Feed } from './feed.js';
 import { Ladder } from './ladder.js';
 import { Positions } from './positions.js';
-import { toNotification } from './protocol.js';
+import { instantOf, toNotification } from './protocol.js';
 import { Rest } from './rest.js';
 import { SeenIds } from './seen.js';
 import { TokenSource } from './token.js';
@@ -169,7 +169,11 @@ export class CarillonClient {
       case 'changed':
         // A page of the feed that is under way may be older than this: read on after it.
         this.#catchAgain = true;
-        return this.#emitter.emit('changed', { ids: frame.ids, all: frame.all, state: frame.state, source: 'live' });
+        return this.#emitter.emit('changed', {
+          ...(frame.all === true ? { all: true, until: untilOf(frame) } : { ids: frame.ids ?? [] }),
+          state: frame.state,
+          source: 'live',
+        });
       case 'subscribed':
         return this.#onSubscribed(frame);
       case 'unsubscribed':
@@ -284,7 +288,7 @@ export class CarillonClient {
   #applyChange(change) {
     const id = change.id === undefined ? undefined : String(change.id);
     if (change.op === 'read_all') {
-      this.#emitter.emit('changed', { all: true, state: 'read', source: 'feed' });
+      this.#emitter.emit('changed', { all: true, until: untilOf(change), state: 'read', source: 'feed' });
     } else if (id === undefined) {
       // An entry of a later server.
     } else if (change.op === 'upsert') {
@@ -295,7 +299,9 @@ export class CarillonClient {
       this.#emitter.emit('changed', { ids: [id], state: 'deleted', source: 'feed' });
     } else if (change.op === 'state') {
       const state = change.state ?? (change.is_read === true ? 'read' : 'unread');
-      this.#emitter.emit('changed', { ids: [id], state, source: 'feed' });
+      // Entries with a whole notification carry its newest form.
+      const notification = typeof change.title === 'string' ? toNotification(change) : undefined;
+      this.#emitter.emit('changed', { ids: [id], state, notification, source: 'feed' });
     }
   }
 
@@ -359,4 +365,13 @@ export class CarillonClient {
     this.#acks.stop();
     this.#unread.stop();
   }
+}
+
+/**
+ * Up to when `all` reaches, where the server says it.
+ * @param {Record<string, any>} change
+ * @returns {number | undefined} Unix seconds
+ */
+function untilOf({ up_to: upTo }) {
+  return typeof upTo === 'string' ? (instantOf(upTo) ?? undefined) : undefined;
 }

@@ -51,9 +51,12 @@ export interface Message {
 export interface Changed {
   ids?: string[];
   all?: boolean;
-  /** `read`, `unread`, `deleted`, `archived`, …; `updated`: `notification` is its newest form. */
+  /** With `all`: only those up to then, Unix seconds; where the server says it. */
+  until?: number | undefined;
+  /** `read`, `unread`, `deleted`, `archived`, …; `updated`: only what it says. */
   state: string;
-  notification?: Notification;
+  /** Its newest form, where the server sent it. */
+  notification?: Notification | undefined;
   /** `own`: this client did it; `live`: a frame; `feed`: the change feed. */
   source: 'own' | 'live' | 'feed';
 }
@@ -170,13 +173,18 @@ export const SUBPROTOCOL: 'carillon.v1';
 
 export const CloseCode: Readonly<{
   NORMAL: 1000;
-  GOING_AWAY: 1001;
+  PROTOCOL: 1002;
+  UNSUPPORTED: 1003;
+  NOT_UTF8: 1007;
+  TOO_BIG: 1009;
   RESTART: 1012;
-  TRY_AGAIN_LATER: 1013;
-  TOKEN: 4001;
-  FORBIDDEN: 4003;
+  UNAVAILABLE: 1013;
+  TOKEN_EXPIRED: 4001;
+  TOKEN_INVALID: 4002;
+  DISCONNECTED: 4003;
+  RATE_LIMITED: 4007;
   SLOW_CONSUMER: 4008;
-  REPLACED: 4009;
+  HEARTBEAT_LOST: 4009;
 }>;
 
 /** The claims of a JWT, unverified: to show whose it is, not to trust it. */

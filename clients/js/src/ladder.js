@@ -2,7 +2,7 @@ import { Backoff } from './backoff.js';
 import { Pause } from './clock.js';
 import { Connection } from './connection.js';
 import { CarillonError } from './errors.js';
-import { judgeClose } from './protocol.js';
+import { CloseCode, judgeClose } from './protocol.js';
 
 /** Failed tries in a row before polling begins. */
 const TRIES_BEFORE_POLLING = 3;
@@ -131,6 +131,8 @@ export class Ladder {
       if (next.good) {
         this.#failures = 0;
         backoff.reset();
+      } else if (next.broken) {
+        this.#failures = Math.max(this.#failures + 1, TRIES_BEFORE_POLLING);
       } else if (!next.planned) {
         this.#failures += 1;
       }
@@ -144,7 +146,7 @@ export class Ladder {
   /**
    * One socket, from the token to its end.
    * @param {AbortSignal} signal
-   * @returns {Promise<{ good: boolean, planned: boolean, hintMs?: number | undefined, floorMs?: number }>}
+   * @returns {Promise<{ good: boolean, planned: boolean, broken?: boolean, hintMs?: number | undefined, floorMs?: number }>}
    */
   async #oneTry(signal) {
     const failed = { good: false, planned: false };
@@ -169,13 +171,14 @@ export class Ladder {
     if (verdict.renewToken) this.#o.tokens.reject(token);
     const dead = verdict.terminal || (verdict.renewToken && !this.#o.tokens.renewable);
     if (dead) {
-      const code = verdict.terminal ? (end.code === 1000 ? 'closed' : 'forbidden') : 'unauthorized';
+      const code = verdict.renewToken ? 'unauthorized' : end.code === CloseCode.NORMAL ? 'closed' : 'disconnected';
       this.#finish(new CarillonError(code, end.reason || 'the hub closed for good', { terminal: true }));
       return failed;
     }
     return {
-      good: end.welcomed && (verdict.planned || end.liveMs >= STABLE_MS),
+      good: end.welcomed && !verdict.broken && (verdict.planned || end.liveMs >= STABLE_MS),
       planned: verdict.planned,
+      broken: verdict.broken,
       hintMs: verdict.hintMs ?? this.#hintMs,
       floorMs: verdict.floorMs,
     };

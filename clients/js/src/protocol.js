@@ -1,42 +1,57 @@
 /** The sub-protocol this client speaks; without it the hub speaks the seeds' dialect. */
 export const SUBPROTOCOL = 'carillon.v1';
 
-/** Close codes with a meaning of their own; every other one means: come back, with back-off. */
+/** The hub's close codes; `common/src/protocol/close.rs` has the table. */
 export const CloseCode = Object.freeze({
   NORMAL: 1000,
-  GOING_AWAY: 1001,
+  PROTOCOL: 1002,
+  UNSUPPORTED: 1003,
+  NOT_UTF8: 1007,
+  TOO_BIG: 1009,
   RESTART: 1012,
-  TRY_AGAIN_LATER: 1013,
-  TOKEN: 4001,
-  FORBIDDEN: 4003,
+  UNAVAILABLE: 1013,
+  TOKEN_EXPIRED: 4001,
+  TOKEN_INVALID: 4002,
+  DISCONNECTED: 4003,
+  RATE_LIMITED: 4007,
   SLOW_CONSUMER: 4008,
-  REPLACED: 4009,
+  HEARTBEAT_LOST: 4009,
 });
 
-/** A session that was replaced or is one too many waits at least this long, so that two do not evict each other in turn. */
-const CROWDED_FLOOR_MS = 5_000;
+const TERMINAL = new Set([CloseCode.NORMAL, CloseCode.DISCONNECTED]);
+const TOKEN = new Set([CloseCode.TOKEN_EXPIRED, CloseCode.TOKEN_INVALID]);
+const PLANNED = new Set([CloseCode.RESTART, CloseCode.SLOW_CONSUMER]);
+const BROKEN = new Set([CloseCode.PROTOCOL, CloseCode.UNSUPPORTED, CloseCode.NOT_UTF8]);
+
+const IMPATIENT_FLOOR_MS = 5_000;
+const BROKEN_FLOOR_MS = 300_000;
 
 /**
  * What a close means for what comes next.
  * @typedef {object} Verdict
- * @property {boolean} terminal no reconnect
+ * @property {boolean} terminal the client ends
  * @property {boolean} renewToken the token in use is no longer good
  * @property {boolean} planned the hub sent us away on purpose; this is no failed try
+ * @property {boolean} broken one side breaks the protocol, or a box between them does: poll, and leave the socket for long
  * @property {number} floorMs earliest time to come back, where the code itself says so
  * @property {number | undefined} hintMs when the hub asked us to come back
  */
 
 /**
- * @param {number} code
+ * @param {number} code any; one without a meaning of its own says: come back, with back-off
  * @param {string} reason
  * @returns {Verdict}
  */
 export function judgeClose(code, reason) {
+  const known = /** @type {any} */ (code);
+  const broken = BROKEN.has(known);
+  const impatient = TOKEN.has(known) || code === CloseCode.RATE_LIMITED;
   return {
-    terminal: code === CloseCode.NORMAL || code === CloseCode.FORBIDDEN,
-    renewToken: code === CloseCode.TOKEN,
-    planned: code === CloseCode.RESTART || code === CloseCode.SLOW_CONSUMER,
-    floorMs: code === CloseCode.REPLACED || code === CloseCode.TOKEN ? CROWDED_FLOOR_MS : 0,
+    terminal: TERMINAL.has(known),
+    renewToken: TOKEN.has(known),
+    planned: PLANNED.has(known),
+    broken,
+    floorMs: broken ? BROKEN_FLOOR_MS : impatient ? IMPATIENT_FLOOR_MS : 0,
     hintMs: retryHint(reason),
   };
 }
@@ -78,7 +93,8 @@ export function toNotification(raw) {
     priority: String(raw.priority ?? 'normal'),
     metadata: raw.metadata ?? raw.extra_data ?? raw.data ?? null,
     created_at: createdAt,
-    timestamp: typeof raw.timestamp === 'number' ? raw.timestamp : instantOf(createdAt),
+    // `timestamp` has whole seconds only, which would put a frame before older rows of the same second.
+    timestamp: instantOf(createdAt) ?? (typeof raw.timestamp === 'number' ? raw.timestamp : null),
     is_read: raw.is_read === true,
     read_at: raw.read_at ?? null,
     topic: raw.topic ?? null,
@@ -90,7 +106,7 @@ export function toNotification(raw) {
  * @param {string | null} text RFC 3339; without a zone it is UTC
  * @returns {number | null} Unix seconds
  */
-function instantOf(text) {
+export function instantOf(text) {
   if (text === null) return null;
   const zoned = /(?:z|[+-]\d\d:?\d\d)$/i.test(text) ? text : `${text}Z`;
   const milliseconds = Date.parse(zoned);

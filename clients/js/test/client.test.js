@@ -92,13 +92,17 @@ test(
     await one.clock.armed(2000);
     hub.sockets = 'accept';
     one.clock.advance(2000); // third delay of the socket's back-off
+    await hub.request('/api/v1/inbox/changes?after=1&wait=25');
     const session = await hub.session();
     await one.state('live');
+    assert.equal(await hub.released(), '0', 'answered');
+    assert.equal(await hub.released(), '1', 'given up, once live');
     hub.feed(upsert('p2'));
     session.notify('p2', 'e:2');
     session.notify('p3', 'e:3');
     await one.next('notification', ({ id }) => id === 'p3');
     assert.deepEqual(one.ids, ['p1', 'p2', 'p3']);
+    assert.equal(one.client.state, 'live');
   }),
 );
 
@@ -212,6 +216,16 @@ test(
       await one.state('closed');
       assert.equal((await one.next('error')).terminal, true);
     }
+  }),
+);
+
+test(
+  'a socket that breaks the protocol is left for long; polling goes on',
+  withHub(async (hub, probe) => {
+    const one = probe();
+    (await hub.session()).socket.close(1002, 'protocol error');
+    await one.state('polling');
+    await one.clock.armed(300_000);
   }),
 );
 
@@ -398,10 +412,10 @@ test(
     await one.next('resync');
     session.send({ type: 'changed', ids: ['n1'], state: 'read' });
     assert.deepEqual((await one.next('changed')).ids, ['n1']);
-    hub.feed({ op: 'delete', id: 'n1' }, { op: 'read_all' });
+    hub.feed({ op: 'delete', id: 'n1' }, { op: 'read_all', up_to: '2026-02-20T10:30:00Z' });
     session.send({ type: 'resync', topics: [] });
     assert.equal((await one.next('changed', ({ state }) => state === 'deleted')).source, 'feed');
-    assert.equal((await one.next('changed', ({ all }) => all)).state, 'read');
+    assert.deepEqual(await one.next('changed', ({ all }) => all), { all: true, until: 1771583400, state: 'read', source: 'feed' });
   }),
 );
 

@@ -70,14 +70,27 @@ test('retry hints are read from JSON and from text', () => {
 });
 
 test('close codes say what comes next', () => {
-  assert.equal(judgeClose(1000, '').terminal, true);
-  assert.equal(judgeClose(4003, 'forbidden').terminal, true);
-  assert.equal(judgeClose(4001, 'expired').renewToken, true);
+  const nothing = { terminal: false, renewToken: false, planned: false, broken: false, floorMs: 0, hintMs: undefined };
+  const expected = {
+    1000: { terminal: true },
+    1002: { broken: true, floorMs: 300_000 },
+    1003: { broken: true, floorMs: 300_000 },
+    1006: {},
+    1007: { broken: true, floorMs: 300_000 },
+    1009: {},
+    1012: { planned: true },
+    1013: {},
+    4001: { renewToken: true, floorMs: 5000 },
+    4002: { renewToken: true, floorMs: 5000 },
+    4003: { terminal: true },
+    4007: { floorMs: 5000 },
+    4008: { planned: true },
+    4009: {},
+  };
+  for (const [code, verdict] of Object.entries(expected)) {
+    assert.deepEqual(judgeClose(Number(code), ''), { ...nothing, ...verdict }, code);
+  }
   assert.equal(judgeClose(1012, '{"retry_after_ms":9}').hintMs, 9);
-  assert.equal(judgeClose(1012, '').planned, true);
-  assert.equal(judgeClose(4008, '').planned, true);
-  assert.equal(judgeClose(4009, '').floorMs, 5000);
-  assert.deepEqual(judgeClose(1006, ''), { terminal: false, renewToken: false, planned: false, floorMs: 0, hintMs: undefined });
 });
 
 test('a frame and a row of the list become the same shape', () => {

@@ -112,6 +112,7 @@ export class FakeHub {
   #sessions = new Inbox();
   #requests = new Inbox();
   #held = new Set();
+  #released = new Inbox();
   /** `accept`, `refuse`, or a function that is given the session instead of the welcome. */
   sockets = 'accept';
   /** False: HTTP connections are cut. */
@@ -192,7 +193,15 @@ export class FakeHub {
       answer(200, page());
     };
     this.#held.add(release);
-    response.on('close', () => this.#held.delete(release));
+    response.on('close', () => {
+      this.#held.delete(release);
+      this.#released.push(after);
+    });
+  }
+
+  /** Resolves when a poll that was held has ended, by an answer or because its client gave it up. */
+  released() {
+    return this.#released.take();
   }
 
   async stop() {

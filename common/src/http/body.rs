@@ -17,7 +17,7 @@ const DEFAULT_LIMIT: usize = 256 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
 
-/// A JSON body.
+/// A JSON object as body, and its bytes.
 #[derive(Debug, Clone)]
 pub struct JsonBody<T>(pub T, pub Bytes);
 
@@ -40,6 +40,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
                 return Err(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the body did not arrive whole"));
             }
         };
+        // Derived structs also read arrays, field by field; a request is an object.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let detail = "the body has to be a JSON object";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail));
+        }
         Ok(Self(parse_json(&body)?, body))
     }
 }

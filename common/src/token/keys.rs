@@ -211,13 +211,15 @@ mod tests {
         let foreign = mint(&NewToken { user: "u".into(), ..NewToken::default() }, &secret(&SECRET.replace('0', "x"))).unwrap();
         let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1MSIsImV4cCI6OTk5OTk5OTk5OX0.";
         let good = token(|_| {});
-        let tampered = format!("{}A", &good[..good.len() - 1]);
+        // A letter inside the signature: the last one has bits that mean nothing.
+        let (head, tail) = good.split_at(good.len() - 10);
+        let tampered = format!("{head}{}{}", if tail.starts_with('A') { 'B' } else { 'A' }, &tail[1..]);
         for (token, error) in [
             (String::new(), TokenError::Missing),
             ("x.y.z".to_owned(), TokenError::Invalid),
             (none.to_owned(), TokenError::Invalid),
             (foreign, TokenError::Invalid),
-            (tampered.replace("..", "."), TokenError::Invalid),
+            (tampered, TokenError::Invalid),
             (token(|new| new.ttl_seconds = -60), TokenError::Expired),
             (token(|new| new.user = "u".repeat(257)), TokenError::Claim("sub")),
             (token(|new| new.tenant = Some("a:b".to_owned())), TokenError::Claim("tenant_id")),

@@ -164,6 +164,8 @@ pub struct Claimed {
     pub expires_at: Option<Micros>,
     /// When the notification was accepted.
     pub created_at: Micros,
+    /// When it became visible; the age of a frame counts from here.
+    pub visible_at: Micros,
     /// What is said.
     pub content: Content,
     /// To whom, for realtime.

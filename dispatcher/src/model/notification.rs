@@ -84,6 +84,9 @@ pub struct Content {
     /// The template's name, where one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+    /// A newer notification with the same key replaces it where it still waits for a socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse_key: Option<String>,
     /// Groups rows of the inbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_key: Option<String>,

@@ -1,0 +1,93 @@
+//! Extractors whose refusals are problem+json.
+
+use axum::extract::{FromRequestParts, Path};
+use common::{
+    http::{Caller, Problem, parse_query},
+    ids::{Name, NotificationId},
+};
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+/// The query string.
+#[derive(Debug, Clone)]
+pub(crate) struct QueryOf<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        parse_query(&parts.uri).map(Self)
+    }
+}
+
+/// The one parameter of the path, as text.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(_) => Err(Problem::not_found("the path is not UTF-8")),
+        }
+    }
+}
+
+/// A notification's id in the path; a text that is no id names nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdOf(pub(crate) NotificationId);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Segment(text) = Segment::from_request_parts(parts, state).await?;
+        text.parse().map(Self).map_err(|_| super::problems::no_notification())
+    }
+}
+
+/// A user's name in the path.
+#[derive(Debug, Clone)]
+pub(crate) struct UserOf(pub(crate) Name);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Segment(text) = Segment::from_request_parts(parts, state).await?;
+        Name::new(&text).map(Self).map_err(|error| Problem::invalid("invalid_name", "user", error.to_string()))
+    }
+}
+
+macro_rules! scoped {
+    ($(#[$doc:meta])* $name:ident, $scope:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub(crate) struct $name(pub(crate) Caller);
+
+        impl<S: Send + Sync> FromRequestParts<S> for $name {
+            type Rejection = Problem;
+
+            async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+                let caller = Caller::from_request_parts(parts, state).await?;
+                caller.require($scope)?;
+                Ok(Self(caller))
+            }
+        }
+    };
+}
+
+scoped! {
+    /// A caller who may create notifications. Refused before the body is looked at.
+    Sender, "notifications:write"
+}
+scoped! {
+    /// A caller who may make templates.
+    TemplateWriter, "templates:write"
+}
+scoped! {
+    /// A caller who may change contacts.
+    ContactWriter, "contacts:write"
+}

@@ -1,0 +1,310 @@
+//! A reader's own inbox: list, count, read, delete.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use common::{
+    http::{Caller, JsonBody, Problem},
+    ids::NotificationId,
+    token::Identity,
+};
+use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    draft::parse_kind,
+    extract::{IdOf, QueryOf},
+    feed,
+    problems::{no_notification, store_problem},
+    state::ApiState,
+    view::NotificationView,
+};
+use crate::{
+    model::{Change, Cursor, ListFilter, ReaderKeys},
+    store::{ChangesResult, Mark},
+};
+
+/// Where a caller of the list goes on with `after`.
+pub(crate) const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
+
+/// Rows of one list at the most.
+const MAX_LIMIT: u32 = 200;
+/// Rows of a list that names no limit.
+const DEFAULT_LIMIT: u32 = 20;
+/// Ids of one bulk call at the most.
+const MAX_IDS: usize = 1000;
+
+/// Keys of the caller's token, as the inbox reads by them.
+pub(crate) fn reader(caller: &Identity) -> ReaderKeys {
+    ReaderKeys { tenant: caller.tenant.clone(), user: caller.user.clone(), keys: caller.keys() }
+}
+
+/// Which notifications.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// Only read or only unread.
+    is_read: Option<bool>,
+    /// At most so many, up to 200. Default 20.
+    limit: Option<u32>,
+    /// So many are passed over.
+    offset: Option<u32>,
+    /// Only this kind.
+    kind: Option<String>,
+    /// Only this kind.
+    #[serde(rename = "type")]
+    #[param(rename = "type")]
+    kind_alias: Option<String>,
+    /// Only this category.
+    category: Option<String>,
+    /// Instead of pages: what arrived after this cursor, oldest first.
+    after: Option<String>,
+    /// With `after`: seconds to wait for something to arrive, up to 60.
+    wait: Option<u32>,
+}
+
+/// List notifications
+///
+/// Newest first. With `after`, what arrived since, oldest first; the header `X-Next-Cursor` says where to go on.
+#[utoipa::path(
+    get, path = "/api/v1/notifications", tag = "inbox", params(ListQuery),
+    responses(
+        (status = 200, body = Vec<NotificationView>, headers(("X-Next-Cursor" = String, description = "For `after`"))),
+        (status = 401, body = Problem), (status = 410, body = Problem), (status = 422, body = Problem),
+    )
+)]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Response, Problem> {
+    let kind = match (query.kind, query.kind_alias) {
+        (Some(kind), _) => Some(parse_kind("kind", &kind)?),
+        (None, Some(kind)) => Some(parse_kind("type", &kind)?),
+        (None, None) => None,
+    };
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::invalid("invalid_query", "limit", format!("from 1 to {MAX_LIMIT}")));
+    }
+    let reader = reader(&caller);
+    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    let user = reader.user.as_str();
+    if let Some(after) = &query.after {
+        let after = feed::cursor(after)?;
+        let changes = feed::wait_for(&state, &reader, &after, feed::Wait::from_query(query.wait), limit, |change| {
+            matches!(change, Change::Upsert(item)
+                if kind.is_none_or(|kind| item.content.kind == kind)
+                    && query.is_read.is_none_or(|is_read| item.is_read == is_read)
+                    && query.category.as_ref().is_none_or(|category| item.content.category.as_ref() == Some(category)))
+        })
+        .await?;
+        let items: Vec<NotificationView> = changes
+            .changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Upsert(item) => Some(NotificationView::item(item, user)),
+                _ => None,
+            })
+            .collect();
+        return Ok(with_cursor(Json(items).into_response(), &changes.cursor));
+    }
+    let filter = ListFilter {
+        is_read: query.is_read,
+        kind: kind.map(|kind| kind.as_str().to_owned()),
+        category: query.category,
+        limit,
+        offset: query.offset.unwrap_or_default(),
+    };
+    // Taken before the list, so that what arrives in between comes again rather than never.
+    let now = state.store.changes(&reader, None, 0).await.map_err(store_problem)?;
+    let items = state.store.list(&reader, &filter).await.map_err(store_problem)?;
+    let items: Vec<NotificationView> = items.iter().map(|item| NotificationView::item(item, user)).collect();
+    let response = Json(items).into_response();
+    Ok(match now {
+        ChangesResult::Changes(changes) => with_cursor(response, &changes.cursor),
+        ChangesResult::Resync => response,
+    })
+}
+
+fn with_cursor(mut response: Response, cursor: &Cursor) -> Response {
+    // A cursor's text is base64.
+    if let Ok(value) = HeaderValue::from_str(&cursor.encode()) {
+        response.headers_mut().insert(NEXT_CURSOR, value);
+    }
+    response
+}
+
+/// How many are unread.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct UnreadCount {
+    /// Exact.
+    unread_count: u64,
+}
+
+/// Count unread notifications
+#[utoipa::path(get, path = "/api/v1/notifications/unread-count", tag = "inbox", responses((status = 200, body = UnreadCount)))]
+pub(crate) async fn unread_count(State(state): State<ApiState>, caller: Caller) -> Result<Json<UnreadCount>, Problem> {
+    let reader = reader(&caller);
+    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    let unread_count = state.store.unread_count(&reader).await.map_err(store_problem)?;
+    Ok(Json(UnreadCount { unread_count }))
+}
+
+/// What was done.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Done {
+    success: bool,
+    /// For people.
+    message: String,
+    /// How many changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    /// The caller's unread count after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread_count: Option<u64>,
+}
+
+impl Done {
+    pub(crate) fn one(message: &str) -> Self {
+        Self { success: true, message: message.to_owned(), count: None, unread_count: None }
+    }
+
+    fn read(count: u64, unread: u64) -> Self {
+        Self {
+            success: true,
+            message: format!("已标记{count}条通知为已读"),
+            count: Some(count),
+            unread_count: Some(unread),
+        }
+    }
+}
+
+/// Mark one as read
+#[utoipa::path(
+    put, path = "/api/v1/notifications/{id}/read", tag = "inbox",
+    params(("id" = String, Path, description = "The notification's id")),
+    responses((status = 200, body = Done), (status = 404, body = Problem))
+)]
+pub(crate) async fn mark_read(State(state): State<ApiState>, caller: Caller, IdOf(id): IdOf) -> Result<Json<Done>, Problem> {
+    let unread = mark_one(&state, &caller, id, Mark::Read).await?;
+    Ok(Json(Done { unread_count: Some(unread), ..Done::one("已标记为已读") }))
+}
+
+/// Marks one that the caller sees; the unread count after it.
+async fn mark_one(state: &ApiState, caller: &Identity, id: NotificationId, mark: Mark) -> Result<u64, Problem> {
+    let reader = reader(caller);
+    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    let marked = state.service.mark(&reader, vec![id], mark).await.map_err(store_problem)?;
+    // Nothing changed: it was so already, or it is not there for this reader.
+    if marked.changed.is_empty() && state.store.item(&reader, id).await.map_err(store_problem)?.is_none() {
+        return Err(no_notification());
+    }
+    Ok(marked.unread)
+}
+
+/// Up to where.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ReadAllQuery {
+    /// A cursor of the change feed. Default: all there is now.
+    up_to: Option<String>,
+}
+
+/// Mark all as read
+#[utoipa::path(
+    put, path = "/api/v1/notifications/read-all", tag = "inbox", params(ReadAllQuery),
+    responses((status = 200, body = Done), (status = 422, body = Problem))
+)]
+pub(crate) async fn read_all(
+    State(state): State<ApiState>,
+    caller: Caller,
+    QueryOf(query): QueryOf<ReadAllQuery>,
+) -> Result<Json<Done>, Problem> {
+    let up_to = query
+        .up_to
+        .map(|text| {
+            Cursor::decode(&text).map_err(|error| Problem::invalid("invalid_cursor", "up_to", error.to_string()))
+        })
+        .transpose()?;
+    let reader = reader(&caller);
+    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    let read = state.service.mark_all_read(&reader, up_to.as_ref()).await.map_err(store_problem)?;
+    Ok(Json(Done::read(read.count, read.unread)))
+}
+
+/// Which notifications.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BulkIds {
+    /// Their ids, at most 1000. Those that the caller does not see are passed over.
+    #[serde(alias = "notification_ids")]
+    ids: Vec<String>,
+}
+
+/// Mark several as read
+#[utoipa::path(
+    put, path = "/api/v1/notifications/bulk-read", tag = "inbox", request_body = BulkIds,
+    responses((status = 200, body = Done), (status = 422, body = Problem))
+)]
+pub(crate) async fn bulk_read(
+    State(state): State<ApiState>,
+    caller: Caller,
+    JsonBody(body, _): JsonBody<BulkIds>,
+) -> Result<Json<Done>, Problem> {
+    if body.ids.len() > MAX_IDS {
+        return Err(Problem::invalid("too_many", "ids", format!("at most {MAX_IDS} ids")));
+    }
+    // A text that is no id names nothing, like an id that is not there.
+    let ids: Vec<NotificationId> = body.ids.iter().filter_map(|id| id.parse().ok()).collect();
+    let reader = reader(&caller);
+    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    let marked = state.service.mark(&reader, ids, Mark::Read).await.map_err(store_problem)?;
+    Ok(Json(Done::read(marked.changed.len() as u64, marked.unread)))
+}
+
+/// For whom.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeleteQuery {
+    /// `all`: withdraw it for everyone; needs the scope `notifications:admin`. Default: for the caller alone.
+    #[serde(rename = "for")]
+    #[param(rename = "for")]
+    whom: Option<String>,
+}
+
+/// Delete a notification
+///
+/// For the caller alone; with `?for=all` it is withdrawn for everyone, and what was not sent yet is not sent.
+#[utoipa::path(
+    delete, path = "/api/v1/notifications/{id}", tag = "inbox", params(DeleteQuery, ("id" = String, Path, description = "The notification's id")),
+    responses((status = 200, body = Done), (status = 403, body = Problem), (status = 404, body = Problem))
+)]
+pub(crate) async fn delete(
+    State(state): State<ApiState>,
+    caller: Caller,
+    IdOf(id): IdOf,
+    QueryOf(query): QueryOf<DeleteQuery>,
+) -> Result<Json<Done>, Problem> {
+    match query.whom.as_deref() {
+        None | Some("me") => {
+            mark_one(&state, &caller, id, Mark::Deleted).await?;
+            Ok(Json(Done::one("通知已删除")))
+        }
+        Some("all") => {
+            caller.require("notifications:admin")?;
+            if state.service.withdraw(&caller.tenant, id).await.map_err(store_problem)? {
+                Ok(Json(Done::one("通知已撤回")))
+            } else {
+                Err(no_notification())
+            }
+        }
+        Some(_) => Err(Problem::invalid("invalid_query", "for", "`me` or `all`")),
+    }
+}

@@ -1,0 +1,387 @@
+//! From a checked body to what is stored: template, contacts, deliveries, rows of the inbox.
+
+use common::{
+    http::Problem,
+    ids::{DeliveryId, Name, NotificationId},
+    target::{Audience, Target},
+    token::Identity,
+    topic::TopicKind,
+};
+use serde_json::{Value, json};
+
+use super::{
+    draft::{Draft, TemplateReference, parse_channels, priority},
+    problems::store_problem,
+    state::ApiState,
+};
+use crate::{
+    model::{
+        Channel, Contact, Content, DeliveryState, GroupJob, InboxFilter, InboxRoute, Kind, Lane, NewDelivery,
+        NewNotification, Strategy, Template,
+    },
+    template::{RenderError, Rendered, find_predefined},
+};
+
+/// Attempts of deliveries that need no provider.
+const OWN_ATTEMPTS: u32 = 1;
+
+/// A notification that is ready to be accepted.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) notification: NewNotification,
+    /// S1's `results`: by the caller's channel name, whether it was accepted for sending.
+    pub(crate) results: Vec<(String, bool)>,
+}
+
+/// Plans a notification. Nothing is stored.
+pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> Result<Plan, Problem> {
+    let template = match &draft.template {
+        Some(reference) => lookup(state, caller, reference, &draft).await?,
+        None => None,
+    };
+    let rendered = template.as_ref().map(|template| render(state, template, &draft)).transpose()?;
+    let channels = channels(state, &draft, template.as_ref())?;
+    let contacts = contacts(state, caller, &draft, &channels).await?;
+
+    let (title, content, html) = match rendered {
+        Some(Rendered { title, content, html }) => (title, content, html.or(draft.html)),
+        None => (required("title", draft.title)?, required("content", draft.content)?, draft.html),
+    };
+    let body = template.as_ref().map(|template| &template.body);
+    let (priority, lane) = match (draft.priority, body.and_then(|body| body.priority.as_ref())) {
+        (Some(given), _) => given,
+        (None, Some(word)) => priority(Value::String(word.clone()))?,
+        (None, None) => (json!("normal"), Lane::Medium),
+    };
+    let kind = draft.kind.or_else(|| body.and_then(|body| body.kind)).unwrap_or(Kind::Info);
+
+    let inbox = match &draft.audience {
+        Some(audience) if channels.iter().any(|(_, channel)| *channel == Channel::InApp) => routes(audience, caller),
+        _ => Vec::new(),
+    };
+    let mut planner = Planner {
+        state,
+        audience: draft.audience.as_ref(),
+        visible: draft.visible_at <= draft.now,
+        now: draft.now,
+        due_at: draft.visible_at,
+        deliveries: Vec::new(),
+        job: Vec::new(),
+    };
+    let mut results = Vec::with_capacity(channels.len());
+    for (name, channel) in &channels {
+        let accepted = match channel {
+            Channel::InApp => planner.in_app(!inbox.is_empty()),
+            Channel::Realtime => planner.realtime(),
+            external => planner.external(*external, &draft.addresses.of(*external), &contacts),
+        };
+        results.push((name.clone(), accepted));
+    }
+    let Planner { deliveries, job, .. } = planner;
+    let job = draft.audience.clone().filter(|_| !job.is_empty()).map(|audience| GroupJob {
+        audience,
+        max_attempts: job.iter().filter_map(|channel| state.channels.get(*channel)).map(|setup| setup.max_attempts).max().unwrap_or(OWN_ATTEMPTS),
+        channels: job,
+    });
+    let notification = NewNotification {
+        id: NotificationId::generate(),
+        tenant: caller.tenant.clone(),
+        sender: caller.user.as_str().to_owned(),
+        audience: draft.audience,
+        content: Content {
+            title,
+            content,
+            html,
+            kind,
+            priority,
+            category: draft.category,
+            data: draft.data,
+            source: draft.source,
+            template: template.map(|template| template.body.name),
+            group_key: draft.group_key,
+            collapse_key: draft.collapse_key,
+            receipt: draft.receipt,
+        },
+        lane,
+        strategy: Strategy::All,
+        channels: channels.into_iter().map(|(name, _)| name).collect(),
+        inbox,
+        deliveries,
+        job,
+        created_at: draft.now,
+        visible_at: draft.visible_at,
+        expires_at: draft.expires_at,
+        idempotency: Vec::new(),
+    };
+    Ok(Plan { notification, results })
+}
+
+fn required(field: &'static str, text: Option<String>) -> Result<String, Problem> {
+    text.filter(|text| !text.is_empty())
+        .ok_or_else(|| Problem::invalid("missing_field", field, format!("`{field}` is needed where no template is named")))
+}
+
+/// The template that the body names: the tenant's own by id or name, else a predefined one. S3's example names one
+/// beside title and content: where it does not exist, these are sent.
+async fn lookup(
+    state: &ApiState,
+    caller: &Identity,
+    reference: &TemplateReference,
+    draft: &Draft,
+) -> Result<Option<Template>, Problem> {
+    let found = find(state, caller, &reference.name).await?;
+    if found.is_none() && !(draft.title.is_some() && draft.content.is_some()) {
+        return Err(Problem::invalid(
+            "unknown_template",
+            reference.field,
+            "there is no such template; create it with POST /api/v1/templates, or send title and content",
+        ));
+    }
+    Ok(found)
+}
+
+/// A template by id or name.
+pub(crate) async fn find(state: &ApiState, caller: &Identity, name: &str) -> Result<Option<Template>, Problem> {
+    if let Ok(id) = uuid::Uuid::parse_str(name)
+        && let Some(template) = state.store.template_by_id(&caller.tenant, id).await.map_err(store_problem)?
+    {
+        return Ok(Some(template));
+    }
+    let own = state.store.template_by_name(&caller.tenant, name).await.map_err(store_problem)?;
+    Ok(own.or_else(|| find_predefined(name).cloned()))
+}
+
+fn render(state: &ApiState, template: &Template, draft: &Draft) -> Result<Rendered, Problem> {
+    let compiled = state
+        .templates()
+        .compiled(template)
+        .map_err(|error| Problem::invalid("invalid_template", "template", error.to_string()))?;
+    let (field, variables) = &draft.variables;
+    compiled.render(variables).map_err(|error| match &error {
+        RenderError::Missing(path) => {
+            Problem::invalid("template_variable_missing", format!("{field}.{path}"), error.to_string())
+        }
+        RenderError::TooMuch => Problem::invalid("template_too_much", *field, error.to_string()),
+        RenderError::Failed { .. } => {
+            let name = &template.body.name;
+            Problem::invalid("template_failed", *field, format!("template `{name}`: {error}"))
+        }
+    })
+}
+
+/// The channels: the body's, the template's, or the defaults, and whether they make sense with target and addresses.
+fn channels(
+    state: &ApiState,
+    draft: &Draft,
+    template: Option<&Template>,
+) -> Result<Vec<(String, Channel)>, Problem> {
+    let of_template = template.map(|template| template.body.channels.clone()).filter(|names| !names.is_empty());
+    let channels = match (&draft.channels, of_template) {
+        (Some(channels), _) => channels.clone(),
+        (None, Some(names)) => parse_channels("channels", names)?,
+        (None, None) => vec![("in_app".to_owned(), Channel::InApp), ("realtime".to_owned(), Channel::Realtime)],
+    };
+    let external = channels.iter().any(|(_, channel)| channel.is_external());
+    match &draft.audience {
+        Some(audience) if external && has_topic(&audience.target) => Err(Problem::invalid(
+            "channel_not_for_topic",
+            "channels",
+            "a topic is live only: `in_app` and `realtime`; nobody knows who would have to get an email",
+        )),
+        Some(_) => Ok(channels),
+        None if draft.addresses.is_empty() => {
+            let own_destination = |channel: &Channel| {
+                state.channels.get(*channel).is_some_and(|setup| setup.has_destination)
+            };
+            if channels.iter().all(|(_, channel)| own_destination(channel)) {
+                Ok(channels)
+            } else {
+                Err(Problem::invalid(
+                    "no_target",
+                    "to",
+                    "say for whom: `to`, `user_id`, `role`, `store_id`, or an address in `recipient`",
+                ))
+            }
+        }
+        None if external => Ok(channels),
+        None => Err(Problem::invalid(
+            "no_channel",
+            "channels",
+            "an address alone needs a channel that takes it, for example `email`",
+        )),
+    }
+}
+
+fn has_topic(target: &Target) -> bool {
+    match target {
+        Target::Topic(_) => true,
+        Target::AllOf(members) | Target::AnyOf(members) => members.iter().any(has_topic),
+        _ => false,
+    }
+}
+
+/// The users that are named, with their contacts, where an external channel needs them.
+async fn contacts(
+    state: &ApiState,
+    caller: &Identity,
+    draft: &Draft,
+    channels: &[(String, Channel)],
+) -> Result<Vec<(Name, Option<Contact>)>, Problem> {
+    let Some(audience) = &draft.audience else { return Ok(Vec::new()) };
+    let mut users = match &audience.target {
+        Target::User(user) => vec![user.clone()],
+        Target::Users(users) => users.clone(),
+        _ => return Ok(Vec::new()),
+    };
+    users.retain(|user| !audience.except.covers(user.as_str(), ""));
+    let needed = channels.iter().any(|(_, channel)| {
+        channel.is_external() && state.channels.get(*channel).is_some() && draft.addresses.of(*channel).is_empty()
+    });
+    if !needed {
+        return Ok(users.into_iter().map(|user| (user, None)).collect());
+    }
+    let contacts = state.store.contacts(&caller.tenant, &users).await.map_err(store_problem)?;
+    Ok(users.into_iter().zip(contacts).collect())
+}
+
+/// Rows of the inbox. A topic has none: nobody can tell afterwards who was subscribed.
+fn routes(audience: &Audience, caller: &Identity) -> Vec<InboxRoute> {
+    let mut except = audience.except.users.clone();
+    except.extend(audience.except.user.clone());
+    let named = matches!(audience.target, Target::User(_) | Target::Users(_));
+    let expression = matches!(audience.target, Target::AllOf(_) | Target::AnyOf(_));
+    audience
+        .target
+        .routes(&caller.tenant)
+        .into_iter()
+        .filter(|route| {
+            let topic = std::iter::once(&route.key).chain(&route.require).any(|key| key.kind() == TopicKind::Topic);
+            let left_out = named
+                && route.key.name().is_some_and(|user| except.iter().any(|name| name.as_str() == user));
+            !topic && !left_out
+        })
+        .map(|route| InboxRoute {
+            key: route.key,
+            filter: (expression || (!named && !except.is_empty()))
+                .then(|| InboxFilter { require: route.require, except: except.clone() }),
+        })
+        .collect()
+}
+
+/// Lays out deliveries channel by channel.
+struct Planner<'a> {
+    state: &'a ApiState,
+    audience: Option<&'a Audience>,
+    /// Not scheduled for later.
+    visible: bool,
+    now: crate::model::Micros,
+    due_at: crate::model::Micros,
+    deliveries: Vec<NewDelivery>,
+    /// External channels that a group's job will walk.
+    job: Vec<Channel>,
+}
+
+impl Planner<'_> {
+    fn single_user(&self) -> Option<Name> {
+        self.audience.and_then(|audience| audience.target.single_user()).cloned()
+    }
+
+    fn push(&mut self, channel: Channel, user: Option<Name>, address: Option<String>) -> &mut NewDelivery {
+        self.deliveries.push(NewDelivery {
+            id: DeliveryId::generate(),
+            channel,
+            user,
+            address,
+            state: DeliveryState::Pending,
+            reason: None,
+            due_at: self.due_at,
+            lease_until: None,
+            max_attempts: self.state.channels.get(channel).map_or(OWN_ATTEMPTS, |setup| setup.max_attempts),
+        });
+        let last = self.deliveries.len() - 1;
+        &mut self.deliveries[last]
+    }
+
+    fn dead(&mut self, channel: Channel, user: Option<Name>, address: Option<String>, reason: &'static str) {
+        let delivery = self.push(channel, user, address);
+        delivery.state = DeliveryState::Dead;
+        delivery.reason = Some(reason.into());
+    }
+
+    /// The row of the inbox is the delivery: it is there when it is visible. A topic has no row, and no delivery.
+    fn in_app(&mut self, has_rows: bool) -> bool {
+        if self.audience.is_none() {
+            self.dead(Channel::InApp, None, None, "no_address");
+        }
+        if !has_rows {
+            return false;
+        }
+        let (user, visible) = (self.single_user(), self.visible);
+        let delivery = self.push(Channel::InApp, user, None);
+        if visible {
+            delivery.state = DeliveryState::Delivered;
+        }
+        true
+    }
+
+    /// Held by this node, which publishes it right after the commit; the row is the safety net.
+    fn realtime(&mut self) -> bool {
+        if self.audience.is_none() {
+            self.dead(Channel::Realtime, None, None, "no_address");
+            return false;
+        }
+        let (user, visible) = (self.single_user(), self.visible);
+        let lease_until = self.now.plus(self.state.realtime_lease);
+        let delivery = self.push(Channel::Realtime, user, None);
+        if visible {
+            delivery.state = DeliveryState::Running;
+            delivery.lease_until = Some(lease_until);
+        }
+        true
+    }
+
+    /// One delivery for each address of the body, else for each named user's contact, else a job for the group.
+    fn external(&mut self, channel: Channel, given: &[String], contacts: &[(Name, Option<Contact>)]) -> bool {
+        let setup = self.state.channels.get(channel);
+        if !given.is_empty() {
+            let user = self.single_user();
+            for address in given {
+                match setup {
+                    Some(_) => {
+                        self.push(channel, user.clone(), Some(address.clone()));
+                    }
+                    None => self.dead(channel, user.clone(), Some(address.clone()), "not_configured"),
+                }
+            }
+            return setup.is_some();
+        }
+        let Some(setup) = setup else {
+            self.dead(channel, self.single_user(), None, "not_configured");
+            return false;
+        };
+        if setup.has_destination {
+            let user = self.single_user();
+            self.push(channel, user, None);
+            return true;
+        }
+        let Some(audience) = self.audience else {
+            self.dead(channel, None, None, "no_address");
+            return false;
+        };
+        if !matches!(audience.target, Target::User(_) | Target::Users(_)) {
+            self.job.push(channel);
+            return true;
+        }
+        let mut any = false;
+        for (user, contact) in contacts {
+            match contact.as_ref().and_then(|contact| contact.address(channel)) {
+                Some(address) => {
+                    self.push(channel, Some(user.clone()), Some(address.to_owned()));
+                    any = true;
+                }
+                None => self.dead(channel, Some(user.clone()), None, "no_address"),
+            }
+        }
+        any
+    }
+}

@@ -1,0 +1,91 @@
+//! Times and durations as callers write them.
+
+use common::http::Problem;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::model::Micros;
+
+/// The farthest that anything may be scheduled.
+const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// An RFC 3339 time with an offset.
+pub(crate) fn time(field: &'static str, text: &str) -> Result<Micros, Problem> {
+    text.parse::<Timestamp>().map(|time| Micros(time.as_microsecond())).map_err(|_| {
+        Problem::invalid(
+            "invalid_time",
+            field,
+            "write the time in RFC 3339 with an offset, for example 2026-02-20T10:30:00Z",
+        )
+    })
+}
+
+/// When something becomes visible: the scheduled time, or `now` and the delay; not before `now`.
+pub(crate) fn visible_at(
+    now: Micros,
+    schedule: Option<(&'static str, &str)>,
+    delay: Option<&Value>,
+) -> Result<Micros, Problem> {
+    let (field, at) = match (schedule, delay) {
+        (None, None) => return Ok(now),
+        (Some((field, text)), None) => (field, time(field, text)?),
+        (None, Some(delay)) => ("delay", later(now, delay)?),
+        (Some((field, _)), Some(_)) => {
+            return Err(Problem::invalid("conflict", "delay", format!("give `{field}` or `delay`, not both")));
+        }
+    };
+    if at.0.saturating_sub(now.0) > i64::try_from(MAX_AHEAD.as_micros()).unwrap_or(i64::MAX) {
+        return Err(Problem::invalid("invalid_time", field, "cannot be more than 366 days ahead"));
+    }
+    Ok(at.max(now))
+}
+
+fn later(now: Micros, delay: &Value) -> Result<Micros, Problem> {
+    let refused = || {
+        Problem::invalid(
+            "invalid_value",
+            "delay",
+            "write seconds as a number, or a duration such as `90s`, `10m` or `PT10M`; not negative",
+        )
+    };
+    let duration = match delay {
+        Value::Number(seconds) => {
+            let seconds = seconds.as_f64().filter(|seconds| (0.0..=1e9).contains(seconds)).ok_or_else(refused)?;
+            SignedDuration::try_from_secs_f64(seconds).map_err(|_| refused())?
+        }
+        Value::String(text) => text.parse::<SignedDuration>().map_err(|_| refused())?,
+        _ => return Err(refused()),
+    };
+    if duration.is_negative() {
+        return Err(refused());
+    }
+    Ok(Micros(now.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Micros = Micros(1_000_000_000_000);
+
+    #[test]
+    fn delays_are_numbers_or_durations() {
+        for (delay, seconds) in [(json!(10), 10), (json!("90s"), 90), (json!("PT10M"), 600), (json!("10m"), 600), (json!(0), 0)] {
+            assert_eq!(visible_at(NOW, None, Some(&delay)).unwrap(), Micros(NOW.0 + seconds * 1_000_000), "{delay}");
+        }
+        for delay in [json!(-1), json!("soon"), json!([]), json!("-5s"), json!(1e300)] {
+            assert_eq!(visible_at(NOW, None, Some(&delay)).unwrap_err().field.as_deref(), Some("delay"), "{delay}");
+        }
+    }
+
+    #[test]
+    fn the_past_is_now_and_the_far_future_is_refused() {
+        assert_eq!(visible_at(NOW, Some(("schedule_at", "1970-01-01T00:00:00Z")), None).unwrap(), NOW);
+        assert!(visible_at(NOW, Some(("schedule_at", "2999-01-01T00:00:00Z")), None).is_err());
+        assert!(visible_at(NOW, Some(("scheduled_at", "2025-01-27T15:00:00")), None).is_err(), "no offset");
+        let both = visible_at(NOW, Some(("scheduled_at", "2025-01-27T15:00:00Z")), Some(&json!(1))).unwrap_err();
+        assert_eq!(both.code, "conflict");
+    }
+}

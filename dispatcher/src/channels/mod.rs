@@ -1,0 +1,122 @@
+//! Channels that leave this system: a closed set of adapters, each with its outcome classes.
+
+mod address;
+mod email;
+mod mail;
+#[cfg(any(test, feature = "test-util"))]
+mod memory;
+mod smtp;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use common::config::ConfigError;
+
+#[cfg(any(test, feature = "test-util"))]
+pub use self::memory::{MemoryChannel, Sent};
+pub use self::{
+    address::{InvalidAddress, mask_address, parse_address},
+    email::Email,
+};
+use crate::{
+    config::SmtpConfig,
+    metrics::Metrics,
+    model::{Channel, Claimed, Outcome},
+    store::OnUnknown,
+};
+
+/// What a channel says of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the provider said, shortened, without addresses.
+    pub response: Option<String>,
+}
+
+impl From<Outcome> for Report {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, response: None }
+    }
+}
+
+#[derive(Debug)]
+enum Adapter {
+    Email(Email),
+    #[cfg(any(test, feature = "test-util"))]
+    Memory(MemoryChannel),
+}
+
+/// The configured channels. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Channels(Arc<BTreeMap<Channel, Adapter>>);
+
+impl Channels {
+    /// The channels that the configuration names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn new(smtp: &SmtpConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
+        let mut adapters = BTreeMap::new();
+        if let Some(email) = Email::new(smtp, metrics.clone())? {
+            adapters.insert(Channel::Email, Adapter::Email(email));
+        }
+        Ok(Self(Arc::new(adapters)))
+    }
+
+    /// Channels in memory, for tests.
+    #[cfg(any(test, feature = "test-util"))]
+    #[must_use]
+    pub fn in_memory(channels: impl IntoIterator<Item = (Channel, MemoryChannel)>) -> Self {
+        Self(Arc::new(
+            channels.into_iter().map(|(channel, memory)| (channel, Adapter::Memory(memory))).collect(),
+        ))
+    }
+
+    /// Whether deliveries by this channel can go out. Inbox and sockets always can.
+    #[must_use]
+    pub fn is_configured(&self, channel: Channel) -> bool {
+        !channel.is_external() || self.0.contains_key(&channel)
+    }
+
+    /// What becomes of a delivery of which nobody can tell whether it went out. Paid messages are not repeated.
+    #[must_use]
+    pub fn on_unknown(&self, channel: Channel) -> OnUnknown {
+        match self.0.get(&channel) {
+            Some(Adapter::Email(email)) => email.on_unknown(),
+            #[cfg(any(test, feature = "test-util"))]
+            Some(Adapter::Memory(memory)) => memory.on_unknown(),
+            None if channel == Channel::Sms => OnUnknown::Hold,
+            None => OnUnknown::Resend,
+        }
+    }
+
+    /// How many deliveries a channel takes at once, where it has a bound of its own.
+    pub(crate) fn capacities(&self) -> impl Iterator<Item = (Channel, usize)> {
+        self.0.iter().map(|(channel, adapter)| match adapter {
+            Adapter::Email(email) => (*channel, email.capacity()),
+            #[cfg(any(test, feature = "test-util"))]
+            Adapter::Memory(memory) => (*channel, memory.capacity()),
+        })
+    }
+
+    /// Sends one delivery.
+    pub(crate) async fn send(&self, delivery: &Claimed) -> Report {
+        match self.0.get(&delivery.channel) {
+            Some(Adapter::Email(email)) => email.send(delivery).await,
+            #[cfg(any(test, feature = "test-util"))]
+            Some(Adapter::Memory(memory)) => memory.send(delivery).await,
+            None => Outcome::NotConfigured.into(),
+        }
+    }
+
+    /// Ends what the channels keep open.
+    pub(crate) async fn close(&self) {
+        for adapter in self.0.values() {
+            match adapter {
+                Adapter::Email(email) => email.close().await,
+                #[cfg(any(test, feature = "test-util"))]
+                Adapter::Memory(_) => {}
+            }
+        }
+    }
+}

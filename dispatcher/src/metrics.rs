@@ -1,0 +1,203 @@
+//! The dispatcher's Prometheus metrics. Names and labels stand here and nowhere else.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::model::{Channel, Lane};
+
+/// A channel's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelLabel {
+    channel: &'static str,
+}
+
+/// A channel's name and why it failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FailureLabel {
+    channel: &'static str,
+    reason: String,
+}
+
+/// A lane's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LaneLabel {
+    lane: &'static str,
+}
+
+impl From<Channel> for ChannelLabel {
+    fn from(channel: Channel) -> Self {
+        Self { channel: channel.as_str() }
+    }
+}
+
+impl From<Lane> for LaneLabel {
+    fn from(lane: Lane) -> Self {
+        Self { lane: lane.as_str() }
+    }
+}
+
+type Histograms = Family<ChannelLabel, Histogram, fn() -> Histogram>;
+
+/// The dispatcher's metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Notifications accepted.
+    pub created: Counter,
+    /// Deliveries that a channel took.
+    pub sent: Family<ChannelLabel, Counter>,
+    /// Deliveries that are dead or expired, by reason.
+    pub failed: Family<FailureLabel, Counter>,
+    /// Realtime deliveries for which nobody was online.
+    pub skipped: Counter,
+    /// From visible to delivered, seconds.
+    pub duration: Histograms,
+    /// Pending deliveries of a lane.
+    pub depth: Family<LaneLabel, Gauge>,
+    /// How long the first of a lane is overdue, seconds.
+    pub age: Family<LaneLabel, Gauge<f64, AtomicU64>>,
+    /// Time of one claim, seconds.
+    pub claim_seconds: Histogram,
+    /// Time of one storing of results, seconds.
+    pub settle_seconds: Histogram,
+    /// Deliveries taken back from a lease that ran out.
+    pub rescued: Counter,
+    /// Those among them whose attempt has a start and no end.
+    pub rescued_unknown: Counter,
+    /// Attempts of which nobody can tell whether they went out.
+    pub unknown: Family<ChannelLabel, Counter>,
+    /// Leases that another worker had taken when this one looked again.
+    pub leases_lost: Counter,
+    /// Time of one mail's transmission, seconds.
+    pub email_seconds: Histogram,
+    /// Realtime frames that the bus did not take at first.
+    pub bus_retries: Counter,
+    /// Receipts that were taken from the stream.
+    pub receipts: Counter,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::new();
+        registry.register("notification_created", "Notifications accepted", metrics.created.clone());
+        registry.register("notification_sent", "Deliveries that a channel took", metrics.sent.clone());
+        registry.register("notification_failed", "Deliveries that are dead or expired", metrics.failed.clone());
+        registry.register(
+            "notification_skipped",
+            "Realtime deliveries for which nobody was online",
+            metrics.skipped.clone(),
+        );
+        registry.register_with_unit(
+            "notification_delivery_duration",
+            "From visible to delivered",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register("queue_depth", "Pending deliveries of a lane", metrics.depth.clone());
+        registry.register_with_unit(
+            "queue_age",
+            "How long the first of a lane is overdue",
+            Unit::Seconds,
+            metrics.age.clone(),
+        );
+        registry.register_with_unit(
+            "queue_claim",
+            "Time of one claim",
+            Unit::Seconds,
+            metrics.claim_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "queue_settle",
+            "Time of one storing of results",
+            Unit::Seconds,
+            metrics.settle_seconds.clone(),
+        );
+        registry.register(
+            "queue_rescued",
+            "Deliveries taken back from a lease that ran out",
+            metrics.rescued.clone(),
+        );
+        registry.register(
+            "queue_rescued_unknown",
+            "Rescued deliveries whose attempt has a start and no end",
+            metrics.rescued_unknown.clone(),
+        );
+        registry.register(
+            "queue_unknown",
+            "Attempts of which nobody can tell whether they went out",
+            metrics.unknown.clone(),
+        );
+        registry.register(
+            "queue_leases_lost",
+            "Leases that another worker had taken",
+            metrics.leases_lost.clone(),
+        );
+        registry.register_with_unit(
+            "email_send",
+            "Time of one mail's transmission",
+            Unit::Seconds,
+            metrics.email_seconds.clone(),
+        );
+        registry.register(
+            "realtime_bus_retries",
+            "Frames that the bus did not take at first",
+            metrics.bus_retries.clone(),
+        );
+        registry.register(
+            "receipts_received",
+            "Receipts that were taken from the stream",
+            metrics.receipts.clone(),
+        );
+        metrics
+    }
+
+    /// Metrics that nobody reads.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            created: Counter::default(),
+            sent: Family::default(),
+            failed: Family::default(),
+            skipped: Counter::default(),
+            duration: Family::new_with_constructor(seconds),
+            depth: Family::default(),
+            age: Family::default(),
+            claim_seconds: seconds(),
+            settle_seconds: seconds(),
+            rescued: Counter::default(),
+            rescued_unknown: Counter::default(),
+            unknown: Family::default(),
+            leases_lost: Counter::default(),
+            email_seconds: seconds(),
+            bus_retries: Counter::default(),
+            receipts: Counter::default(),
+        }
+    }
+
+    pub(crate) fn count_failed(&self, channel: Channel, reason: &str) {
+        let label = FailureLabel { channel: channel.as_str(), reason: reason.to_owned() };
+        self.failed.get_or_create(&label).inc();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// From half a millisecond to about half an hour.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.0, 22))
+}

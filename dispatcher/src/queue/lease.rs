@@ -1,0 +1,147 @@
+//! What this process holds: deliveries under a lease, and the room they take in their channel.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use common::ids::DeliveryId;
+
+use super::shares::LANES;
+use crate::model::{Channel, Lane};
+
+/// The room of one or several channels: so many of their deliveries are held at once.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// The channels that share it.
+    pub(crate) channels: Vec<Channel>,
+    /// How many it holds.
+    pub(crate) capacity: usize,
+    running: [AtomicUsize; LANES],
+}
+
+impl Room {
+    pub(crate) fn new(channels: Vec<Channel>, capacity: usize) -> Arc<Self> {
+        Arc::new(Self { channels, capacity, running: Default::default() })
+    }
+
+    /// How many each lane holds.
+    pub(crate) fn running(&self) -> [usize; LANES] {
+        std::array::from_fn(|lane| self.running[lane].load(Ordering::Acquire))
+    }
+
+    pub(crate) fn enter(self: &Arc<Self>, lane: Lane) -> Place {
+        let lane = lane as usize;
+        self.running[lane].fetch_add(1, Ordering::AcqRel);
+        Place { room: Arc::clone(self), lane }
+    }
+}
+
+/// One delivery's place in a room; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    room: Arc<Room>,
+    lane: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.running[self.lane].fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// All leases of this process; the heartbeat extends what is in here. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Leases(Arc<Mutex<HashMap<DeliveryId, Held>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    token: i64,
+    lost: bool,
+}
+
+impl Leases {
+    /// Holds a delivery until the guard is dropped.
+    pub(crate) fn hold(&self, id: DeliveryId, token: i64, place: Option<Place>) -> Lease {
+        self.lock().insert(id, Held { token, lost: false });
+        Lease { id, token, leases: self.clone(), _place: place }
+    }
+
+    /// What has to be extended.
+    pub(crate) fn held(&self) -> Vec<(DeliveryId, i64)> {
+        self.lock().iter().filter(|(_, held)| !held.lost).map(|(id, held)| (*id, held.token)).collect()
+    }
+
+    /// Somebody else has it now. True when it was still held here.
+    pub(crate) fn lose(&self, id: DeliveryId, token: i64) -> bool {
+        let mut held = self.lock();
+        let found = held.get_mut(&id).filter(|held| held.token == token);
+        found.is_some_and(|held| !std::mem::replace(&mut held.lost, true))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeliveryId, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One held delivery. It goes with the work to its end: dropped only when the settlement is stored, or when the work is
+/// given up, so that the lease runs out.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) id: DeliveryId,
+    pub(crate) token: i64,
+    leases: Leases,
+    _place: Option<Place>,
+}
+
+impl Lease {
+    /// Whether the heartbeat found that somebody else has it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.leases.lock().get(&self.id).is_none_or(|held| held.token != self.token || held.lost)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut held = self.leases.lock();
+        // A later claim of the same delivery by this process has put its own token here.
+        if held.get(&self.id).is_some_and(|held| held.token == self.token) {
+            held.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_after_the_lease() {
+        let room = Room::new(vec![Channel::Email], 2);
+        let leases = Leases::default();
+        let id = DeliveryId::generate();
+        let lease = leases.hold(id, 1, Some(room.enter(Lane::High)));
+        assert_eq!(room.running(), [0, 1, 0, 0]);
+        assert_eq!(leases.held(), [(id, 1)]);
+        drop(lease);
+        assert_eq!(room.running(), [0; LANES]);
+        assert!(leases.held().is_empty());
+    }
+
+    #[test]
+    fn a_newer_claim_is_not_touched_by_the_older_ones_end() {
+        let leases = Leases::default();
+        let id = DeliveryId::generate();
+        let old = leases.hold(id, 1, None);
+        let new = leases.hold(id, 2, None);
+        assert!(old.is_lost());
+        assert!(!leases.lose(id, 1));
+        drop(old);
+        assert_eq!(leases.held(), [(id, 2)]);
+        assert!(leases.lose(id, 2));
+        assert!(new.is_lost());
+    }
+}

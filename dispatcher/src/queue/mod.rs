@@ -1,0 +1,102 @@
+//! The queue: deliveries are claimed by lane, sent by their channel, and settled.
+//!
+//! In the order of a delivery's way: [`Wake`] says there is work; `claim` takes as many as there is room for; `work`
+//! commits the attempt and sends; `retry` decides what follows; `settle` stores it. Beside them `lease` knows what this
+//! process holds and `upkeep` keeps it held, takes back what others lost, and measures; `jobs` fans groups out.
+
+mod claim;
+mod jobs;
+pub(crate) mod lease;
+pub(crate) mod retry;
+pub(crate) mod settle;
+mod shares;
+mod upkeep;
+mod wake;
+mod work;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::wake::Wake;
+use self::{lease::Leases, settle::Settler};
+use crate::{
+    channels::Channels,
+    config::QueueConfig,
+    metrics::Metrics,
+    model::{Channel, Micros},
+    realtime::Realtime,
+    store::{OnUnknown, Store},
+};
+
+/// What all parts of the queue share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: QueueConfig,
+    /// This process's name in claims.
+    pub(crate) worker: String,
+    pub(crate) store: Store,
+    pub(crate) channels: Channels,
+    pub(crate) realtime: Realtime,
+    pub(crate) leases: Leases,
+    pub(crate) settler: Settler,
+    pub(crate) wake: Wake,
+    pub(crate) metrics: Metrics,
+    /// No new claims, no new attempts.
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: Tasks,
+    /// False while leases cannot be extended: then nothing more is taken.
+    pub(crate) can_hold: AtomicBool,
+}
+
+/// The tasks of a dispatcher: counted, and dropped where they stand when it is killed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tasks {
+    pub(crate) kill: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+}
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let kill = self.kill.clone();
+        self.tracker.spawn(async move {
+            // None: it was killed, which needs no answer.
+            kill.run_until_cancelled_owned(task).await;
+        });
+    }
+}
+
+impl Context {
+    fn lease_until(&self) -> Micros {
+        Micros::now().plus(self.config.lease.0)
+    }
+
+    /// The channel's policy in the form that the store takes: a plain function, so one for each combination there is.
+    fn on_unknown(&self) -> fn(Channel) -> OnUnknown {
+        fn paid_holds(channel: Channel) -> OnUnknown {
+            if channel == Channel::Sms { OnUnknown::Hold } else { OnUnknown::Resend }
+        }
+        fn paid_and_mail_hold(channel: Channel) -> OnUnknown {
+            if channel == Channel::Email { OnUnknown::Hold } else { paid_holds(channel) }
+        }
+        match self.channels.on_unknown(Channel::Email) {
+            OnUnknown::Resend => paid_holds,
+            OnUnknown::Hold => paid_and_mail_hold,
+        }
+    }
+}
+
+/// Takes back what a life before this one held, where this process is the only one; else what ran out.
+pub(crate) async fn rescue_at_start(context: &Context, exclusive: bool) {
+    let now = if exclusive { Micros(i64::MAX) } else { Micros::now() };
+    upkeep::rescue(context, now).await;
+}
+
+/// Begins to work. Ends with the context's `stop`.
+pub(crate) fn spawn(context: &Arc<Context>) {
+    context.tasks.spawn(claim::run(Arc::clone(context)));
+    context.tasks.spawn(jobs::run(Arc::clone(context)));
+    context.tasks.spawn(upkeep::rescue_regularly(Arc::clone(context)));
+    context.tasks.spawn(upkeep::measure(Arc::clone(context)));
+    context.tasks.spawn(upkeep::keep_leases(Arc::clone(context)));
+}

@@ -1,0 +1,101 @@
+//! Keeping what is held, taking back what was lost, measuring what waits.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+
+use super::Context;
+use crate::{model::Micros, store::Rescued};
+
+/// Leases in one call.
+const EXTEND_BATCH: usize = 1000;
+
+/// Leases taken back in one transaction.
+const RESCUE_BATCH: u32 = 1000;
+
+/// How often the lanes are measured.
+const MEASURE: Duration = Duration::from_secs(5);
+
+/// Extends every lease of this process until it is killed: also while it stops, as sends may still be on the way.
+pub(super) async fn keep_leases(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(context.config.heartbeat.0).await;
+        let held = context.leases.held();
+        let until = context.lease_until();
+        let calls = held.chunks(EXTEND_BATCH).map(|chunk| context.store.extend(chunk.to_vec(), until));
+        let mut failed = None;
+        for (chunk, result) in held.chunks(EXTEND_BATCH).zip(join_all(calls).await) {
+            match result {
+                Ok(kept) => {
+                    for ((id, token), _) in chunk.iter().zip(kept).filter(|(_, kept)| !kept) {
+                        // A settled one is no longer held; one that is still held belongs to somebody else now.
+                        context.leases.lose(*id, *token);
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = &failed {
+            tracing::warn!(%error, leases = held.len(), "leases could not be extended; nothing more is claimed");
+        }
+        let could = context.can_hold.swap(failed.is_none(), Ordering::AcqRel);
+        if !could && failed.is_none() {
+            context.wake.all();
+        }
+    }
+}
+
+/// Looks twice a lease for leases that ran out, so that none waits longer than one and a half.
+pub(super) async fn rescue_regularly(context: Arc<Context>) {
+    while context.stop.run_until_cancelled(tokio::time::sleep(context.config.lease.0 / 2)).await.is_some() {
+        rescue(&context, Micros::now()).await;
+    }
+}
+
+/// Takes back everything whose lease ended before `now`.
+pub(super) async fn rescue(context: &Context, now: Micros) {
+    loop {
+        match context.store.rescue(now, RESCUE_BATCH, context.on_unknown()).await {
+            Ok(Rescued { released: 0, .. }) => return,
+            Ok(rescued) => {
+                tracing::warn!(
+                    deliveries = rescued.released,
+                    unknown = rescued.unknown,
+                    "took back deliveries whose worker is gone"
+                );
+                context.metrics.rescued.inc_by(rescued.released);
+                context.metrics.rescued_unknown.inc_by(rescued.unknown);
+                context.wake.all();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "leases that ran out could not be taken back");
+                return;
+            }
+        }
+    }
+}
+
+/// Puts the lanes' depths and ages into the metrics.
+pub(super) async fn measure(context: Arc<Context>) {
+    loop {
+        match context.store.queue_depths().await {
+            Ok(lanes) => {
+                let now = Micros::now();
+                for lane in lanes {
+                    let label = lane.lane.into();
+                    let depth = i64::try_from(lane.depth).unwrap_or(i64::MAX);
+                    context.metrics.depth.get_or_create(&label).set(depth);
+                    let overdue = lane.oldest_due.map_or(0, |due| now.0.saturating_sub(due.0).max(0));
+                    context.metrics.age.get_or_create(&label).set(overdue as f64 / 1e6);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the lanes could not be measured"),
+        }
+        if context.stop.run_until_cancelled(tokio::time::sleep(MEASURE)).await.is_none() {
+            return;
+        }
+    }
+}

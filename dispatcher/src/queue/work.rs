@@ -1,0 +1,135 @@
+//! The work on claimed deliveries: look again, commit the attempt, send, decide what follows.
+
+use std::sync::Arc;
+
+use super::{
+    Context,
+    lease::Lease,
+    retry::{Ended, Next, decide},
+    settle::Done,
+};
+use crate::{
+    model::{Channel, Claimed, DeliveryState, Micros, Reason, Settlement},
+    store::AttemptStart,
+};
+
+/// Works a batch off that was claimed together.
+pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
+    let mut ready = Vec::with_capacity(batch.len());
+    for (delivery, lease) in batch {
+        match refusal(&context, &delivery) {
+            Some(next) => context.settler.settle(done(&delivery, lease, next, None, None)).await,
+            None => ready.push((delivery, lease)),
+        }
+    }
+    if ready.is_empty() {
+        return;
+    }
+    if context.stop.is_cancelled() {
+        return give_back(&context, ready).await;
+    }
+    let started_at = Micros::now();
+    let starts = ready.iter().map(|(delivery, _)| AttemptStart {
+        delivery: delivery.id,
+        token: delivery.token,
+        number: delivery.attempts + 1,
+        started_at,
+        provider: None,
+    });
+    match context.store.begin_attempts(starts.collect()).await {
+        Ok(kept) => {
+            for ((delivery, lease), kept) in ready.into_iter().zip(kept) {
+                if kept && !lease.is_lost() {
+                    context.tasks.spawn(attempt(Arc::clone(&context), delivery, lease));
+                } else {
+                    context.metrics.leases_lost.inc();
+                    tracing::warn!(delivery = %delivery.id, "the lease was lost before the attempt");
+                    drop(lease);
+                    context.wake.room();
+                }
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, deliveries = ready.len(), "attempts could not be recorded; nothing is sent");
+            give_back(&context, ready).await;
+        }
+    }
+}
+
+/// What ends a delivery without an attempt.
+fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
+    let end = |state, reason| Some(Next { state, due_at: None, reason: Some(Reason::Borrowed(reason)) });
+    if context.expiry(delivery).is_some_and(|at| at <= Micros::now()) {
+        end(DeliveryState::Expired, "expired")
+    } else if !context.channels.is_configured(delivery.channel) {
+        end(DeliveryState::Dead, "not_configured")
+    } else if delivery.channel != Channel::Realtime && delivery.attempts >= delivery.max_attempts {
+        // Only unknown ends lead here: each was counted as an attempt when it began.
+        end(DeliveryState::Dead, "attempts_exhausted")
+    } else {
+        None
+    }
+}
+
+async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
+    if delivery.channel == Channel::Realtime {
+        return context.realtime.publish_claimed(delivery, lease).await;
+    }
+    let report = context.channels.send(&delivery).await;
+    let ended = Ended {
+        channel: delivery.channel,
+        outcome: &report.outcome,
+        number: delivery.attempts + 1,
+        max_attempts: delivery.max_attempts,
+        expires_at: delivery.expires_at,
+        on_unknown: context.channels.on_unknown(delivery.channel),
+    };
+    let retry: Vec<_> = context.config.retry.iter().map(|pause| pause.0).collect();
+    let next = decide(&ended, &retry, Micros::now(), fastrand::f64());
+    let outcome = report.outcome.as_str();
+    context.settler.settle(done(&delivery, lease, next, Some(outcome), report.response)).await;
+}
+
+fn done(
+    delivery: &Claimed,
+    lease: Lease,
+    next: Next,
+    outcome: Option<&'static str>,
+    response: Option<String>,
+) -> Done {
+    Done {
+        settlement: Settlement {
+            delivery: delivery.id,
+            token: delivery.token,
+            state: next.state,
+            due_at: next.due_at,
+            reason: next.reason,
+            outcome,
+            response,
+        },
+        lease,
+        channel: delivery.channel,
+        visible_at: delivery.visible_at,
+    }
+}
+
+/// Back into the queue, with no attempt counted. Where that fails, the leases run out.
+async fn give_back(context: &Context, batch: Vec<(Claimed, Lease)>) {
+    let leases = batch.iter().map(|(delivery, _)| (delivery.id, delivery.token)).collect();
+    if let Err(error) = context.store.release(leases).await {
+        tracing::warn!(%error, "deliveries could not be given back; their leases run out");
+    }
+    drop(batch);
+    context.wake.room();
+}
+
+impl Context {
+    /// Nothing is tried after this. A frame is worth nothing when it is old.
+    fn expiry(&self, delivery: &Claimed) -> Option<Micros> {
+        if delivery.channel == Channel::Realtime {
+            Some(self.realtime.expiry(delivery.visible_at, delivery.expires_at))
+        } else {
+            delivery.expires_at
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Realtime: frames for the open sockets, by the bus.
+//!
+//! The node that accepted a notification publishes it right after the commit, from memory; the row, leased to it, is the
+//! safety net. To a group a delivery is `delivered` when the bus took it. To a single user it is `delivered` at the first
+//! receipt (a hub wrote it to a socket, or a client says it has it) and `skipped` when none came in time.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use common::{
+    bus::{Bus, BusError, Publication},
+    ids::{DeliveryId, MessageId, NotificationId, TenantId},
+    message::{FrameKind, Header},
+    target::{Audience, Except},
+    topic::TopicKey,
+};
+use serde::Serialize;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    config::RealtimeConfig,
+    metrics::Metrics,
+    model::{
+        Channel, Claimed, Content, DeliveryState, Kind, Lane, Micros, NewNotification, Outcome, Reason,
+        Settlement,
+    },
+    queue::{
+        lease::{Lease, Leases},
+        retry::{Ended, decide},
+        settle::{Done, Settler},
+    },
+    store::OnUnknown,
+};
+
+/// The token of the acceptor's lease.
+const FIRST_TOKEN: i64 = 1;
+
+/// Publishes frames and settles their deliveries. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Realtime(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bus: Bus,
+    config: RealtimeConfig,
+    settler: Settler,
+    leases: Leases,
+    waiting: Mutex<Waiting>,
+    /// A first one waits.
+    begun: Notify,
+    metrics: Metrics,
+}
+
+/// Deliveries that wait for a receipt. All wait equally long, so the queue is in order of time.
+#[derive(Debug, Default)]
+struct Waiting {
+    deliveries: HashMap<(MessageId, TopicKey), Sent>,
+    order: VecDeque<(Instant, MessageId, TopicKey)>,
+}
+
+/// A delivery that is on the bus, or about to be.
+#[derive(Debug)]
+struct Sent {
+    lease: Lease,
+    /// An attempt was recorded, with this number.
+    attempt: Option<u32>,
+    visible_at: Micros,
+    expires_at: Micros,
+}
+
+/// What one accepted notification sends, made before it is stored, so that nothing waits after the commit.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    message: Outgoing,
+    deliveries: Vec<(DeliveryId, Option<TopicKey>)>,
+}
+
+/// The same message by each of its topics.
+#[derive(Debug)]
+struct Outgoing {
+    id: MessageId,
+    publications: Vec<Publication>,
+    visible_at: Micros,
+    expires_at: Option<Micros>,
+}
+
+impl Realtime {
+    pub(crate) fn new(
+        bus: Bus,
+        config: RealtimeConfig,
+        settler: Settler,
+        leases: Leases,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            bus,
+            config,
+            settler,
+            leases,
+            waiting: Mutex::default(),
+            begun: Notify::new(),
+            metrics,
+        }))
+    }
+
+    /// When a frame that became visible then is worth nothing any more.
+    pub(crate) fn expiry(&self, visible_at: Micros, expires_at: Option<Micros>) -> Micros {
+        let aged = visible_at.plus(self.0.config.max_age.0);
+        expires_at.map_or(aged, |expires_at| expires_at.min(aged))
+    }
+
+    /// What a notification sends as soon as it is committed; none where it has no realtime delivery of its acceptor's.
+    pub(crate) fn prepare(notification: &NewNotification) -> Option<Frames> {
+        let audience = notification.audience.as_ref()?;
+        let deliveries: Vec<_> = notification
+            .deliveries
+            .iter()
+            .filter(|one| one.channel == Channel::Realtime && one.state == DeliveryState::Running)
+            .map(|one| {
+                (one.id, one.user.as_ref().map(|user| TopicKey::user(&notification.tenant, user)))
+            })
+            .collect();
+        if deliveries.is_empty() {
+            return None;
+        }
+        let single = deliveries.iter().any(|(_, key)| key.is_some());
+        let message = outgoing(&Source {
+            id: notification.id,
+            tenant: &notification.tenant,
+            audience,
+            content: &notification.content,
+            lane: notification.lane,
+            created_at: notification.created_at,
+            visible_at: notification.visible_at,
+            expires_at: notification.expires_at,
+            single,
+        });
+        Some(Frames { message, deliveries })
+    }
+
+    /// Publishes what was prepared, after the commit. Returns when the bus took it or refused it.
+    pub(crate) async fn publish_accepted(&self, frames: Frames) {
+        let Frames { message, deliveries } = frames;
+        let mut ready = Vec::with_capacity(deliveries.len());
+        for (delivery, key) in deliveries {
+            let lease = self.0.leases.hold(delivery, FIRST_TOKEN, None);
+            ready.push((self.sent(lease, None, &message), key));
+        }
+        self.publish(message, ready).await;
+    }
+
+    /// Publishes what the queue claimed: scheduled, rescued, or refused by the bus before.
+    pub(crate) async fn publish_claimed(&self, delivery: Claimed, lease: Lease) {
+        let Some(audience) = &delivery.audience else {
+            // Realtime without a target is not accepted; a row that says so all the same reaches nobody.
+            let sent = Sent {
+                lease,
+                attempt: Some(delivery.attempts + 1),
+                visible_at: delivery.visible_at,
+                expires_at: self.expiry(delivery.visible_at, delivery.expires_at),
+            };
+            return self.settle(sent, DeliveryState::Skipped, None, Some("no_target"), Some("skipped")).await;
+        };
+        let key = delivery.user.as_ref().map(|user| TopicKey::user(&delivery.tenant, user));
+        let mut message = outgoing(&Source {
+            id: delivery.notification,
+            tenant: &delivery.tenant,
+            audience,
+            content: &delivery.content,
+            lane: delivery.lane,
+            created_at: delivery.created_at,
+            visible_at: delivery.visible_at,
+            expires_at: delivery.expires_at,
+            single: key.is_some(),
+        });
+        if let Some(key) = &key {
+            // Each of several users has a delivery; this one is for one of them.
+            message.publications.retain(|publication| publication.key == *key);
+        }
+        let sent = self.sent(lease, Some(delivery.attempts + 1), &message);
+        self.publish(message, vec![(sent, key)]).await;
+    }
+
+    fn sent(&self, lease: Lease, attempt: Option<u32>, message: &Outgoing) -> Sent {
+        Sent {
+            lease,
+            attempt,
+            visible_at: message.visible_at,
+            expires_at: self.expiry(message.visible_at, message.expires_at),
+        }
+    }
+
+    async fn publish(&self, message: Outgoing, deliveries: Vec<(Sent, Option<TopicKey>)>) {
+        let id = message.id;
+        // Whoever waits for a receipt waits before the frame goes out: a hub in this process may answer at once.
+        let mut groups = Vec::new();
+        let mut overflow = Vec::new();
+        for (sent, key) in deliveries {
+            match key {
+                Some(key) => overflow.extend(self.wait(id, key, sent)),
+                None => groups.push(sent),
+            }
+        }
+        let mut refused: Option<BusError> = None;
+        for publication in message.publications {
+            let key = publication.key.clone();
+            if let Err(error) = self.0.bus.publish(publication).await {
+                if let Some(sent) = self.take(id, &key) {
+                    self.refused(sent, &error).await;
+                }
+                refused = Some(error);
+            }
+        }
+        for sent in groups {
+            match &refused {
+                None => self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered")).await,
+                Some(error) => self.refused(sent, error).await,
+            }
+        }
+        for sent in overflow {
+            self.settle(sent, DeliveryState::Skipped, None, Some("not_awaited"), Some("skipped")).await;
+        }
+    }
+
+    /// The bus did not take it: the queue tries again until the frame is too old.
+    async fn refused(&self, sent: Sent, error: &BusError) {
+        let BusError::Unavailable { retry_after, .. } = error;
+        tracing::warn!(delivery = %sent.lease.id, %error, "a frame is not on the bus");
+        self.0.metrics.bus_retries.inc();
+        let ended = Ended {
+            channel: Channel::Realtime,
+            outcome: &Outcome::Retry,
+            number: sent.attempt.unwrap_or(1),
+            max_attempts: u32::MAX,
+            expires_at: Some(sent.expires_at),
+            on_unknown: OnUnknown::Resend,
+        };
+        let next = decide(&ended, &[*retry_after], Micros::now(), fastrand::f64());
+        let reason = if next.state == DeliveryState::Pending { "bus_unavailable" } else { "expired" };
+        self.settle(sent, next.state, next.due_at, Some(reason), Some("retry")).await;
+    }
+
+    async fn settle(
+        &self,
+        sent: Sent,
+        state: DeliveryState,
+        due_at: Option<Micros>,
+        reason: Option<&'static str>,
+        outcome: Option<&'static str>,
+    ) {
+        let Sent { lease, attempt, visible_at, .. } = sent;
+        let settlement = Settlement {
+            delivery: lease.id,
+            token: lease.token,
+            state,
+            due_at,
+            reason: reason.map(Reason::Borrowed),
+            outcome: outcome.filter(|_| attempt.is_some()),
+            response: None,
+        };
+        self.0.settler.settle(Done { settlement, lease, channel: Channel::Realtime, visible_at }).await;
+    }
+
+    /// Begins to wait for a receipt; gives the delivery back where too many wait.
+    fn wait(&self, id: MessageId, key: TopicKey, sent: Sent) -> Option<Sent> {
+        let mut waiting = self.lock();
+        if waiting.deliveries.len() >= self.0.config.waiting_max {
+            return Some(sent);
+        }
+        let first = waiting.order.is_empty();
+        waiting.order.push_back((Instant::now() + self.0.config.receipt_wait.0, id, key.clone()));
+        let before = waiting.deliveries.insert((id, key), sent);
+        drop(waiting);
+        if first {
+            self.0.begun.notify_one();
+        }
+        // A claim of what still waited under an older token takes its place; the older one could settle nothing.
+        drop(before);
+        None
+    }
+
+    fn take(&self, id: MessageId, key: &TopicKey) -> Option<Sent> {
+        self.lock().deliveries.remove(&(id, key.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The message reached a device of the user whose topic this is.
+    pub(crate) async fn received(&self, key: &TopicKey, id: MessageId) {
+        if let Some(sent) = self.take(id, key) {
+            self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered")).await;
+        }
+    }
+
+    /// Settles as `skipped` what no receipt came for in time. Runs until it is killed.
+    pub(crate) async fn give_up_waiting(self) {
+        loop {
+            let next = self.lock().order.front().map(|(at, ..)| *at);
+            match next {
+                None => self.0.begun.notified().await,
+                Some(at) => tokio::time::sleep_until(at).await,
+            }
+            for sent in self.take_until(Instant::now()) {
+                self.settle(sent, DeliveryState::Skipped, None, Some("nobody_online"), Some("skipped")).await;
+            }
+        }
+    }
+
+    fn take_until(&self, now: Instant) -> Vec<Sent> {
+        let mut waiting = self.lock();
+        let mut taken = Vec::new();
+        while waiting.order.front().is_some_and(|(at, ..)| *at <= now) {
+            if let Some((_, id, key)) = waiting.order.pop_front() {
+                taken.extend(waiting.deliveries.remove(&(id, key)));
+            }
+        }
+        taken
+    }
+
+    /// Ends all waiting: what got no receipt so far is given back, to be published again by the next life. Clients
+    /// drop a repeat by its id.
+    pub(crate) fn stop_waiting(&self) -> Vec<(DeliveryId, i64)> {
+        let mut waiting = self.lock();
+        waiting.order.clear();
+        waiting.deliveries.drain().map(|(_, sent)| (sent.lease.id, sent.lease.token)).collect()
+    }
+
+    /// Tells all sessions of a user the unread count.
+    pub(crate) async fn publish_unread(&self, user: &TopicKey, count: u64) {
+        let payload = payload(&UnreadFrame { kind: "unread", count });
+        self.publish_hint(user, FrameKind::Unread, payload, None).await;
+    }
+
+    /// Tells the user's other sessions what changed.
+    pub(crate) async fn publish_changed(
+        &self,
+        user: &TopicKey,
+        ids: Option<&[NotificationId]>,
+        state: &'static str,
+        session: Option<&str>,
+    ) {
+        let payload =
+            payload(&ChangedFrame { kind: "changed", ids, all: ids.is_none().then_some(true), state });
+        self.publish_hint(user, FrameKind::Changed, payload, session).await;
+    }
+
+    /// At most once: the change feed has it anyway.
+    async fn publish_hint(&self, user: &TopicKey, kind: FrameKind, payload: Bytes, session: Option<&str>) {
+        let mut header = Header::new(MessageId::generate(), kind);
+        header.except = Except { session: session.map(str::to_owned), ..Except::default() };
+        let publication =
+            Publication { key: user.clone(), header, payload, history: false, idempotency_key: None };
+        if let Err(error) = self.0.bus.publish(publication).await {
+            tracing::debug!(%error, "a hint is not on the bus");
+        }
+    }
+}
+
+/// What a notification's frame is made of.
+struct Source<'a> {
+    id: NotificationId,
+    tenant: &'a TenantId,
+    audience: &'a Audience,
+    content: &'a Content,
+    lane: Lane,
+    created_at: Micros,
+    visible_at: Micros,
+    expires_at: Option<Micros>,
+    /// To single users, whose receipts decide.
+    single: bool,
+}
+
+fn outgoing(source: &Source<'_>) -> Outgoing {
+    let id = MessageId::from(source.id);
+    let mut header = Header::new(id, FrameKind::Notification);
+    header.priority = source.lane.into();
+    header.expires_at = source.expires_at.map(|at| at.0.div_euclid(1000));
+    header.except = source.audience.except.clone();
+    header.any = source.audience.target.any_members(source.tenant);
+    header.receipt = source.content.receipt;
+    header.report = source.single && !source.content.receipt;
+    let payload = frame(source.id, source.content, source.created_at);
+    let publications = source
+        .audience
+        .target
+        .routes(source.tenant)
+        .into_iter()
+        .enumerate()
+        .map(|(index, route)| Publication {
+            key: route.key,
+            header: Header { require: route.require, ..header.clone() },
+            payload: payload.clone(),
+            history: true,
+            // Two members of `any_of` may go by one topic and differ in the rest: each is published once.
+            idempotency_key: Some(if index == 0 { id.to_string() } else { format!("{id}:{index}") }),
+        })
+        .collect();
+    Outgoing { id, publications, visible_at: source.visible_at, expires_at: source.expires_at }
+}
+
+/// The flat frame of `docs/protocol.md`; the hub adds `topic` and `position`.
+fn frame(id: NotificationId, content: &Content, created_at: Micros) -> Bytes {
+    let empty = serde_json::Value::Object(serde_json::Map::new());
+    payload(&NotificationFrame {
+        frame: "notification",
+        id,
+        title: &content.title,
+        content: &content.content,
+        message: &content.content,
+        kind: content.kind,
+        priority: &content.priority,
+        metadata: content.data.as_ref().unwrap_or(&empty),
+        timestamp: created_at.seconds(),
+        created_at: created_at.rfc3339(),
+        receipt: content.receipt,
+    })
+}
+
+#[derive(Serialize)]
+struct NotificationFrame<'a> {
+    #[serde(rename = "type")]
+    frame: &'static str,
+    id: NotificationId,
+    title: &'a str,
+    content: &'a str,
+    message: &'a str,
+    kind: Kind,
+    priority: &'a serde_json::Value,
+    metadata: &'a serde_json::Value,
+    timestamp: i64,
+    created_at: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    receipt: bool,
+}
+
+#[derive(Serialize)]
+struct UnreadFrame {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct ChangedFrame<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<&'a [NotificationId]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    all: Option<bool>,
+    state: &'static str,
+}
+
+fn payload(frame: &impl Serialize) -> Bytes {
+    // Texts, numbers and JSON values with text keys always serialise.
+    serde_json::to_vec(frame).unwrap_or_else(|_| b"{}".to_vec()).into()
+}

@@ -1,0 +1,186 @@
+//! What readers do, from sockets and from the API alike: stored, then told to the reader's other devices.
+
+use std::collections::HashMap;
+
+use common::{
+    ids::{MessageId, Name, NotificationId, TenantId},
+    receipts::{Reader, Receipt, ReceiptStream},
+    topic::TopicKey,
+};
+use futures_util::stream::{self, StreamExt};
+
+use crate::{
+    metrics::Metrics,
+    model::{Cursor, ReaderKeys},
+    realtime::Realtime,
+    store::{Mark, Marked, ReadAll, Store, StoreError},
+};
+
+/// Receipts that are taken at once.
+const BATCH: usize = 1024;
+
+/// Readers whose receipts are stored at once.
+const READERS_AT_ONCE: usize = 64;
+
+/// Tries of one receipt before it is given up; clients repeat what matters, and the change feed is whole without it.
+const TRIES: u32 = 8;
+
+/// The one place where what a reader did is stored and told. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    store: Store,
+    realtime: Realtime,
+}
+
+impl Readers {
+    pub(crate) fn new(store: Store, realtime: Realtime) -> Self {
+        Self { store, realtime }
+    }
+
+    /// Marks notifications for a reader. `session`: the socket that said so, which is not told again.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is changed.
+    pub async fn mark(
+        &self,
+        reader: &ReaderKeys,
+        session: Option<&str>,
+        ids: Vec<NotificationId>,
+        mark: Mark,
+    ) -> Result<Marked, StoreError> {
+        let marked = self.store.mark(reader, ids, mark).await?;
+        if let Some(state) = told_state(mark)
+            && !marked.changed.is_empty()
+        {
+            let user = TopicKey::user(&reader.tenant, &reader.user);
+            self.realtime.publish_changed(&user, Some(&marked.changed), state, session).await;
+            self.realtime.publish_unread(&user, marked.unread).await;
+        }
+        Ok(marked)
+    }
+
+    /// Marks everything as read, up to a cursor or to now.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is changed.
+    pub async fn mark_all_read(
+        &self,
+        reader: &ReaderKeys,
+        session: Option<&str>,
+        up_to: Option<&Cursor>,
+    ) -> Result<ReadAll, StoreError> {
+        let read = self.store.mark_all_read(reader, up_to).await?;
+        if read.count > 0 {
+            let user = TopicKey::user(&reader.tenant, &reader.user);
+            self.realtime.publish_changed(&user, None, "read", session).await;
+            self.realtime.publish_unread(&user, read.unread).await;
+        }
+        Ok(read)
+    }
+}
+
+/// The state that other devices are told; none for marks that show nowhere.
+fn told_state(mark: Mark) -> Option<&'static str> {
+    match mark {
+        Mark::Delivered | Mark::Seen => None,
+        Mark::Read => Some("read"),
+        Mark::Unread => Some("unread"),
+        Mark::Archived => Some("archived"),
+        Mark::Unarchived => Some("unarchived"),
+        Mark::Deleted => Some("deleted"),
+    }
+}
+
+/// Works the hubs' receipts off until the stream ends or this is killed. A slow store slows the stream, and with it the
+/// sockets that send receipts.
+pub(crate) async fn run(
+    mut stream: ReceiptStream,
+    readers: Readers,
+    realtime: Realtime,
+    metrics: Metrics,
+) {
+    loop {
+        let batch = stream.next_batch(BATCH).await;
+        if batch.is_empty() {
+            return;
+        }
+        metrics.receipts.inc_by(batch.len() as u64);
+        // One reader's receipts stay in order; readers do not wait for each other.
+        let mut by_reader: HashMap<(TenantId, Name), Vec<Receipt>> = HashMap::new();
+        for receipt in batch {
+            match &receipt {
+                Receipt::Written { key, id } => realtime.received(key, *id).await,
+                Receipt::Delivered { reader, ids } => {
+                    let user = TopicKey::user(&reader.tenant, &reader.user);
+                    for id in ids {
+                        realtime.received(&user, *id).await;
+                    }
+                    by_reader.entry(whose(reader)).or_default().push(receipt);
+                }
+                Receipt::Seen { reader } | Receipt::Read { reader, .. } | Receipt::ReadAll { reader } => {
+                    by_reader.entry(whose(reader)).or_default().push(receipt);
+                }
+            }
+        }
+        stream::iter(by_reader.into_values())
+            .for_each_concurrent(READERS_AT_ONCE, |receipts| store_in_order(&readers, receipts))
+            .await;
+    }
+}
+
+fn whose(reader: &Reader) -> (TenantId, Name) {
+    (reader.tenant.clone(), reader.user.clone())
+}
+
+async fn store_in_order(readers: &Readers, receipts: Vec<Receipt>) {
+    for receipt in receipts {
+        let mut pause = std::time::Duration::from_millis(50);
+        for attempt in 1..=TRIES {
+            match store_one(readers, &receipt).await {
+                Ok(()) => break,
+                Err(StoreError::Unavailable { reason }) if attempt < TRIES => {
+                    tracing::debug!(error = reason, attempt, "a receipt waits for the store");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a receipt could not be stored");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn store_one(readers: &Readers, receipt: &Receipt) -> Result<(), StoreError> {
+    match receipt {
+        // Settled from memory.
+        Receipt::Written { .. } => Ok(()),
+        Receipt::Seen { reader } => readers.store.touch_reader(&keys(reader)).await,
+        Receipt::Delivered { reader, ids } => {
+            let keys = keys(reader);
+            readers.store.touch_reader(&keys).await?;
+            readers.mark(&keys, Some(&reader.session), notifications(ids), Mark::Delivered).await.map(drop)
+        }
+        Receipt::Read { reader, ids } => {
+            let keys = keys(reader);
+            readers.store.touch_reader(&keys).await?;
+            readers.mark(&keys, Some(&reader.session), notifications(ids), Mark::Read).await.map(drop)
+        }
+        Receipt::ReadAll { reader } => {
+            let keys = keys(reader);
+            readers.store.touch_reader(&keys).await?;
+            readers.mark_all_read(&keys, Some(&reader.session), None).await.map(drop)
+        }
+    }
+}
+
+fn keys(reader: &Reader) -> ReaderKeys {
+    ReaderKeys { tenant: reader.tenant.clone(), user: reader.user.clone(), keys: reader.keys.to_vec() }
+}
+
+/// A notification's message carries the notification's id; ids of other messages are no notification's, and the store
+/// passes over them.
+fn notifications(ids: &[MessageId]) -> Vec<NotificationId> {
+    ids.iter().map(|id| NotificationId(id.0)).collect()
+}

@@ -1,0 +1,31 @@
+//! Values between the model and columns.
+
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// An id as it stands in a JSON parameter.
+pub(super) fn hex(id: Uuid) -> String {
+    id.simple().to_string()
+}
+
+/// A parameter that holds many rows, or a column that holds a structure.
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::unreadable("value", error))
+}
+
+/// A column that holds a structure.
+pub(super) fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::unreadable(what, error))
+}
+
+/// A count that SQLite gives as a signed number.
+pub(super) fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// Ids as a parameter.
+pub(super) fn ids(ids: impl IntoIterator<Item = Uuid>) -> Result<String, StoreError> {
+    json(&ids.into_iter().map(hex).collect::<Vec<_>>())
+}

@@ -1,0 +1,150 @@
+//! The fan-out of a group's external channels: page by page over contacts, restartable.
+
+use std::collections::{HashMap, HashSet};
+
+use common::{
+    ids::{Name, NotificationId, TenantId},
+    topic::{TopicKey, TopicKind},
+};
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::{
+    JobClaim, JobPage, StoreError,
+    accept::insert_deliveries,
+    codec::{from_json, json},
+    sqlite::queue as sql,
+    writer::Tx,
+};
+use crate::model::{Contact, Lane, Micros, NewDelivery};
+
+pub(super) async fn next_job(
+    tx: &mut Tx<'_>,
+    worker: &str,
+    now: Micros,
+    lease_until: Micros,
+) -> Result<Option<JobClaim>, StoreError> {
+    let row: Option<(Uuid, String, String, Option<String>, i64)> = sqlx::query_as(sql::CLAIM_JOB)
+        .bind(now.0)
+        .bind(worker)
+        .bind(lease_until.0)
+        .fetch_optional(&mut *tx.conn)
+        .await?;
+    let Some((id, tenant, job, cursor, token)) = row else { return Ok(None) };
+    let (lane, visible_at, expires_at): (i16, i64, Option<i64>) =
+        sqlx::query_as(sql::JOB_NOTIFICATION).bind(id).fetch_one(&mut *tx.conn).await?;
+    Ok(Some(JobClaim {
+        notification: NotificationId(id),
+        tenant: TenantId::new(&tenant).map_err(|error| StoreError::unreadable("tenant", error))?,
+        token,
+        job: from_json("job", &job)?,
+        lane: lane_of(lane)?,
+        visible_at: Micros(visible_at),
+        expires_at: expires_at.map(Micros),
+        cursor,
+    }))
+}
+
+pub(super) fn lane_of(number: i16) -> Result<Lane, StoreError> {
+    Lane::ALL
+        .into_iter()
+        .find(|lane| lane.number() == number)
+        .ok_or_else(|| StoreError::unreadable("lane", number))
+}
+
+/// What `advance` does.
+#[derive(Debug)]
+pub(super) struct Advance {
+    pub(super) claim: JobClaim,
+    pub(super) deliveries: Vec<NewDelivery>,
+    pub(super) next: Option<String>,
+    pub(super) lease_until: Micros,
+}
+
+pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, StoreError> {
+    let moved = sqlx::query(sql::ADVANCE_JOB)
+        .bind(step.claim.notification.0)
+        .bind(step.claim.token)
+        .bind(&step.next)
+        .bind(step.lease_until.0)
+        .bind(i64::from(step.next.is_none()))
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let claim = &step.claim;
+    let deliveries =
+        step.deliveries.iter().map(|new| (claim.notification, claim.tenant.as_str(), claim.lane, new));
+    insert_deliveries(tx, deliveries).await?;
+    Ok(true)
+}
+
+/// A page of contacts; those that the audience means are answered. A contact's own `roles` and `stores` count where they
+/// are given, else what the user's newest token carried.
+pub(super) async fn page(conn: &mut SqliteConnection, claim: &JobClaim, limit: u32) -> Result<JobPage, StoreError> {
+    let audience = &claim.job.audience;
+    let (after_tenant, after_user): (String, String) = match &claim.cursor {
+        Some(cursor) => from_json("job's cursor", cursor)?,
+        None => (String::new(), String::new()),
+    };
+    let all_tenants = audience.target.reaches_everyone();
+    let limit = limit.max(1);
+    let rows: Vec<(String, String, String)> = if all_tenants {
+        sqlx::query_as(sql::JOB_CONTACTS_ALL).bind(&after_tenant).bind(&after_user)
+    } else {
+        sqlx::query_as(sql::JOB_CONTACTS).bind(claim.tenant.as_str()).bind(&after_user)
+    }
+    .bind(limit)
+    .fetch_all(&mut *conn)
+    .await?;
+    let next = match rows.last() {
+        Some((tenant, user, _)) if rows.len() >= limit as usize => Some(json(&(tenant, user))?),
+        _ => None,
+    };
+    let people: Vec<(&str, &str)> = rows.iter().map(|(tenant, user, _)| (tenant.as_str(), user.as_str())).collect();
+    let memberships: Vec<(String, String, String)> =
+        sqlx::query_as(sql::JOB_MEMBERSHIPS).bind(json(&people)?).fetch_all(&mut *conn).await?;
+    let mut carried: HashMap<(&str, &str), Vec<TopicKey>> = HashMap::new();
+    for (tenant, user, key) in &memberships {
+        // Rows of expressions are no keys of anybody.
+        if let Ok(key) = TopicKey::parse(key) {
+            carried.entry((tenant, user)).or_default().push(key);
+        }
+    }
+    let mut recipients = Vec::new();
+    for (tenant, user, body) in &rows {
+        let contact: Contact = from_json("contact", body)?;
+        let id = TenantId::new(tenant).map_err(|error| StoreError::unreadable("tenant", error))?;
+        let name = Name::new(user).map_err(|error| StoreError::unreadable("user", error))?;
+        if audience.except.covers(user, "") {
+            continue;
+        }
+        let keys = keys_of(&id, &name, &contact, carried.get(&(tenant.as_str(), user.as_str())));
+        // `claim.tenant` is what the audience's names belong to.
+        let meant = audience
+            .target
+            .routes(&claim.tenant)
+            .iter()
+            .any(|route| keys.contains(&route.key) && route.require.iter().all(|key| keys.contains(key)));
+        if meant {
+            recipients.push((id, name, contact));
+        }
+    }
+    Ok(JobPage { recipients, next })
+}
+
+fn keys_of(tenant: &TenantId, user: &Name, contact: &Contact, carried: Option<&Vec<TopicKey>>) -> HashSet<TopicKey> {
+    let mut keys = HashSet::from([TopicKey::user(tenant, user), TopicKey::tenant(tenant), TopicKey::everyone()]);
+    let of_kind = |kind: TopicKind| carried.into_iter().flatten().filter(move |key| key.kind() == kind).cloned();
+    match &contact.roles {
+        Some(roles) => keys.extend(roles.iter().map(|role| TopicKey::role(tenant, role))),
+        None => keys.extend(of_kind(TopicKind::Role)),
+    }
+    match &contact.stores {
+        Some(stores) => keys.extend(stores.iter().map(|store| TopicKey::store(tenant, store))),
+        None => keys.extend(of_kind(TopicKind::Store)),
+    }
+    keys
+}

@@ -1,0 +1,204 @@
+//! Notifications as they are shown, contacts, templates, sums.
+
+use std::collections::HashMap;
+
+use common::ids::{DeliveryId, Name, NotificationId, TenantId};
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::{
+    StoreError, TenantStats,
+    codec::{count, from_json, ids, json},
+    jobs::lane_of,
+    queue::channel_of,
+    sqlite::records as sql,
+    writer::Tx,
+};
+use crate::model::{Attempt, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template};
+
+/// Deliveries of one notification that are shown.
+const SHOWN_DELIVERIES: u32 = 2000;
+
+pub(super) fn user_of(text: Option<String>) -> Result<Option<Name>, StoreError> {
+    text.map(|text| Name::new(&text)).transpose().map_err(|error| StoreError::unreadable("user", error))
+}
+
+type NotificationRow =
+    (Uuid, String, String, Option<String>, String, i16, String, String, i64, i64, Option<i64>, i64);
+type DeliveryRow = (Uuid, String, Option<String>, Option<String>, String, Option<String>, i64, i64);
+type AttemptRow = (Uuid, u32, i64, Option<i64>, Option<String>, Option<String>, Option<String>);
+
+pub(super) async fn notification(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+    id: NotificationId,
+) -> Result<Option<(Notification, Vec<Delivery>)>, StoreError> {
+    let row: Option<NotificationRow> =
+        sqlx::query_as(sql::NOTIFICATION).bind(id.0).bind(tenant.as_str()).fetch_optional(&mut *conn).await?;
+    let Some((_, _, sender, audience, content, lane, strategy, channels, created, visible, expires, withdrawn)) = row
+    else {
+        return Ok(None);
+    };
+    let notification = Notification {
+        id,
+        tenant: tenant.clone(),
+        sender,
+        audience: audience.map(|text| from_json("audience", &text)).transpose()?,
+        content: from_json("content", &content)?,
+        lane: lane_of(lane)?,
+        strategy: from_json("strategy", &format!("\"{strategy}\""))?,
+        channels: from_json("channels", &channels)?,
+        created_at: Micros(created),
+        visible_at: Micros(visible),
+        expires_at: expires.map(Micros),
+        withdrawn: withdrawn != 0,
+    };
+    let rows: Vec<DeliveryRow> =
+        sqlx::query_as(sql::DELIVERIES).bind(id.0).bind(SHOWN_DELIVERIES).fetch_all(&mut *conn).await?;
+    let attempts: Vec<AttemptRow> =
+        sqlx::query_as(sql::ATTEMPTS).bind(ids(rows.iter().map(|row| row.0))?).fetch_all(&mut *conn).await?;
+    let mut by_delivery: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
+    for (delivery, number, started, finished, outcome, reason, response) in attempts {
+        by_delivery.entry(delivery).or_default().push(Attempt {
+            number,
+            started_at: Micros(started),
+            finished_at: finished.map(Micros),
+            outcome,
+            reason,
+            response,
+        });
+    }
+    let deliveries = rows
+        .into_iter()
+        .map(|(id, channel, user, address, state, reason, due, updated)| {
+            Ok(Delivery {
+                id: DeliveryId(id),
+                channel: channel_of(&channel)?,
+                user: user_of(user)?,
+                address,
+                state: DeliveryState::parse(&state).ok_or_else(|| StoreError::unreadable("state", &state))?,
+                reason,
+                due_at: Micros(due),
+                updated_at: Micros(updated),
+                attempts: by_delivery.remove(&id).unwrap_or_default(),
+            })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Some((notification, deliveries)))
+}
+
+pub(super) async fn put_contacts(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    contacts: &[(Name, Contact)],
+) -> Result<(), StoreError> {
+    let rows = contacts
+        .iter()
+        .map(|(user, contact)| Ok((user.as_str(), json(contact)?)))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    sqlx::query(sql::PUT_CONTACTS)
+        .bind(tenant.as_str())
+        .bind(json(&rows)?)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn contacts(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+    users: &[Name],
+) -> Result<Vec<Option<Contact>>, StoreError> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as(sql::CONTACTS).bind(tenant.as_str()).bind(json(users)?).fetch_all(conn).await?;
+    let found: HashMap<String, String> = rows.into_iter().collect();
+    users
+        .iter()
+        .map(|user| found.get(user.as_str()).map(|body| from_json("contact", body)).transpose())
+        .collect()
+}
+
+pub(super) async fn delete_contact(tx: &mut Tx<'_>, tenant: &TenantId, user: &Name) -> Result<bool, StoreError> {
+    let deleted = sqlx::query(sql::DELETE_CONTACT)
+        .bind(tenant.as_str())
+        .bind(user.as_str())
+        .execute(&mut *tx.conn)
+        .await?;
+    Ok(deleted.rows_affected() > 0)
+}
+
+pub(super) async fn create_template(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    body: &NewTemplate,
+) -> Result<Result<Template, StoreError>, StoreError> {
+    let id = Uuid::now_v7();
+    let inserted = sqlx::query(sql::INSERT_TEMPLATE)
+        .bind(id)
+        .bind(tenant.as_str())
+        .bind(&body.name)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await?;
+    if inserted.rows_affected() == 0 {
+        return Ok(Err(StoreError::Conflict("the template's name")));
+    }
+    sqlx::query(sql::INSERT_TEMPLATE_VERSION)
+        .bind(id)
+        .bind(json(body)?)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await?;
+    Ok(Ok(Template {
+        id,
+        tenant: Some(tenant.clone()),
+        version: 1,
+        body: body.clone(),
+        created_at: tx.now,
+        updated_at: tx.now,
+    }))
+}
+
+type TemplateRow = (Uuid, u32, String, i64, i64);
+
+fn template(tenant: &TenantId, (id, version, body, created, updated): TemplateRow) -> Result<Template, StoreError> {
+    Ok(Template {
+        id,
+        tenant: Some(tenant.clone()),
+        version,
+        body: from_json("template", &body)?,
+        created_at: Micros(created),
+        updated_at: Micros(updated),
+    })
+}
+
+pub(super) async fn template_by_id(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+    id: Uuid,
+) -> Result<Option<Template>, StoreError> {
+    let row = sqlx::query_as(sql::TEMPLATE_BY_ID).bind(id).bind(tenant.as_str()).fetch_optional(conn).await?;
+    row.map(|row| template(tenant, row)).transpose()
+}
+
+pub(super) async fn template_by_name(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+    name: &str,
+) -> Result<Option<Template>, StoreError> {
+    let row = sqlx::query_as(sql::TEMPLATE_BY_NAME).bind(tenant.as_str()).bind(name).fetch_optional(conn).await?;
+    row.map(|row| template(tenant, row)).transpose()
+}
+
+pub(super) async fn templates(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
+    let rows: Vec<TemplateRow> = sqlx::query_as(sql::TEMPLATES).bind(tenant.as_str()).fetch_all(conn).await?;
+    rows.into_iter().map(|row| template(tenant, row)).collect()
+}
+
+pub(super) async fn stats(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<TenantStats, StoreError> {
+    let row: Option<(i64, i64, i64)> =
+        sqlx::query_as(sql::TOTALS).bind(tenant.as_str()).fetch_optional(conn).await?;
+    let (created, sent, failed) = row.unwrap_or_default();
+    Ok(TenantStats { created: count(created), sent: count(sent), failed: count(failed) })
+}

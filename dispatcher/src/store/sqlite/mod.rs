@@ -1,0 +1,11 @@
+//! SQLite's catalogue: every statement of the store, and how a connection is set up. Each database gets one such module
+//! with the same names.
+//!
+//! Rows go in by the hundred as one JSON text (`json_each`), ids in it as hexadecimal. `CROSS JOIN` is SQLite's way to fix
+//! the order of a join; a unary `+` keeps a condition from choosing an index.
+
+pub(super) mod accept;
+pub(super) mod connect;
+pub(super) mod inbox;
+pub(super) mod queue;
+pub(super) mod records;

@@ -1,0 +1,96 @@
+//! `[hub]`: limits and times of the sockets.
+
+use common::config::{Bytes, ConfigError, Span};
+use serde::Deserialize;
+
+/// Everything about sockets that can be set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubConfig {
+    /// Workers that own the sessions; 0 is one a core.
+    pub workers: usize,
+    /// Sessions of this node.
+    pub max_connections: usize,
+    /// Sessions of a tenant on this node.
+    pub max_connections_per_tenant: usize,
+    /// Sessions of a user on this node.
+    pub max_connections_per_user: usize,
+    /// Sessions from an address; behind a proxy, of the client's address where the proxy is trusted.
+    pub max_connections_per_address: usize,
+    /// Handshakes a second, and as many at once.
+    pub handshakes_per_second: u32,
+    /// Explicit topics of a session.
+    pub max_topics: usize,
+    /// Messages a second that a session may send, and twice as many at once.
+    pub inbound_per_second: u32,
+    /// Largest message that a session may send.
+    pub max_message: Bytes,
+    /// How often the hub pings. Two unanswered pings end a session.
+    pub heartbeat: Span,
+    /// Bound of a session's outbound queue; over it the session is evicted with 4008.
+    pub outbound_bytes: Bytes,
+    /// How long the oldest frame may wait in it.
+    pub outbound_age: Span,
+    /// Send buffer of a socket in the kernel; 0 leaves it to the kernel. A small one shows slow readers early.
+    pub send_buffer: Bytes,
+    /// Time for an orderly close before the socket is dropped.
+    pub close_timeout: Span,
+    /// Messages that may wait for a worker; beyond, they are dropped, counted and read again from history.
+    pub worker_queue: usize,
+    /// How often subscribed topics are compared with the bus.
+    pub head_check: Span,
+    /// Topics stay subscribed for so long after their last session.
+    pub topic_linger: Span,
+    /// While stopping: sockets and listeners still serve for so long.
+    pub lame_duck: Span,
+    /// While stopping: sessions are told to reconnect spread over this time.
+    pub drain_window: Span,
+    /// Largest body of a publish.
+    pub max_publish: Bytes,
+}
+
+impl HubConfig {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let at_least_one = [
+            ("hub.max_connections", self.max_connections),
+            ("hub.max_connections_per_tenant", self.max_connections_per_tenant),
+            ("hub.max_connections_per_user", self.max_connections_per_user),
+            ("hub.max_connections_per_address", self.max_connections_per_address),
+            ("hub.handshakes_per_second", self.handshakes_per_second as usize),
+            ("hub.inbound_per_second", self.inbound_per_second as usize),
+            ("hub.worker_queue", self.worker_queue),
+            ("hub.max_publish", self.max_publish.0),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return Err(ConfigError::invalid(key, "has to be at least 1"));
+            }
+        }
+        if self.workers > crate::registry::MAX_WORKERS {
+            return Err(ConfigError::invalid("hub.workers", "can be at most 64"));
+        }
+        if self.max_message.0 < 1024 {
+            return Err(ConfigError::invalid("hub.max_message", "has to be at least 1KiB: a refresh carries a token"));
+        }
+        let seconds = self.heartbeat.0.as_secs();
+        if !(1..=3600).contains(&seconds) {
+            return Err(ConfigError::invalid("hub.heartbeat", "has to be between 1s and 1h"));
+        }
+        if self.outbound_bytes.0 < self.max_publish.0 {
+            return Err(ConfigError::invalid("hub.outbound_bytes", "has to hold one publish (hub.max_publish)"));
+        }
+        if self.outbound_age.0.is_zero() || self.close_timeout.0.is_zero() || self.head_check.0.is_zero() {
+            return Err(ConfigError::invalid("hub", "outbound_age, close_timeout and head_check have to be longer than nothing"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if self.workers == 0 { cores.min(crate::registry::MAX_WORKERS) } else { self.workers }
+    }
+}

@@ -1,0 +1,243 @@
+//! Limits of connections, and who is online on this node.
+
+use std::{
+    hash::Hash,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{ids::TenantId, token::Identity, topic::TopicKey};
+use dashmap::DashMap;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
+
+use crate::config::HubConfig;
+
+/// Why a handshake was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Rate(Duration),
+    Node,
+    Tenant,
+    User,
+    Address,
+}
+
+impl Refusal {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Rate(_) => "handshake_rate",
+            Self::Node => "node_full",
+            Self::Tenant => "tenant_full",
+            Self::User => "user_full",
+            Self::Address => "address_full",
+        }
+    }
+}
+
+/// A tenant's sessions on this node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantCount {
+    /// Open sessions.
+    pub connections: usize,
+    /// Users with at least one session.
+    pub users: usize,
+}
+
+/// Counts sessions and admits new ones.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    limits: Limits,
+    handshakes: DefaultDirectRateLimiter,
+    total: AtomicUsize,
+    tenants: DashMap<TenantId, usize>,
+    users: DashMap<TopicKey, usize>,
+    addresses: DashMap<IpAddr, usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    node: usize,
+    tenant: usize,
+    user: usize,
+    address: usize,
+}
+
+impl Connections {
+    pub(crate) fn new(config: &HubConfig) -> Self {
+        let rate = NonZeroU32::new(config.handshakes_per_second).unwrap_or(NonZeroU32::MIN);
+        Self {
+            limits: Limits {
+                node: config.max_connections,
+                tenant: config.max_connections_per_tenant,
+                user: config.max_connections_per_user,
+                address: config.max_connections_per_address,
+            },
+            handshakes: RateLimiter::direct(Quota::per_second(rate)),
+            total: AtomicUsize::new(0),
+            tenants: DashMap::new(),
+            users: DashMap::new(),
+            addresses: DashMap::new(),
+        }
+    }
+
+    /// Takes one handshake's token; told before anything costly is done.
+    pub(crate) fn take_handshake(&self) -> Result<(), Refusal> {
+        self.handshakes.check().map_err(|until| {
+            let wait = until.wait_time_from(governor::clock::DefaultClock::default().now());
+            // Spread over a second, so that those refused together do not come back together.
+            Refusal::Rate(wait + Duration::from_millis(fastrand::u64(0..1000)))
+        })
+    }
+
+    /// Admits a session, until the seat is dropped.
+    pub(crate) fn admit(self: &Arc<Self>, identity: &Identity, address: IpAddr) -> Result<Seat, Refusal> {
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.node {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::Node);
+        }
+        // From here on the seat gives back what it took, also when a later limit refuses.
+        let mut seat = Seat {
+            connections: Arc::clone(self),
+            tenant: identity.tenant.clone(),
+            user: TopicKey::user(&identity.tenant, &identity.user),
+            address,
+            taken: Taken::Node,
+        };
+        if !grow(&self.addresses, &address, self.limits.address) {
+            return Err(Refusal::Address);
+        }
+        seat.taken = Taken::Address;
+        if !grow(&self.users, &seat.user, self.limits.user) {
+            return Err(Refusal::User);
+        }
+        seat.taken = Taken::User;
+        if !grow(&self.tenants, &seat.tenant, self.limits.tenant) {
+            return Err(Refusal::Tenant);
+        }
+        seat.taken = Taken::All;
+        Ok(seat)
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tenant(&self, tenant: &TenantId) -> TenantCount {
+        let connections = self.tenants.get(tenant).map_or(0, |count| *count);
+        // Counted rather than kept: two sessions of a user that come and go at once could not disagree about it.
+        let prefix = format!("{tenant}:u:");
+        let users = self.users.iter().filter(|user| user.key().as_str().starts_with(&prefix)).count();
+        TenantCount { connections, users }
+    }
+}
+
+fn grow<K: Hash + Eq + Clone>(counts: &DashMap<K, usize>, key: &K, limit: usize) -> bool {
+    let mut count = counts.entry(key.clone()).or_default();
+    if *count >= limit {
+        return false;
+    }
+    *count += 1;
+    true
+}
+
+fn shrink<K: Hash + Eq>(counts: &DashMap<K, usize>, key: &K) {
+    if let Some(mut count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+    }
+    counts.remove_if(key, |_, count| *count == 0);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Taken {
+    Node,
+    Address,
+    User,
+    All,
+}
+
+/// A session's place in the counts; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    connections: Arc<Connections>,
+    tenant: TenantId,
+    user: TopicKey,
+    address: IpAddr,
+    taken: Taken,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let all = &self.connections;
+        if matches!(self.taken, Taken::All) {
+            shrink(&all.tenants, &self.tenant);
+        }
+        if matches!(self.taken, Taken::User | Taken::All) {
+            shrink(&all.users, &self.user);
+        }
+        if !matches!(self.taken, Taken::Node) {
+            shrink(&all.addresses, &self.address);
+        }
+        all.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::Name;
+
+    fn identity(tenant: &str, user: &str) -> Identity {
+        Identity {
+            tenant: TenantId::new(tenant).unwrap(),
+            user: Name::new(user).unwrap(),
+            roles: vec![],
+            stores: vec![],
+            topics: vec![],
+            scopes: std::collections::BTreeSet::new(),
+            expires_at: 0,
+        }
+    }
+
+    fn connections(node: usize, tenant: usize, user: usize, address: usize) -> Arc<Connections> {
+        Arc::new(Connections {
+            limits: Limits { node, tenant, user, address },
+            handshakes: RateLimiter::direct(Quota::per_second(NonZeroU32::MIN)),
+            total: AtomicUsize::new(0),
+            tenants: DashMap::new(),
+            users: DashMap::new(),
+            addresses: DashMap::new(),
+        })
+    }
+
+    #[test]
+    fn every_limit_refuses_and_gives_back() {
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let there = IpAddr::from([127, 0, 0, 2]);
+        for (limits, refusal) in [
+            ((1, 9, 9, 9), Refusal::Node),
+            ((9, 1, 9, 9), Refusal::Tenant),
+            ((9, 9, 1, 9), Refusal::User),
+            ((9, 9, 9, 1), Refusal::Address),
+        ] {
+            let all = connections(limits.0, limits.1, limits.2, limits.3);
+            let seat = all.admit(&identity("t", "u"), here).unwrap();
+            assert_eq!(all.admit(&identity("t", "u"), here).unwrap_err(), refusal);
+            assert_eq!(all.tenant(&TenantId::new("t").unwrap()), TenantCount { connections: 1, users: 1 });
+            drop(seat);
+            assert_eq!((all.total(), all.tenants.len(), all.users.len(), all.addresses.len()), (0, 0, 0, 0));
+            all.admit(&identity("t", "u"), there).unwrap();
+        }
+    }
+
+    #[test]
+    fn handshakes_are_a_true_bucket() {
+        let all = connections(9, 9, 9, 9);
+        assert_eq!(all.take_handshake(), Ok(()));
+        assert!(matches!(all.take_handshake(), Err(Refusal::Rate(wait)) if wait <= Duration::from_secs(2)));
+    }
+}

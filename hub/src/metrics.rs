@@ -1,0 +1,88 @@
+//! Every metric of the hub, named once.
+
+use std::sync::atomic::AtomicI64;
+
+use common::telemetry::Metrics;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+};
+
+/// A reason, from a closed set.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Because {
+    reason: &'static str,
+}
+
+/// Handles to the hub's metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct HubMetrics {
+    pub(crate) connections: Gauge<i64, AtomicI64>,
+    pub(crate) opened: Counter,
+    refused: Family<Because, Counter>,
+    closed: Family<Because, Counter>,
+    pub(crate) received: Counter,
+    pub(crate) messages: Counter,
+    pub(crate) unwanted: Counter,
+    pub(crate) deliveries: Counter,
+    pub(crate) bytes_out: Counter,
+    pub(crate) queued: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) healed: Counter,
+    pub(crate) resyncs: Counter,
+    pub(crate) replayed: Counter,
+    pub(crate) published: Counter,
+    pub(crate) lag: Histogram,
+}
+
+impl HubMetrics {
+    pub(crate) fn register(metrics: &Metrics) -> Self {
+        let new = Self {
+            connections: Gauge::default(),
+            opened: Counter::default(),
+            refused: Family::default(),
+            closed: Family::default(),
+            received: Counter::default(),
+            messages: Counter::default(),
+            unwanted: Counter::default(),
+            deliveries: Counter::default(),
+            bytes_out: Counter::default(),
+            queued: Counter::default(),
+            dropped: Counter::default(),
+            healed: Counter::default(),
+            resyncs: Counter::default(),
+            replayed: Counter::default(),
+            published: Counter::default(),
+            // From half a millisecond to half a minute.
+            lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
+        };
+        metrics.register(|registry| {
+            let m = new.clone();
+            registry.register("websocket_connections_active", "Open sessions", m.connections);
+            registry.register("hub_sessions_opened", "Sessions that were welcomed", m.opened);
+            registry.register("hub_handshakes_refused", "Handshakes that were refused", m.refused);
+            registry.register("hub_sessions_closed", "Sessions that ended", m.closed);
+            registry.register("hub_commands_received", "Messages from clients", m.received);
+            registry.register("hub_messages", "Messages from the bus that had members here", m.messages);
+            registry.register("hub_messages_unwanted", "Messages from the bus without members here", m.unwanted);
+            registry.register("hub_deliveries", "Frames handed to sessions", m.deliveries);
+            registry.register("hub_outbound_bytes", "Bytes the kernel took", m.bytes_out);
+            registry.register("hub_outbound_queued", "Frames the kernel did not take at once", m.queued);
+            registry.register("hub_messages_dropped", "Messages dropped on the way to a worker, to be healed", m.dropped);
+            registry.register("hub_gaps_healed", "Gaps closed from history", m.healed);
+            registry.register("hub_resyncs", "Times sessions of a topic were told to resync", m.resyncs);
+            registry.register("hub_messages_replayed", "Messages replayed to sessions that resumed", m.replayed);
+            registry.register("hub_published", "Publishes taken by the publish API", m.published);
+            registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
+        });
+        new
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Because { reason }).inc();
+    }
+
+    pub(crate) fn closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&Because { reason }).inc();
+    }
+}

@@ -1,0 +1,99 @@
+//! From the bus to the workers: a message is encoded once for this node and handed to the workers that have members.
+//! The task never blocks: a worker without room misses the message, which is counted, and heals from history.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use common::{
+    bus::{BusEvent, BusEvents},
+    message::Message,
+    protocol::notification_frame,
+};
+use tokio::sync::{Notify, mpsc};
+
+use crate::{metrics::HubMetrics, registry::Registry, ws};
+
+/// Events that one round takes.
+const BATCH: usize = 256;
+
+/// A message and the WebSocket frame that all its sessions on this node share.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Header and payload, unmasked, as it goes to every socket.
+    pub frame: Bytes,
+}
+
+impl Outgoing {
+    /// Encodes a message for this node.
+    #[must_use]
+    pub fn new(message: Arc<Message>) -> Self {
+        let frame = ws::encode_text(&[notification_frame(&message)]);
+        Self { message, frame }
+    }
+}
+
+/// The receiving side of a worker, as the task sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Lane {
+    pub(crate) sender: mpsc::Sender<Arc<Outgoing>>,
+    pub(crate) missed: Arc<Missed>,
+}
+
+/// Set when something was dropped on the way to a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Missed {
+    flag: AtomicBool,
+    wake: Notify,
+}
+
+impl Missed {
+    pub(crate) fn set(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Waits until something was dropped, and clears it.
+    pub(crate) async fn take(&self) {
+        while !self.flag.swap(false, Ordering::AcqRel) {
+            self.wake.notified().await;
+        }
+    }
+}
+
+/// Runs until the bus ends or the hub stops.
+pub(crate) async fn run(mut events: BusEvents, lanes: Vec<Lane>, registry: Arc<Registry>, metrics: HubMetrics) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while events.next_batch(&mut batch, BATCH).await > 0 {
+        let now = jiff::Timestamp::now().as_millisecond();
+        for event in batch.drain(..) {
+            match event {
+                BusEvent::Message(message) => {
+                    let workers = registry.workers(&message.key);
+                    if workers.is_empty() {
+                        metrics.unwanted.inc();
+                        continue;
+                    }
+                    metrics.messages.inc();
+                    metrics.lag.observe(f64::from(u32::try_from((now - message.header.at).max(0)).unwrap_or(u32::MAX)) / 1000.0);
+                    let outgoing = Arc::new(Outgoing::new(message));
+                    for lane in workers.iter().filter_map(|worker| lanes.get(worker)) {
+                        if lane.sender.try_send(Arc::clone(&outgoing)).is_err() {
+                            metrics.dropped.inc();
+                            lane.missed.set();
+                        }
+                    }
+                }
+                BusEvent::Dropped(count) => {
+                    metrics.dropped.inc_by(count);
+                    tracing::warn!(count, "messages were dropped on the way to this node; healing from history");
+                    lanes.iter().for_each(|lane| lane.missed.set());
+                }
+            }
+        }
+    }
+}

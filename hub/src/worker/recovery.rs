@@ -1,0 +1,309 @@
+//! Where a worker stands in a topic: what comes next, what is a repeat, what is missing. Decisions without I/O.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use common::{
+    bus::{Head, History},
+    message::Position,
+};
+
+use crate::receive::Outgoing;
+
+/// Messages that may wait for a confirmation or a healing. What comes beyond is read again from history.
+const MAX_HELD: usize = 1024;
+
+/// A worker's place in a topic.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    state: State,
+    held: VecDeque<Arc<Outgoing>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The bus has not confirmed the subscription.
+    Unconfirmed,
+    /// All up to here has been handed on.
+    Live(Head),
+    /// Something after this is missing and being read.
+    Healing(Head),
+}
+
+/// What to do with a message that arrived.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// Hand it on.
+    Deliver,
+    /// It was handed on before, or waits for something.
+    Nothing,
+    /// Read history after this offset.
+    Heal(u64),
+    /// Messages may have been lost: tell the members, then hand it on.
+    Resync,
+}
+
+/// What a healing brought.
+#[derive(Debug, Default)]
+pub(crate) struct Healed {
+    /// The gap could not be closed: tell the members first.
+    pub(crate) resync: bool,
+    /// To hand on, in order.
+    pub(crate) deliver: Vec<Arc<Outgoing>>,
+    /// Still something missing: read history after this offset.
+    pub(crate) again: Option<u64>,
+}
+
+impl Progress {
+    pub(crate) fn unconfirmed() -> Self {
+        Self { state: State::Unconfirmed, held: VecDeque::new() }
+    }
+
+    pub(crate) fn confirmed(head: Head) -> Self {
+        Self { state: State::Live(head), held: VecDeque::new() }
+    }
+
+    /// Up to where all has been handed on; none before the confirmation.
+    pub(crate) fn position(&self) -> Option<Position> {
+        match &self.state {
+            State::Unconfirmed => None,
+            State::Live(head) | State::Healing(head) => Some(head.position()),
+        }
+    }
+
+    fn hold(&mut self, outgoing: &Arc<Outgoing>) {
+        if self.held.len() < MAX_HELD {
+            self.held.push_back(Arc::clone(outgoing));
+        }
+    }
+
+    /// A message arrived from the bus.
+    pub(crate) fn arrived(&mut self, outgoing: &Arc<Outgoing>) -> Arrival {
+        let Some(at) = outgoing.message.position else {
+            // No history, no promise: it neither waits nor is missed.
+            return if self.state == State::Unconfirmed { Arrival::Nothing } else { Arrival::Deliver };
+        };
+        let next = Head { epoch: at.epoch, offset: at.offset, id: Some(outgoing.message.header.id) };
+        match self.state {
+            State::Unconfirmed | State::Healing(_) => {
+                self.hold(outgoing);
+                Arrival::Nothing
+            }
+            State::Live(last) if at.epoch != last.epoch => {
+                self.state = State::Live(next);
+                Arrival::Resync
+            }
+            State::Live(last) if at.offset == last.offset + 1 => {
+                self.state = State::Live(next);
+                Arrival::Deliver
+            }
+            State::Live(last) if at.offset > last.offset => {
+                self.state = State::Healing(last);
+                self.hold(outgoing);
+                Arrival::Heal(last.offset)
+            }
+            // The offset was given twice: what came first is lost.
+            State::Live(last) if at.offset == last.offset && last.id != next.id => {
+                self.state = State::Live(next);
+                Arrival::Resync
+            }
+            State::Live(_) => Arrival::Nothing,
+        }
+    }
+
+    /// The bus confirmed the subscription and told the topic's end. What was held is judged from there.
+    pub(crate) fn confirm(&mut self, head: Head) -> Healed {
+        if self.state == State::Unconfirmed {
+            self.state = State::Live(head);
+        }
+        self.replay_held()
+    }
+
+    /// The bus was asked for the topic's end.
+    pub(crate) fn compare(&mut self, head: Head) -> Arrival {
+        match self.state {
+            State::Live(last) if head.epoch != last.epoch || head.offset < last.offset => {
+                self.state = State::Live(head);
+                Arrival::Resync
+            }
+            State::Live(last) if head.offset == last.offset && head.id != last.id => {
+                self.state = State::Live(head);
+                Arrival::Resync
+            }
+            State::Live(last) if head.offset > last.offset => {
+                self.state = State::Healing(last);
+                Arrival::Heal(last.offset)
+            }
+            _ => Arrival::Nothing,
+        }
+    }
+
+    /// History after the last offset was read.
+    pub(crate) fn heal(&mut self, history: &History) -> Healed {
+        let State::Healing(mut last) = self.state else { return Healed::default() };
+        let mut healed = Healed::default();
+        if history.head.epoch != last.epoch || history.head.offset < last.offset {
+            healed.resync = true;
+            last = history.head;
+        } else {
+            for message in &history.messages {
+                let Some(at) = message.position else { continue };
+                if at.offset <= last.offset {
+                    continue;
+                }
+                // A hole in history cannot be closed any more; what lies behind it is still handed on.
+                healed.resync |= at.offset != last.offset + 1;
+                last = Head { epoch: at.epoch, offset: at.offset, id: Some(message.header.id) };
+                healed.deliver.push(Arc::new(Outgoing::new(Arc::clone(message))));
+            }
+            if last.offset < history.head.offset {
+                // The read was limited, or the tail is gone.
+                if history.messages.is_empty() {
+                    healed.resync = true;
+                    last = history.head;
+                } else {
+                    healed.again = Some(last.offset);
+                }
+            }
+        }
+        if healed.again.is_some() {
+            self.state = State::Healing(last);
+            return healed;
+        }
+        self.state = State::Live(last);
+        let held = self.replay_held();
+        healed.resync |= held.resync;
+        healed.deliver.extend(held.deliver);
+        healed.again = held.again;
+        healed
+    }
+
+    /// A healing failed; the next message or head check tries again.
+    pub(crate) fn give_up(&mut self) {
+        if let State::Healing(last) = self.state {
+            self.state = State::Live(last);
+            self.held.clear();
+        }
+    }
+
+    fn replay_held(&mut self) -> Healed {
+        let mut healed = Healed::default();
+        let held = std::mem::take(&mut self.held);
+        for outgoing in held {
+            match self.arrived(&outgoing) {
+                Arrival::Deliver => healed.deliver.push(outgoing),
+                Arrival::Nothing => {}
+                Arrival::Heal(after) => healed.again = Some(after),
+                Arrival::Resync => {
+                    healed.resync = true;
+                    healed.deliver.push(outgoing);
+                }
+            }
+        }
+        healed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use common::{
+        ids::MessageId,
+        message::{FrameKind, Header, Message},
+        topic::TopicKey,
+    };
+
+    use super::*;
+
+    fn message(epoch: u64, offset: u64) -> Arc<Message> {
+        let header = Header::new(MessageId::generate(), FrameKind::Message);
+        let check = header.id.check();
+        Arc::new(Message {
+            key: TopicKey::everyone(),
+            position: (offset > 0).then_some(Position { epoch, offset, check }),
+            header,
+            payload: Bytes::from_static(b"{}"),
+        })
+    }
+
+    fn outgoing(message: &Arc<Message>) -> Arc<Outgoing> {
+        Arc::new(Outgoing::new(Arc::clone(message)))
+    }
+
+    fn head(message: &Arc<Message>) -> Head {
+        let at = message.position.unwrap();
+        Head { epoch: at.epoch, offset: at.offset, id: Some(message.header.id) }
+    }
+
+    fn offsets(messages: &[Arc<Outgoing>]) -> Vec<u64> {
+        messages.iter().map(|message| message.message.position.unwrap().offset).collect()
+    }
+
+    #[test]
+    fn a_gap_is_read_and_handed_on_in_order() {
+        let messages: Vec<_> = (1..=6).map(|offset| message(1, offset)).collect();
+        let mut progress = Progress::confirmed(head(&messages[0]));
+        assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Deliver));
+        assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Nothing), "a repeat");
+        assert!(matches!(progress.arrived(&outgoing(&messages[4])), Arrival::Heal(2)));
+        assert!(matches!(progress.arrived(&outgoing(&messages[5])), Arrival::Nothing), "held");
+        let history = History { head: head(&messages[4]), messages: messages[2..5].to_vec() };
+        let healed = progress.heal(&history);
+        assert_eq!(offsets(&healed.deliver), [3, 4, 5, 6]);
+        assert!(!healed.resync && healed.again.is_none());
+        assert_eq!(progress.position().unwrap().offset, 6);
+    }
+
+    #[test]
+    fn what_history_lost_is_a_resync() {
+        let messages: Vec<_> = (1..=6).map(|offset| message(1, offset)).collect();
+        let mut progress = Progress::confirmed(head(&messages[0]));
+        assert!(matches!(progress.arrived(&outgoing(&messages[5])), Arrival::Heal(1)));
+        let healed = progress.heal(&History { head: head(&messages[5]), messages: messages[4..].to_vec() });
+        assert!(healed.resync);
+        assert_eq!(offsets(&healed.deliver), [5, 6]);
+        // Nothing left at all.
+        let mut progress = Progress::confirmed(head(&messages[0]));
+        assert!(matches!(progress.compare(head(&messages[3])), Arrival::Heal(1)));
+        let healed = progress.heal(&History { head: head(&messages[3]), messages: vec![] });
+        assert!(healed.resync && healed.again.is_none());
+        assert_eq!(progress.position().unwrap().offset, 4);
+    }
+
+    #[test]
+    fn a_limited_read_goes_on() {
+        let messages: Vec<_> = (1..=5).map(|offset| message(1, offset)).collect();
+        let mut progress = Progress::confirmed(head(&messages[0]));
+        assert!(matches!(progress.compare(head(&messages[4])), Arrival::Heal(1)));
+        let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[1..3].to_vec() });
+        assert_eq!((offsets(&healed.deliver), healed.again), (vec![2, 3], Some(3)));
+        let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[3..].to_vec() });
+        assert_eq!((offsets(&healed.deliver), healed.again, healed.resync), (vec![4, 5], None, false));
+    }
+
+    #[test]
+    fn offsets_given_twice_and_new_epochs_are_noticed() {
+        let first = message(1, 3);
+        let second = message(1, 3);
+        let mut progress = Progress::confirmed(head(&first));
+        assert!(matches!(progress.arrived(&outgoing(&second)), Arrival::Resync));
+        assert!(matches!(progress.arrived(&outgoing(&message(2, 1))), Arrival::Resync));
+        assert_eq!(progress.position().unwrap().epoch, 2);
+        let mut progress = Progress::confirmed(head(&first));
+        assert!(matches!(progress.compare(head(&second)), Arrival::Resync));
+        let mut progress = Progress::confirmed(head(&first));
+        assert!(matches!(progress.compare(Head { offset: 2, ..head(&first) }), Arrival::Resync));
+        assert!(matches!(progress.compare(Head { offset: 2, ..head(&first) }), Arrival::Nothing));
+    }
+
+    #[test]
+    fn what_comes_before_the_confirmation_waits() {
+        let messages: Vec<_> = (4..=6).map(|offset| message(1, offset)).collect();
+        let mut progress = Progress::unconfirmed();
+        for message in &messages {
+            assert!(matches!(progress.arrived(&outgoing(message)), Arrival::Nothing));
+        }
+        let healed = progress.confirm(head(&messages[0]));
+        assert_eq!(offsets(&healed.deliver), [5, 6]);
+        assert_eq!(progress.position().unwrap().offset, 6);
+    }
+}
