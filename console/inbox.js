@@ -100,6 +100,8 @@ export class Inbox {
       : (ids ?? []).map((id) => ({ id }));
     for (const { id } of concerned) this.#changeOne(id, state);
     this.#render();
+    // Only the server knows what came back.
+    if (state === 'unarchived') void this.reload();
   }
 
   /**

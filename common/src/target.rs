@@ -28,9 +28,9 @@ pub enum Target {
     /// Everyone of every tenant: platform administrators only.
     Everyone,
     /// Whoever fits every member. Members are simple targets.
-    AllOf(Vec<Target>),
+    AllOf(Vec<Self>),
     /// Whoever fits one of the members. Members are simple targets or `all_of`.
-    AnyOf(Vec<Target>),
+    AnyOf(Vec<Self>),
 }
 
 /// A target and who is left out.

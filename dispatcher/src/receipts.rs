@@ -1,6 +1,6 @@
 //! What readers do, from sockets and from the API alike: stored, then told to the reader's other devices.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use common::{
     ids::{MessageId, Name, NotificationId, TenantId},
@@ -8,6 +8,8 @@ use common::{
     topic::TopicKey,
 };
 use futures_util::stream::{self, StreamExt};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Metrics,
@@ -91,16 +93,20 @@ fn told_state(mark: Mark) -> Option<&'static str> {
     }
 }
 
-/// Works the hubs' receipts off until the stream ends or this is killed. A slow store slows the stream, and with it the
-/// sockets that send receipts.
+/// Works the hubs' receipts off until the stream ends, or until the stop and what the stream holds then. A slow store
+/// slows the stream, and with it the sockets that send receipts.
 pub(crate) async fn run(
     mut stream: ReceiptStream,
     readers: Readers,
     realtime: Realtime,
     metrics: Metrics,
+    stop: CancellationToken,
 ) {
     loop {
-        let batch = stream.next_batch(BATCH).await;
+        let batch = match stop.run_until_cancelled(stream.next_batch(BATCH)).await {
+            Some(batch) => batch,
+            None => timeout(Duration::ZERO, stream.next_batch(BATCH)).await.unwrap_or_default(),
+        };
         if batch.is_empty() {
             return;
         }
@@ -134,7 +140,7 @@ fn whose(reader: &Reader) -> (TenantId, Name) {
 
 async fn store_in_order(readers: &Readers, receipts: Vec<Receipt>) {
     for receipt in receipts {
-        let mut pause = std::time::Duration::from_millis(50);
+        let mut pause = Duration::from_millis(50);
         for attempt in 1..=TRIES {
             match store_one(readers, &receipt).await {
                 Ok(()) => break,

@@ -1,1 +1,233 @@
+//! The hub: keeps a WebSocket open to every browser and phone, knows which topics each stands for, and hands every
+//! message of the bus to the sockets it concerns.
+//!
+//! In the order of the data's way:
+//! - [`http`]: handshake, publish API, statistics; [`limits`]: who is let in;
+//! - [`reader`] and [`ws`]: what sockets send;
+//! - [`worker`]: sessions, their topics, fan-out, outbound queues, heartbeats, recovery;
+//! - [`registry`] and [`interest`]: which worker, and which node, wants a topic;
+//! - [`receive`]: from the bus to the workers.
+
+pub mod config;
+pub mod http;
+mod interest;
+mod limits;
+mod metrics;
+mod reader;
+mod receive;
+mod registry;
+pub mod worker;
 pub mod ws;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    bus::{Bus, Published},
+    ids::{NodeId, TenantId},
+    receipts::ReceiptSink,
+    telemetry::Metrics,
+    token::Verifier,
+    topic::TopicKey,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
+use self::{
+    limits::Connections,
+    metrics::HubMetrics,
+    receive::{Lane, Missed},
+    registry::Registry,
+    worker::{Control, Inputs, NewSession, Shared, Worker},
+};
+
+/// Inputs, other than messages, that may wait for a worker; who has more waits.
+const CONTROLS: usize = 4096;
+
+/// What a hub is started with.
+#[derive(Debug)]
+pub struct HubParts {
+    /// `[hub]`.
+    pub config: HubConfig,
+    /// Messages that may wait for this node.
+    pub node_queue: usize,
+    /// The bus.
+    pub bus: Bus,
+    /// Whose tokens are believed.
+    pub verifier: Arc<Verifier>,
+    /// Patterns of topics that every session may subscribe to.
+    pub public_topics: Vec<String>,
+    /// Origins of browser pages that may connect from elsewhere.
+    pub allowed_origins: Vec<String>,
+    /// Addresses of proxies whose `X-Forwarded-For` is believed; `*` is any.
+    pub trusted_proxies: Vec<String>,
+    /// To the dispatcher.
+    pub receipts: ReceiptSink,
+    /// The process's metrics.
+    pub metrics: Metrics,
+}
+
+/// A running hub. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    workers: Vec<mpsc::Sender<Control>>,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    connections: Arc<Connections>,
+    registry: Arc<Registry>,
+    allowed_origins: Vec<String>,
+    trusted_proxies: Vec<String>,
+    hasher: RandomState,
+    refusing: AtomicBool,
+    leaving: AtomicBool,
+}
+
+impl Hub {
+    /// Starts the workers and what feeds them, on the runtime at hand.
+    #[must_use]
+    pub fn start(parts: HubParts) -> Self {
+        let metrics = HubMetrics::register(&parts.metrics);
+        let connections = Arc::new(Connections::new(&parts.config));
+        let registry = Arc::new(Registry::new());
+        let (subscriptions, events) = parts.bus.attach(parts.node_queue);
+        let (wishes, wishes_in) = mpsc::channel(CONTROLS);
+        let count = parts.config.worker_count();
+        let shared = Arc::new(Shared {
+            node: NodeId::generate(),
+            bus: parts.bus,
+            verifier: parts.verifier,
+            public_topics: parts.public_topics,
+            receipts: parts.receipts,
+            wishes,
+            metrics: metrics.clone(),
+            config: parts.config,
+        });
+        let mut workers = Vec::with_capacity(count);
+        let mut lanes = Vec::with_capacity(count);
+        let mut tasks = Vec::with_capacity(count);
+        for number in 0..count {
+            let (sender, messages) = mpsc::channel(shared.config.worker_queue);
+            let (controls, controls_in) = mpsc::channel(CONTROLS);
+            let missed = Arc::new(Missed::default());
+            lanes.push(Lane { sender, missed: Arc::clone(&missed) });
+            let worker = Worker::new(number, Arc::clone(&shared), controls.clone());
+            tasks.push(tokio::spawn(worker.run(Inputs { messages, missed, controls: controls_in })));
+            workers.push(controls);
+        }
+        let weak = workers.iter().map(mpsc::Sender::downgrade).collect();
+        tokio::spawn(interest::run(wishes_in, weak, Arc::clone(&registry), subscriptions));
+        tokio::spawn(receive::run(events, lanes, Arc::clone(&registry), metrics));
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                workers,
+                tasks: std::sync::Mutex::new(tasks),
+                connections,
+                registry,
+                allowed_origins: parts.allowed_origins,
+                trusted_proxies: parts.trusted_proxies,
+                hasher: RandomState::new(),
+                refusing: AtomicBool::new(false),
+                leaving: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.inner.shared.node
+    }
+
+    /// A tenant's sessions on this node.
+    #[must_use]
+    pub fn tenant_count(&self, tenant: &TenantId) -> TenantCount {
+        self.inner.connections.tenant(tenant)
+    }
+
+    /// Whether this node should get new connections: the bus is there and the end has not begun.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        !self.inner.leaving.load(Ordering::Acquire) && self.inner.shared.bus.ready()
+    }
+
+    /// The end begins: `/ready` is red, all else goes on.
+    pub fn begin_leaving(&self) {
+        self.inner.leaving.store(true, Ordering::Release);
+    }
+
+    /// New handshakes are refused, and sessions are told to reconnect, spread over the drain window. Returns when the
+    /// last session has gone, or at the deadline; whether all went.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.begin_leaving();
+        self.inner.refusing.store(true, Ordering::Release);
+        let window = self.inner.shared.config.drain_window.0;
+        for worker in &self.inner.workers {
+            // A worker that has ended has no sessions.
+            drop(worker.send(Control::Drain(window)).await);
+        }
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let ended = async {
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a worker panicked");
+                }
+            }
+        };
+        tokio::time::timeout(deadline, ended).await.is_ok()
+    }
+
+    fn refusing(&self) -> bool {
+        self.inner.refusing.load(Ordering::Acquire)
+    }
+
+    /// Gives a connection to the worker of its user, so that a user's devices share one.
+    async fn hand_over(&self, new: NewSession) {
+        let user = new.who.reader.keys.first().map(TopicKey::as_str).unwrap_or_default();
+        let number = self.inner.hasher.hash_one(user) as usize % self.inner.workers.len();
+        // A worker that has ended drops the connection, which tells the client to come back.
+        drop(self.inner.workers[number].send(Control::Connect(Box::new(new))).await);
+    }
+}
+
+/// The answer of one publish on one topic, as the API shows it.
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+pub struct TopicResult {
+    /// The tenant-free name of the topic.
+    pub topic: String,
+    /// The topic's epoch; none without history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// The message's offset; none without history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Nodes that were subscribed: a hint.
+    pub nodes: usize,
+}
+
+impl TopicResult {
+    fn new(key: &TopicKey, published: &Published) -> Self {
+        // A user's topic is `user` for the user; for a publisher the name matters.
+        let topic = match (key.public_name().as_str(), key.name()) {
+            ("user", Some(name)) => format!("user:{name}"),
+            (public, _) => public.to_owned(),
+        };
+        Self {
+            topic,
+            epoch: published.position.map(|at| format!("{:x}", at.epoch)),
+            offset: published.position.map(|at| at.offset),
+            nodes: published.nodes,
+        }
+    }
+}

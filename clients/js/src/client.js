@@ -292,16 +292,14 @@ export class CarillonClient {
     } else if (id === undefined) {
       // An entry of a later server.
     } else if (change.op === 'upsert') {
-      const notification = toNotification(change);
+      const notification = toNotification(change.notification ?? change);
       if (this.#seen.add(id)) this.#arrived(notification, 'feed');
       else this.#emitter.emit('changed', { ids: [id], state: 'updated', notification, source: 'feed' });
     } else if (change.op === 'delete') {
       this.#emitter.emit('changed', { ids: [id], state: 'deleted', source: 'feed' });
     } else if (change.op === 'state') {
-      const state = change.state ?? (change.is_read === true ? 'read' : 'unread');
-      // Entries with a whole notification carry its newest form.
-      const notification = typeof change.title === 'string' ? toNotification(change) : undefined;
-      this.#emitter.emit('changed', { ids: [id], state, notification, source: 'feed' });
+      const state = change.archived_at ? 'archived' : change.is_read ? 'read' : 'unread';
+      this.#emitter.emit('changed', { ids: [id], state, source: 'feed' });
     }
   }
 
@@ -372,6 +370,6 @@ export class CarillonClient {
  * @param {Record<string, any>} change
  * @returns {number | undefined} Unix seconds
  */
-function untilOf({ up_to: upTo }) {
-  return typeof upTo === 'string' ? (instantOf(upTo) ?? undefined) : undefined;
+function untilOf({ at }) {
+  return typeof at === 'string' ? (instantOf(at) ?? undefined) : undefined;
 }

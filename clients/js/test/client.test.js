@@ -43,7 +43,7 @@ test(
     await one.next('resync');
     first.notify('n1', 'e:1');
     await one.next('notification');
-    hub.feed(upsert('n1'), upsert('n2'), upsert('n3'), { op: 'state', id: 'n1', state: 'read', is_read: true });
+    hub.feed(upsert('n1'), upsert('n2'), upsert('n3'), { op: 'state', id: 'n1', is_read: true, read_at: '2026-02-20T10:30:00Z', archived_at: null });
     first.socket.terminate();
     await one.clock.pass(500);
     const second = await hub.session();
@@ -87,15 +87,17 @@ test(
     await one.state('polling');
     assert.equal(one.client.state, 'polling');
     await hub.request('/api/v1/inbox/changes?after=0&wait=25');
+    await one.clock.pass(2000);
+    await one.clock.armed(4000); // Tried in vain; meanwhile polling waits.
     hub.feed(upsert('p1'));
+    assert.equal(await hub.released(), '0', 'answered');
     assert.equal((await one.next('notification')).source, 'feed');
-    await one.clock.armed(2000);
-    hub.sockets = 'accept';
-    one.clock.advance(2000); // third delay of the socket's back-off
+    await one.clock.pass(2000);
     await hub.request('/api/v1/inbox/changes?after=1&wait=25');
+    hub.sockets = 'accept';
+    one.clock.advance(2000);
     const session = await hub.session();
     await one.state('live');
-    assert.equal(await hub.released(), '0', 'answered');
     assert.equal(await hub.released(), '1', 'given up, once live');
     hub.feed(upsert('p2'));
     session.notify('p2', 'e:2');
@@ -412,7 +414,7 @@ test(
     await one.next('resync');
     session.send({ type: 'changed', ids: ['n1'], state: 'read' });
     assert.deepEqual((await one.next('changed')).ids, ['n1']);
-    hub.feed({ op: 'delete', id: 'n1' }, { op: 'read_all', up_to: '2026-02-20T10:30:00Z' });
+    hub.feed({ op: 'delete', id: 'n1' }, { op: 'read_all', at: '2026-02-20T10:30:00Z' });
     session.send({ type: 'resync', topics: [] });
     assert.equal((await one.next('changed', ({ state }) => state === 'deleted')).source, 'feed');
     assert.deepEqual(await one.next('changed', ({ all }) => all), { all: true, until: 1771583400, state: 'read', source: 'feed' });

@@ -280,8 +280,9 @@ export function withHub(run) {
   };
 }
 
-export function upsert(id, more = {}) {
-  return { op: 'upsert', id, title: `title ${id}`, message: 'm', type: 'info', priority: 'normal', is_read: false, created_at: '2026-02-20T10:30:00Z', ...more };
+export function upsert(id) {
+  const notification = { id, title: `title ${id}`, message: 'm', type: 'info', priority: 'normal', is_read: false, created_at: '2026-02-20T10:30:00Z' };
+  return { op: 'upsert', id, notification };
 }
 
 export function jwt(claims) {

@@ -269,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_promises_of_a_bus() {
-        conformance::run(|limits| bus(limits)).await;
+        conformance::run(bus).await;
     }
 
     #[tokio::test(start_paused = true)]

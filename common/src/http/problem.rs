@@ -13,10 +13,10 @@ use crate::token::TokenError;
 pub struct Problem {
     /// `urn:carillon:problem:` and the code.
     #[serde(rename = "type")]
-    #[schema(rename = "type")]
-    pub kind: String,
+    #[schema(rename = "type", value_type = String)]
+    pub kind: Box<str>,
     /// The status in words.
-    pub title: String,
+    pub title: &'static str,
     /// The HTTP status.
     #[serde(serialize_with = "status_number")]
     #[schema(value_type = u16)]
@@ -42,8 +42,8 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:carillon:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            kind: format!("urn:carillon:problem:{code}").into(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status,
             code,
             detail: detail.into(),

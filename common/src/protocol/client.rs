@@ -110,14 +110,14 @@ impl Command {
             "subscribe" => topic(raw).map(Self::Subscribe),
             "unsubscribe" => topic(raw).map(Self::Unsubscribe),
             "resume" => {
-                let positions = raw.positions.ok_or(missing("positions"))?;
+                let positions = raw.positions.ok_or_else(|| missing("positions"))?;
                 bounded("positions", positions.len())?;
                 Ok(Self::Resume(positions.into_iter().map(|(topic, at)| (topic, at.parse().ok())).collect()))
             }
             "ack" => ids(raw.ids, raw.id).map(Self::Ack),
             "read" if raw.all => Ok(Self::Read(ReadWhat::All)),
             "read" => ids(raw.ids, raw.id).map(|ids| Self::Read(ReadWhat::Ids(ids))),
-            "refresh" => raw.token.map(Self::Refresh).ok_or(missing("token")),
+            "refresh" => raw.token.map(Self::Refresh).ok_or_else(|| missing("token")),
             other => Err(CommandError::Unknown(other.chars().take(40).collect())),
         }
     }
@@ -132,7 +132,7 @@ fn bounded(field: &'static str, len: usize) -> Result<(), CommandError> {
 }
 
 fn topic(raw: Raw<'_>) -> Result<Name, CommandError> {
-    let name = raw.topic.or(raw.channel).ok_or(missing("topic"))?;
+    let name = raw.topic.or(raw.channel).ok_or_else(|| missing("topic"))?;
     Name::new(&name).map_err(|_| CommandError::Field { field: "topic", reason: "a name has 1 to 256 bytes" })
 }
 

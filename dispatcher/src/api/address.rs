@@ -85,7 +85,7 @@ pub(crate) fn fits(channel: Channel, address: &str) -> bool {
     let url = address.starts_with("http://") || address.starts_with("https://");
     match channel {
         Channel::InApp | Channel::Realtime => false,
-        Channel::Email => address.parse::<lettre::Address>().is_ok(),
+        Channel::Email => crate::channels::parse_address(address).is_ok(),
         Channel::Sms => is_phone(address),
         Channel::Webhook | Channel::WecomRobot => url,
         Channel::Wecom
@@ -93,7 +93,7 @@ pub(crate) fn fits(channel: Channel, address: &str) -> bool {
         | Channel::Telegram
         | Channel::Slack
         | Channel::Discord
-        | Channel::Push => !url && address.parse::<lettre::Address>().is_err(),
+        | Channel::Push => !url && crate::channels::parse_address(address).is_err(),
     }
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn tenant_mismatch() -> Problem {
 }
 
 /// The one value among a thing's names; several are fine when they say the same.
-fn one<T: PartialEq, const N: usize>(
+pub(crate) fn one<T: PartialEq, const N: usize>(
     fields: [(&'static str, Option<T>); N],
 ) -> Result<Option<(&'static str, T)>, Problem> {
     let mut found: Option<(&'static str, T)> = None;

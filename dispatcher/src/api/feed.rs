@@ -51,9 +51,9 @@ pub(crate) async fn wait_for(
     let deadline = Instant::now() + wait.0;
     let mut after = after.clone();
     // Subscribed before the first look, so that what is committed in between wakes.
-    let mut watch = state.store.watch(reader);
+    let mut watch = state.store().watch(reader);
     loop {
-        let mut found = match state.store.changes(reader, Some(&after), limit).await.map_err(store_problem)? {
+        let mut found = match state.store().changes(reader, Some(&after), limit).await.map_err(store_problem)? {
             ChangesResult::Changes(changes) => changes,
             ChangesResult::Resync => return Err(resync()),
         };
@@ -176,10 +176,10 @@ pub(crate) async fn changes(
     }
     let after = query.after.as_deref().map(cursor).transpose()?;
     let reader = reader(&caller);
-    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    state.store().touch_reader(&reader).await.map_err(store_problem)?;
     let found = match &after {
         Some(after) => wait_for(&state, &reader, after, Wait::from_query(query.wait), limit, |_| true).await?,
-        None => match state.store.changes(&reader, None, limit).await.map_err(store_problem)? {
+        None => match state.store().changes(&reader, None, limit).await.map_err(store_problem)? {
             ChangesResult::Changes(changes) => changes,
             ChangesResult::Resync => return Err(resync()),
         },

@@ -92,7 +92,7 @@ pub(crate) async fn list(
         return Err(Problem::invalid("invalid_query", "limit", format!("from 1 to {MAX_LIMIT}")));
     }
     let reader = reader(&caller);
-    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    state.store().touch_reader(&reader).await.map_err(store_problem)?;
     let user = reader.user.as_str();
     if let Some(after) = &query.after {
         let after = feed::cursor(after)?;
@@ -121,8 +121,8 @@ pub(crate) async fn list(
         offset: query.offset.unwrap_or_default(),
     };
     // Taken before the list, so that what arrives in between comes again rather than never.
-    let now = state.store.changes(&reader, None, 0).await.map_err(store_problem)?;
-    let items = state.store.list(&reader, &filter).await.map_err(store_problem)?;
+    let now = state.store().changes(&reader, None, 0).await.map_err(store_problem)?;
+    let items = state.store().list(&reader, &filter).await.map_err(store_problem)?;
     let items: Vec<NotificationView> = items.iter().map(|item| NotificationView::item(item, user)).collect();
     let response = Json(items).into_response();
     Ok(match now {
@@ -150,8 +150,8 @@ pub(crate) struct UnreadCount {
 #[utoipa::path(get, path = "/api/v1/notifications/unread-count", tag = "inbox", responses((status = 200, body = UnreadCount)))]
 pub(crate) async fn unread_count(State(state): State<ApiState>, caller: Caller) -> Result<Json<UnreadCount>, Problem> {
     let reader = reader(&caller);
-    state.store.touch_reader(&reader).await.map_err(store_problem)?;
-    let unread_count = state.store.unread_count(&reader).await.map_err(store_problem)?;
+    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let unread_count = state.store().unread_count(&reader).await.map_err(store_problem)?;
     Ok(Json(UnreadCount { unread_count }))
 }
 
@@ -198,10 +198,10 @@ pub(crate) async fn mark_read(State(state): State<ApiState>, caller: Caller, IdO
 /// Marks one that the caller sees; the unread count after it.
 async fn mark_one(state: &ApiState, caller: &Identity, id: NotificationId, mark: Mark) -> Result<u64, Problem> {
     let reader = reader(caller);
-    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    state.store().touch_reader(&reader).await.map_err(store_problem)?;
     let marked = state.service.mark(&reader, vec![id], mark).await.map_err(store_problem)?;
     // Nothing changed: it was so already, or it is not there for this reader.
-    if marked.changed.is_empty() && state.store.item(&reader, id).await.map_err(store_problem)?.is_none() {
+    if marked.changed.is_empty() && state.store().item(&reader, id).await.map_err(store_problem)?.is_none() {
         return Err(no_notification());
     }
     Ok(marked.unread)
@@ -233,7 +233,7 @@ pub(crate) async fn read_all(
         })
         .transpose()?;
     let reader = reader(&caller);
-    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    state.store().touch_reader(&reader).await.map_err(store_problem)?;
     let read = state.service.mark_all_read(&reader, up_to.as_ref()).await.map_err(store_problem)?;
     Ok(Json(Done::read(read.count, read.unread)))
 }
@@ -263,7 +263,7 @@ pub(crate) async fn bulk_read(
     // A text that is no id names nothing, like an id that is not there.
     let ids: Vec<NotificationId> = body.ids.iter().filter_map(|id| id.parse().ok()).collect();
     let reader = reader(&caller);
-    state.store.touch_reader(&reader).await.map_err(store_problem)?;
+    state.store().touch_reader(&reader).await.map_err(store_problem)?;
     let marked = state.service.mark(&reader, ids, Mark::Read).await.map_err(store_problem)?;
     Ok(Json(Done::read(marked.changed.len() as u64, marked.unread)))
 }

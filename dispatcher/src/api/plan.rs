@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     model::{
-        Channel, Contact, Content, DeliveryState, GroupJob, InboxFilter, InboxRoute, Kind, Lane, NewDelivery,
+        Channel, Contact, Content, DeliveryState, GroupJob, InboxFilter, InboxRoute, Kind, Lane, Micros, NewDelivery,
         NewNotification, Strategy, Template,
     },
     template::{RenderError, Rendered, find_predefined},
@@ -40,8 +40,8 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         None => None,
     };
     let rendered = template.as_ref().map(|template| render(state, template, &draft)).transpose()?;
-    let channels = channels(state, &draft, template.as_ref())?;
-    let contacts = contacts(state, caller, &draft, &channels).await?;
+    let channels = channels(&draft, template.as_ref())?;
+    let users = users(state, caller, &draft, &channels).await?;
 
     let (title, content, html) = match rendered {
         Some(Rendered { title, content, html }) => (title, content, html.or(draft.html)),
@@ -62,6 +62,7 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
     let mut planner = Planner {
         state,
         audience: draft.audience.as_ref(),
+        users: &users,
         visible: draft.visible_at <= draft.now,
         now: draft.now,
         due_at: draft.visible_at,
@@ -73,14 +74,14 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         let accepted = match channel {
             Channel::InApp => planner.in_app(!inbox.is_empty()),
             Channel::Realtime => planner.realtime(),
-            external => planner.external(*external, &draft.addresses.of(*external), &contacts),
+            external => planner.external(*external, &draft.addresses.of(*external)),
         };
         results.push((name.clone(), accepted));
     }
     let Planner { deliveries, job, .. } = planner;
     let job = draft.audience.clone().filter(|_| !job.is_empty()).map(|audience| GroupJob {
         audience,
-        max_attempts: job.iter().filter_map(|channel| state.channels.get(*channel)).map(|setup| setup.max_attempts).max().unwrap_or(OWN_ATTEMPTS),
+        max_attempts: state.max_attempts,
         channels: job,
     });
     let notification = NewNotification {
@@ -143,11 +144,11 @@ async fn lookup(
 /// A template by id or name.
 pub(crate) async fn find(state: &ApiState, caller: &Identity, name: &str) -> Result<Option<Template>, Problem> {
     if let Ok(id) = uuid::Uuid::parse_str(name)
-        && let Some(template) = state.store.template_by_id(&caller.tenant, id).await.map_err(store_problem)?
+        && let Some(template) = state.store().template_by_id(&caller.tenant, id).await.map_err(store_problem)?
     {
         return Ok(Some(template));
     }
-    let own = state.store.template_by_name(&caller.tenant, name).await.map_err(store_problem)?;
+    let own = state.store().template_by_name(&caller.tenant, name).await.map_err(store_problem)?;
     Ok(own.or_else(|| find_predefined(name).cloned()))
 }
 
@@ -170,11 +171,7 @@ fn render(state: &ApiState, template: &Template, draft: &Draft) -> Result<Render
 }
 
 /// The channels: the body's, the template's, or the defaults, and whether they make sense with target and addresses.
-fn channels(
-    state: &ApiState,
-    draft: &Draft,
-    template: Option<&Template>,
-) -> Result<Vec<(String, Channel)>, Problem> {
+fn channels(draft: &Draft, template: Option<&Template>) -> Result<Vec<(String, Channel)>, Problem> {
     let of_template = template.map(|template| template.body.channels.clone()).filter(|names| !names.is_empty());
     let channels = match (&draft.channels, of_template) {
         (Some(channels), _) => channels.clone(),
@@ -189,20 +186,12 @@ fn channels(
             "a topic is live only: `in_app` and `realtime`; nobody knows who would have to get an email",
         )),
         Some(_) => Ok(channels),
-        None if draft.addresses.is_empty() => {
-            let own_destination = |channel: &Channel| {
-                state.channels.get(*channel).is_some_and(|setup| setup.has_destination)
-            };
-            if channels.iter().all(|(_, channel)| own_destination(channel)) {
-                Ok(channels)
-            } else {
-                Err(Problem::invalid(
-                    "no_target",
-                    "to",
-                    "say for whom: `to`, `user_id`, `role`, `store_id`, or an address in `recipient`",
-                ))
-            }
-        }
+        // Robots and webhooks with a destination of their own would do without; this version has none to configure.
+        None if draft.addresses.is_empty() => Err(Problem::invalid(
+            "no_target",
+            "to",
+            "say for whom: `to`, `user_id`, `role`, `store_id`, or an address in `recipient`",
+        )),
         None if external => Ok(channels),
         None => Err(Problem::invalid(
             "no_channel",
@@ -221,7 +210,7 @@ fn has_topic(target: &Target) -> bool {
 }
 
 /// The users that are named, with their contacts, where an external channel needs them.
-async fn contacts(
+async fn users(
     state: &ApiState,
     caller: &Identity,
     draft: &Draft,
@@ -235,12 +224,12 @@ async fn contacts(
     };
     users.retain(|user| !audience.except.covers(user.as_str(), ""));
     let needed = channels.iter().any(|(_, channel)| {
-        channel.is_external() && state.channels.get(*channel).is_some() && draft.addresses.of(*channel).is_empty()
+        channel.is_external() && state.service.is_configured(*channel) && draft.addresses.of(*channel).is_empty()
     });
     if !needed {
         return Ok(users.into_iter().map(|user| (user, None)).collect());
     }
-    let contacts = state.store.contacts(&caller.tenant, &users).await.map_err(store_problem)?;
+    let contacts = state.store().contacts(&caller.tenant, &users).await.map_err(store_problem)?;
     Ok(users.into_iter().zip(contacts).collect())
 }
 
@@ -272,21 +261,19 @@ fn routes(audience: &Audience, caller: &Identity) -> Vec<InboxRoute> {
 struct Planner<'a> {
     state: &'a ApiState,
     audience: Option<&'a Audience>,
+    /// The users that are named, with their contacts where an external channel needs them.
+    users: &'a [(Name, Option<Contact>)],
     /// Not scheduled for later.
     visible: bool,
-    now: crate::model::Micros,
-    due_at: crate::model::Micros,
+    now: Micros,
+    due_at: Micros,
     deliveries: Vec<NewDelivery>,
     /// External channels that a group's job will walk.
     job: Vec<Channel>,
 }
 
 impl Planner<'_> {
-    fn single_user(&self) -> Option<Name> {
-        self.audience.and_then(|audience| audience.target.single_user()).cloned()
-    }
-
-    fn push(&mut self, channel: Channel, user: Option<Name>, address: Option<String>) -> &mut NewDelivery {
+    fn push(&mut self, channel: Channel, user: Option<Name>, address: Option<String>) {
         self.deliveries.push(NewDelivery {
             id: DeliveryId::generate(),
             channel,
@@ -296,32 +283,48 @@ impl Planner<'_> {
             reason: None,
             due_at: self.due_at,
             lease_until: None,
-            max_attempts: self.state.channels.get(channel).map_or(OWN_ATTEMPTS, |setup| setup.max_attempts),
+            max_attempts: if channel.is_external() { self.state.max_attempts } else { OWN_ATTEMPTS },
         });
-        let last = self.deliveries.len() - 1;
-        &mut self.deliveries[last]
     }
 
     fn dead(&mut self, channel: Channel, user: Option<Name>, address: Option<String>, reason: &'static str) {
-        let delivery = self.push(channel, user, address);
-        delivery.state = DeliveryState::Dead;
-        delivery.reason = Some(reason.into());
+        self.push(channel, user, address);
+        if let Some(delivery) = self.deliveries.last_mut() {
+            delivery.state = DeliveryState::Dead;
+            delivery.reason = Some(reason.into());
+        }
+    }
+
+    /// One for each named user, or one for the group.
+    fn own(&mut self, channel: Channel, state: DeliveryState, lease_until: Option<Micros>) {
+        let first = self.deliveries.len();
+        if self.is_named() {
+            for (user, _) in self.users {
+                self.push(channel, Some(user.clone()), None);
+            }
+        } else {
+            self.push(channel, None, None);
+        }
+        if self.visible {
+            for delivery in &mut self.deliveries[first..] {
+                delivery.state = state;
+                delivery.lease_until = lease_until;
+            }
+        }
+    }
+
+    fn is_named(&self) -> bool {
+        self.audience.is_some_and(|audience| matches!(audience.target, Target::User(_) | Target::Users(_)))
     }
 
     /// The row of the inbox is the delivery: it is there when it is visible. A topic has no row, and no delivery.
     fn in_app(&mut self, has_rows: bool) -> bool {
         if self.audience.is_none() {
             self.dead(Channel::InApp, None, None, "no_address");
+        } else if has_rows {
+            self.own(Channel::InApp, DeliveryState::Delivered, None);
         }
-        if !has_rows {
-            return false;
-        }
-        let (user, visible) = (self.single_user(), self.visible);
-        let delivery = self.push(Channel::InApp, user, None);
-        if visible {
-            delivery.state = DeliveryState::Delivered;
-        }
-        true
+        has_rows
     }
 
     /// Held by this node, which publishes it right after the commit; the row is the safety net.
@@ -330,50 +333,42 @@ impl Planner<'_> {
             self.dead(Channel::Realtime, None, None, "no_address");
             return false;
         }
-        let (user, visible) = (self.single_user(), self.visible);
         let lease_until = self.now.plus(self.state.realtime_lease);
-        let delivery = self.push(Channel::Realtime, user, None);
-        if visible {
-            delivery.state = DeliveryState::Running;
-            delivery.lease_until = Some(lease_until);
-        }
+        self.own(Channel::Realtime, DeliveryState::Running, Some(lease_until));
         true
     }
 
     /// One delivery for each address of the body, else for each named user's contact, else a job for the group.
-    fn external(&mut self, channel: Channel, given: &[String], contacts: &[(Name, Option<Contact>)]) -> bool {
-        let setup = self.state.channels.get(channel);
+    fn external(&mut self, channel: Channel, given: &[String]) -> bool {
+        let configured = self.state.service.is_configured(channel);
+        let single = match self.users {
+            [(user, _)] => Some(user.clone()),
+            _ => None,
+        };
         if !given.is_empty() {
-            let user = self.single_user();
             for address in given {
-                match setup {
-                    Some(_) => {
-                        self.push(channel, user.clone(), Some(address.clone()));
-                    }
-                    None => self.dead(channel, user.clone(), Some(address.clone()), "not_configured"),
+                if configured {
+                    self.push(channel, single.clone(), Some(address.clone()));
+                } else {
+                    self.dead(channel, single.clone(), Some(address.clone()), "not_configured");
                 }
             }
-            return setup.is_some();
+            return configured;
         }
-        let Some(setup) = setup else {
-            self.dead(channel, self.single_user(), None, "not_configured");
+        if !configured {
+            self.dead(channel, single, None, "not_configured");
             return false;
-        };
-        if setup.has_destination {
-            let user = self.single_user();
-            self.push(channel, user, None);
-            return true;
         }
-        let Some(audience) = self.audience else {
+        if self.audience.is_none() {
             self.dead(channel, None, None, "no_address");
             return false;
-        };
-        if !matches!(audience.target, Target::User(_) | Target::Users(_)) {
+        }
+        if !self.is_named() {
             self.job.push(channel);
             return true;
         }
         let mut any = false;
-        for (user, contact) in contacts {
+        for (user, contact) in self.users {
             match contact.as_ref().and_then(|contact| contact.address(channel)) {
                 Some(address) => {
                     self.push(channel, Some(user.clone()), Some(address.to_owned()));

@@ -208,7 +208,8 @@ impl Connection {
     pub(crate) async fn send(&mut self, from: &Address, to: &Address, mail: &str) -> Result<String, Failure> {
         let bound = self.timeout;
         let mut parameters = Vec::new();
-        if !to.as_ref().is_ascii() || !from.as_ref().is_ascii() {
+        let plain = |address: &Address| address.user().is_ascii() && address.domain().is_ascii();
+        if !plain(to) || !plain(from) {
             if !self.inner.server_info().supports_feature(Extension::SmtpUtfEight) {
                 return Err(Failure::new(Step::Mail, Fault::Unsupported("the server does not support SMTPUTF8")));
             }

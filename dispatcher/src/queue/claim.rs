@@ -61,8 +61,11 @@ fn rooms(context: &Context) -> Vec<Lanes> {
     let mut rooms: Vec<_> =
         context.channels.capacities().map(|(channel, capacity)| Room::new(vec![channel], capacity)).collect();
     rooms.push(Room::new(vec![Channel::Realtime], REALTIME_ROOM));
-    let others: Vec<_> =
-        Channel::ALL.into_iter().filter(|channel| !rooms.iter().any(|room| room.channels.contains(channel))).collect();
+    // Rows of the inbox have no worker: the store delivers them when they become visible.
+    let others = Channel::ALL.into_iter().filter(|channel| {
+        *channel != Channel::InApp && !rooms.iter().any(|room| room.channels.contains(channel))
+    });
+    let others = others.collect();
     rooms.push(Room::new(others, context.config.concurrency));
     rooms
         .into_iter()
@@ -191,8 +194,9 @@ async fn rest(context: &Context, rooms: &[Lanes]) {
     if let Some(next) = next {
         context.wake.due(next);
         if next <= now {
-            // Nothing that is due was found: it may be a notification that has yet to become visible.
+            // No delivery was found that is due: it may be a notification that has yet to become visible, or a job.
             context.wake.visible(now);
+            context.wake.jobs();
         }
     }
     let until = context.wake.next_look().0.saturating_sub(now.0).max(0);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use common::ids::DeliveryId;
+use tokio::sync::Notify;
 
 use super::shares::LANES;
 use crate::model::{Channel, Lane};
@@ -55,7 +56,13 @@ impl Drop for Place {
 
 /// All leases of this process; the heartbeat extends what is in here. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Leases(Arc<Mutex<HashMap<DeliveryId, Held>>>);
+pub(crate) struct Leases(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    held: Mutex<HashMap<DeliveryId, Held>>,
+    emptied: Notify,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -82,8 +89,19 @@ impl Leases {
         found.is_some_and(|held| !std::mem::replace(&mut held.lost, true))
     }
 
+    /// Waits until nothing is held.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let emptied = self.0.emptied.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<DeliveryId, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,6 +128,9 @@ impl Drop for Lease {
         // A later claim of the same delivery by this process has put its own token here.
         if held.get(&self.id).is_some_and(|held| held.token == self.token) {
             held.remove(&self.id);
+            if held.is_empty() {
+                self.leases.0.emptied.notify_waiters();
+            }
         }
     }
 }

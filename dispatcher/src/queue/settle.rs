@@ -63,8 +63,10 @@ impl Flush {
                     count(&done, &wake, &metrics);
                 } else {
                     metrics.leases_lost.inc();
-                    tracing::warn!(delivery = %done.settlement.delivery, "the lease was lost; the result is not stored");
+                    let delivery = done.settlement.delivery;
+                    tracing::warn!(%delivery, "the lease was lost; the result is not stored");
                 }
+                drop(done.lease);
             }
             wake.room();
         }

@@ -10,7 +10,7 @@ use super::{
     sqlite::accept as sql,
     writer::Tx,
 };
-use crate::model::{Accepted, DeliveryState, IdempotencyKey, InboxFilter, Micros, NewDelivery, NewNotification};
+use crate::model::{Accepted, DeliveryState, IdempotencyKey, InboxFilter, Lane, Micros, NewDelivery, NewNotification};
 
 /// How long answers to repeat are kept.
 const KEEP_ANSWERS: std::time::Duration = std::time::Duration::from_hours(24);
@@ -115,14 +115,16 @@ async fn judge(tx: &mut Tx<'_>, calls: &[&[NewNotification]]) -> Result<Vec<Vec<
     }
     if !kept.is_empty() {
         kept.sort_unstable();
-        let rows: Vec<_> = kept
-            .iter()
-            .map(|((tenant, credential, route, key), (hash, status, response))| {
-                (tenant, credential, route, key, hash, status, response)
-            })
-            .collect();
+        let rows = json(
+            &kept
+                .iter()
+                .map(|((tenant, credential, route, key), (hash, status, response))| {
+                    (tenant, credential, route, key, hash, status, response)
+                })
+                .collect::<Vec<_>>(),
+        )?;
         sqlx::query(sql::KEEP_KEYS)
-            .bind(json(&rows)?)
+            .bind(rows)
             .bind(tx.now.plus(KEEP_ANSWERS).0)
             .execute(&mut *tx.conn)
             .await?;
@@ -157,60 +159,86 @@ fn stored_routes(new: &NewNotification) -> Result<Vec<StoredRoute>, StoreError> 
         .collect()
 }
 
+/// The rows of accepted notifications as parameters; an empty table has none.
+struct Rows {
+    notifications: String,
+    arrivals: Vec<Arrival>,
+    scheduled: Option<String>,
+    deliveries: Option<String>,
+    jobs: Option<String>,
+    totals: String,
+}
+
+impl Rows {
+    fn of(fresh: &[&NewNotification], now: Micros) -> Result<Self, StoreError> {
+        let mut notifications = Vec::with_capacity(fresh.len());
+        let mut arrivals = Vec::with_capacity(fresh.len());
+        let mut scheduled = Vec::new();
+        let mut jobs = Vec::new();
+        let mut totals: BTreeMap<&str, (i64, i64, i64)> = BTreeMap::new();
+        for new in fresh {
+            notifications.push((
+                hex(new.id.0),
+                new.tenant.as_str(),
+                &new.sender,
+                new.audience.as_ref().map(json).transpose()?,
+                json(&new.content)?,
+                new.content.kind.as_str(),
+                &new.content.category,
+                new.lane.number(),
+                new.strategy,
+                json(&new.channels)?,
+                new.created_at,
+                new.visible_at,
+                new.expires_at,
+            ));
+            let routes = stored_routes(new)?;
+            if new.visible_at > new.created_at {
+                scheduled.push((new.visible_at, hex(new.id.0), json(&routes)?));
+            } else if !routes.is_empty() {
+                arrivals.push(Arrival { id: new.id, visible_at: new.visible_at, routes });
+            }
+            if let Some(job) = &new.job {
+                jobs.push((hex(new.id.0), new.tenant.as_str(), json(job)?, new.visible_at));
+            }
+            let sums = totals.entry(new.tenant.as_str()).or_default();
+            sums.0 += 1;
+            for delivery in &new.deliveries {
+                let (sent, failed) = counts(delivery.state);
+                sums.1 += sent;
+                sums.2 += failed;
+            }
+        }
+        let deliveries = fresh.iter().flat_map(|new| {
+            new.deliveries.iter().map(|delivery| (new.id, new.tenant.as_str(), new.lane, delivery))
+        });
+        let totals: Vec<_> =
+            totals.into_iter().map(|(tenant, (created, sent, failed))| (tenant, created, sent, failed)).collect();
+        Ok(Self {
+            notifications: json(&notifications)?,
+            arrivals,
+            scheduled: (!scheduled.is_empty()).then(|| json(&scheduled)).transpose()?,
+            deliveries: delivery_rows(deliveries, now)?,
+            jobs: (!jobs.is_empty()).then(|| json(&jobs)).transpose()?,
+            totals: json(&totals)?,
+        })
+    }
+}
+
 async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
-    let mut rows = Vec::with_capacity(fresh.len());
-    let mut arrivals = Vec::with_capacity(fresh.len());
-    let mut scheduled = Vec::new();
-    let mut jobs = Vec::new();
-    let mut totals: BTreeMap<&str, (i64, i64, i64)> = BTreeMap::new();
-    for new in fresh {
-        rows.push((
-            hex(new.id.0),
-            new.tenant.as_str(),
-            &new.sender,
-            new.audience.as_ref().map(json).transpose()?,
-            json(&new.content)?,
-            new.content.kind.as_str(),
-            &new.content.category,
-            new.lane.number(),
-            new.strategy,
-            json(&new.channels)?,
-            new.created_at,
-            new.visible_at,
-            new.expires_at,
-        ));
-        let routes = stored_routes(new)?;
-        if new.visible_at > new.created_at {
-            scheduled.push((new.visible_at, hex(new.id.0), json(&routes)?));
-        } else if !routes.is_empty() {
-            arrivals.push(Arrival { id: new.id, visible_at: new.visible_at, routes });
-        }
-        if let Some(job) = &new.job {
-            jobs.push((hex(new.id.0), new.tenant.as_str(), json(job)?, new.visible_at));
-        }
-        let sums = totals.entry(new.tenant.as_str()).or_default();
-        sums.0 += 1;
-        for delivery in &new.deliveries {
-            let (sent, failed) = counts(delivery.state);
-            sums.1 += sent;
-            sums.2 += failed;
-        }
+    let rows = Rows::of(fresh, tx.now)?;
+    appear(tx, &rows.arrivals).await?;
+    sqlx::query(sql::INSERT_NOTIFICATIONS).bind(rows.notifications).execute(&mut *tx.conn).await?;
+    if let Some(scheduled) = rows.scheduled {
+        sqlx::query(sql::INSERT_SCHEDULED).bind(scheduled).execute(&mut *tx.conn).await?;
     }
-    appear(tx, &arrivals).await?;
-    sqlx::query(sql::INSERT_NOTIFICATIONS).bind(json(&rows)?).execute(&mut *tx.conn).await?;
-    if !scheduled.is_empty() {
-        sqlx::query(sql::INSERT_SCHEDULED).bind(json(&scheduled)?).execute(&mut *tx.conn).await?;
+    if let Some(deliveries) = rows.deliveries {
+        sqlx::query(sql::INSERT_DELIVERIES).bind(deliveries).execute(&mut *tx.conn).await?;
     }
-    let deliveries = fresh
-        .iter()
-        .flat_map(|new| new.deliveries.iter().map(|delivery| (new.id, new.tenant.as_str(), new.lane, delivery)));
-    insert_deliveries(tx, deliveries).await?;
-    if !jobs.is_empty() {
-        sqlx::query(sql::INSERT_JOBS).bind(json(&jobs)?).bind(tx.now.0).execute(&mut *tx.conn).await?;
+    if let Some(jobs) = rows.jobs {
+        sqlx::query(sql::INSERT_JOBS).bind(jobs).bind(tx.now.0).execute(&mut *tx.conn).await?;
     }
-    let totals: Vec<_> =
-        totals.into_iter().map(|(tenant, (created, sent, failed))| (tenant, created, sent, failed)).collect();
-    sqlx::query(sql::ADD_TOTALS).bind(json(&totals)?).execute(&mut *tx.conn).await?;
+    sqlx::query(sql::ADD_TOTALS).bind(rows.totals).execute(&mut *tx.conn).await?;
     Ok(())
 }
 
@@ -223,10 +251,11 @@ pub(super) fn counts(state: DeliveryState) -> (i64, i64) {
     }
 }
 
-pub(super) async fn insert_deliveries<'a>(
-    tx: &mut Tx<'_>,
-    deliveries: impl Iterator<Item = (NotificationId, &'a str, crate::model::Lane, &'a NewDelivery)>,
-) -> Result<(), StoreError> {
+/// Deliveries with their notification, its tenant and lane, as a parameter; none where there are none.
+pub(super) fn delivery_rows<'a>(
+    deliveries: impl Iterator<Item = (NotificationId, &'a str, Lane, &'a NewDelivery)>,
+    now: Micros,
+) -> Result<Option<String>, StoreError> {
     let rows: Vec<_> = deliveries
         .map(|(notification, tenant, lane, new)| {
             (
@@ -243,14 +272,11 @@ pub(super) async fn insert_deliveries<'a>(
                 new.lease_until,
                 i64::from(new.state == DeliveryState::Running),
                 new.max_attempts,
-                tx.now,
+                now,
             )
         })
         .collect();
-    if !rows.is_empty() {
-        sqlx::query(sql::INSERT_DELIVERIES).bind(json(&rows)?).execute(&mut *tx.conn).await?;
-    }
-    Ok(())
+    (!rows.is_empty()).then(|| json(&rows)).transpose()
 }
 
 /// A notification that becomes visible now.
@@ -269,7 +295,14 @@ pub(super) async fn appear(tx: &mut Tx<'_>, arrivals: &[Arrival]) -> Result<(), 
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut next = take_positions(tx, wanted.iter().map(|(key, number)| (*key, *number, *number))).await?;
+    let wanted = wanted.into_iter().map(|(key, number)| (key.to_owned(), number, number)).collect();
+    let mut next = take_positions(tx, wanted).await?;
+    let rows = inbox_rows(arrivals, &mut next)?;
+    sqlx::query(sql::INSERT_INBOX).bind(rows).execute(&mut *tx.conn).await?;
+    Ok(())
+}
+
+fn inbox_rows(arrivals: &[Arrival], next: &mut HashMap<String, (i64, i64)>) -> Result<String, StoreError> {
     let mut rows = Vec::new();
     for arrival in arrivals {
         for (key, filter) in &arrival.routes {
@@ -281,27 +314,25 @@ pub(super) async fn appear(tx: &mut Tx<'_>, arrivals: &[Arrival]) -> Result<(), 
             *ordinal += 1;
         }
     }
-    sqlx::query(sql::INSERT_INBOX).bind(json(&rows)?).execute(&mut *tx.conn).await?;
-    Ok(())
+    json(&rows)
 }
 
-/// Takes positions of the feeds of sorted keys, of which some are for rows of the inbox; answers the first of each. The
-/// keys' readers will be woken.
-pub(super) async fn take_positions<'a>(
+/// Takes positions of the feeds of keys that are sorted, of which some are for rows of the inbox; answers the first of
+/// each. The keys' readers will be woken.
+pub(super) async fn take_positions(
     tx: &mut Tx<'_>,
-    wanted: impl Iterator<Item = (&'a str, i64, i64)>,
+    wanted: Vec<(String, i64, i64)>,
 ) -> Result<HashMap<String, (i64, i64)>, StoreError> {
-    let wanted: Vec<(&str, i64, i64)> = wanted.collect();
     let rows: Vec<(String, i64, i64)> =
         sqlx::query_as(sql::TAKE_POSITIONS).bind(json(&wanted)?).fetch_all(&mut *tx.conn).await?;
-    let taken: HashMap<&str, (i64, i64)> =
-        wanted.iter().map(|(key, positions, items)| (*key, (*positions, *items))).collect();
-    let mut first = HashMap::with_capacity(rows.len());
-    for (key, position, items) in rows {
-        let (positions, rows) = taken.get(key.as_str()).copied().unwrap_or_default();
+    let mut last: HashMap<String, (i64, i64)> =
+        rows.into_iter().map(|(key, position, items)| (key, (position, items))).collect();
+    let mut first = HashMap::with_capacity(last.len());
+    for (key, positions, items) in wanted {
         let plain = key.strip_prefix(FILTERED).unwrap_or(&key);
         tx.touched.push(TopicKey::parse(plain).map_err(|error| StoreError::unreadable("key", error))?);
-        first.insert(key, (position - positions + 1, items - rows + 1));
+        let (position, ordinal) = last.remove(&key).ok_or_else(|| StoreError::unreadable("counter", "missing"))?;
+        first.insert(key, (position - positions + 1, ordinal - items + 1));
     }
     Ok(first)
 }

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::{
     JobClaim, JobPage, StoreError,
-    accept::insert_deliveries,
+    accept::delivery_rows,
     codec::{from_json, json},
-    sqlite::queue as sql,
+    sqlite::{accept as accept_sql, queue as sql},
     writer::Tx,
 };
 use crate::model::{Contact, Lane, Micros, NewDelivery};
@@ -77,7 +77,9 @@ pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, Sto
     let claim = &step.claim;
     let deliveries =
         step.deliveries.iter().map(|new| (claim.notification, claim.tenant.as_str(), claim.lane, new));
-    insert_deliveries(tx, deliveries).await?;
+    if let Some(rows) = delivery_rows(deliveries, tx.now)? {
+        sqlx::query(accept_sql::INSERT_DELIVERIES).bind(rows).execute(&mut *tx.conn).await?;
+    }
     Ok(true)
 }
 

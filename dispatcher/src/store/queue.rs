@@ -16,7 +16,7 @@ use super::{
 use crate::model::{Channel, Claimed, Content, DeliveryState, Lane, Micros, Settlement};
 
 type ClaimedRow = (Uuid, Uuid, String, Option<String>, Option<String>, i64, i64, u32, u32);
-type NotificationRow = (Uuid, String, Option<i64>, i64, String, Option<String>);
+type NotificationRow = (Uuid, String, Option<i64>, i64, i64, String, Option<String>);
 
 pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
     let channels = match request.channels.as_slice() {
@@ -40,15 +40,15 @@ pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec
     let found: Vec<NotificationRow> =
         sqlx::query_as(sql::CLAIMED_NOTIFICATIONS).bind(ids(wanted)?).fetch_all(&mut *tx.conn).await?;
     let mut notifications = HashMap::with_capacity(found.len());
-    for (id, tenant, expires_at, created_at, content, audience) in found {
+    for (id, tenant, expires_at, created_at, visible_at, content, audience) in found {
         let tenant = TenantId::new(&tenant).map_err(|error| StoreError::unreadable("tenant", error))?;
         let content: Content = from_json("content", &content)?;
         let audience = audience.map(|text| from_json("audience", &text)).transpose()?;
-        notifications.insert(id, (tenant, expires_at.map(Micros), Micros(created_at), content, audience));
+        notifications.insert(id, (tenant, expires_at.map(Micros), Micros(created_at), Micros(visible_at), content, audience));
     }
     rows.into_iter()
         .map(|(id, notification, channel, user, address, _, token, max_attempts, attempts)| {
-            let (tenant, expires_at, created_at, content, audience) =
+            let (tenant, expires_at, created_at, visible_at, content, audience) =
                 notifications.get(&notification).ok_or_else(|| StoreError::unreadable("delivery", "no notification"))?;
             Ok(Claimed {
                 id: DeliveryId(id),
@@ -63,6 +63,7 @@ pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec
                 max_attempts,
                 expires_at: *expires_at,
                 created_at: *created_at,
+                visible_at: *visible_at,
                 content: content.clone(),
                 audience: audience.clone(),
             })

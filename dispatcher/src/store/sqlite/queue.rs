@@ -11,7 +11,7 @@ RETURNING id, notification_id, channel, user, address, due_at, token, max_attemp
   (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id)";
 
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
-SELECT n.id, n.tenant, n.expires_at, n.created_at, n.content, n.audience
+SELECT n.id, n.tenant, n.expires_at, n.created_at, n.visible_at, n.content, n.audience
 FROM json_each(?1) j CROSS JOIN notifications n ON n.id = unhex(j.value)";
 
 /// Takes `[delivery, token, number, started_at, provider]`; only for leases that still hold.

@@ -1,0 +1,101 @@
+//! Start and end of the process: exit code, secret, logs.
+
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+
+use serde_json::json;
+
+use crate::support::{
+    server::Home,
+    socket::{RawSocket, Socket},
+};
+
+/// The default deadline of a stop, and some time for a busy machine.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+#[tokio::test]
+async fn a_stop_is_clean_and_nothing_secret_is_logged() {
+    let home = Home::new()
+        .set("CARILLON_LOG__LEVEL", "debug")
+        .set("CARILLON_HUB__LAME_DUCK", "200ms")
+        .set("CARILLON_HUB__DRAIN_WINDOW", "500ms");
+    let server = home.start().await;
+    let token = server
+        .token(&["--user", "u1", "--scope", "notifications:write"])
+        .await;
+    let mode = std::fs::metadata(home.data().join("auth.secret"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let secret = home.secret();
+
+    // A token in every place where it may come, in requests that succeed and in ones that fail.
+    let mut public = server.public().await;
+    let body = json!({"to":{"user":"u1"},"title":"t","content":"kept over a restart"});
+    let created = public
+        .post("/api/v1/notifications", Some(&token), &body)
+        .await
+        .unwrap();
+    assert_eq!(created.status, 201, "{created:?}");
+    let refused = public
+        .post(
+            &format!("/api/v1/notifications?token={token}"),
+            Some(&format!("{token}x")),
+            &body,
+        )
+        .await
+        .unwrap();
+    assert_eq!(refused.status, 401, "{refused:?}");
+    let socket = Socket::open(home.public, &token).await;
+    let raw = RawSocket::open(home.public, &token).await;
+    for path in [
+        format!("/api/v1/ws?token={token}"),
+        format!("/nowhere?token={token}"),
+    ] {
+        public.get(&path, None).await.unwrap();
+    }
+
+    let status = server.terminate(DEADLINE).await;
+    assert_eq!(status.code(), Some(0), "{}", home.log());
+    // Sessions are told to come back.
+    assert_eq!(raw.closed().await, Some(1012));
+    drop(socket);
+
+    let server = home.start().await;
+    assert_eq!(home.secret(), secret, "the secret has to outlast the process");
+    let list = server
+        .public()
+        .await
+        .get("/api/v1/notifications", Some(&token))
+        .await
+        .unwrap();
+    assert_eq!(list.status, 200, "a token of before is still good: {list:?}");
+    assert_eq!(list.json()[0]["content"], "kept over a restart");
+    assert_eq!(server.terminate(DEADLINE).await.code(), Some(0));
+
+    let log = home.log();
+    assert!(!log.is_empty());
+    let signature = token.rsplit('.').next().unwrap();
+    for hidden in [&secret, &token, signature] {
+        assert!(!log.contains(hidden), "a secret is in the log:\n{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_names_its_key() {
+    for (variable, value, key) in [
+        ("CARILLON_SERVER__SPEED", "7", "server.speed"),
+        ("CARILLON_HUB__HEARTBEAT", "never", "hub.heartbeat"),
+    ] {
+        let home = Home::new().set(variable, value);
+        for first in ["check", "standalone"] {
+            let mut command = home.command(crate::support::server::EXECUTABLE);
+            let output = command.arg(first).args(home.arguments()).output().await.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success() && said.contains(key),
+                "{first}, {key}: {said}"
+            );
+        }
+    }
+}

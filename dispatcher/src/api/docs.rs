@@ -1,0 +1,53 @@
+//! The contract as a document and a page that needs no internet.
+
+use axum::response::{Html, IntoResponse, Response};
+use http::{HeaderValue, header};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        self,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+/// What the document says beside its routes.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(title = "Carillon", description = "Notifications: accepted once, stored, and seen through to every person and device.", license(name = "Apache-2.0")),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+    tags(
+        (name = "notifications", description = "Create, and see what became of it"),
+        (name = "inbox", description = "What the caller sees"),
+        (name = "templates", description = "Texts with variables"),
+        (name = "contacts", description = "Where users can be reached"),
+        (name = "health", description = "Whether it works")
+    )
+)]
+pub(crate) struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+/// The page that shows the document.
+pub(crate) async fn page() -> Response {
+    let mut response = Html(include_str!("docs.html")).into_response();
+    response.headers_mut().insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'",
+        ),
+    );
+    response
+}
+
+/// The document as it is answered.
+pub(crate) fn contract(json: String) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
+}

@@ -1,0 +1,86 @@
+//! The REST API: who is calling, what they mean, what is answered.
+//!
+//! In the order of a request's way: [`limits`] counts it, an extractor reads it, [`draft`] says what a body means, [`plan`]
+//! lays out what is stored, [`view`] answers. Handlers lie by noun: [`create`], [`inbox`], [`feed`], [`records`],
+//! [`templates`], [`contacts`], [`health`], [`docs`].
+
+mod address;
+mod body;
+mod contacts;
+mod create;
+mod docs;
+mod draft;
+mod extract;
+mod feed;
+mod health;
+mod inbox;
+mod limits;
+mod plan;
+mod problems;
+mod records;
+mod state;
+mod templates;
+mod times;
+mod view;
+
+use std::sync::Arc;
+
+use axum::{Extension, Router, middleware, routing};
+use common::http::{Authenticator, BodyLimit};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use self::{
+    body::NotificationBody,
+    health::{HealthView, health, is_ready, ready},
+    problems::{method_not_allowed, not_found},
+    state::{ApiConfig, ApiState, Live, LiveStats},
+    view::{AttemptView, DeliveryView, NotificationView, SentView},
+};
+
+/// The routes with their document, without fallbacks, to be merged with others.
+///
+/// `/live` and `/ready` belong to the process; [`ready`] and [`is_ready`] are for it.
+pub fn routes(state: &ApiState) -> Router {
+    let (router, document) = documented().split_for_parts();
+    // A document that the generator made always serialises.
+    let json = document.to_json().unwrap_or_default();
+    let contract = routing::get(move || std::future::ready(docs::contract(json.clone())));
+    router
+        .route("/openapi.json", contract)
+        .route("/docs", routing::get(docs::page))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
+        .layer(Extension(BodyLimit(state.limits.body_bytes.0)))
+        .layer(Extension(Authenticator(Arc::clone(&state.verifier))))
+        .with_state(state.clone())
+}
+
+/// The routes with `/ready` and a fallback: the API alone.
+pub fn router(state: &ApiState) -> Router {
+    let ready = Router::new().route("/ready", routing::get(ready)).with_state(state.clone());
+    routes(state).merge(ready).fallback(not_found)
+}
+
+fn documented() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(docs::Document::openapi())
+        .routes(routes!(create::create, inbox::list))
+        .routes(routes!(create::send))
+        .routes(routes!(create::multi_channel))
+        .routes(routes!(create::from_template))
+        .routes(routes!(inbox::unread_count))
+        .routes(routes!(inbox::read_all))
+        .routes(routes!(inbox::bulk_read))
+        .routes(routes!(templates::list_predefined))
+        .routes(routes!(records::stats))
+        .routes(routes!(records::get, inbox::delete))
+        .routes(routes!(records::status))
+        .routes(routes!(inbox::mark_read))
+        .routes(routes!(feed::changes))
+        .routes(routes!(templates::create, templates::list))
+        .routes(routes!(templates::get))
+        .routes(routes!(contacts::put_all))
+        .routes(routes!(contacts::put, contacts::get, contacts::delete))
+        .routes(routes!(health::with_token))
+        .routes(routes!(health::health))
+}

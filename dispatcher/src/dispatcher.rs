@@ -1,0 +1,131 @@
+//! The running dispatcher: wired from its parts, stopped in order, or dropped where it stands.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use common::{bus::Bus, receipts::ReceiptStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    channels::Channels,
+    config::DispatcherConfig,
+    metrics::Metrics,
+    queue::{self, Context, Tasks, Wake, lease::Leases, settle::Settler},
+    realtime::Realtime,
+    receipts,
+    service::Service,
+    store::Store,
+};
+
+/// What a dispatcher is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Validated settings.
+    pub config: DispatcherConfig,
+    /// An open store.
+    pub store: Store,
+    /// The bus to the hubs.
+    pub bus: Bus,
+    /// What hubs report.
+    pub receipts: ReceiptStream,
+    /// The configured channels.
+    pub channels: Channels,
+    /// Registered metrics.
+    pub metrics: Metrics,
+    /// This process is the only one on the store: what a life before it held is taken back at once, without waiting for
+    /// leases to run out.
+    pub exclusive: bool,
+}
+
+/// A running dispatcher. Dropping it without [`Dispatcher::stop`] ends its work where it stands, as a crash would: what
+/// was on the way is taken up again when its lease has run out.
+#[derive(Debug)]
+pub struct Dispatcher {
+    service: Service,
+    context: Arc<Context>,
+    receipts_drained: CancellationToken,
+    _kill: DropGuard,
+}
+
+impl Dispatcher {
+    /// Takes up what was left, and begins to work. Returns when accepted notifications will be seen through.
+    pub async fn start(parts: Parts) -> Self {
+        let Parts { config, store, bus, receipts, channels, metrics, exclusive } = parts;
+        let leases = Leases::default();
+        let (settler, flush) = Settler::new();
+        let wake = Wake::default();
+        let tasks = Tasks::default();
+        let realtime =
+            Realtime::new(bus, config.realtime.clone(), settler.clone(), leases.clone(), metrics.clone());
+        let service = Service::new(
+            store.clone(),
+            realtime.clone(),
+            channels.clone(),
+            wake.clone(),
+            metrics.clone(),
+        );
+        let context = Arc::new(Context {
+            config: config.queue,
+            worker: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
+            store: store.clone(),
+            channels,
+            realtime: realtime.clone(),
+            leases,
+            settler,
+            wake: wake.clone(),
+            metrics: metrics.clone(),
+            stop: CancellationToken::new(),
+            tasks: tasks.clone(),
+            can_hold: AtomicBool::new(true),
+        });
+
+        queue::rescue_at_start(&context, exclusive).await;
+
+        tasks.spawn(flush.run(store, wake, metrics.clone()));
+        tasks.spawn(realtime.clone().give_up_waiting());
+        let receipts_drained = CancellationToken::new();
+        let drained = receipts_drained.clone().drop_guard();
+        let receipts =
+            receipts::run(receipts, service.readers().clone(), realtime, metrics, context.stop.clone());
+        tasks.spawn(async move {
+            receipts.await;
+            drop(drained);
+        });
+        queue::spawn(&context);
+        let kill = tasks.kill.clone().drop_guard();
+        Self { service, context, receipts_drained, _kill: kill }
+    }
+
+    /// The handle for the API.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// Stops in order: nothing more is claimed, sends on the way are awaited until the deadline of the configuration
+    /// (`queue.stop_within`), results are stored, and what was held without having been begun goes back into the queue.
+    /// What is still on the way then is left as `unknown` to the next life. Whether everything ended in time.
+    pub async fn stop(self) -> bool {
+        let context = &self.context;
+        let deadline = tokio::time::Instant::now() + context.config.stop_within.0;
+        context.stop.cancel();
+        let waiting = context.realtime.stop_waiting();
+        if !waiting.is_empty()
+            && let Err(error) = context.store.release(waiting).await
+        {
+            tracing::warn!(%error, "frames without a receipt could not be given back; their leases run out");
+        }
+        let ended = async {
+            self.receipts_drained.cancelled().await;
+            context.leases.emptied().await;
+        };
+        let in_time = tokio::time::timeout_at(deadline, ended).await.is_ok();
+        if !in_time {
+            tracing::warn!(deliveries = context.leases.held().len(), "the stop did not wait for these deliveries");
+        }
+        context.channels.close().await;
+        context.tasks.kill.cancel();
+        context.tasks.tracker.close();
+        context.tasks.tracker.wait().await;
+        in_time
+    }
+}

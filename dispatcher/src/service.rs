@@ -1,0 +1,197 @@
+//! What the API calls: accept, and what readers do. Each of them stores first and tells afterwards.
+
+use std::sync::Arc;
+
+use common::{
+    ids::{NotificationId, TenantId},
+    topic::TopicKey,
+};
+
+use crate::{
+    channels::Channels,
+    metrics::Metrics,
+    model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys},
+    queue::Wake,
+    realtime::Realtime,
+    receipts::Readers,
+    store::{Mark, Marked, ReadAll, Store, StoreError},
+};
+
+/// The handle that the API holds. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    realtime: Realtime,
+    readers: Readers,
+    channels: Channels,
+    wake: Wake,
+    metrics: Metrics,
+}
+
+/// What a notification needs after its commit.
+struct AfterCommit {
+    frames: Option<crate::realtime::Frames>,
+    lane: Lane,
+    /// It has deliveries for the queue.
+    queued: bool,
+    job: bool,
+    visible_at: Micros,
+    scheduled: bool,
+}
+
+impl Service {
+    pub(crate) fn new(
+        store: Store,
+        realtime: Realtime,
+        channels: Channels,
+        wake: Wake,
+        metrics: Metrics,
+    ) -> Self {
+        let readers = Readers::new(store.clone(), realtime.clone());
+        Self(Arc::new(Inner { store, realtime, readers, channels, wake, metrics }))
+    }
+
+    /// Stores notifications, publishes their frames, and wakes the queue. One answer for each, in order; what is new is
+    /// committed and flushed when this returns. A caller that goes away changes nothing of that.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is stored.
+    pub async fn accept(&self, notifications: Vec<NewNotification>) -> Result<Vec<Accepted>, StoreError> {
+        let service = self.clone();
+        self.detached(async move { service.accept_now(notifications).await }).await
+    }
+
+    async fn accept_now(&self, notifications: Vec<NewNotification>) -> Result<Vec<Accepted>, StoreError> {
+        let now = Micros::now();
+        let after: Vec<_> = notifications.iter().map(|one| AfterCommit::of(one, now)).collect();
+        let accepted = self.0.store.accept(notifications).await?;
+        for (answer, after) in accepted.iter().zip(after) {
+            if *answer != Accepted::New {
+                continue;
+            }
+            self.0.metrics.created.inc();
+            if after.scheduled {
+                self.0.wake.visible(after.visible_at);
+                self.0.wake.due(after.visible_at);
+            } else if after.queued {
+                self.0.wake.lane(after.lane);
+            }
+            if after.job {
+                self.0.wake.jobs();
+            }
+            if let Some(frames) = after.frames {
+                self.0.realtime.publish_accepted(frames).await;
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Marks notifications for a reader, and tells the reader's devices.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is changed.
+    pub async fn mark(
+        &self,
+        reader: &ReaderKeys,
+        ids: Vec<NotificationId>,
+        mark: Mark,
+    ) -> Result<Marked, StoreError> {
+        let (readers, reader) = (self.0.readers.clone(), reader.clone());
+        self.detached(async move { readers.mark(&reader, None, ids, mark).await }).await
+    }
+
+    /// Marks everything as read, up to a cursor or to now, and tells the reader's devices.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is changed.
+    pub async fn mark_all_read(
+        &self,
+        reader: &ReaderKeys,
+        up_to: Option<&Cursor>,
+    ) -> Result<ReadAll, StoreError> {
+        let (readers, reader, up_to) = (self.0.readers.clone(), reader.clone(), up_to.cloned());
+        self.detached(async move { readers.mark_all_read(&reader, None, up_to.as_ref()).await }).await
+    }
+
+    /// Takes a notification back for everyone, and tells the sockets that may show it. False: there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is changed.
+    pub async fn withdraw(&self, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
+        let (service, tenant) = (self.clone(), tenant.clone());
+        self.detached(async move {
+            if !service.0.store.withdraw(&tenant, id).await? {
+                return Ok(false);
+            }
+            let audience = match service.0.store.notification(&tenant, id).await {
+                Ok(found) => found.and_then(|(notification, _)| notification.audience),
+                Err(error) => {
+                    // It is withdrawn; open pages learn it from the change feed.
+                    tracing::warn!(%error, "sockets are not told of a withdrawal");
+                    None
+                }
+            };
+            let mut keys: Vec<TopicKey> = audience
+                .map(|audience| audience.target.routes(&tenant))
+                .unwrap_or_default()
+                .into_iter()
+                .map(|route| route.key)
+                .collect();
+            keys.dedup();
+            for key in keys {
+                service.0.realtime.publish_changed(&key, Some(&[id]), "withdrawn", None).await;
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Runs to the end also when the caller goes away: what was committed must be told.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        tokio::spawn(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable { reason: error.to_string() }))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The same actions for who knows the session that asked.
+    #[must_use]
+    pub fn readers(&self) -> &Readers {
+        &self.0.readers
+    }
+
+    /// Tells the queue of work that came by another way than [`Service::accept`], for example a redrive.
+    #[must_use]
+    pub fn wake(&self) -> &Wake {
+        &self.0.wake
+    }
+
+    /// Whether deliveries by this channel can go out.
+    #[must_use]
+    pub fn is_configured(&self, channel: Channel) -> bool {
+        self.0.channels.is_configured(channel)
+    }
+}
+
+impl AfterCommit {
+    fn of(notification: &NewNotification, now: Micros) -> Self {
+        let scheduled = notification.visible_at > now && notification.visible_at > notification.created_at;
+        Self {
+            frames: Realtime::prepare(notification),
+            lane: notification.lane,
+            queued: notification.deliveries.iter().any(|one| one.state == DeliveryState::Pending),
+            job: notification.job.is_some(),
+            visible_at: notification.visible_at,
+            scheduled,
+        }
+    }
+}

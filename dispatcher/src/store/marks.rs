@@ -1,0 +1,308 @@
+//! What readers do: first sight, marks, read-all; and taking a notification back for everyone.
+
+use std::collections::{BTreeMap, HashSet};
+
+use common::{
+    ids::{NotificationId, TenantId},
+    topic::TopicKey,
+};
+
+use super::{
+    Mark, Marked, ReadAll, StoreError,
+    accept::{FILTERED, take_positions},
+    codec::{hex, json},
+    inbox::{Floor, Keys, Receipt, floors, states, unread},
+    sqlite::{inbox as sql, queue as queue_sql},
+    writer::Tx,
+};
+use crate::model::{Cursor, ReaderKeys};
+
+/// Writes memberships. A user who was never seen sees what its keys got within the backfill; a key that is new to a known
+/// user counts from now; the user's own key counts from the beginning.
+pub(super) async fn touch(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), StoreError> {
+    let keys = Keys::of(reader)?;
+    let known: Vec<String> = sqlx::query_scalar(sql::KNOWN_MEMBERSHIPS)
+        .bind(reader.tenant.as_str())
+        .bind(reader.user.as_str())
+        .fetch_all(&mut *tx.conn)
+        .await?;
+    let own = TopicKey::user(&reader.tenant, &reader.user);
+    let is_new = known.is_empty();
+    let known: HashSet<String> = known.into_iter().collect();
+    let counters: Vec<(String, i64, i64, i64)> =
+        sqlx::query_as(sql::COUNTERS).bind(&keys.all_json).fetch_all(&mut *tx.conn).await?;
+    let counters: BTreeMap<String, (i64, i64)> =
+        counters.into_iter().map(|(key, position, items, _)| (key, (position, items))).collect();
+    let mut begins = Vec::new();
+    for plain in &keys.plain {
+        if known.contains(plain) {
+            continue;
+        }
+        let filtered = format!("{FILTERED}{plain}");
+        for key in [plain, &filtered] {
+            // A key that has got nothing yet needs a row only for the membership's sake.
+            let Some(&(position, items)) = counters.get(key) else {
+                if key == plain {
+                    begins.push((key.clone(), 0, 0));
+                }
+                continue;
+            };
+            let begin = if plain == own.as_str() {
+                (0, 0)
+            } else if is_new {
+                backfill_start(tx, key).await?
+            } else {
+                (position, items)
+            };
+            begins.push((key.clone(), begin.0, begin.1));
+        }
+    }
+    if !begins.is_empty() {
+        sqlx::query(sql::INSERT_MEMBERSHIPS)
+            .bind(reader.tenant.as_str())
+            .bind(reader.user.as_str())
+            .bind(json(&begins)?)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await?;
+    }
+    if !is_new {
+        sqlx::query(sql::REFRESH_MEMBERSHIPS)
+            .bind(reader.tenant.as_str())
+            .bind(reader.user.as_str())
+            .bind(&keys.all_json)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn backfill_start(tx: &mut Tx<'_>, key: &str) -> Result<(i64, i64), StoreError> {
+    let oldest = tx.now.minus(tx.config.backfill);
+    let position: Option<i64> =
+        sqlx::query_scalar(sql::BACKFILL_START).bind(key).bind(oldest.0).fetch_optional(&mut *tx.conn).await?;
+    let position = position.unwrap_or_default();
+    Ok((position, ordinal_at(tx, key, position).await?))
+}
+
+async fn ordinal_at(tx: &mut Tx<'_>, key: &str, position: i64) -> Result<i64, StoreError> {
+    let ordinal: Option<i64> =
+        sqlx::query_scalar(sql::ORDINAL_AT).bind(key).bind(position).fetch_optional(&mut *tx.conn).await?;
+    Ok(ordinal.unwrap_or_default())
+}
+
+/// The receipt after a mark.
+fn marked(before: &Receipt, mark: Mark, floor: &Floor, now: i64) -> Receipt {
+    let mut after = before.clone();
+    match mark {
+        Mark::Delivered => after.delivered_at = after.delivered_at.or(Some(now)),
+        Mark::Seen => {
+            after.delivered_at = after.delivered_at.or(Some(now));
+            after.seen_at = after.seen_at.or(Some(now));
+        }
+        // What the watermark covers is read already.
+        Mark::Read if after.read_at.is_none() && (after.reopened || !after.is_below(floor)) => {
+            after.read_at = Some(now);
+            after.seen_at = after.seen_at.or(Some(now));
+            after.reopened = false;
+        }
+        Mark::Read => {}
+        Mark::Unread => {
+            after.read_at = None;
+            after.reopened = after.is_below(floor);
+        }
+        Mark::Archived => after.archived_at = after.archived_at.or(Some(now)),
+        Mark::Unarchived => after.archived_at = None,
+        Mark::Deleted => after.deleted_at = after.deleted_at.or(Some(now)),
+    }
+    after
+}
+
+pub(super) async fn mark(
+    tx: &mut Tx<'_>,
+    reader: &ReaderKeys,
+    wanted: &[NotificationId],
+    mark: Mark,
+) -> Result<Marked, StoreError> {
+    let keys = Keys::of(reader)?;
+    let floors = floors(tx.conn, reader, &keys.all_json).await?;
+    let mut states = states(tx.conn, reader, &keys, &floors, wanted.iter().map(|id| id.0)).await?;
+    let mut changed = Vec::new();
+    let mut rows = Vec::new();
+    let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for id in wanted {
+        // Removing makes an id that is named twice count once.
+        let Some(before) = states.remove(&id.0) else { continue };
+        let floor = floors.get(&before.key).copied().unwrap_or_default();
+        let after = marked(&before, mark, &floor, tx.now.0);
+        if after == before {
+            continue;
+        }
+        let delta = i64::from(after.is_unread(&floor)) - i64::from(before.is_unread(&floor));
+        if delta != 0 && !after.key.starts_with(FILTERED) {
+            let count = counts.entry(after.key.clone()).or_default();
+            if after.is_below(&floor) {
+                count.1 += delta;
+            } else {
+                count.0 -= delta;
+            }
+        }
+        changed.push(*id);
+        rows.push((
+            hex(id.0),
+            after.key.clone(),
+            after.ordinal,
+            after.delivered_at,
+            after.seen_at,
+            after.read_at,
+            after.archived_at,
+            after.deleted_at,
+            i64::from(after.reopened),
+            i64::from(after.is_done()),
+        ));
+    }
+    if !rows.is_empty() {
+        sqlx::query(sql::PUT_RECEIPTS)
+            .bind(reader.tenant.as_str())
+            .bind(reader.user.as_str())
+            .bind(json(&rows)?)
+            .execute(&mut *tx.conn)
+            .await?;
+    }
+    if !counts.is_empty() {
+        let counts: Vec<_> = counts.into_iter().map(|(key, (done, reopened))| (key, done, reopened)).collect();
+        sqlx::query(sql::ADD_COUNTS)
+            .bind(reader.tenant.as_str())
+            .bind(reader.user.as_str())
+            .bind(json(&counts)?)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await?;
+    }
+    // That a device has it or showed it is nothing that other devices have to draw.
+    let op = match mark {
+        Mark::Delivered | Mark::Seen => None,
+        Mark::Deleted => Some("delete"),
+        Mark::Read | Mark::Unread | Mark::Archived | Mark::Unarchived => Some("state"),
+    };
+    if let Some(op) = op {
+        own_changes(tx, reader, op, changed.iter().map(|id| Some(hex(id.0))).collect()).await?;
+    }
+    Ok(Marked { changed, unread: unread(tx.conn, reader, &keys).await? })
+}
+
+/// A user's own changes take positions of the user's key.
+async fn own_changes(
+    tx: &mut Tx<'_>,
+    reader: &ReaderKeys,
+    op: &str,
+    ids: Vec<Option<String>>,
+) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let key = TopicKey::user(&reader.tenant, &reader.user);
+    let number = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+    let first = take_positions(tx, vec![(key.as_str().to_owned(), number, 0)]).await?;
+    let (first, _) = first.get(key.as_str()).copied().unwrap_or_default();
+    let rows: Vec<_> = (first..).zip(&ids).map(|(position, id)| (key.as_str(), position, op, id, tx.now)).collect();
+    sqlx::query(sql::INSERT_CHANGES).bind(json(&rows)?).execute(&mut *tx.conn).await?;
+    Ok(())
+}
+
+pub(super) async fn mark_all_read(
+    tx: &mut Tx<'_>,
+    reader: &ReaderKeys,
+    up_to: Option<&Cursor>,
+) -> Result<ReadAll, StoreError> {
+    let keys = Keys::of(reader)?;
+    let before = unread(tx.conn, reader, &keys).await?;
+    let counters: Vec<(String, i64, i64, i64)> =
+        sqlx::query_as(sql::COUNTERS).bind(&keys.all_json).fetch_all(&mut *tx.conn).await?;
+    let mut marks = Vec::with_capacity(counters.len());
+    // The feed names a time: up to the first row that stays unread.
+    let mut at = tx.now.0;
+    for (key, position, items, _) in counters {
+        match up_to {
+            None => marks.push((key, position, items)),
+            Some(cursor) => {
+                let named = cursor.0.get(&key).copied().unwrap_or_default().min(position);
+                let next: Option<i64> =
+                    sqlx::query_scalar(sql::FIRST_AFTER).bind(&key).bind(named).fetch_optional(&mut *tx.conn).await?;
+                at = at.min(next.map_or(i64::MAX, |next| next - 1));
+                let ordinal = ordinal_at(tx, &key, named).await?;
+                marks.push((key, named, ordinal));
+            }
+        }
+    }
+    let rows = json(&marks)?;
+    for statement in [sql::RAISE_WATERMARKS, sql::CLOSE_REOPENED, sql::RECOUNT] {
+        sqlx::query(statement)
+            .bind(reader.tenant.as_str())
+            .bind(reader.user.as_str())
+            .bind(&rows)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await?;
+    }
+    let unread = unread(tx.conn, reader, &keys).await?;
+    let count = before.saturating_sub(unread);
+    if count > 0 {
+        read_all_entry(tx, reader, at).await?;
+    }
+    Ok(ReadAll { count, unread })
+}
+
+async fn read_all_entry(tx: &mut Tx<'_>, reader: &ReaderKeys, at: i64) -> Result<(), StoreError> {
+    let now = std::mem::replace(&mut tx.now, crate::model::Micros(at));
+    let result = own_changes(tx, reader, "read_all", vec![None]).await;
+    tx.now = now;
+    result
+}
+
+/// Takes a notification back for everyone: its rows stay as tombstones, what was not yet sent is cancelled.
+pub(super) async fn withdraw(tx: &mut Tx<'_>, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
+    let visible_at: Option<i64> = sqlx::query_scalar(sql::WITHDRAW)
+        .bind(id.0)
+        .bind(tenant.as_str())
+        .fetch_optional(&mut *tx.conn)
+        .await?;
+    let Some(visible_at) = visible_at else { return Ok(false) };
+    sqlx::query(queue_sql::CANCEL_SCHEDULED).bind(visible_at).bind(id.0).execute(&mut *tx.conn).await?;
+    for statement in [queue_sql::CANCEL_DELIVERIES, queue_sql::CANCEL_JOB] {
+        sqlx::query(statement).bind(id.0).bind(tx.now.0).execute(&mut *tx.conn).await?;
+    }
+    let mut keys: Vec<String> =
+        sqlx::query_scalar(sql::WITHDRAW_ROWS).bind(id.0).fetch_all(&mut *tx.conn).await?;
+    if keys.is_empty() {
+        return Ok(true);
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    for statement in [sql::UNCOUNT_REOPENED, sql::CLEAR_REOPENED] {
+        sqlx::query(statement).bind(id.0).execute(&mut *tx.conn).await?;
+    }
+    let first = take_positions(tx, keys.into_iter().map(|key| (key, 1, 0)).collect()).await?;
+    let rows: Vec<_> = first
+        .iter()
+        .map(|(key, (position, _))| (key, position, "withdraw", hex(id.0), tx.now))
+        .collect();
+    sqlx::query(sql::INSERT_CHANGES).bind(json(&rows)?).execute(&mut *tx.conn).await?;
+    Ok(true)
+}
+
+/// Forgets entries of the feed that are older than is promised, a bounded number; cursors before them are told to read
+/// the inbox again.
+pub(super) async fn prune_changes(tx: &mut Tx<'_>, limit: u32) -> Result<u64, StoreError> {
+    let oldest = tx.now.minus(tx.config.feed_retention);
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as(sql::OLD_CHANGES).bind(oldest.0).bind(limit).fetch_all(&mut *tx.conn).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let entries = json(&rows)?;
+    sqlx::query(sql::RAISE_FLOORS).bind(&entries).execute(&mut *tx.conn).await?;
+    let pruned = sqlx::query(sql::PRUNE_CHANGES).bind(&entries).execute(&mut *tx.conn).await?;
+    Ok(pruned.rows_affected())
+}

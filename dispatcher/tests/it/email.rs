@@ -1,0 +1,274 @@
+//! Email: what reaches the server, and what follows each of its answers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use dispatcher::model::{Channel, Delivery, DeliveryState};
+
+use crate::support::{
+    World, by_email, in_inbox, notification, quick,
+    sink::SmtpSink,
+    smtp::{Answer, Event, SmtpServer},
+};
+
+fn outcomes(delivery: &Delivery) -> Vec<&str> {
+    delivery.attempts.iter().map(|attempt| attempt.outcome.as_deref().unwrap_or("open")).collect()
+}
+
+#[tokio::test]
+async fn a_mail_arrives_and_every_state_is_visible() {
+    let mut server = SmtpServer::friendly().await;
+    let world = World::new().await;
+    let running = world.start(server.configure(quick())).await;
+    let mut sent = by_email(in_inbox(notification("u1"), "u1"), "user@example.com");
+    sent.content.title = "Grüße\r\nBcc: victim@example.com".to_owned();
+    sent.content.content = ".a line that begins with a dot".to_owned();
+    sent.content.html = Some("<b>bold</b>".to_owned());
+    let (id, delivery_id) = (sent.id, sent.deliveries[1].id);
+    running.service.accept(vec![sent]).await.unwrap();
+
+    let mail = server.mail().await;
+    assert_eq!(mail.to, "user@example.com");
+    assert_eq!(mail.header("Message-ID"), Some(format!("<{delivery_id}@carillon.example>").as_str()));
+    assert_eq!(mail.header("X-Carillon-Notification"), Some(id.to_string().as_str()));
+    assert_eq!(mail.header("Bcc"), None);
+    assert!(mail.text.contains("\r\n.a line that begins with a dot"), "{}", mail.text);
+    assert!(mail.text.contains("<b>bold</b>"));
+
+    let delivery = world.ended(id, Channel::Email).await;
+    assert_eq!(delivery.state, DeliveryState::Delivered);
+    assert_eq!(outcomes(&delivery), ["delivered"]);
+    assert_eq!(delivery.attempts[0].response.as_deref(), Some("2.0.0 queued"));
+    assert!(delivery.attempts[0].finished_at >= Some(delivery.attempts[0].started_at));
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn a_real_mail_server_takes_them_all() {
+    let sink = SmtpSink::start().await;
+    let world = World::new().await;
+    let mut config = quick();
+    config.smtp.host = Some(sink.address.ip().to_string());
+    config.smtp.port = Some(sink.address.port());
+    config.smtp.tls = dispatcher::config::SmtpTls::None;
+    config.smtp.from = Some("noreply@carillon.example".to_owned());
+    let running = world.start(config).await;
+    let sent: Vec<_> =
+        (0..200).map(|n| by_email(notification("u1"), &format!("user{n}@example.com"))).collect();
+    let ids: Vec<_> = sent.iter().map(|one| (one.id, one.deliveries[0].id)).collect();
+    running.service.accept(sent).await.unwrap();
+    for (id, _) in &ids {
+        assert_eq!(world.ended(*id, Channel::Email).await.state, DeliveryState::Delivered);
+    }
+    assert!(running.dispatcher.stop().await);
+
+    let mails = sink.mails();
+    assert_eq!(mails.len(), ids.len());
+    for (_, delivery) in ids {
+        let wanted = format!("Message-ID: <{delivery}@carillon.example>");
+        assert_eq!(mails.iter().filter(|mail| mail.contains(&wanted)).count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_used_again() {
+    let most = std::sync::Arc::new(AtomicUsize::new(0));
+    let (now, peak) = (AtomicUsize::new(0), most.clone());
+    let server = SmtpServer::start(move |event| {
+        match event {
+            Event::Mail => {
+                peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            }
+            Event::Body(_) => {
+                now.fetch_sub(1, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        Answer::Usual
+    })
+    .await;
+    let world = World::new().await;
+    let mut config = server.configure(quick());
+    config.smtp.pool_size = 4;
+    let running = world.start(config).await;
+    let sent: Vec<_> = (0..100).map(|n| by_email(notification("u1"), &format!("u{n}@example.com"))).collect();
+    let ids: Vec<_> = sent.iter().map(|one| one.id).collect();
+    running.service.accept(sent).await.unwrap();
+    for id in ids {
+        world.ended(id, Channel::Email).await;
+    }
+    assert!(server.connections() <= 4, "{}", server.connections());
+    assert!(most.load(Ordering::SeqCst) <= 4);
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn a_passing_fault_is_tried_again() {
+    let faults = AtomicUsize::new(0);
+    let mut server = SmtpServer::start(move |event| match event {
+        Event::Rcpt(_) if faults.fetch_add(1, Ordering::SeqCst) < 2 => Answer::Say("451 4.3.0 try later"),
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let running = world.start(server.configure(quick())).await;
+    let sent = by_email(notification("u1"), "user@example.com");
+    let id = sent.id;
+    running.service.accept(vec![sent]).await.unwrap();
+    let delivery = world.ended(id, Channel::Email).await;
+    assert_eq!(delivery.state, DeliveryState::Delivered);
+    assert_eq!(outcomes(&delivery), ["retry", "retry", "delivered"]);
+    server.mail().await;
+    assert!(server.further_mails().is_empty());
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn what_never_works_is_dead_with_its_reason() {
+    let server = SmtpServer::start(|event| match event {
+        Event::Rcpt(to) if to.starts_with("busy") => Answer::Say("450 4.2.1 busy"),
+        Event::Rcpt(to) if to.starts_with("gone") => Answer::Say("550 5.1.1 <gone@example.com>: unknown user"),
+        Event::Rcpt(to) if to.starts_with("policy") => Answer::Say("550 5.7.1 relaying denied"),
+        Event::Body(to) if to.starts_with("spam") => Answer::Say("554 5.7.1 looks like spam"),
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let running = world.start(server.configure(quick())).await;
+    for (address, reason, attempts) in [
+        ("busy@example.com", "attempts_exhausted", 3),
+        ("gone@example.com", "recipient_invalid", 1),
+        ("policy@example.com", "rejected", 1),
+        ("spam@example.com", "rejected", 1),
+        ("no address", "recipient_invalid", 1),
+    ] {
+        let sent = by_email(notification("u1"), address);
+        let id = sent.id;
+        running.service.accept(vec![sent]).await.unwrap();
+        let delivery = world.ended(id, Channel::Email).await;
+        assert_eq!(delivery.state, DeliveryState::Dead, "{address}");
+        assert_eq!(delivery.reason.as_deref(), Some(reason), "{address}");
+        assert_eq!(delivery.attempts.len(), attempts, "{address}");
+        for response in delivery.attempts.iter().filter_map(|attempt| attempt.response.as_deref()) {
+            assert!(!response.contains("gone@example.com"), "{response}");
+        }
+    }
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn a_cut_after_the_message_is_unknown_and_sent_again() {
+    let seen: Mutex<HashMap<String, usize>> = Mutex::default();
+    let mut server = SmtpServer::start(move |event| match event {
+        Event::Body(to) => {
+            let mut seen = seen.lock().unwrap();
+            let times = seen.entry(to.clone()).or_default();
+            *times += 1;
+            match *times {
+                1 if to.starts_with("cut") => Answer::Cut,
+                1 => Answer::Hang,
+                _ => Answer::Usual,
+            }
+        }
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let running = world.start(server.configure_impatient(quick())).await;
+    for address in ["cut@example.com", "hang@example.com"] {
+        let sent = by_email(notification("u1"), address);
+        let id = sent.id;
+        running.service.accept(vec![sent]).await.unwrap();
+        let delivery = world.ended(id, Channel::Email).await;
+        assert_eq!(delivery.state, DeliveryState::Delivered);
+        assert_eq!(outcomes(&delivery), ["unknown", "delivered"]);
+        let (first, second) = (server.mail().await, server.mail().await);
+        assert_eq!(first.header("Message-ID"), second.header("Message-ID"));
+        assert!(first.header("Message-ID").is_some());
+    }
+    let unknown = world.metrics.unknown.get_or_create(&Channel::Email.into()).get();
+    assert_eq!(unknown, 2);
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn the_unknown_can_be_held() {
+    let server = SmtpServer::start(|event| match event {
+        Event::Body(_) => Answer::Cut,
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let mut config = server.configure(quick());
+    config.smtp.on_unknown = dispatcher::config::UnknownPolicy::Hold;
+    let running = world.start(config).await;
+    let sent = by_email(notification("u1"), "user@example.com");
+    let id = sent.id;
+    running.service.accept(vec![sent]).await.unwrap();
+    let delivery = world.ended(id, Channel::Email).await;
+    assert_eq!((delivery.state, delivery.reason.as_deref()), (DeliveryState::Dead, Some("unknown")));
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_hangs_or_refuses_us_costs_only_time() {
+    let refusals = AtomicUsize::new(0);
+    let mut server = SmtpServer::start(move |event| match event {
+        Event::Connect => match refusals.fetch_add(1, Ordering::SeqCst) {
+            0 => Answer::Cut,
+            1 => Answer::Hang,
+            _ => Answer::Usual,
+        },
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let running = world.start(server.configure_impatient(quick())).await;
+    let sent = by_email(notification("u1"), "user@example.com");
+    let id = sent.id;
+    running.service.accept(vec![sent]).await.unwrap();
+    let delivery = world.ended(id, Channel::Email).await;
+    assert_eq!(outcomes(&delivery), ["retry", "retry", "delivered"]);
+    server.mail().await;
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn a_connection_that_went_stale_costs_no_attempt() {
+    let mails = AtomicUsize::new(0);
+    let server = SmtpServer::start(move |event| match event {
+        // The second mail comes by the connection of the first.
+        Event::Mail if mails.fetch_add(1, Ordering::SeqCst) == 1 => Answer::Cut,
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let running = world.start(server.configure(quick())).await;
+    for _ in 0..2 {
+        let sent = by_email(notification("u1"), "user@example.com");
+        let id = sent.id;
+        running.service.accept(vec![sent]).await.unwrap();
+        assert_eq!(outcomes(&world.ended(id, Channel::Email).await), ["delivered"]);
+    }
+    assert_eq!(server.connections(), 2);
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn without_a_server_email_is_not_configured() {
+    let world = World::new().await;
+    let running = world.start(quick()).await;
+    let sent = by_email(notification("u1"), "user@example.com");
+    let id = sent.id;
+    running.service.accept(vec![sent]).await.unwrap();
+    let delivery = world.ended(id, Channel::Email).await;
+    assert_eq!(delivery.state, DeliveryState::Dead);
+    assert_eq!(delivery.reason.as_deref(), Some("not_configured"));
+    assert!(delivery.attempts.is_empty());
+    assert!(running.dispatcher.stop().await);
+}

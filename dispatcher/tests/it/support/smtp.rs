@@ -1,0 +1,214 @@
+//! A scripted SMTP server (RFC 5321): a test says what it answers, and gets what it received.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use common::config::Span;
+use dispatcher::config::{DispatcherConfig, SmtpTls};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+};
+
+/// What a client did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    Connect,
+    Mail,
+    Rcpt(String),
+    Data(String),
+    /// The message came whole; to whom.
+    Body(String),
+}
+
+/// What the server does about it.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// The usual reply.
+    Usual,
+    /// This line.
+    Say(&'static str),
+    /// Nothing, while the connection stays open.
+    Hang,
+    /// Closes the connection.
+    Cut,
+}
+
+/// A mail that came whole, whatever was answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Mail {
+    pub(crate) to: String,
+    pub(crate) text: String,
+}
+
+impl Mail {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let head = self.text.split("\r\n\r\n").next()?;
+        head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+type Script = Arc<dyn Fn(&Event) -> Answer + Send + Sync>;
+
+/// The server; it ends when this is dropped.
+pub(crate) struct SmtpServer {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    mails: mpsc::Receiver<Mail>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for SmtpServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl SmtpServer {
+    pub(crate) async fn start(script: impl Fn(&Event) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, mails) = mpsc::channel(100_000);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let script: Script = Arc::new(script);
+        let task = tokio::spawn(async move {
+            // Dropped with the task, and all connections with it.
+            let mut sessions = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let (script, sender) = (Arc::clone(&script), sender.clone());
+                sessions.spawn(async move {
+                    // A client that goes away ends its session.
+                    drop(serve(stream, &script, &sender).await);
+                });
+                while sessions.try_join_next().is_some() {}
+            }
+        });
+        Self { address, connections, mails, task }
+    }
+
+    /// Answers everything as usual.
+    pub(crate) async fn friendly() -> Self {
+        Self::start(|_| Answer::Usual).await
+    }
+
+    /// The configuration with this server as the mail server.
+    pub(crate) fn configure(&self, mut config: DispatcherConfig) -> DispatcherConfig {
+        config.smtp.host = Some(self.address.ip().to_string());
+        config.smtp.port = Some(self.address.port());
+        config.smtp.tls = SmtpTls::None;
+        config.smtp.from = Some("Carillon <noreply@carillon.example>".to_owned());
+        config.validate().unwrap();
+        config
+    }
+
+    /// With a bound for each step, for servers that hang.
+    pub(crate) fn configure_impatient(&self, config: DispatcherConfig) -> DispatcherConfig {
+        let mut config = self.configure(config);
+        config.smtp.timeout = Span(std::time::Duration::from_millis(200));
+        config
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The next mail that came whole.
+    pub(crate) async fn mail(&mut self) -> Mail {
+        super::soon("a mail", self.mails.recv()).await.expect("the server runs")
+    }
+
+    /// What came and was not taken by [`SmtpServer::mail`].
+    pub(crate) fn further_mails(&mut self) -> Vec<Mail> {
+        std::iter::from_fn(|| self.mails.try_recv().ok()).collect()
+    }
+}
+
+async fn serve(stream: TcpStream, script: &Script, mails: &mpsc::Sender<Mail>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    if !answer(&mut stream, script, &Event::Connect, "220 test ESMTP").await? {
+        return Ok(());
+    }
+    let mut to = String::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let (verb, _) = line.trim_end().split_at(line.trim_end().len().min(4));
+        let go_on = match verb.to_ascii_uppercase().as_str() {
+            "EHLO" => say(&mut stream, "250-test\r\n250 8BITMIME").await?,
+            "MAIL" => answer(&mut stream, script, &Event::Mail, "250 2.1.0 ok").await?,
+            "RCPT" => {
+                to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+                answer(&mut stream, script, &Event::Rcpt(to.clone()), "250 2.1.5 ok").await?
+            }
+            "DATA" => {
+                let event = Event::Data(to.clone());
+                if !answer(&mut stream, script, &event, "354 go ahead").await? {
+                    return Ok(());
+                }
+                if matches!(script(&event), Answer::Say(_)) {
+                    true
+                } else {
+                    let text = body(&mut stream).await?;
+                    let event = Event::Body(to.clone());
+                    // The test may have ended.
+                    drop(mails.send(Mail { to: to.clone(), text }).await);
+                    answer(&mut stream, script, &event, "250 2.0.0 queued").await?
+                }
+            }
+            "QUIT" => {
+                say(&mut stream, "221 bye").await?;
+                return Ok(());
+            }
+            _ => say(&mut stream, "250 ok").await?,
+        };
+        if !go_on {
+            return Ok(());
+        }
+    }
+}
+
+async fn body(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+    let mut text = String::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if line == ".\r\n" {
+            return Ok(text);
+        }
+        text.push_str(line.strip_prefix('.').unwrap_or(&line));
+    }
+}
+
+async fn answer(
+    stream: &mut BufReader<TcpStream>,
+    script: &Script,
+    event: &Event,
+    usual: &str,
+) -> std::io::Result<bool> {
+    match script(event) {
+        Answer::Usual => say(stream, usual).await,
+        Answer::Say(line) => say(stream, line).await,
+        Answer::Hang => std::future::pending().await,
+        Answer::Cut => Ok(false),
+    }
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, line: &str) -> std::io::Result<bool> {
+    stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+    Ok(true)
+}

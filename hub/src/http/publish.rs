@@ -1,0 +1,296 @@
+//! The publish API: `POST /api/v1/publish`, `/publish/batch`, and S0's broadcast.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use common::{
+    bus::{BusError, Publication},
+    http::{Caller, JsonBody, Problem},
+    ids::MessageId,
+    message::{FrameKind, Header, Priority},
+    target::{Audience, Except, Target},
+    token::Identity,
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{Hub, TopicResult};
+
+/// Publishes of one batch at the most.
+const MAX_BATCH: usize = 1000;
+
+/// One publish.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishBody {
+    /// For whom: `{"user":"u1"}`, `{"role":"r"}`, `{"topic":"name"}`, `{"tenant":true}`, or an expression.
+    #[schema(value_type = Object)]
+    to: Audience,
+    /// Any JSON; forwarded byte for byte.
+    #[schema(value_type = Object)]
+    data: Box<RawValue>,
+    /// The frame's type; default `message`. Names that the protocol uses are refused.
+    #[serde(default, rename = "type")]
+    #[schema(rename = "type")]
+    kind: Option<String>,
+    /// `low`, `medium`, `high`, `critical`; critical is never dropped.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    priority: Priority,
+    /// Not delivered after so many milliseconds.
+    #[serde(default)]
+    ttl_ms: Option<u32>,
+    /// Replaces queued messages with the same key, where the topic's policy is `latest`.
+    #[serde(default)]
+    conflate: Option<String>,
+    /// False: at most once, no offset, no replay.
+    #[serde(default = "yes")]
+    history: bool,
+    /// Who is left out; joined with what stands in `to`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    except: Option<Except>,
+    /// A repeat with the same key sends only what is missing, and gives the first result.
+    #[serde(default)]
+    idempotency_key: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Publishes that share nothing but the request.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchBody {
+    /// At most 1,000.
+    messages: Vec<PublishBody>,
+}
+
+/// What became of a publish.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum Answer {
+    /// One topic.
+    One {
+        /// The message's id.
+        id: String,
+        #[serde(flatten)]
+        result: TopicResult,
+    },
+    /// Several topics.
+    Several {
+        /// The message's id, the same on every topic.
+        id: String,
+        /// One entry a topic.
+        topics: Vec<TopicResult>,
+    },
+}
+
+/// What became of a batch: an answer or a problem for each, in order.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct BatchAnswer {
+    results: Vec<BatchResult>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+enum BatchResult {
+    Ok(Answer),
+    Err(Problem),
+}
+
+/// Publishes to whoever is connected now. Needs the scope `publish`.
+#[utoipa::path(post, path = "/api/v1/publish", tag = "publish", security(("bearer" = [])), request_body = PublishBody,
+    responses((status = 200, body = Answer), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn publish(
+    State(hub): State<Hub>,
+    caller: Caller,
+    JsonBody(body, _): JsonBody<PublishBody>,
+) -> Result<Json<Answer>, Problem> {
+    caller.require("publish")?;
+    send(&hub, &caller, body).await.map(Json)
+}
+
+/// Publishes up to 1,000 messages; each stands for itself.
+#[utoipa::path(post, path = "/api/v1/publish/batch", tag = "publish", security(("bearer" = [])), request_body = BatchBody,
+    responses((status = 200, body = BatchAnswer), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 422, body = Problem)))]
+pub(super) async fn publish_batch(
+    State(hub): State<Hub>,
+    caller: Caller,
+    JsonBody(body, _): JsonBody<BatchBody>,
+) -> Result<Json<BatchAnswer>, Problem> {
+    caller.require("publish")?;
+    if body.messages.len() > MAX_BATCH {
+        return Err(Problem::invalid("too_many", "messages", "a batch has at most 1000 messages"));
+    }
+    let mut results = Vec::with_capacity(body.messages.len());
+    for message in body.messages {
+        results.push(match send(&hub, &caller, message).await {
+            Ok(answer) => BatchResult::Ok(answer),
+            Err(problem) => BatchResult::Err(problem),
+        });
+    }
+    Ok(Json(BatchAnswer { results }))
+}
+
+async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer, Problem> {
+    let kind = body.kind.as_deref().unwrap_or("message");
+    check_type(kind)?;
+    if body.to.target.reaches_everyone() && !caller.has_scope("platform:admin") {
+        return Err(Problem::scope_missing("platform:admin").field("to"));
+    }
+    let id = match &body.idempotency_key {
+        Some(key) if !(1..=256).contains(&key.len()) => {
+            return Err(Problem::invalid("invalid_value", "idempotency_key", "a key has 1 to 256 bytes"));
+        }
+        Some(key) => MessageId::derived(&caller.tenant, caller.user.as_str(), key),
+        None => MessageId::generate(),
+    };
+    let payload = payload(kind, id, &body.data);
+    let limit = hub.inner.shared.config.max_publish.0;
+    if payload.len() > limit {
+        let detail = format!("a publish has at most {limit} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).field("data"));
+    }
+    let mut header = Header::new(id, FrameKind::Message);
+    header.priority = body.priority;
+    header.expires_at = body.ttl_ms.map(|ttl| header.at.saturating_add(i64::from(ttl)));
+    header.conflate = body.conflate;
+    header.except = joined(body.to.except, body.except)?;
+    header.any = body.to.target.any_members(&caller.tenant);
+    let several = matches!(body.to.target, Target::Users(_) | Target::AnyOf(_));
+    let mut topics = Vec::new();
+    let mut failed = None;
+    for route in body.to.target.routes(&caller.tenant) {
+        let mut header = header.clone();
+        header.require = route.require;
+        let publication = Publication {
+            key: route.key.clone(),
+            header,
+            payload: payload.clone(),
+            history: body.history,
+            // The id is derived from the key, and distinct for tenants and credentials.
+            idempotency_key: body.idempotency_key.as_ref().map(|_| id.to_string()),
+        };
+        match hub.inner.shared.bus.publish(publication).await {
+            Ok(published) => topics.push(TopicResult::new(&route.key, &published)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    hub.inner.shared.metrics.published.inc();
+    match (failed, several, topics.pop()) {
+        (Some(error), ..) => Err(unavailable(&error)),
+        (None, false, Some(result)) => Ok(Answer::One { id: id.to_string(), result }),
+        (None, _, last) => Ok(Answer::Several { id: id.to_string(), topics: topics.into_iter().chain(last).collect() }),
+    }
+}
+
+fn unavailable(error: &BusError) -> Problem {
+    let BusError::Unavailable { retry_after, .. } = error;
+    Problem::unavailable("not every topic was reached; repeat with an idempotency key", *retry_after)
+}
+
+/// Frame types that mean something to clients; a publish must not look like one.
+fn check_type(kind: &str) -> Result<(), Problem> {
+    const RESERVED: &[&str] = &[
+        "welcome", "notification", "unread", "changed", "subscribed", "unsubscribed", "recovered", "gap", "resync",
+        "expiring", "error", "pong", "ping",
+    ];
+    let fits = (1..=64).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if !fits {
+        return Err(Problem::invalid("invalid_value", "type", "a type has 1 to 64 characters of A-Z a-z 0-9 . _ -"));
+    }
+    if RESERVED.contains(&kind) {
+        return Err(Problem::invalid("reserved_type", "type", format!("`{kind}` is a type of the protocol")));
+    }
+    Ok(())
+}
+
+/// The frame without topic and position. The data is copied byte for byte.
+fn payload(kind: &str, id: MessageId, data: &RawValue) -> Bytes {
+    format!(r#"{{"type":"{kind}","id":"{id}","data":{}}}"#, data.get()).into()
+}
+
+fn joined(mut first: Except, second: Option<Except>) -> Result<Except, Problem> {
+    let Some(second) = second else { return Ok(first) };
+    first.users.extend(second.users);
+    first.users.extend(second.user);
+    if first.session.is_some() && second.session.is_some() && first.session != second.session {
+        return Err(Problem::invalid("invalid_value", "except.session", "one session can be left out"));
+    }
+    first.session = first.session.or(second.session);
+    Ok(first)
+}
+
+/// S0's broadcast: to the caller's tenant, or to one of its topics.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BroadcastBody {
+    /// What is said; any JSON. One of `message`, `data` and `content`.
+    #[serde(alias = "data", alias = "content")]
+    #[schema(value_type = Object)]
+    message: Box<RawValue>,
+    /// A topic; without it the whole tenant.
+    #[serde(default, alias = "topic")]
+    #[schema(value_type = Option<String>)]
+    channel: Option<common::ids::Name>,
+    /// The frame's type; default `message`.
+    #[serde(default, rename = "type")]
+    #[schema(rename = "type")]
+    kind: Option<String>,
+}
+
+/// Tells everyone of the caller's tenant who is connected. Needs the scope `publish`.
+#[utoipa::path(post, path = "/api/v1/websocket/broadcast", tag = "publish", security(("bearer" = [])),
+    request_body = BroadcastBody, responses((status = 200, body = Answer), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn broadcast(
+    State(hub): State<Hub>,
+    caller: Caller,
+    JsonBody(body, _): JsonBody<BroadcastBody>,
+) -> Result<Response, Problem> {
+    caller.require("publish")?;
+    let target = body.channel.map_or(Target::Tenant, Target::Topic);
+    let publish = PublishBody {
+        to: target.into(),
+        data: body.message,
+        kind: body.kind,
+        priority: Priority::default(),
+        ttl_ms: None,
+        conflate: None,
+        history: true,
+        except: None,
+        idempotency_key: None,
+    };
+    let answer = send(&hub, &caller, publish).await?;
+    Ok(Json(answer).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_forwarded_byte_for_byte() {
+        let data: Box<RawValue> = serde_json::from_str("{ \"a\" : 1.50, \"b\":\"\\u00e4\" }").unwrap();
+        let id = MessageId::generate();
+        let payload = payload("message", id, &data);
+        let text = std::str::from_utf8(&payload).unwrap();
+        assert!(text.ends_with("\"data\":{ \"a\" : 1.50, \"b\":\"\\u00e4\" }}"));
+    }
+
+    #[test]
+    fn types_of_the_protocol_are_reserved() {
+        assert!(check_type("price.update").is_ok());
+        for bad in ["", "notification", "welcome", "a\"b", "ä", &"x".repeat(65)] {
+            assert!(check_type(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The reading side of a session: one small task that waits for the socket and owns no buffer while it waits.
+//!
+//! Commands go to the session's worker; receipts go to the dispatcher's stream from here, so that a dispatcher that is
+//! slow holds up the socket that sends them and nothing else.
+
+use std::{cell::RefCell, io::ErrorKind, sync::Arc, time::Duration};
+
+use common::{
+    protocol::{Close, Command, ReadWhat},
+    receipts::{Receipt, ReceiptSink},
+};
+use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::Instant};
+
+use crate::{
+    worker::{Control, Input, SessionId, Shared, Who},
+    ws::{Event, Parser},
+};
+
+/// Bytes that one read takes. The buffer belongs to the thread, not to the session.
+const READ: usize = 64 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
+
+struct Reader {
+    id: SessionId,
+    stream: Arc<TcpStream>,
+    who: Arc<Who>,
+    controls: mpsc::Sender<Control>,
+    receipts: ReceiptSink,
+    parser: Parser,
+    allowance: Allowance,
+}
+
+/// Messages that a session may send: a bucket that fills by `rate` a second up to twice that.
+#[derive(Debug)]
+struct Allowance {
+    rate: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(rate: u32) -> Self {
+        let rate = f64::from(rate);
+        Self { rate, left: rate * 2.0, at: Instant::now() }
+    }
+
+    /// Takes one; false when nothing is left.
+    fn take(&mut self, now: Instant) -> bool {
+        let filled = now.duration_since(self.at).as_secs_f64() * self.rate;
+        self.at = now;
+        self.left = (self.left + filled).min(self.rate * 2.0) - 1.0;
+        self.left >= 0.0
+    }
+}
+
+/// Begins to read for a session; the task ends with the connection or by its handle.
+pub(crate) fn spawn(
+    id: SessionId,
+    stream: Arc<TcpStream>,
+    who: Arc<Who>,
+    early: Vec<u8>,
+    controls: mpsc::Sender<Control>,
+    shared: &Shared,
+) -> AbortHandle {
+    let reader = Reader {
+        id,
+        stream,
+        who,
+        controls,
+        receipts: shared.receipts.clone(),
+        parser: Parser::new(shared.config.max_message.0),
+        allowance: Allowance::new(shared.config.inbound_per_second),
+    };
+    tokio::spawn(reader.run(early)).abort_handle()
+}
+
+impl Reader {
+    async fn run(mut self, mut early: Vec<u8>) {
+        if !early.is_empty() {
+            let (inputs, open) = self.parse(&mut early);
+            drop(early);
+            if !self.hand_over(inputs).await || !open {
+                self.drain().await;
+                return;
+            }
+        }
+        loop {
+            if self.stream.readable().await.is_err() {
+                break;
+            }
+            let (inputs, open) = match self.read() {
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(_) => break,
+            };
+            if !inputs.is_empty() && !self.hand_over(inputs).await {
+                return;
+            }
+            if !open {
+                self.drain().await;
+                return;
+            }
+        }
+        self.tell(Input::Gone).await;
+    }
+
+    /// Takes what the socket has. No await in here: the buffer is shared by all sessions of the thread.
+    fn read(&mut self) -> std::io::Result<(Vec<Input>, bool)> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let taken = self.stream.try_read(buffer)?;
+            if taken == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            Ok(self.parse(&mut buffer[..taken]))
+        })
+    }
+
+    /// What the bytes say, and whether more may follow.
+    fn parse(&mut self, bytes: &mut [u8]) -> (Vec<Input>, bool) {
+        let mut inputs = Vec::new();
+        let mut open = true;
+        let now = Instant::now();
+        let allowance = &mut self.allowance;
+        let parsed = self.parser.feed(bytes, |event| {
+            if !open {
+                return;
+            }
+            if !matches!(event, Event::Close { .. }) && !allowance.take(now) {
+                inputs.push(Input::Violation(Close::RateLimited, Close::RateLimited.text()));
+                open = false;
+                return;
+            }
+            inputs.push(match event {
+                Event::Text(text) => Input::Command(Command::parse(text)),
+                Event::Binary(_) => {
+                    open = false;
+                    Input::Violation(Close::Unsupported, Close::Unsupported.text())
+                }
+                Event::Ping(payload) => Input::Ping(payload.to_vec()),
+                Event::Pong(payload) => Input::Pong(payload.to_vec()),
+                Event::Close { code, .. } => {
+                    open = false;
+                    Input::Close(code)
+                }
+            });
+        });
+        if let Err(violation) = parsed
+            && open
+        {
+            let close = match violation.code() {
+                1007 => Close::NotUtf8,
+                1009 => Close::TooBig,
+                _ => Close::Protocol,
+            };
+            inputs.push(Input::Violation(close, violation.reason()));
+            open = false;
+        }
+        (inputs, open)
+    }
+
+    /// Hands inputs on in order; false when the worker has ended.
+    async fn hand_over(&self, inputs: Vec<Input>) -> bool {
+        for input in inputs {
+            let reader = || self.who.reader.clone();
+            match input {
+                Input::Command(Ok(Command::Ack(ids))) => {
+                    // Without a dispatcher there is nobody to tell; the session lives on.
+                    self.receipts.send(Receipt::Delivered { reader: reader(), ids }).await;
+                }
+                Input::Command(Ok(Command::Read(ReadWhat::Ids(ids)))) => {
+                    self.receipts.send(Receipt::Read { reader: reader(), ids }).await;
+                }
+                Input::Command(Ok(Command::Read(ReadWhat::All))) => {
+                    self.receipts.send(Receipt::ReadAll { reader: reader() }).await;
+                }
+                input => {
+                    if !self.tell(input).await {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    async fn tell(&self, input: Input) -> bool {
+        self.controls.send(Control::Input(self.id, input)).await.is_ok()
+    }
+
+    /// Reads and forgets until the other side ends, so that the close frame is not lost to a reset (RFC 1122 section
+    /// 4.2.2.13). The worker drops the socket if that takes too long.
+    async fn drain(self) {
+        let limit = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < limit && self.stream.readable().await.is_ok() {
+            let read = BUFFER.with_borrow_mut(|buffer| self.stream.try_read(buffer));
+            match read {
+                Ok(0) => break,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => break,
+                _ => {}
+            }
+        }
+        self.tell(Input::Gone).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_allowance_fills_with_time() {
+        let mut allowance = Allowance::new(10);
+        let mut now = Instant::now();
+        for _ in 0..20 {
+            assert!(allowance.take(now));
+        }
+        assert!(!allowance.take(now));
+        now += Duration::from_millis(210);
+        assert!(allowance.take(now));
+        assert!(!allowance.take(now));
+    }
+}

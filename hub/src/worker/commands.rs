@@ -1,0 +1,266 @@
+//! What clients ask for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use common::{
+    ids::Name,
+    message::Position,
+    protocol::{Close, Command, CommandError, Dialect, ServerFrame},
+    receipts::Receipt,
+    topic::{TopicKey, TopicKind},
+};
+
+use super::{
+    Input, SessionId, Worker,
+    index::Waiter,
+    session::{Phase, Who},
+};
+use crate::ws;
+
+impl Worker {
+    pub(super) fn input(&mut self, id: SessionId, input: Input) {
+        let Some(session) = self.session(id) else { return };
+        session.unanswered = 0;
+        let closing = session.phase == Phase::Closing;
+        match input {
+            Input::Gone => self.remove(id, "gone"),
+            // The other side answered our close, or both closed at once: all is said.
+            Input::Close(_) if closing => self.remove(id, "closed"),
+            Input::Close(code) => self.close_with(id, code, "", Close::Normal.label()),
+            _ if closing => {}
+            Input::Violation(close, reason) => self.close_with(id, close.code(), reason, close.label()),
+            Input::Ping(payload) => self.send_control(id, ws::encode_pong(&payload)),
+            Input::Pong(payload) => self.pong(id, &payload),
+            Input::Command(command) => {
+                self.shared.metrics.received.inc();
+                match command {
+                    Ok(command) => self.command(id, command),
+                    Err(error) => self.refuse_command(id, &error),
+                }
+            }
+        }
+    }
+
+    fn refuse_command(&mut self, id: SessionId, error: &CommandError) {
+        self.send_json(id, ServerFrame::error(error.code(), error.to_string(), None));
+    }
+
+    fn refuse(&mut self, id: SessionId, code: &str, message: impl Into<String>) {
+        self.send_json(id, ServerFrame::error(code, message, None));
+    }
+
+    fn command(&mut self, id: SessionId, command: Command) {
+        match command {
+            Command::TextPing => self.send_control(id, ws::encode_pong(b"")),
+            Command::Ping => self.tell_positions(id),
+            Command::Subscribe(name) => self.subscribe(id, &name),
+            Command::Unsubscribe(name) => self.unsubscribe(id, &name),
+            Command::Resume(positions) => self.resume(id, positions),
+            Command::Refresh(token) => self.refresh(id, &token),
+            // The reading side hands these to the dispatcher itself.
+            Command::Ack(_) | Command::Read(_) => {}
+        }
+    }
+
+    /// The pong carries positions that moved since the client was last told.
+    fn tell_positions(&mut self, id: SessionId) {
+        let mut positions = BTreeMap::new();
+        let Some(session) = self.sessions.get_mut(id.slot as usize).filter(|s| s.generation == id.generation) else { return };
+        for membership in &mut session.topics {
+            let Some(topic) = self.index.get(membership.topic) else { continue };
+            let Some(position) = topic.progress.position() else { continue };
+            let low = position.offset as u32;
+            if membership.told != low && !membership.replaying {
+                membership.told = low;
+                positions.insert(topic.key.public_name(), position.to_string());
+            }
+        }
+        self.send_json(id, ServerFrame::Pong { positions }.to_json());
+    }
+
+    fn subscribe(&mut self, id: SessionId, name: &Name) {
+        let Some(who) = self.may_subscribe(id, name) else { return };
+        let key = TopicKey::topic(&who.identity.tenant, name);
+        if self.has(id, &key) {
+            self.tell_subscribed(id, &key);
+        } else {
+            self.join_explicit(id, &key);
+        }
+    }
+
+    /// Whether the session may have one more explicit topic; otherwise it is told why not.
+    fn may_subscribe(&mut self, id: SessionId, name: &Name) -> Option<Arc<Who>> {
+        let session = self.session(id)?;
+        if !matches!(session.phase, Phase::Live) {
+            // S0's snippet subscribes right after `open`, before a welcome that its dialect does not get.
+            if matches!(session.phase, Phase::Closing) {
+                return None;
+            }
+        }
+        let who = Arc::clone(&session.who);
+        if !who.identity.may_subscribe(name.as_str(), &self.shared.public_topics) {
+            let message = format!("the token's topics do not allow `{name}`");
+            self.refuse(id, "forbidden_topic", message);
+            return None;
+        }
+        let max = self.shared.config.max_topics;
+        let key = TopicKey::topic(&who.identity.tenant, name);
+        let session = self.sessions.get(id.slot as usize)?;
+        if !self.has(id, &key) && self.index.explicit(&session.topics) >= max {
+            self.refuse(id, "too_many_topics", format!("a session has at most {max} topics; unsubscribe from one first"));
+            return None;
+        }
+        Some(who)
+    }
+
+    fn has(&self, id: SessionId, key: &TopicKey) -> bool {
+        let Some(number) = self.index.find(key) else { return false };
+        self.sessions.get(id.slot as usize).is_some_and(|s| s.topics.iter().any(|its| its.topic == number))
+    }
+
+    fn join_explicit(&mut self, id: SessionId, key: &TopicKey) {
+        let mut wanted = Vec::new();
+        if !self.wait_for(key, Waiter { session: id, explicit: true }, &mut wanted) {
+            self.subscribed(id, key);
+        }
+        self.wish(wanted);
+    }
+
+    /// An explicit topic is confirmed.
+    pub(super) fn subscribed(&mut self, id: SessionId, key: &TopicKey) {
+        let now = self.wheel.now();
+        let Some(number) = self.confirmed(key) else { return };
+        if self.session(id).is_none_or(|session| session.phase == Phase::Closing) {
+            return;
+        }
+        if !self.has(id, key)
+            && let Some(membership) = self.index.join(number, id.slot, now)
+            && let Some(session) = self.session(id)
+        {
+            session.topics.push(membership);
+        }
+        self.tell_subscribed(id, key);
+        // It was asked for by a `resume`: now the replay can begin.
+        let Some(session) = self.session(id) else { return };
+        let Some(rare) = &mut session.rare else { return };
+        if let Some(at) = rare.resume_after_join.iter().position(|(waiting, _)| waiting == key) {
+            let (_, from) = rare.resume_after_join.swap_remove(at);
+            match from {
+                Some(from) => self.begin_replay(id, number, key, from),
+                None => {
+                    rare.resync.push(key.public_name());
+                    self.tell_recovered(id);
+                }
+            }
+        }
+    }
+
+    fn tell_subscribed(&mut self, id: SessionId, key: &TopicKey) {
+        let topic = key.public_name();
+        let Some(number) = self.confirmed(key) else { return };
+        let Some(position) = self.index.get(number).and_then(|topic| topic.progress.position()) else { return };
+        self.send_json(id, ServerFrame::Subscribed { topic: &topic, position: position.to_string() }.to_json());
+    }
+
+    fn unsubscribe(&mut self, id: SessionId, name: &Name) {
+        let Some(session) = self.session(id) else { return };
+        let key = TopicKey::topic(&session.who.identity.tenant, name);
+        if let Some(number) = self.index.find(&key)
+            && let Some(session) = self.session(id)
+            && let Some(at) = session.topics.iter().position(|its| its.topic == number)
+        {
+            let membership = session.topics.swap_remove(at);
+            self.leave(membership);
+        }
+        self.send_json(id, ServerFrame::Unsubscribed { topic: &key.public_name() }.to_json());
+    }
+
+    fn resume(&mut self, id: SessionId, positions: Vec<(String, Option<Position>)>) {
+        let Some(session) = self.session(id) else { return };
+        if session.phase != Phase::Live {
+            self.refuse(id, "not_welcomed", "wait for `welcome` before `resume`");
+            return;
+        }
+        if session.rare.as_ref().is_some_and(|rare| rare.replaying > 0 || !rare.resume_after_join.is_empty()) {
+            self.refuse(id, "resume_running", "another `resume` is not done yet");
+            return;
+        }
+        let who = Arc::clone(&session.who);
+        // Counted as one more, so that the answer waits until every topic has been looked at.
+        session.rare().replaying += 1;
+        for (public, from) in positions {
+            let key = TopicKey::from_public_name(&public, &who.identity.tenant, &who.identity.user).ok();
+            match (key, from) {
+                (Some(key), Some(from)) if self.has(id, &key) => {
+                    if let Some(number) = self.confirmed(&key) {
+                        self.begin_replay(id, number, &key, from);
+                    }
+                }
+                (Some(key), from) if key.kind() == TopicKind::Topic && !self.has(id, &key) => {
+                    let name = key.name().and_then(|name| Name::new(&name).ok());
+                    if name.is_some_and(|name| self.may_subscribe(id, &name).is_some()) {
+                        if let Some(session) = self.session(id) {
+                            session.rare().resume_after_join.push((key.clone(), from));
+                        }
+                        self.join_explicit(id, &key);
+                    }
+                }
+                _ => {
+                    if let Some(session) = self.session(id) {
+                        session.rare().resync.push(public);
+                    }
+                }
+            }
+        }
+        if let Some(session) = self.session(id) {
+            let rare = session.rare();
+            rare.replaying = rare.replaying.saturating_sub(1);
+            self.tell_recovered(id);
+        }
+    }
+
+    /// A newer token of the same user keeps the session; its roles and stores count with the next connection.
+    fn refresh(&mut self, id: SessionId, token: &str) {
+        let Some(session) = self.session(id) else { return };
+        let who = Arc::clone(&session.who);
+        let identity = match self.shared.verifier.verify(token) {
+            Ok(identity) => identity,
+            Err(error) => {
+                self.refuse(id, error.code(), error.to_string());
+                return;
+            }
+        };
+        if identity.tenant != who.identity.tenant || identity.user != who.identity.user {
+            self.close(id, Close::TokenInvalid);
+            return;
+        }
+        if (&identity.roles, &identity.stores) != (&who.identity.roles, &who.identity.stores) {
+            // What it may see has changed: it comes back with the new token.
+            self.close(id, Close::TokenExpired);
+            return;
+        }
+        let expires_at = identity.expires_at;
+        let reader = who.reader.clone();
+        if let Some(session) = self.session(id) {
+            session.who = Arc::new(Who { identity, reader });
+        }
+        self.watch_expiry(id, expires_at);
+        self.tell_positions(id);
+    }
+
+    fn pong(&mut self, id: SessionId, payload: &[u8]) {
+        let serial = payload.strip_prefix(b"r").and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+        let Some(serial) = serial else { return };
+        let Some(session) = self.session(id) else { return };
+        if session.dialect == Dialect::CarillonV1 {
+            return;
+        }
+        let reader = session.who.reader.clone();
+        let rare = session.rare();
+        let Some(at) = rare.pings.iter().position(|(sent, _)| *sent == serial) else { return };
+        // A later pong answers for the pings before it too (RFC 6455 section 5.5.3).
+        let ids = rare.pings.drain(..=at).map(|(_, message)| message).collect();
+        session.forget_rare();
+        self.report(Receipt::Delivered { reader, ids });
+    }
+}

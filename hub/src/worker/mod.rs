@@ -1,0 +1,227 @@
+//! A worker owns its sessions and the index of their topics, so that the delivery path takes no lock.
+//!
+//! Its inputs: messages of the bus ([`crate::receive`]), what sockets sent ([`crate::reader`]), answers of the bus
+//! ([`crate::interest`] and its own reads of history), and a tick each second. Everything that a session gets is written
+//! here and nowhere else, so frames cannot interleave.
+//!
+//! A fan-out is done in slices of at most a millisecond; between slices the other inputs are served.
+
+mod beat;
+mod commands;
+mod fanout;
+pub mod index;
+mod join;
+mod outbound;
+mod recovery;
+mod replay;
+mod session;
+mod wheel;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    bus::{Bus, BusError, Head, History},
+    ids::{NodeId},
+    message::Position,
+    protocol::{Close, Command},
+    receipts::ReceiptSink,
+    token::Verifier,
+    topic::TopicKey,
+};
+use slab::Slab;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
+
+pub(crate) use self::session::{NewSession, SessionId, Who};
+use self::{fanout::Fanout, index::Index, outbound::Bounds, session::Session, wheel::Wheel};
+use crate::{
+    config::HubConfig,
+    interest::{Joined, Wish},
+    metrics::HubMetrics,
+    receive::{Missed, Outgoing},
+};
+
+/// What a worker is told, other than messages.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// A connection was upgraded.
+    Connect(Box<NewSession>),
+    /// A client sent something.
+    Input(SessionId, Input),
+    /// The kernel takes bytes again.
+    Writable(SessionId),
+    /// The bus answered to a wish.
+    Joined(Joined),
+    /// History after a worker's place in a topic was read.
+    Healed(TopicKey, Result<History, BusError>),
+    /// History after a session's position was read.
+    Replayed(SessionId, TopicKey, Position, Result<History, BusError>),
+    /// The ends of topics were read.
+    Heads(Vec<TopicKey>, Vec<Head>),
+    /// The process ends: sessions are told to reconnect, spread over this time.
+    Drain(Duration),
+}
+
+/// What a client sent.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A command, or why it was not understood.
+    Command(Result<Command, common::protocol::CommandError>),
+    /// A Ping control frame.
+    Ping(Vec<u8>),
+    /// A Pong control frame.
+    Pong(Vec<u8>),
+    /// A Close control frame.
+    Close(Option<u16>),
+    /// It broke a rule; the code may be more exact than [`Close::code`].
+    Violation(Close, &'static str),
+    /// The connection ended.
+    Gone,
+}
+
+/// What all workers of a node share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: HubConfig,
+    pub(crate) node: NodeId,
+    pub(crate) bus: Bus,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) public_topics: Vec<String>,
+    pub(crate) receipts: ReceiptSink,
+    pub(crate) wishes: mpsc::Sender<Wish>,
+    pub(crate) metrics: HubMetrics,
+}
+
+/// Messages that one fan-out takes together.
+const BATCH: usize = 64;
+
+/// Other inputs that one round takes.
+const CONTROLS: usize = 128;
+
+pub(crate) struct Worker {
+    number: usize,
+    shared: Arc<Shared>,
+    index: Index,
+    sessions: Slab<Session>,
+    generation: u32,
+    wheel: Wheel,
+    fanout: Fanout,
+    bounds: Bounds,
+    /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
+    blocked: Vec<SessionId>,
+    controls: mpsc::Sender<Control>,
+    draining: bool,
+}
+
+/// The receiving ends of a worker.
+pub(crate) struct Inputs {
+    pub(crate) messages: mpsc::Receiver<Arc<Outgoing>>,
+    pub(crate) missed: Arc<Missed>,
+    pub(crate) controls: mpsc::Receiver<Control>,
+}
+
+impl Worker {
+    pub(crate) fn new(number: usize, shared: Arc<Shared>, controls: mpsc::Sender<Control>) -> Self {
+        let config = &shared.config;
+        let age = u32::try_from(config.outbound_age.0.as_secs()).unwrap_or(u32::MAX);
+        let bounds = Bounds { bytes: config.outbound_bytes.0, age };
+        let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
+        Self {
+            number,
+            shared,
+            index: Index::default(),
+            sessions: Slab::new(),
+            generation: 0,
+            wheel,
+            fanout: Fanout::default(),
+            bounds,
+            blocked: Vec::new(),
+            controls,
+            draining: false,
+        }
+    }
+
+    /// Serves until it has been told to drain and its last session has gone.
+    pub(crate) async fn run(mut self, inputs: Inputs) {
+        let Inputs { mut messages, missed, mut controls } = inputs;
+        let mut waiting = Vec::with_capacity(BATCH);
+        let mut asked = Vec::with_capacity(CONTROLS);
+        let second = Duration::from_secs(1);
+        let mut tick = tokio::time::interval_at(Instant::now() + second, second);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.draining && self.sessions.is_empty() {
+                return;
+            }
+            if self.fanout.is_active() {
+                self.flush_slice();
+                while asked.len() < CONTROLS
+                    && let Ok(control) = controls.try_recv()
+                {
+                    asked.push(control);
+                }
+                asked.drain(..).for_each(|control| self.control(control));
+                if tick_is_due(&mut tick).await {
+                    self.tick();
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                taken = messages.recv_many(&mut waiting, BATCH) => {
+                    if taken == 0 {
+                        // The bus has ended; sessions live on until they are drained.
+                        tokio::select! {
+                            control = controls.recv() => if let Some(control) = control { self.control(control) },
+                            _ = tick.tick() => self.tick(),
+                        }
+                    }
+                    self.begin_fanout(&mut waiting);
+                }
+                _ = controls.recv_many(&mut asked, CONTROLS) => {
+                    asked.drain(..).for_each(|control| self.control(control));
+                }
+                () = missed.take() => self.compare_heads(0, 1),
+                _ = tick.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Connect(new) => self.connect(*new),
+            Control::Input(id, input) => self.input(id, input),
+            Control::Writable(id) => self.writable(id),
+            Control::Joined(joined) => self.joined(joined),
+            Control::Healed(key, history) => self.healed(&key, history),
+            Control::Replayed(id, key, from, history) => self.replayed(id, &key, from, history),
+            Control::Heads(keys, heads) => self.compared(&keys, &heads),
+            Control::Drain(window) => self.drain(window),
+        }
+    }
+
+    fn session(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(id.slot as usize).filter(|session| session.generation == id.generation)
+    }
+
+    /// Runs something that waits, and takes its answer as an input.
+    fn ask(&self, question: impl Future<Output = Control> + Send + 'static) {
+        let controls = self.controls.clone();
+        tokio::spawn(async move {
+            let answer = question.await;
+            // A worker that has ended needs no answer.
+            drop(controls.send(answer).await);
+        });
+    }
+}
+
+async fn tick_is_due(tick: &mut tokio::time::Interval) -> bool {
+    tokio::select! {
+        biased;
+        _ = tick.tick() => true,
+        () = std::future::ready(()) => false,
+    }
+}

@@ -1,0 +1,158 @@
+//! A session: one authenticated connection, owned by its worker.
+
+use std::{fmt, sync::Arc};
+
+use common::{
+    ids::MessageId,
+    protocol::Dialect,
+    receipts::Reader,
+    token::Identity,
+};
+use tokio::{net::TcpStream, task::AbortHandle};
+
+use super::{index::Membership, outbound::Outbound};
+use crate::limits::Seat;
+
+/// A session's number on its worker. Numbers are used again, generations are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Who a session is: shared between the worker and what reads for it.
+#[derive(Debug)]
+pub(crate) struct Who {
+    pub(crate) identity: Identity,
+    pub(crate) reader: Reader,
+}
+
+/// A connection that was upgraded and waits for its worker.
+pub(crate) struct NewSession {
+    pub(crate) stream: TcpStream,
+    pub(crate) who: Arc<Who>,
+    pub(crate) dialect: Dialect,
+    /// What the client sent right behind its handshake.
+    pub(crate) early: Vec<u8>,
+    pub(crate) seat: Seat,
+}
+
+impl fmt::Debug for NewSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewSession").field("session", &self.who.reader.session).finish_non_exhaustive()
+    }
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// So many of its implicit topics are not confirmed yet.
+    Joining(u16),
+    /// Welcomed.
+    Live,
+    /// A close frame is on its way or out; nothing else follows.
+    Closing,
+}
+
+/// Frames of the batch at hand that the session gets, by their place in the batch. Inline, so that a fan-out allocates
+/// nothing for a recipient.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pending {
+    len: u8,
+    places: [u8; Pending::CAPACITY],
+}
+
+impl Pending {
+    pub(crate) const CAPACITY: usize = 15;
+
+    /// Adds a frame; whether it was the first, and whether there is no room for another.
+    pub(crate) fn push(&mut self, place: u8) -> (bool, bool) {
+        self.places[usize::from(self.len)] = place;
+        self.len += 1;
+        (self.len == 1, usize::from(self.len) == Self::CAPACITY)
+    }
+
+    pub(crate) fn take(&mut self) -> impl ExactSizeIterator<Item = u8> + use<> {
+        let taken = std::mem::take(self);
+        taken.places.into_iter().take(usize::from(taken.len))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// What a session has only while it resumes or waits for receipts.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// Topics whose replay is not done.
+    pub(crate) replaying: usize,
+    /// Replayed messages.
+    pub(crate) replayed: usize,
+    /// Positions of topics whose replay is done.
+    pub(crate) recovered: std::collections::BTreeMap<String, String>,
+    /// Topics that could not be replayed.
+    pub(crate) resync: Vec<String>,
+    /// Positions of explicit topics of a `resume` that wait for their confirmation.
+    pub(crate) resume_after_join: Vec<(common::topic::TopicKey, Option<common::message::Position>)>,
+    /// Seeds: serials of pings that were sent right behind a message that asks for a receipt.
+    pub(crate) pings: std::collections::VecDeque<(u32, MessageId)>,
+    pub(crate) next_ping: u32,
+}
+
+/// One authenticated connection.
+pub(crate) struct Session {
+    pub(crate) generation: u32,
+    pub(crate) phase: Phase,
+    pub(crate) dialect: Dialect,
+    /// Heartbeats without an answer.
+    pub(crate) unanswered: u8,
+    pub(crate) pending: Pending,
+    pub(crate) topics: Vec<Membership>,
+    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) who: Arc<Who>,
+    pub(crate) outbound: Option<Box<Outbound>>,
+    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) reader: AbortHandle,
+    pub(crate) seat: Box<Seat>,
+}
+
+impl Session {
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(Box::default)
+    }
+
+    /// Gives back what is only needed while something unusual happens.
+    pub(crate) fn forget_rare(&mut self) {
+        let unused = |rare: &Rare| rare.replaying == 0 && rare.resume_after_join.is_empty() && rare.pings.is_empty();
+        if self.rare.as_deref().is_some_and(unused) {
+            self.rare = None;
+        }
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.outbound.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 136, "{}", size_of::<Session>());
+    }
+
+    #[test]
+    fn pending_keeps_order() {
+        let mut pending = Pending::default();
+        for place in 0..Pending::CAPACITY as u8 {
+            let (first, full) = pending.push(place);
+            assert_eq!(first, place == 0);
+            assert_eq!(full, usize::from(place) == Pending::CAPACITY - 1);
+        }
+        assert!(pending.take().eq(0..Pending::CAPACITY as u8));
+        assert!(pending.is_empty());
+    }
+}

@@ -1,0 +1,258 @@
+//! Writing to sockets: straight to the kernel, and to the outbound queue what it refuses.
+
+use std::{
+    io::{ErrorKind, IoSlice},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use common::protocol::Close;
+use socket2::SockRef;
+
+use super::{
+    Control, SessionId, Worker,
+    outbound::{MAX_SLICES, Outbound},
+    session::{Pending, Phase},
+    wheel::Due,
+};
+use crate::ws;
+
+impl Worker {
+    /// Writes the frames of the batch that the session has pending, in one vectored write.
+    pub(super) fn flush_pending(&mut self, id: SessionId) {
+        let now = self.wheel.now();
+        let Some(session) = self.sessions.get_mut(id.slot as usize) else { return };
+        if session.generation != id.generation || session.pending.is_empty() {
+            return;
+        }
+        let frames = &self.fanout.batch;
+        let places = session.pending.take();
+        if let Some(outbound) = &mut session.outbound {
+            for place in places {
+                outbound.push(frames[usize::from(place)].frame.clone(), now);
+                self.shared.metrics.queued.inc();
+            }
+            if outbound.is_over(self.bounds, now) {
+                self.evict(id);
+            }
+            return;
+        }
+        let mut slices = [IoSlice::new(&[]); Pending::CAPACITY];
+        let count = places.len();
+        let mut total = 0;
+        let mut order = [0u8; Pending::CAPACITY];
+        for (at, place) in places.enumerate() {
+            let frame = &frames[usize::from(place)].frame;
+            slices[at] = IoSlice::new(frame);
+            order[at] = place;
+            total += frame.len();
+        }
+        let written = if count == 1 {
+            session.stream.try_write(&slices[0])
+        } else {
+            session.stream.try_write_vectored(&slices[..count])
+        };
+        let written = match written {
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.remove(id, "write_failed");
+                return;
+            }
+        };
+        self.shared.metrics.bytes_out.inc_by(written as u64);
+        if written == total {
+            return;
+        }
+        let mut outbound = Box::<Outbound>::default();
+        let mut taken = written;
+        for place in &order[..count] {
+            let frame = frames[usize::from(*place)].frame.clone();
+            if taken >= frame.len() {
+                taken -= frame.len();
+                continue;
+            }
+            self.shared.metrics.queued.inc();
+            if taken > 0 {
+                outbound.push_torn(frame, taken, now);
+                taken = 0;
+            } else {
+                outbound.push(frame, now);
+            }
+        }
+        self.block(id, outbound);
+    }
+
+    /// Sends one session a frame of its own, behind what it has pending.
+    pub(super) fn send(&mut self, id: SessionId, frame: Bytes) {
+        self.flush_pending(id);
+        let now = self.wheel.now();
+        let bounds = self.bounds;
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        if let Some(outbound) = &mut session.outbound {
+            outbound.push(frame, now);
+            if outbound.is_over(bounds, now) {
+                self.evict(id);
+            }
+            return;
+        }
+        self.write_or_queue(id, frame);
+    }
+
+    /// Sends one session a JSON frame of its own.
+    pub(super) fn send_json(&mut self, id: SessionId, json: Vec<u8>) {
+        self.send(id, ws::encode_text(&[json]));
+    }
+
+    /// Sends a control frame, before data that waits.
+    pub(super) fn send_control(&mut self, id: SessionId, frame: Bytes) {
+        self.flush_pending(id);
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        match &mut session.outbound {
+            Some(outbound) => {
+                outbound.push_control(frame);
+                // A client that pings and never reads must not grow its queue without bound.
+                let now = self.wheel.now();
+                let bounds = self.bounds;
+                if self.session(id).and_then(|session| session.outbound.as_ref()).is_some_and(|o| o.is_over(bounds, now)) {
+                    self.evict(id);
+                }
+            }
+            None => self.write_or_queue(id, frame),
+        }
+    }
+
+    fn write_or_queue(&mut self, id: SessionId, frame: Bytes) {
+        let now = self.wheel.now();
+        let Some(session) = self.session(id) else { return };
+        let written = match session.stream.try_write(&frame) {
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.remove(id, "write_failed");
+                return;
+            }
+        };
+        self.shared.metrics.bytes_out.inc_by(written as u64);
+        if written < frame.len() {
+            let mut outbound = Box::<Outbound>::default();
+            if written > 0 { outbound.push_torn(frame, written, now) } else { outbound.push(frame, now) }
+            self.block(id, outbound);
+        }
+    }
+
+    /// Keeps what the kernel refused, and asks to be told when it takes bytes again.
+    fn block(&mut self, id: SessionId, outbound: Box<Outbound>) {
+        let bounds = self.bounds;
+        let now = self.wheel.now();
+        let over = outbound.is_over(bounds, now);
+        let Some(session) = self.session(id) else { return };
+        session.outbound = Some(outbound);
+        self.blocked.push(id);
+        self.await_writable(id);
+        if over {
+            self.evict(id);
+        }
+    }
+
+    fn await_writable(&mut self, id: SessionId) {
+        let Some(session) = self.session(id) else { return };
+        let stream = Arc::clone(&session.stream);
+        self.ask(async move {
+            // An error shows with the next write.
+            drop(stream.writable().await);
+            Control::Writable(id)
+        });
+    }
+
+    /// The kernel takes bytes again.
+    pub(super) fn writable(&mut self, id: SessionId) {
+        let now = self.wheel.now();
+        loop {
+            let Some(session) = self.sessions.get_mut(id.slot as usize).filter(|s| s.generation == id.generation) else {
+                return;
+            };
+            let Some(outbound) = &mut session.outbound else { return };
+            if outbound.is_empty() {
+                session.outbound = None;
+                if session.phase == Phase::Closing {
+                    self.end_writing(id);
+                }
+                return;
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = outbound.slices(&mut slices);
+            match session.stream.try_write_vectored(&slices[..count]) {
+                Ok(written) => {
+                    outbound.advance(written, now);
+                    self.shared.metrics.bytes_out.inc_by(written as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.await_writable(id);
+                    return;
+                }
+                Err(_) => {
+                    self.remove(id, "write_failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A slow consumer: what waits is dropped, the client is told 4008 if it ever reads again, and may resume.
+    pub(super) fn evict(&mut self, id: SessionId) {
+        let close = ws::encode_close(Close::SlowConsumer.code(), Close::SlowConsumer.text());
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        if let Some(outbound) = &mut session.outbound {
+            outbound.end_with(close);
+        }
+        self.begin_closing(id, Close::SlowConsumer.label());
+    }
+
+    /// Closes a session in order: what waits goes out, then the close frame.
+    pub(super) fn close(&mut self, id: SessionId, close: Close) {
+        self.close_with(id, close.code(), close.text(), close.label());
+    }
+
+    /// Closes with a code and text of its own.
+    pub(super) fn close_with(&mut self, id: SessionId, code: impl Into<Option<u16>>, text: &str, label: &'static str) {
+        self.send(id, ws::encode_close(code, text));
+        self.begin_closing(id, label);
+        if self.session(id).is_some_and(|session| !session.is_blocked()) {
+            self.end_writing(id);
+        }
+    }
+
+    fn begin_closing(&mut self, id: SessionId, label: &'static str) {
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        session.phase = Phase::Closing;
+        self.leave_all(id);
+        self.shared.metrics.closed(label);
+        let timeout = u32::try_from(self.shared.config.close_timeout.0.as_secs()).unwrap_or(u32::MAX);
+        self.wheel.after(timeout, Due::Drop(id));
+    }
+
+    /// The close frame is out: the other side sees the end, and has time to send its own.
+    fn end_writing(&mut self, id: SessionId) {
+        if let Some(session) = self.session(id) {
+            // It fails where the other side is gone, which is as good.
+            drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Write));
+        }
+    }
+
+    /// Forgets a session at once.
+    pub(super) fn remove(&mut self, id: SessionId, label: &'static str) {
+        let Some(session) = self.session(id) else { return };
+        let was_closing = session.phase == Phase::Closing;
+        session.reader.abort();
+        if !was_closing {
+            self.leave_all(id);
+            self.shared.metrics.closed(label);
+        }
+        let session = self.sessions.remove(id.slot as usize);
+        self.shared.metrics.connections.dec();
+        // Its place in the counts is given back before the client can see the end of the connection.
+        drop(session.seat);
+        drop(session.stream);
+    }
+}
