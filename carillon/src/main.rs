@@ -1,1 +1,120 @@
-fn main() {}
+//! The executable: reads the command line and the configuration, and runs what is asked for.
+
+mod cli;
+mod config;
+mod page;
+mod routes;
+mod secret;
+mod standalone;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use common::token::{NewToken, mint};
+use dispatcher::store::{MigrationStatus, migrate_down, migrate_status, migrate_up};
+
+use self::{
+    cli::{Cli, Command, MigrateStep, TokenArgs},
+    config::Config,
+};
+
+// An idle session is a few small blocks; jemalloc keeps them densest (docs/operations.md, memory).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Bad usage or configuration (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(&cli.options, std::env::vars()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("carillon: configuration: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(cli.command.unwrap_or(Command::Standalone), config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("carillon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "answers of commands")]
+fn run(command: Command, config: Config) -> anyhow::Result<()> {
+    match command {
+        Command::Standalone => {
+            common::telemetry::init(&config.log)?;
+            raise_file_limit();
+            runtime()?.block_on(standalone::run(config))
+        }
+        Command::Token(args) => {
+            println!("{}", token(&args, &config)?);
+            Ok(())
+        }
+        Command::Migrate { step } => {
+            let path = config.database_path();
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            let status = runtime()?.block_on(async {
+                match step {
+                    MigrateStep::Up => migrate_up(&path).await,
+                    MigrateStep::Down => migrate_down(&path).await,
+                    MigrateStep::Status => migrate_status(&path).await,
+                }
+            });
+            let status = status.with_context(|| format!("the database {}", path.display()))?;
+            for MigrationStatus { version, name, applied } in status {
+                println!("{version:04} {name:<24} {}", if applied { "applied" } else { "missing" });
+            }
+            Ok(())
+        }
+        Command::Check => {
+            common::token::Verifier::new(&config.auth, check_secret(&config).as_ref())?;
+            println!("the configuration is good");
+            Ok(())
+        }
+    }
+}
+
+/// Without a configured secret, standalone makes one; for a check any will do.
+fn check_secret(config: &Config) -> Option<secrecy::SecretString> {
+    config.auth.secret.clone().or_else(|| Some(secrecy::SecretString::from("x".repeat(32))))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")
+}
+
+fn token(args: &TokenArgs, config: &Config) -> anyhow::Result<String> {
+    let secret = secret::configured_or_kept(config.auth.secret.as_ref(), &config.server.data_dir)?;
+    let scopes =
+        if args.scopes.is_empty() { vec!["notifications:write templates:write".to_owned()] } else { args.scopes.clone() };
+    let tenant = args.tenant.clone().or_else(|| config.auth.default_tenant.as_ref().map(ToString::to_string));
+    let new = NewToken {
+        user: args.user.clone(),
+        tenant,
+        roles: args.roles.clone(),
+        stores: args.stores.clone(),
+        topics: args.topics.clone(),
+        scopes,
+        ttl_seconds: i64::try_from(args.ttl.0.as_secs())?,
+    };
+    let token = mint(&new, &secret)?;
+    // What the server would refuse is not worth printing.
+    common::token::Verifier::new(&config.auth, Some(&secret))?.verify(&token)?;
+    Ok(token)
+}
+
+/// Every socket is a descriptor; the soft limit is often far below what the system allows.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
+}

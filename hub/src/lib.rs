@@ -167,12 +167,12 @@ impl Hub {
         self.inner.leaving.store(true, Ordering::Release);
     }
 
-    /// New handshakes are refused, and sessions are told to reconnect, spread over the drain window. Returns when the
+    /// New handshakes are refused, and sessions are told to reconnect: spread over the drain window, or all at once. Returns when the
     /// last session has gone, or at the deadline; whether all went.
-    pub async fn drain(&self, deadline: Duration) -> bool {
+    pub async fn drain(&self, deadline: Duration, spread: bool) -> bool {
         self.begin_leaving();
         self.inner.refusing.store(true, Ordering::Release);
-        let window = self.inner.shared.config.drain_window.0;
+        let window = if spread { self.inner.shared.config.drain_window.0 } else { Duration::ZERO };
         for worker in &self.inner.workers {
             // A worker that has ended has no sessions.
             drop(worker.send(Control::Drain(window)).await);

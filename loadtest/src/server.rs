@@ -114,7 +114,11 @@ impl Server {
             return Ok(());
         };
         // The shell has `kill` built in; as a program it is not on every machine.
-        Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status().await?;
+        Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -TERM {pid}"))
+            .status()
+            .await?;
         match tokio::time::timeout(PATIENCE, child.wait()).await {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
             Ok(status) => bail!("the server ended with {}", status?),

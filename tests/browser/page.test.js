@@ -62,7 +62,7 @@ test('two tabs agree on what is read and what is deleted', () =>
     const [one, two] = [await Tab.open(context, server.url, token), await Tab.open(context, server.url, token)];
     await Promise.all([one.state('live'), two.state('live')]);
     const ids = [];
-    for (const n of [1, 2, 3]) ids.push(await server.send({ to: { user: 'tabs' }, title: `Number ${n}`, content: '' }));
+    for (const n of [1, 2, 3]) ids.push(await server.send({ to: { user: 'tabs' }, title: `Number ${n}`, content: 'x' }));
     for (const tab of [one, two]) {
       for (const id of ids) await tab.shows(id);
       await tab.unread(3);
@@ -86,7 +86,7 @@ test('the socket is cut three times: polling, and back, with nothing missed or t
     try {
       const tab = await Tab.open(context, proxy.url, token);
       const ids = [];
-      const send = async (title) => ids.push(await server.send({ to: { user: 'cut' }, title, content: '' }));
+      const send = async (title) => ids.push(await server.send({ to: { user: 'cut' }, title, content: 'x' }));
       const allShown = async () => {
         for (const id of ids) await tab.shows(id);
       };
@@ -145,12 +145,12 @@ test('the form sends, and says what is wrong', () =>
 test('a long inbox is loaded page by page; the unread alone on request', () =>
   withContext('long', async (context, token) => {
     const ids = [];
-    for (let n = 0; n < 25; n += 1) ids.push(await server.send({ to: { user: 'long' }, title: `Number ${n}`, content: '' }));
+    for (let n = 0; n < 25; n += 1) ids.push(await server.send({ to: { user: 'long' }, title: `Number ${n}`, content: 'x' }));
     const tab = await Tab.open(context, server.url, token);
     await tab.shows(ids[24]);
     assert.equal((await tab.ids()).length, 20);
     await tab.state('live');
-    ids.push(await server.send({ to: { user: 'long' }, title: 'Number 25', content: '' }));
+    ids.push(await server.send({ to: { user: 'long' }, title: 'Number 25', content: 'x' }));
     await tab.shows(ids[25]);
     await tab.page.locator('#more').click();
     await tab.shows(ids[0]);

@@ -10,7 +10,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinSet, LocalSet},
+    time::Instant,
+};
 
 use crate::support::{
     client::{Client, NoAnswer},
@@ -48,24 +51,28 @@ impl Ledger {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_was_accepted_survives_kill_9() {
+    LocalSet::new().run_until(kill_and_look()).await;
+}
+
+async fn kill_and_look() {
     let began = Instant::now();
     let mut smtp = Smtp::start().await;
     let gate = Gate::start(&smtp).await;
     let home = Home::new()
-        .set("SMTP_HOST", gate.address.ip())
-        .set("SMTP_PORT", gate.address.port())
+        .set("SMTP_HOST", &gate.address.ip())
+        .set("SMTP_PORT", &gate.address.port())
         .set("SMTP_USE_TLS", "false")
         .set("SMTP_FROM", "carillon@example.test")
         // A fifth of the connections is kept for critical mail: so many that the rest is more than IN_FLIGHT.
-        .set("CARILLON_SMTP__POOL_SIZE", 160)
+        .set("CARILLON_SMTP__POOL_SIZE", &160)
         // A crashed worker's deliveries go on within 1.5 leases.
         .set("CARILLON_QUEUE__LEASE", "5s")
         .set("CARILLON_QUEUE__HEARTBEAT", "1s")
         .set("CARILLON_QUEUE__RETRY", r#"["1s"]"#)
         // One delivery may be under way at every kill.
-        .set("CARILLON_QUEUE__MAX_ATTEMPTS", 20);
+        .set("CARILLON_QUEUE__MAX_ATTEMPTS", &20);
     let mut server = home.start().await;
     let sender = server
         .token(&["--user", "sender", "--scope", "notifications:write service"])
@@ -74,7 +81,7 @@ async fn what_was_accepted_survives_kill_9() {
     let ledger = Arc::new(Ledger::default());
     let mut senders = JoinSet::new();
     for _ in 0..SENDERS {
-        senders.spawn(send(home.clone(), sender.clone(), Arc::clone(&ledger)));
+        senders.spawn_local(send(home.clone(), sender.clone(), Arc::clone(&ledger)));
     }
     for kill in 1..=KILLS {
         // Somewhere in the kill's share of the run, and never so late that the senders are through.

@@ -1,5 +1,12 @@
 //! The whole executable, from outside: processes, sockets, HTTP, SMTP.
 
+// clippy's allowances for tests cover functions marked as tests, not what they call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and says what it saw"
+)]
+
 mod support;
 
 mod bad_input;

@@ -14,11 +14,11 @@ const MAX_MESSAGE: usize = 4096;
 #[tokio::test]
 async fn each_is_closed_with_its_code() {
     let home = Home::new()
-        .set("CARILLON_HUB__MAX_MESSAGE", MAX_MESSAGE)
+        .set("CARILLON_HUB__MAX_MESSAGE", &MAX_MESSAGE)
         // All come at once, from one address and user.
-        .set("CARILLON_HUB__HANDSHAKES_PER_SECOND", 10_000)
-        .set("CARILLON_HUB__MAX_CONNECTIONS_PER_USER", 1000)
-        .set("CARILLON_HUB__MAX_CONNECTIONS_PER_ADDRESS", 1000);
+        .set("CARILLON_HUB__HANDSHAKES_PER_SECOND", &10_000)
+        .set("CARILLON_HUB__MAX_CONNECTIONS_PER_USER", &1000)
+        .set("CARILLON_HUB__MAX_CONNECTIONS_PER_ADDRESS", &1000);
     let server: Server = home.start().await;
     let token = server.token(&["--user", "u1"]).await;
     let mut witness = Socket::open(server.home.public, &token).await;

@@ -38,11 +38,13 @@ pub use self::{
     view::{AttemptView, DeliveryView, NotificationView, SentView},
 };
 
-/// The routes with their document, without fallbacks, to be merged with others.
+/// The routes with their document, without fallbacks, to be merged with others. `others` documents what the process
+/// serves beside them.
 ///
 /// `/live` and `/ready` belong to the process; [`ready`] and [`is_ready`] are for it.
-pub fn routes(state: &ApiState) -> Router {
-    let (router, document) = documented().split_for_parts();
+pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
+    let (router, mut document) = documented().split_for_parts();
+    document.merge(others);
     // A document that the generator made always serialises.
     let json = document.to_json().unwrap_or_default();
     let contract = routing::get(move || std::future::ready(docs::contract(json.clone())));
@@ -59,7 +61,7 @@ pub fn routes(state: &ApiState) -> Router {
 /// The routes with `/ready` and a fallback: the API alone.
 pub fn router(state: &ApiState) -> Router {
     let ready = Router::new().route("/ready", routing::get(ready)).with_state(state.clone());
-    routes(state).merge(ready).fallback(not_found)
+    routes(state, utoipa::openapi::OpenApi::default()).merge(ready).fallback(not_found)
 }
 
 fn documented() -> OpenApiRouter<ApiState> {

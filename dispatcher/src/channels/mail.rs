@@ -135,7 +135,7 @@ mod tests {
                 prop_assert!(!line.contains(['\r', '\n']), "{:?}", line);
                 prop_assert!(!line.starts_with("Bcc"), "{:?}", line);
             }
-            prop_assert_eq!(headers(&mail).len(), 9, "{}", head);
+            prop_assert_eq!(headers(&mail).len(), 10, "{}", head);
         }
     }
 }

@@ -35,17 +35,24 @@ struct Lanes {
     hungry: [bool; LANES],
 }
 
+/// What a round did.
+enum Looked {
+    /// It claimed, and each lane that had less than was asked for is known to be out of work.
+    Somewhere,
+    /// There is no lane that may have work and has room.
+    Nowhere,
+}
+
 /// Claims until the queue stops.
 pub(super) async fn run(context: Arc<Context>) {
     let mut rooms = rooms(&context);
     let mut trouble = Duration::ZERO;
     while !context.stop.is_cancelled() {
         match round(&context, &mut rooms).await {
-            Ok(claimed) => {
+            Ok(Looked::Somewhere) => trouble = Duration::ZERO,
+            Ok(Looked::Nowhere) => {
                 trouble = Duration::ZERO;
-                if claimed == 0 {
-                    rest(&context, &rooms).await;
-                }
+                rest(&context, &rooms).await;
             }
             Err(error) => {
                 trouble = (trouble * 2).clamp(Duration::from_millis(100), Duration::from_secs(2));
@@ -78,10 +85,9 @@ fn rooms(context: &Context) -> Vec<Lanes> {
 }
 
 /// Claims what there is room for, all rooms and lanes in one go, so that the store can do it in one transaction.
-/// Answers how many were claimed.
-async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<usize, StoreError> {
+async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, StoreError> {
     if !context.can_hold.load(Ordering::Acquire) {
-        return Ok(0);
+        return Ok(Looked::Nowhere);
     }
     let now = Micros::now();
     let mut woken = context.wake.take_lanes();
@@ -105,7 +111,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<usize, Sto
         }
     }
     if plans.is_empty() {
-        return Ok(0);
+        return Ok(Looked::Nowhere);
     }
     let claims = plans.iter().map(|&(room, lane, count)| {
         context.store.claim(ClaimRequest {
@@ -139,7 +145,8 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<usize, Sto
             }
         }
     }
-    failed.map_or(Ok(found), Err)
+    tracing::trace!(found, "looked for deliveries");
+    failed.map_or(Ok(Looked::Somewhere), Err)
 }
 
 fn begin(context: &Arc<Context>, room: &Arc<Room>, claimed: Vec<Claimed>) {
@@ -165,15 +172,15 @@ async fn make_visible(context: &Context, now: Micros) -> Result<bool, StoreError
     match context.store.make_visible(now, VISIBLE_BATCH).await {
         Ok(ids) => {
             if ids.len() >= VISIBLE_BATCH as usize {
-                context.wake.visible(now);
+                context.wake.note_visible(now);
             }
             if let Some(next) = next_due(context).await {
-                context.wake.visible(next.max(now.plus(SHORT_PAUSE)));
+                context.wake.note_visible(next.max(now.plus(SHORT_PAUSE)));
             }
             Ok(!ids.is_empty())
         }
         Err(error) => {
-            context.wake.visible(now);
+            context.wake.note_visible(now);
             Err(error)
         }
     }
@@ -195,7 +202,7 @@ async fn rest(context: &Context, rooms: &[Lanes]) {
         context.wake.due(next);
         if next <= now {
             // No delivery was found that is due: it may be a notification that has yet to become visible, or a job.
-            context.wake.visible(now);
+            context.wake.note_visible(now);
             context.wake.jobs();
         }
     }
@@ -204,7 +211,9 @@ async fn rest(context: &Context, rooms: &[Lanes]) {
     // What is due and finds no room waits for room, not for time.
     let full = rooms.iter().any(|lanes| lanes.room.running().iter().sum::<usize>() >= lanes.room.capacity);
     let least = if full && until.is_zero() { poll } else { SHORT_PAUSE.min(poll) };
-    pause(context, until.clamp(least, poll)).await;
+    let wait = until.clamp(least, poll);
+    tracing::trace!(?next, ?wait, full, "nothing to claim");
+    pause(context, wait).await;
 }
 
 async fn pause(context: &Context, at_most: Duration) {

@@ -65,8 +65,10 @@ impl Shares {
         granted
     }
 
-    /// Gives back what a claim did not find.
+    /// Gives back what a claim did not find. The lane is out of work, so when it comes back it starts with the others:
+    /// else lanes that are always looked at in vain would stay in front of one that works.
     pub(crate) fn refund(&mut self, lane: usize, count: usize) {
+        self.active[lane] = false;
         let back = self.strides[lane].saturating_mul(count as u64);
         self.passes[lane] = self.passes[lane].saturating_sub(back);
     }
@@ -130,6 +132,18 @@ mod tests {
             low += shares.plan([0; LANES], [false, true, false, true], 1)[3];
         }
         assert!((49..=51).contains(&low), "{low}");
+    }
+
+    #[test]
+    fn lanes_without_work_do_not_stay_in_front_of_one_that_works() {
+        let mut shares = Shares::new(10, SHARES, 0.2);
+        for round in 0..100 {
+            let plan = shares.plan([0; LANES], ALL, 10);
+            assert!(plan[2] > 0, "round {round}: {plan:?}");
+            shares.refund(0, plan[0]);
+            shares.refund(1, plan[1]);
+            shares.refund(3, plan[3]);
+        }
     }
 
     #[test]

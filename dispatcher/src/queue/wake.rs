@@ -76,6 +76,16 @@ impl Wake {
         self.0.queue.notify_one();
     }
 
+    /// As [`Wake::due`], by the queue itself, which need not be woken.
+    pub(crate) fn note_due(&self, at: Micros) {
+        self.0.due.fetch_min(at.0, Ordering::AcqRel);
+    }
+
+    /// As [`Wake::visible`], by the queue itself.
+    pub(crate) fn note_visible(&self, at: Micros) {
+        self.0.visible.fetch_min(at.0, Ordering::AcqRel);
+    }
+
     /// Takes the lanes that may have work.
     pub(crate) fn take_lanes(&self) -> [bool; LANES] {
         let bits = self.0.lanes.swap(0, Ordering::AcqRel);

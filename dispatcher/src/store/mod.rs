@@ -84,7 +84,7 @@ impl Store {
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let mut conn = connect::writer(&config.path).await?;
         migrate::up(&mut conn).await?;
-        let readers = connect::readers(&config.path, config.read_connections, config.wait_max).await?;
+        let readers = connect::readers(&config.path, config.read_connections).await?;
         let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
         let watchers = Arc::new(Watchers::default());
         let writer =

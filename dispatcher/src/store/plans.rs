@@ -1,1 +1,97 @@
-//! Query plans.
+//! What SQLite makes of the hot statements: every table is entered by a key or an index, nothing is sorted that an index
+//! gives in order, nothing is indexed on the way.
+
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{
+    migrate,
+    sqlite::{accept, connect, inbox, queue, records},
+};
+
+/// Steps that walk something small: parameters, and what was found so far.
+const SMALL: [&str; 10] = [
+    "SCAN j ",
+    "SCAN q ",
+    "SCAN s ",
+    "SCAN s",
+    "SCAN u",
+    "SCAN json_each ",
+    "SCAN search",
+    "SCAN CONSTANT ROW",
+    "SCAN (subquery",
+    "SCAN (join",
+];
+
+async fn plan(statement: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut conn = connect::writer(&folder.path().join("store.db")).await.unwrap();
+    migrate::up(&mut conn).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
+        .fetch_all(&mut conn)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|row| row.get::<String, _>("detail"))
+        .collect()
+}
+
+#[tokio::test]
+async fn hot_statements_use_indexes() {
+    let mut faults = Vec::new();
+    for (name, statement, may_sort) in [
+        ("known keys", accept::KNOWN_KEYS, false),
+        ("claim", queue::CLAIM, false),
+        ("claimed notifications", queue::CLAIMED_NOTIFICATIONS, false),
+        ("begin", queue::BEGIN_ATTEMPTS, false),
+        ("settle", queue::SETTLE, false),
+        ("end attempts", queue::END_ATTEMPTS, false),
+        ("extend", queue::EXTEND, false),
+        ("release", queue::RELEASE, false),
+        ("expired leases", queue::EXPIRED_LEASES, false),
+        ("mark unknown", queue::MARK_UNKNOWN, false),
+        ("next due", queue::NEXT_DUE, false),
+        ("due scheduled", queue::DUE_SCHEDULED, false),
+        ("deliver visible", queue::DELIVER_VISIBLE, false),
+        ("claim job", queue::CLAIM_JOB, false),
+        ("job contacts", queue::JOB_CONTACTS, false),
+        ("job contacts of all", queue::JOB_CONTACTS_ALL, false),
+        ("job memberships", queue::JOB_MEMBERSHIPS, false),
+        ("cancel deliveries", queue::CANCEL_DELIVERIES, false),
+        ("counters", inbox::COUNTERS, false),
+        ("floors", inbox::FLOORS, false),
+        ("list", inbox::LIST, false),
+        ("list reopened", inbox::LIST_REOPENED, false),
+        ("contents", inbox::CONTENTS, false),
+        ("states", inbox::STATES, false),
+        ("unread", inbox::UNREAD_PLAIN, false),
+        // The union drops what several keys hold.
+        ("unread of expressions", inbox::UNREAD_FILTERED, true),
+        ("arrivals", inbox::FEED_ARRIVALS, false),
+        ("changes", inbox::FEED_CHANGES, false),
+        ("backfill", inbox::BACKFILL_START, false),
+        ("memberships", inbox::KNOWN_MEMBERSHIPS, false),
+        ("close reopened", inbox::CLOSE_REOPENED, false),
+        ("recount", inbox::RECOUNT, false),
+        ("withdraw rows", inbox::WITHDRAW_ROWS, false),
+        ("uncount reopened", inbox::UNCOUNT_REOPENED, false),
+        ("clear reopened", inbox::CLEAR_REOPENED, false),
+        ("old changes", inbox::OLD_CHANGES, false),
+        ("prune keys", accept::PRUNE_KEYS, false),
+        ("notification", records::NOTIFICATION, false),
+        // A notification's deliveries are few, and shown in the order of their ids.
+        ("deliveries", records::DELIVERIES, true),
+        ("attempts", records::ATTEMPTS, true),
+        ("contacts", records::CONTACTS, false),
+        ("template by name", records::TEMPLATE_BY_NAME, false),
+        ("totals", records::TOTALS, false),
+    ] {
+        for step in plan(statement).await {
+            let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));
+            let sorts = step.contains("TEMP B-TREE") && !may_sort;
+            if scans || sorts || step.contains("AUTOMATIC") {
+                faults.push(format!("{name}: {step}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}

@@ -182,7 +182,8 @@ pub(super) async fn rescue(
             delivery: DeliveryId(id),
             token,
             state,
-            due_at: (state == DeliveryState::Pending).then_some(now),
+            // `now` may lie ahead, where the caller takes back leases that still run.
+            due_at: (state == DeliveryState::Pending).then(|| now.min(Micros::now())),
             reason: reason.map(Into::into),
             outcome: None,
             response: None,

@@ -127,7 +127,7 @@ impl Work {
             Self::Accept(slot) => slot.finish(result),
             Self::Other(single) => single.finish(result),
             Self::Limit(_, reply) => drop(reply.send(result)),
-            Self::Close(reply) => drop(reply.send(())),
+            Self::Close(reply) => reply.send(()).unwrap_or_default(),
         }
     }
 }
@@ -182,7 +182,7 @@ impl Writer {
             tracing::warn!(%error, "the store's writer did not close cleanly");
         }
         for reply in closing {
-            drop(reply.send(()));
+            reply.send(()).unwrap_or_default();
         }
     }
 

@@ -2,6 +2,10 @@
 
 mod support;
 
+mod api;
+mod seeds;
+
 mod email;
 mod queue;
 mod realtime;
+mod store;

@@ -48,7 +48,7 @@ impl Home {
         }
     }
 
-    pub(crate) fn set(mut self, variable: &str, value: impl ToString) -> Self {
+    pub(crate) fn set(mut self, variable: &str, value: &(impl ToString + ?Sized)) -> Self {
         self.settings.push((variable.to_owned(), value.to_string()));
         self
     }

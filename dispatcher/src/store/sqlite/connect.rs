@@ -47,11 +47,11 @@ pub(in crate::store) async fn writer(path: &Path) -> Result<SqliteConnection, St
 }
 
 /// The connections that read.
-pub(in crate::store) async fn readers(path: &Path, connections: u32, wait: Duration) -> Result<SqlitePool, StoreError> {
+pub(in crate::store) async fn readers(path: &Path, connections: u32) -> Result<SqlitePool, StoreError> {
     let pool = SqlitePoolOptions::new()
         .min_connections(1)
         .max_connections(connections.max(1))
-        .acquire_timeout(wait)
+        .acquire_timeout(BUSY)
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)

@@ -1,6 +1,12 @@
 //! Postfix's `smtp-sink`: a real SMTP server that others wrote.
 
-use std::{net::SocketAddr, path::PathBuf, process::Stdio};
+use std::{
+    fs::Permissions,
+    net::SocketAddr,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::PathBuf,
+    process::Stdio,
+};
 
 use tempfile::TempDir;
 use tokio::{
@@ -27,8 +33,13 @@ impl SmtpSink {
         // It cannot choose a port itself; the time between this look and its bind is short, and a clash fails loudly.
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let mails = tempfile::tempdir().unwrap();
-        // It gives up root's rights where it has them, and needs to write here afterwards.
         let mut command = Command::new(program);
+        let us = std::fs::metadata("/proc/self").unwrap().uid();
+        if us == 0 {
+            // It insists on giving up root's rights, and has to write here afterwards.
+            std::fs::set_permissions(mails.path(), Permissions::from_mode(0o777)).unwrap();
+            command.args(["-u", "nobody"]);
+        }
         command
             .arg("-d")
             .arg("mail.")

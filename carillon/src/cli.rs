@@ -1,0 +1,88 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use common::config::Span;
+
+/// Self-hosted notifications: sockets, inbox, email and more. Without a command it runs everything in this process.
+#[derive(Debug, Parser)]
+#[command(name = "carillon", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Configuration: TOML, or YAML by its ending
+    #[arg(long, global = true, value_name = "FILE", env = "CARILLON_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder of the database and the made secret [default: ./carillon-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Public listener: page, API, sockets [default: 127.0.0.1:8000]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Internal listener: publish, metrics, health [default: 127.0.0.1:8001]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) internal_listen: Option<SocketAddr>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in this process (the default)
+    Standalone,
+    /// Print a token
+    Token(TokenArgs),
+    /// Change the database's schema, or show where it stands
+    Migrate {
+        /// What to do with it
+        #[command(subcommand)]
+        step: MigrateStep,
+    },
+    /// Read the configuration and say what is wrong with it, without starting
+    Check,
+}
+
+/// Steps of `carillon migrate`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum MigrateStep {
+    /// Apply every migration that is missing
+    Up,
+    /// Take the newest migration back, with the data of its tables
+    Down,
+    /// Show which migrations the database has
+    Status,
+}
+
+/// What the printed token says.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The user, or a service's name
+    #[arg(long)]
+    pub(crate) user: String,
+    /// The tenant [default: auth.default_tenant]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// A role; may be given more than once
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+    /// A store; may be given more than once
+    #[arg(long = "store", value_name = "STORE")]
+    pub(crate) stores: Vec<String>,
+    /// A pattern of topics that may be subscribed; may be given more than once
+    #[arg(long = "topic", value_name = "PATTERN")]
+    pub(crate) topics: Vec<String>,
+    /// Scopes, separated by spaces; may be given more than once
+    /// [default: "notifications:write templates:write"]
+    #[arg(long = "scope", value_name = "SCOPES")]
+    pub(crate) scopes: Vec<String>,
+    /// How long it is valid
+    #[arg(long, default_value = "1h")]
+    pub(crate) ttl: Span,
+}

@@ -1,0 +1,89 @@
+//! S3, the `VoiceAssistant` notification service.
+
+use serde_json::json;
+
+use super::without_comments;
+use crate::{
+    api::{Api, Who},
+    support::{quick, smtp::SmtpServer},
+};
+
+fn service() -> Who {
+    Who::service().tenant("tenant_abc").scope("templates:write")
+}
+
+const SEND: &str = r#"{
+    "tenant_id": "tenant_abc",
+    "user_id": "user_123",
+    "channel": "email",  // email/sms/websocket/webhook/in_app
+    "priority": "high",  // low/medium/high/critical
+    "template_id": "tmpl_welcome",  // 可选，使用模板
+    "variables": {  // 模板变量
+        "user_name": "张三",
+        "product_name": "VoiceAssistant"
+    },
+    "title": "欢迎使用VoiceAssistant",  // 不使用模板时必填
+    "content": "欢迎您注册...",  // 不使用模板时必填
+    "metadata": {  // 额外信息
+        "email": "user@example.com",
+        "phone": "13800138000"
+    },
+    "scheduled_at": "2025-01-27T15:00:00Z"  // 可选，定时发送
+}"#;
+
+#[tokio::test]
+async fn s3_1_send() {
+    let mut mails = SmtpServer::friendly().await;
+    let api = Api::start(mails.configure(quick())).await;
+    let path = "/api/v1/notifications/send";
+    let sent = api.json("POST", &service(), path, &without_comments(SEND)).await.expect(200);
+    assert_eq!(sent["status"], "pending");
+    assert!(sent["id"].is_string() && sent["created_at"].is_string());
+    let mail = mails.mail().await;
+    assert_eq!(mail.to, "user@example.com");
+    // By email alone: no row in the inbox. Its address is not told to clients.
+    let user = Who::user("user_123").tenant("tenant_abc");
+    assert!(api.titles(&user).await.is_empty());
+    let status = api.get(&service(), &format!("/api/v1/notifications/{}/status", sent["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(status["deliveries"].as_array().unwrap().len(), 1, "the phone number is for no channel that was asked for");
+    // Another tenant's token may not.
+    let refused = api.json("POST", &Who::service(), path, &without_comments(SEND)).await;
+    assert_eq!(refused.problem(), (403, "tenant_mismatch".to_owned(), Some("tenant_id".to_owned())));
+}
+
+#[tokio::test]
+async fn s3_1_templates() {
+    let mut mails = SmtpServer::friendly().await;
+    let api = Api::start(mails.configure(quick())).await;
+    let body = r#"{
+    "tenant_id": "tenant_abc",
+    "name": "欢迎邮件",
+    "title": "欢迎使用{{product_name}}",
+    "content": "您好{{user_name}}，欢迎注册{{product_name}}...",
+    "channel": "email",
+    "variables": ["user_name", "product_name"]
+}"#;
+    let made = api.json("POST", &service(), "/api/v1/templates", body).await.expect(201);
+    assert_eq!((&made["name"], &made["status"]), (&json!("欢迎邮件"), &json!("active")));
+    assert!(made["id"].is_string() && made["created_at"].is_string());
+
+    // With the template's id in place of the document's, the template speaks.
+    let send = without_comments(SEND).replace("tmpl_welcome", made["id"].as_str().unwrap());
+    let sent = api.json("POST", &service(), "/api/v1/notifications/send", &send).await.expect(200);
+    let view = api.get(&service(), &format!("/api/v1/notifications/{}", sent["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!((&view["title"], &view["content"]), (&json!("欢迎使用VoiceAssistant"), &json!("您好张三，欢迎注册VoiceAssistant...")));
+    assert_eq!(view["extra_data"], json!({}));
+    assert_eq!(mails.mail().await.to, "user@example.com");
+}
+
+#[tokio::test]
+async fn s3_1_send_by_every_channel_of_the_document() {
+    let api = Api::new().await;
+    for (channel, status) in [("email", "failed"), ("sms", "failed"), ("webhook", "failed"), ("in_app", "sent"), ("websocket", "pending")] {
+        let body = json!({ "tenant_id": "tenant_abc", "user_id": "user_123", "channel": channel, "title": "T", "content": "C", "metadata": {} });
+        let sent = api.post(&service(), "/api/v1/notifications/send", &body).await.expect(200);
+        assert_eq!(sent["status"], status, "{channel}: nothing is configured");
+    }
+    let user = Who::user("user_123").tenant("tenant_abc");
+    assert_eq!(api.titles(&user).await.len(), 1, "only in_app has a row");
+}

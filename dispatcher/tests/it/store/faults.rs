@@ -1,0 +1,60 @@
+use std::time::{Duration, Instant};
+
+use dispatcher::{
+    model::Lane,
+    store::{Store, StoreConfig, StoreError},
+};
+
+use super::{ask, fresh, listed, mailed, put, reader, to, user_key};
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_new_and_keeps_the_old() {
+    let store = fresh().await;
+    let me = reader("u", &[]);
+    let mut stored = vec![put(&store, to(user_key("u"))).await];
+    store.limit_size(Some(64 * 1024)).await.unwrap();
+    let refused = loop {
+        let mut new = to(user_key("u"));
+        new.content.content = "x".repeat(8 * 1024);
+        let id = new.id;
+        match store.accept(vec![new]).await {
+            Ok(_) => stored.push(id),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
+    stored.reverse();
+    assert_eq!(listed(&store, &me).await, stored);
+    assert_eq!(store.unread_count(&me).await.unwrap(), stored.len() as u64);
+    store.limit_size(None).await.unwrap();
+    stored.insert(0, put(&store, to(user_key("u"))).await);
+    assert_eq!(listed(&store, &me).await, stored);
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_callers_wait_but_not_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = StoreConfig::new(folder.path().join("store.db"));
+    config.queue_max = 1;
+    config.wait_max = Duration::ZERO;
+    let store = Store::open(&config).await.unwrap();
+    // One thread: until this task waits the writer does not run, so the second finds the queue full.
+    let (first, second) = tokio::join!(store.accept(vec![mailed("u")]), store.accept(vec![mailed("v")]));
+    assert!(first.is_ok());
+    assert_eq!(second.unwrap_err(), StoreError::Unavailable { reason: "the writer's queue is full".to_owned() });
+    assert_eq!(store.claim(ask(Lane::Medium, 10)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_filled_database_opens_at_once() {
+    let fresh = fresh().await;
+    for _ in 0..5 {
+        fresh.accept((0..1000).map(|number| mailed(&format!("u{number}"))).collect()).await.unwrap();
+    }
+    fresh.close().await;
+    let begin = Instant::now();
+    let store = Store::open(&fresh.config).await.unwrap();
+    // 200 ms are promised on a machine that does nothing else.
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(store.queue_depths().await.unwrap()[2].depth, 5000);
+}

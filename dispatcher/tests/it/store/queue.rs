@@ -1,0 +1,265 @@
+use std::{collections::HashSet, time::Duration};
+
+use common::ids::DeliveryId;
+use dispatcher::{
+    model::{Channel, Claimed, DeliveryState, Lane, Micros, Settlement},
+    store::{AttemptStart, OnUnknown, Rescued, Store},
+};
+
+use super::{ask, email, fresh, mailed, note, put, tenant};
+
+fn start(claimed: &Claimed) -> AttemptStart {
+    AttemptStart {
+        delivery: claimed.id,
+        token: claimed.token,
+        number: claimed.attempts + 1,
+        started_at: Micros::now(),
+        provider: Some("smtp".to_owned()),
+    }
+}
+
+fn settled(claimed: &Claimed, state: DeliveryState) -> Settlement {
+    Settlement {
+        delivery: claimed.id,
+        token: claimed.token,
+        state,
+        due_at: (state == DeliveryState::Pending).then(Micros::now),
+        reason: None,
+        outcome: Some(if state == DeliveryState::Delivered { "delivered" } else { "retry" }),
+        response: Some("250 ok".to_owned()),
+    }
+}
+
+async fn one(store: &Store) -> Claimed {
+    let mut claimed = store.claim(ask(Lane::Medium, 10)).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    claimed.remove(0)
+}
+
+/// As if the lease had run out.
+async fn rescue(store: &Store, on_unknown: fn(Channel) -> OnUnknown) -> Rescued {
+    store.rescue(Micros::now().plus(Duration::from_secs(31)), 100, on_unknown).await.unwrap()
+}
+
+fn resend(_: Channel) -> OnUnknown {
+    OnUnknown::Resend
+}
+
+fn hold(_: Channel) -> OnUnknown {
+    OnUnknown::Hold
+}
+
+async fn shown(store: &Store, claimed: &Claimed) -> dispatcher::model::Delivery {
+    let (_, mut deliveries) = store.notification(&tenant(), claimed.notification).await.unwrap().unwrap();
+    assert_eq!(deliveries.len(), 1);
+    deliveries.remove(0)
+}
+
+#[tokio::test]
+async fn a_delivery_goes_its_way() {
+    let store = fresh().await;
+    put(&store, mailed("u")).await;
+    let claimed = one(&store).await;
+    assert_eq!((claimed.token, claimed.attempts, claimed.max_attempts), (1, 0, 3));
+    assert_eq!(claimed.address.as_deref(), Some("u@example.org"));
+    assert_eq!(claimed.content.title, "mail");
+    assert_eq!(store.begin_attempts(vec![start(&claimed)]).await.unwrap(), [true]);
+    // The attempt is on record before its end is known.
+    assert_eq!(shown(&store, &claimed).await.attempts.len(), 1);
+    assert_eq!(store.settle(vec![settled(&claimed, DeliveryState::Pending)]).await.unwrap(), [true]);
+    let again = one(&store).await;
+    assert_eq!((again.token, again.attempts), (2, 1));
+    assert_eq!(store.begin_attempts(vec![start(&again)]).await.unwrap(), [true]);
+    assert_eq!(store.settle(vec![settled(&again, DeliveryState::Delivered)]).await.unwrap(), [true]);
+    let shown = shown(&store, &again).await;
+    assert_eq!(shown.state, DeliveryState::Delivered);
+    let outcomes: Vec<_> = shown.attempts.iter().map(|attempt| attempt.outcome.as_deref().unwrap()).collect();
+    assert_eq!(outcomes, ["retry", "delivered"]);
+    assert!(shown.attempts.iter().all(|attempt| attempt.finished_at.is_some()));
+    let stats = store.stats(&tenant()).await.unwrap();
+    assert_eq!((stats.created, stats.sent, stats.failed), (1, 1, 0));
+    assert_eq!(store.next_due().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn claims_follow_lane_channel_and_due_time() {
+    let store = fresh().await;
+    let now = Micros::now();
+    let mut wanted = Vec::new();
+    for (seconds, lane) in [(3, Lane::Low), (1, Lane::Low), (2, Lane::Low), (1, Lane::Critical)] {
+        let mut new = note("mail", Vec::new());
+        new.lane = lane;
+        new.deliveries.push(email("u", now.minus(Duration::from_secs(seconds))));
+        wanted.push(new.deliveries[0].id);
+        put(&store, new).await;
+    }
+    let mut future = note("mail", Vec::new());
+    future.lane = Lane::Low;
+    future.deliveries.push(email("u", now.plus(Duration::from_secs(60))));
+    put(&store, future).await;
+    let depths = store.queue_depths().await.unwrap();
+    assert_eq!(depths.iter().map(|depth| depth.depth).collect::<Vec<_>>(), [1, 0, 0, 4]);
+    assert_eq!(depths[3].oldest_due, Some(now.minus(Duration::from_secs(3))));
+    assert_eq!(store.next_due().await.unwrap(), Some(now.minus(Duration::from_secs(3))));
+    let mut other = ask(Lane::Low, 10);
+    other.channels = vec![Channel::Sms];
+    assert!(store.claim(other).await.unwrap().is_empty());
+    let ids = |claimed: Vec<Claimed>| claimed.iter().map(|one| one.id).collect::<Vec<DeliveryId>>();
+    assert_eq!(ids(store.claim(ask(Lane::Low, 2)).await.unwrap()), [wanted[0], wanted[2]]);
+    assert_eq!(ids(store.claim(ask(Lane::Low, 10)).await.unwrap()), [wanted[1]]);
+    assert!(store.claim(ask(Lane::High, 10)).await.unwrap().is_empty());
+    assert_eq!(ids(store.claim(ask(Lane::Critical, 10)).await.unwrap()), [wanted[3]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_workers_never_claim_the_same() {
+    let fresh = fresh().await;
+    fresh.accept((0..300).map(|number| mailed(&format!("u{number}"))).collect()).await.unwrap();
+    let workers: Vec<_> = (0..8)
+        .map(|_| {
+            let store = fresh.store.clone();
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                loop {
+                    let claimed = store.claim(ask(Lane::Medium, 7)).await.unwrap();
+                    if claimed.is_empty() {
+                        return mine;
+                    }
+                    mine.extend(claimed.into_iter().map(|one| one.id));
+                }
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for worker in workers {
+        all.extend(worker.await.unwrap());
+    }
+    assert_eq!(all.len(), 300);
+    assert_eq!(all.into_iter().collect::<HashSet<_>>().len(), 300);
+}
+
+#[tokio::test]
+async fn a_stale_token_writes_nothing() {
+    let store = fresh().await;
+    put(&store, mailed("u")).await;
+    let stale = one(&store).await;
+    assert_eq!(rescue(&store, resend).await, Rescued { released: 1, unknown: 0 });
+    let current = one(&store).await;
+    assert!(current.token > stale.token);
+    assert_eq!(store.begin_attempts(vec![start(&stale), start(&current)]).await.unwrap(), [false, true]);
+    let until = Micros::now().plus(Duration::from_secs(60));
+    let leases = vec![(stale.id, stale.token), (current.id, current.token)];
+    assert_eq!(store.extend(leases, until).await.unwrap(), [false, true]);
+    store.release(vec![(stale.id, stale.token)]).await.unwrap();
+    let both = vec![settled(&stale, DeliveryState::Dead), settled(&current, DeliveryState::Delivered)];
+    assert_eq!(store.settle(both).await.unwrap(), [false, true]);
+    let shown = shown(&store, &current).await;
+    assert_eq!(shown.state, DeliveryState::Delivered);
+    assert_eq!(shown.attempts[0].outcome.as_deref(), Some("delivered"));
+    // What is settled is settled.
+    assert_eq!(store.settle(vec![settled(&current, DeliveryState::Dead)]).await.unwrap(), [false]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rescue_and_settle_exclude_each_other() {
+    let fresh = fresh().await;
+    for _ in 0..40 {
+        let id = put(&fresh, mailed("u")).await;
+        let claimed = one(&fresh).await;
+        fresh.begin_attempts(vec![start(&claimed)]).await.unwrap();
+        let (rescuer, settler) = (fresh.store.clone(), fresh.store.clone());
+        let settlement = settled(&claimed, DeliveryState::Delivered);
+        let rescued = tokio::spawn(async move { rescue(&rescuer, hold).await });
+        let settled = tokio::spawn(async move { settler.settle(vec![settlement]).await.unwrap() });
+        let (rescued, settled) = (rescued.await.unwrap(), settled.await.unwrap());
+        let shown = fresh.notification(&tenant(), id).await.unwrap().unwrap().1.remove(0);
+        match (rescued.released, settled[0]) {
+            (0, true) => assert_eq!(shown.state, DeliveryState::Delivered),
+            (1, false) => assert_eq!(shown.state, DeliveryState::Dead),
+            both => panic!("{both:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rescue_finds_the_open_attempt_unknown() {
+    let store = fresh().await;
+    put(&store, mailed("u")).await;
+    let claimed = one(&store).await;
+    store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+    assert_eq!(store.rescue(Micros::now(), 100, resend).await.unwrap(), Rescued::default());
+    assert_eq!(rescue(&store, resend).await, Rescued { released: 1, unknown: 1 });
+    let again = one(&store).await;
+    assert_eq!(again.attempts, 1);
+    let first = shown(&store, &again).await.attempts.remove(0);
+    assert_eq!((first.outcome.as_deref(), first.finished_at), (Some("unknown"), None));
+    store.begin_attempts(vec![start(&again)]).await.unwrap();
+    assert_eq!(rescue(&store, hold).await, Rescued { released: 1, unknown: 1 });
+    let held = shown(&store, &again).await;
+    assert_eq!((held.state, held.reason.as_deref()), (DeliveryState::Dead, Some("unknown")));
+    assert_eq!(store.stats(&tenant()).await.unwrap().failed, 1);
+}
+
+#[tokio::test]
+async fn attempts_of_unknown_end_are_exhausted_too() {
+    let store = fresh().await;
+    put(&store, mailed("u")).await;
+    for _ in 0..3 {
+        let claimed = one(&store).await;
+        store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+        rescue(&store, resend).await;
+    }
+    assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_orderly_stop_consumes_no_attempt() {
+    let store = fresh().await;
+    put(&store, mailed("u")).await;
+    let claimed = one(&store).await;
+    store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+    store.release(vec![(claimed.id, claimed.token)]).await.unwrap();
+    let again = one(&store).await;
+    assert_eq!((again.attempts, again.max_attempts), (1, 4));
+    assert_eq!(shown(&store, &again).await.attempts[0].outcome.as_deref(), Some("interrupted"));
+}
+
+#[tokio::test]
+async fn the_acceptor_holds_its_realtime_delivery() {
+    let store = fresh().await;
+    let mut new = mailed("u");
+    new.deliveries[0].channel = Channel::Realtime;
+    new.deliveries[0].state = DeliveryState::Running;
+    new.deliveries[0].lease_until = Some(Micros::now().plus(Duration::from_secs(30)));
+    let delivery = new.deliveries[0].id;
+    put(&store, new).await;
+    assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
+    let end = Settlement {
+        delivery,
+        token: 1,
+        state: DeliveryState::Delivered,
+        due_at: None,
+        reason: None,
+        outcome: None,
+        response: None,
+    };
+    assert_eq!(store.settle(vec![end.clone(), end]).await.unwrap(), [true, false]);
+}
+
+#[tokio::test]
+async fn what_was_withdrawn_is_not_sent_again() {
+    let store = fresh().await;
+    let running = put(&store, mailed("u")).await;
+    let claimed = one(&store).await;
+    let pending = put(&store, mailed("v")).await;
+    assert!(store.withdraw(&tenant(), running).await.unwrap());
+    assert!(store.withdraw(&tenant(), pending).await.unwrap());
+    assert!(!store.withdraw(&tenant(), pending).await.unwrap());
+    assert_eq!(store.settle(vec![settled(&claimed, DeliveryState::Pending)]).await.unwrap(), [true]);
+    assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
+    for id in [running, pending] {
+        let (notification, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
+        assert!(notification.withdrawn);
+        assert_eq!(deliveries[0].state, DeliveryState::Cancelled);
+    }
+}

@@ -1,0 +1,165 @@
+//! The count against a model that is counted by brute force.
+
+use std::collections::BTreeMap;
+
+use common::ids::NotificationId;
+use dispatcher::{model::ListFilter, store::Mark};
+use proptest::prelude::*;
+
+use super::{Fresh, filtered, fresh, note, plain, put, reader, role_key, tenant, user_key};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Accept(usize),
+    Mark(usize, Mark),
+    ReadAll,
+    ReadUpTo(usize),
+    Withdraw(usize),
+    NewRole,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let mark = prop_oneof![
+        Just(Mark::Read),
+        Just(Mark::Unread),
+        Just(Mark::Archived),
+        Just(Mark::Unarchived),
+        Just(Mark::Deleted),
+        Just(Mark::Seen),
+    ];
+    prop_oneof![
+        6 => (0usize..6).prop_map(Step::Accept),
+        8 => (0usize..40, mark).prop_map(|(which, mark)| Step::Mark(which, mark)),
+        1 => Just(Step::ReadAll),
+        1 => (0usize..10).prop_map(Step::ReadUpTo),
+        2 => (0usize..40).prop_map(Step::Withdraw),
+        1 => Just(Step::NewRole),
+    ]
+}
+
+#[derive(Debug, Default, Clone)]
+struct Known {
+    read: bool,
+    archived: bool,
+    gone: bool,
+}
+
+struct Model {
+    store: Fresh,
+    roles: Vec<&'static str>,
+    sent: Vec<NotificationId>,
+    visible: BTreeMap<NotificationId, Known>,
+    cursors: Vec<(dispatcher::model::Cursor, Vec<NotificationId>)>,
+}
+
+impl Model {
+    fn expected(&self) -> u64 {
+        self.visible.values().filter(|known| !known.read && !known.archived && !known.gone).count() as u64
+    }
+
+    async fn apply(&mut self, step: Step) {
+        let me = reader("u", &self.roles);
+        match step {
+            Step::Accept(kind) => {
+                let inbox = match kind {
+                    0 => vec![plain(user_key("u"))],
+                    1 => vec![plain(role_key("a"))],
+                    2 => vec![filtered(role_key("a"), &[user_key("u")], &[])],
+                    3 => vec![plain(role_key("a")), plain(role_key("b"))],
+                    4 => vec![plain(role_key("b"))],
+                    _ => vec![filtered(user_key("u"), &[], &["u"])],
+                };
+                let seen = match kind {
+                    0..=3 => true,
+                    4 => self.roles.contains(&"b"),
+                    _ => false,
+                };
+                let id = put(&self.store, note("n", inbox)).await;
+                self.sent.push(id);
+                if seen {
+                    self.visible.insert(id, Known::default());
+                }
+                let cursor = super::present(&self.store, &me).await;
+                self.cursors.push((cursor, self.visible.keys().copied().collect()));
+            }
+            Step::Mark(which, mark) => {
+                let Some(&id) = self.sent.get(which) else { return };
+                self.store.mark(&me, vec![id], mark).await.unwrap();
+                let Some(known) = self.visible.get_mut(&id).filter(|known| !known.gone) else { return };
+                match mark {
+                    Mark::Read => known.read = true,
+                    Mark::Unread => known.read = false,
+                    Mark::Archived => known.archived = true,
+                    Mark::Unarchived => known.archived = false,
+                    Mark::Deleted => known.gone = true,
+                    Mark::Seen | Mark::Delivered => {}
+                }
+            }
+            Step::ReadAll => {
+                let unread = self.expected();
+                let read = self.store.mark_all_read(&me, None).await.unwrap();
+                assert_eq!((read.count, read.unread), (unread, 0));
+                self.visible.values_mut().for_each(|known| known.read = true);
+            }
+            Step::ReadUpTo(which) => {
+                let Some((cursor, covered)) = self.cursors.get(which) else { return };
+                self.store.mark_all_read(&me, Some(cursor)).await.unwrap();
+                for id in covered {
+                    if let Some(known) = self.visible.get_mut(id) {
+                        known.read = true;
+                    }
+                }
+            }
+            Step::Withdraw(which) => {
+                let Some(&id) = self.sent.get(which) else { return };
+                self.store.withdraw(&tenant(), id).await.unwrap();
+                self.visible.remove(&id);
+            }
+            Step::NewRole => {
+                self.roles = vec!["a", "b"];
+                self.store.touch_reader(&reader("u", &self.roles)).await.unwrap();
+            }
+        }
+    }
+
+    async fn check(&self) {
+        let me = reader("u", &self.roles);
+        assert_eq!(self.store.unread_count(&me).await.unwrap(), self.expected());
+        for wanted in [None, Some(true), Some(false)] {
+            let filter = ListFilter { is_read: wanted, limit: 1000, ..ListFilter::default() };
+            let mut listed: Vec<_> =
+                self.store.list(&me, &filter).await.unwrap().iter().map(|item| (item.id, item.is_read)).collect();
+            listed.sort_unstable();
+            let expected: Vec<_> = self
+                .visible
+                .iter()
+                .filter(|(_, known)| !known.gone && !known.archived && wanted.is_none_or(|read| read == known.read))
+                .map(|(id, known)| (*id, known.read))
+                .collect();
+            assert_eq!(listed, expected, "{wanted:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn counts_are_exact(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut model = Model {
+                store: fresh().await,
+                roles: vec!["a"],
+                sent: Vec::new(),
+                visible: BTreeMap::new(),
+                cursors: Vec::new(),
+            };
+            model.store.touch_reader(&reader("u", &["a"])).await.unwrap();
+            for step in steps {
+                model.apply(step).await;
+                model.check().await;
+            }
+        });
+    }
+}
