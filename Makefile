@@ -20,7 +20,7 @@ ARGS ?=
 
 step = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help setup test lint fmt fmt-check clippy doc rust js browser check-deploy bench load fuzz
+.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench load fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ setup: ## install what the tests need: Debian packages, Rust components, npm pac
 test: setup lint rust js browser check-deploy ## everything: setup, lint, all tests, deployment files
 	@printf '\n==> make test: everything passed\n'
 
-lint: fmt-check clippy doc ## format, clippy and documentation, warnings denied
+lint: fmt-check structure clippy doc ## format, module structure, clippy and documentation, warnings denied
 
 fmt: ## format the Rust code
 	cargo fmt --all
@@ -40,6 +40,10 @@ fmt: ## format the Rust code
 fmt-check:
 	$(call step,format)
 	cargo fmt --all --check
+
+structure:
+	$(call step,module structure)
+	python3 scripts/check-structure.py
 
 clippy:
 	$(call step,clippy)

@@ -84,10 +84,10 @@ export class Inbox {
   /** @param {import('/client/index.js').ArrivedNotification} notification */
   #arrived(notification) {
     this.#version += 1;
-    const known = this.#items.has(notification.id);
     this.#put(notification, notification.source === 'feed');
     this.#render();
-    if (!known && !notification.is_read) this.#toasts.arrived(notification);
+    // Also where a list that was on its way has brought it already: it is news all the same.
+    if (!notification.is_read) this.#toasts.arrived(notification);
   }
 
   /** @param {import('/client/index.js').Changed} changed */

@@ -31,17 +31,61 @@ pub(crate) struct Config {
 
 /// Variables of the seed systems (S0.11, S1.15, S3.15). The first of a key wins.
 const ALIASES: &[Alias] = &[
-    Alias { variable: "JWT_SECRET_KEY", key: "auth.secret", translate: Alias::text },
-    Alias { variable: "SECRET_KEY", key: "auth.secret", translate: Alias::text },
-    Alias { variable: "CORS_ORIGINS", key: "server.allowed_origins", translate: Alias::list },
-    Alias { variable: "LOG_LEVEL", key: "log.level", translate: log_level },
-    Alias { variable: "SMTP_HOST", key: "smtp.host", translate: Alias::text },
-    Alias { variable: "SMTP_PORT", key: "smtp.port", translate: Alias::number },
-    Alias { variable: "SMTP_USERNAME", key: "smtp.username", translate: Alias::text },
-    Alias { variable: "SMTP_USER", key: "smtp.username", translate: Alias::text },
-    Alias { variable: "SMTP_PASSWORD", key: "smtp.password", translate: Alias::text },
-    Alias { variable: "SMTP_USE_TLS", key: "smtp.tls", translate: smtp_tls },
-    Alias { variable: "SMTP_FROM", key: "smtp.from", translate: Alias::text },
+    Alias {
+        variable: "JWT_SECRET_KEY",
+        key: "auth.secret",
+        translate: Alias::text,
+    },
+    Alias {
+        variable: "SECRET_KEY",
+        key: "auth.secret",
+        translate: Alias::text,
+    },
+    Alias {
+        variable: "CORS_ORIGINS",
+        key: "server.allowed_origins",
+        translate: Alias::list,
+    },
+    Alias {
+        variable: "LOG_LEVEL",
+        key: "log.level",
+        translate: log_level,
+    },
+    Alias {
+        variable: "SMTP_HOST",
+        key: "smtp.host",
+        translate: Alias::text,
+    },
+    Alias {
+        variable: "SMTP_PORT",
+        key: "smtp.port",
+        translate: Alias::number,
+    },
+    Alias {
+        variable: "SMTP_USERNAME",
+        key: "smtp.username",
+        translate: Alias::text,
+    },
+    Alias {
+        variable: "SMTP_USER",
+        key: "smtp.username",
+        translate: Alias::text,
+    },
+    Alias {
+        variable: "SMTP_PASSWORD",
+        key: "smtp.password",
+        translate: Alias::text,
+    },
+    Alias {
+        variable: "SMTP_USE_TLS",
+        key: "smtp.tls",
+        translate: smtp_tls,
+    },
+    Alias {
+        variable: "SMTP_FROM",
+        key: "smtp.from",
+        translate: Alias::text,
+    },
 ];
 
 /// The seeds' switch says whether to protect the connection; how depends on the port, which [`Config::load`] looks at.
@@ -51,7 +95,10 @@ fn smtp_tls(text: &str) -> Result<toml::Value, String> {
 }
 
 fn log_level(text: &str) -> Result<toml::Value, String> {
-    Ok(toml::Value::String(format!("{},access=warn", text.to_ascii_lowercase())))
+    Ok(toml::Value::String(format!(
+        "{},access=warn",
+        text.to_ascii_lowercase()
+    )))
 }
 
 impl Config {
@@ -116,7 +163,10 @@ impl Config {
 
     /// Where the database lies.
     pub(crate) fn database_path(&self) -> std::path::PathBuf {
-        self.database.path.clone().unwrap_or_else(|| self.server.data_dir.join("carillon.db"))
+        self.database
+            .path
+            .clone()
+            .unwrap_or_else(|| self.server.data_dir.join("carillon.db"))
     }
 }
 
@@ -125,8 +175,18 @@ mod tests {
     use super::*;
 
     fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let options = Options { config: None, data_dir: None, listen: None, internal_listen: None };
-        Config::load(&options, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        let options = Options {
+            config: None,
+            data_dir: None,
+            listen: None,
+            internal_listen: None,
+        };
+        Config::load(
+            &options,
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
     }
 
     #[test]
@@ -151,7 +211,10 @@ mod tests {
             ("SMTP_USER", "noreply@example.com"),
             ("SMTP_PASSWORD", "p"),
             ("SMTP_USE_TLS", "false"),
-            ("CORS_ORIGINS", r#"["http://localhost:3000", "http://localhost:8080"]"#),
+            (
+                "CORS_ORIGINS",
+                r#"["http://localhost:3000", "http://localhost:8080"]"#,
+            ),
         ])
         .unwrap();
         use secrecy::ExposeSecret;
@@ -160,7 +223,12 @@ mod tests {
         assert_eq!(config.smtp.tls, dispatcher::config::SmtpTls::None);
         assert_eq!(config.smtp.sender(), Some("noreply@example.com"));
         assert_eq!(config.server.allowed_origins.len(), 2);
-        let implicit = load(&[("SMTP_HOST", "h"), ("SMTP_FROM", "a@b.example"), ("SMTP_PORT", "465"), ("SMTP_USE_TLS", "true")]);
+        let implicit = load(&[
+            ("SMTP_HOST", "h"),
+            ("SMTP_FROM", "a@b.example"),
+            ("SMTP_PORT", "465"),
+            ("SMTP_USE_TLS", "true"),
+        ]);
         assert_eq!(implicit.unwrap().smtp.tls, dispatcher::config::SmtpTls::Tls);
     }
 
@@ -170,7 +238,11 @@ mod tests {
             ("CARILLON_HUB__MAX_CONECTIONS", "1", "hub.max_conections"),
             ("CARILLON_HUB__HEARTBEAT", "soon", "hub.heartbeat"),
             ("CARILLON_HUB__HEARTBEAT", "0s", "hub.heartbeat"),
-            ("CARILLON_SERVER__SHUTDOWN_DEADLINE", "10s", "server.shutdown_deadline"),
+            (
+                "CARILLON_SERVER__SHUTDOWN_DEADLINE",
+                "10s",
+                "server.shutdown_deadline",
+            ),
             ("CARILLON_SERVER__LISTEN", "nowhere", "server.listen"),
             ("SMTP_PORT", "x", "SMTP_PORT"),
         ] {

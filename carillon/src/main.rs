@@ -69,8 +69,16 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
                 }
             });
             let status = status.with_context(|| format!("the database {}", path.display()))?;
-            for MigrationStatus { version, name, applied } in status {
-                println!("{version:04} {name:<24} {}", if applied { "applied" } else { "missing" });
+            for MigrationStatus {
+                version,
+                name,
+                applied,
+            } in status
+            {
+                println!(
+                    "{version:04} {name:<24} {}",
+                    if applied { "applied" } else { "missing" }
+                );
             }
             Ok(())
         }
@@ -84,18 +92,31 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
 
 /// Without a configured secret, standalone makes one; for a check any will do.
 fn check_secret(config: &Config) -> Option<secrecy::SecretString> {
-    config.auth.secret.clone().or_else(|| Some(secrecy::SecretString::from("x".repeat(32))))
+    config
+        .auth
+        .secret
+        .clone()
+        .or_else(|| Some(secrecy::SecretString::from("x".repeat(32))))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime")
 }
 
 fn token(args: &TokenArgs, config: &Config) -> anyhow::Result<String> {
     let secret = secret::configured_or_kept(config.auth.secret.as_ref(), &config.server.data_dir)?;
-    let scopes =
-        if args.scopes.is_empty() { vec!["notifications:write templates:write".to_owned()] } else { args.scopes.clone() };
-    let tenant = args.tenant.clone().or_else(|| config.auth.default_tenant.as_ref().map(ToString::to_string));
+    let scopes = if args.scopes.is_empty() {
+        vec!["notifications:write templates:write".to_owned()]
+    } else {
+        args.scopes.clone()
+    };
+    let tenant = args
+        .tenant
+        .clone()
+        .or_else(|| config.auth.default_tenant.as_ref().map(ToString::to_string));
     let new = NewToken {
         user: args.user.clone(),
         tenant,

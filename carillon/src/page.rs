@@ -32,28 +32,54 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws
 /// The page's routes.
 pub(crate) fn routes() -> Router {
     Router::new()
-        .route("/", get(|request: Request| async move { answer(Console::get("index.html"), &request, "index.html") }))
-        .route("/assets/{*path}", get(|request: Request| async move {
-            let path = request.uri().path().trim_start_matches("/assets/").to_owned();
-            answer(Console::get(&path), &request, &path)
-        }))
-        .route("/client/{*path}", get(|request: Request| async move {
-            let path = request.uri().path().trim_start_matches("/client/").to_owned();
-            answer(Client::get(&path), &request, &path)
-        }))
+        .route(
+            "/",
+            get(|request: Request| async move { answer(Console::get("index.html"), &request, "index.html") }),
+        )
+        .route(
+            "/assets/{*path}",
+            get(|request: Request| async move {
+                let path = request.uri().path().trim_start_matches("/assets/").to_owned();
+                answer(Console::get(&path), &request, &path)
+            }),
+        )
+        .route(
+            "/client/{*path}",
+            get(|request: Request| async move {
+                let path = request.uri().path().trim_start_matches("/client/").to_owned();
+                answer(Client::get(&path), &request, &path)
+            }),
+        )
 }
 
 fn answer(file: Option<EmbeddedFile>, request: &Request, path: &str) -> Response {
-    let Some(file) = file else { return Problem::not_found(format!("there is no file `{path}`")).into_response() };
-    let hash: String = file.metadata.sha256_hash()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let Some(file) = file else {
+        return Problem::not_found(format!("there is no file `{path}`")).into_response();
+    };
+    let hash: String = file.metadata.sha256_hash()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let tag = format!("\"{hash}\"");
-    let known = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
-    let mut response =
-        if known { StatusCode::NOT_MODIFIED.into_response() } else { file.data.into_owned().into_response() };
+    let known = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let mut response = if known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        file.data.into_owned().into_response()
+    };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(CONTENT_SECURITY_POLICY),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // Asked again each time, answered with 304 while nothing changed: a new version shows at once.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

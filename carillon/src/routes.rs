@@ -90,7 +90,11 @@ async fn ready(State(parts): State<Parts>) -> Response {
 }
 
 async fn metrics(State(parts): State<Parts>) -> Response {
-    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], parts.metrics.text()).into_response()
+    (
+        [(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)],
+        parts.metrics.text(),
+    )
+        .into_response()
 }
 
 async fn metrics_by_scope(State(parts): State<Parts>, caller: Caller) -> Result<Response, Problem> {
@@ -102,23 +106,39 @@ fn cors(allowed: &[String]) -> CorsLayer {
     let allowed = allowed.to_vec();
     let origin = AllowOrigin::predicate(move |origin: &HeaderValue, _| {
         let Ok(origin) = origin.to_str() else { return false };
-        allowed.iter().any(|pattern| common::topic::matches_pattern(pattern, origin))
+        allowed
+            .iter()
+            .any(|pattern| common::topic::matches_pattern(pattern, origin))
     });
     // Tokens travel in a header, so no credentials of the browser are needed.
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, http::HeaderName::from_static("idempotency-key")])
-        .expose_headers([http::HeaderName::from_static("x-next-cursor"), header::RETRY_AFTER])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            http::HeaderName::from_static("idempotency-key"),
+        ])
+        .expose_headers([
+            http::HeaderName::from_static("x-next-cursor"),
+            header::RETRY_AFTER,
+        ])
 }
 
 /// A bug of ours: the caller gets a problem, the log the reason.
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 fn panicked(reason: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    let text = reason.downcast_ref::<String>().map(String::as_str).or_else(|| reason.downcast_ref::<&str>().copied());
+    let text = reason
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| reason.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("without a text"), "a handler panicked");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this is a fault of the server; its log says more")
-        .into_response()
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "this is a fault of the server; its log says more",
+    )
+    .into_response()
 }
 
 /// The access log. It holds paths and never a query string: tokens may stand there.

@@ -17,7 +17,10 @@ const FILE: &str = "auth.secret";
 ///
 /// # Errors
 /// When the folder or the file cannot be read or written, or others may read the file.
-pub(crate) fn configured_or_kept(configured: Option<&SecretString>, folder: &Path) -> anyhow::Result<SecretString> {
+pub(crate) fn configured_or_kept(
+    configured: Option<&SecretString>,
+    folder: &Path,
+) -> anyhow::Result<SecretString> {
     if let Some(secret) = configured {
         return Ok(secret.clone());
     }
@@ -50,14 +53,21 @@ fn make(folder: &Path, path: &Path) -> anyhow::Result<SecretString> {
     fs::create_dir_all(folder).with_context(|| format!("the data folder {}", folder.display()))?;
     let mut bytes = [0u8; 32];
     // Two version 4 UUIDs would have fixed bits; the operating system's generator has none.
-    fs::File::open("/dev/urandom").and_then(|mut random| std::io::Read::read_exact(&mut random, &mut bytes))?;
+    fs::File::open("/dev/urandom")
+        .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut bytes))?;
     let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     // Under another name first: whoever reads the file finds it whole.
     let draft = folder.join(format!("{FILE}.{}", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(secret.as_bytes())?;
-        file.sync_all()
-    });
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(secret.as_bytes())?;
+            file.sync_all()
+        });
     written.with_context(|| format!("writing {}", draft.display()))?;
     // Not over a file that another process made meanwhile: its secret is the one.
     let linked = fs::hard_link(&draft, path);
@@ -83,8 +93,14 @@ mod tests {
         let data = folder.path().join("data");
         let first = configured_or_kept(None, &data).unwrap();
         assert_eq!(first.expose_secret().len(), 64);
-        assert_eq!(fs::metadata(data.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(configured_or_kept(None, &data).unwrap().expose_secret(), first.expose_secret());
+        assert_eq!(
+            fs::metadata(data.join(FILE)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            configured_or_kept(None, &data).unwrap().expose_secret(),
+            first.expose_secret()
+        );
         assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "no draft is left");
 
         fs::set_permissions(data.join(FILE), fs::Permissions::from_mode(0o644)).unwrap();

@@ -50,7 +50,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     std::fs::create_dir_all(&config.server.data_dir)
         .with_context(|| format!("the data folder {}", config.server.data_dir.display()))?;
-    let store = Store::open(&store_config).await.with_context(|| format!("the database {}", path.display()))?;
+    let store = Store::open(&store_config)
+        .await
+        .with_context(|| format!("the database {}", path.display()))?;
 
     let metrics = Metrics::default();
     let memory = MemoryBus::new(config.bus.memory_limits());
@@ -90,16 +92,35 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         live: live(&hub),
         closing: closing.clone(),
     });
-    let route_parts = routes::Parts { hub: hub.clone(), api, verifier, metrics };
-    let options =
-        ServeOptions { max_connections: config.server.max_connections, header_timeout: config.server.header_timeout.0 };
+    let route_parts = routes::Parts {
+        hub: hub.clone(),
+        api,
+        verifier,
+        metrics,
+    };
+    let options = ServeOptions {
+        max_connections: config.server.max_connections,
+        header_timeout: config.server.header_timeout.0,
+    };
     let shutdown = Shutdown::new();
     let (stop_public, stop_internal) = (CancellationToken::new(), CancellationToken::new());
     let address = public.local_addr()?;
     let router = routes::public(&route_parts, &config.server);
-    tokio::spawn(serve(public, router, options, stop_public.clone(), shutdown.clone()));
+    tokio::spawn(serve(
+        public,
+        router,
+        options,
+        stop_public.clone(),
+        shutdown.clone(),
+    ));
     let router = routes::internal(&route_parts, &config.server);
-    tokio::spawn(serve(internal, router, options, stop_internal.clone(), shutdown.clone()));
+    tokio::spawn(serve(
+        internal,
+        router,
+        options,
+        stop_internal.clone(),
+        shutdown.clone(),
+    ));
     tokio::spawn(sweep(memory, shutdown.token()));
 
     announce(address, &config);
@@ -111,7 +132,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     if signal == "SIGTERM" {
         tokio::time::sleep(config.hub.lame_duck.0).await;
     }
-    let left = |reserve: Duration| deadline.saturating_duration_since(tokio::time::Instant::now()).saturating_sub(reserve);
+    let left = |reserve: Duration| {
+        deadline
+            .saturating_duration_since(tokio::time::Instant::now())
+            .saturating_sub(reserve)
+    };
     let reserve = config.dispatcher().queue.stop_within.0 + Duration::from_secs(1);
     if !hub.drain(left(reserve), signal == "SIGTERM").await {
         tracing::warn!("the drain's time ran out; the sessions that were left are cut off");
@@ -122,7 +147,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     if !dispatcher.stop().await {
         tracing::warn!("some deliveries were on the way; they are taken up again at the next start");
     }
-    if !shutdown.finish(left(Duration::from_millis(500)).min(Duration::from_secs(5))).await {
+    if !shutdown
+        .finish(left(Duration::from_millis(500)).min(Duration::from_secs(5)))
+        .await
+    {
         tracing::warn!("some requests did not end in time");
     }
     store.close().await;
@@ -144,7 +172,10 @@ fn live(hub: &Hub) -> LiveStats {
     let hub = hub.clone();
     LiveStats::new(move |tenant| {
         let count = hub.tenant_count(tenant);
-        Live { connections: count.connections as u64, users_online: count.users as u64 }
+        Live {
+            connections: count.connections as u64,
+            users_online: count.users as u64,
+        }
     })
 }
 
@@ -162,7 +193,10 @@ async fn sweep(bus: MemoryBus, stop: CancellationToken) {
 #[expect(clippy::print_stdout, reason = "said to a person, not logged")]
 fn announce(address: SocketAddr, config: &Config) {
     let folder = &config.server.data_dir;
-    let folder =
-        if folder == std::path::Path::new("./carillon-data") { String::new() } else { format!(" --data-dir {}", folder.display()) };
+    let folder = if folder == std::path::Path::new("./carillon-data") {
+        String::new()
+    } else {
+        format!(" --data-dir {}", folder.display())
+    };
     println!("Carillon is at http://{address}/  ·  a token: carillon token --user u1{folder}");
 }

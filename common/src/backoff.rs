@@ -18,7 +18,10 @@ impl Backoff {
     /// failed together do not return together.
     #[must_use]
     pub fn delay(&self, attempt: u32, chance: f64) -> Duration {
-        let growth = self.factor.max(1.0).powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
+        let growth = self
+            .factor
+            .max(1.0)
+            .powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
         let full = (self.base.as_secs_f64() * growth).min(self.max.as_secs_f64());
         Duration::from_secs_f64(full * (0.5 + 0.5 * chance.clamp(0.0, 1.0)))
     }

@@ -30,8 +30,14 @@ impl TenantId {
     /// [`InvalidId::Tenant`] when it is empty, longer than 64 or holds another character.
     pub fn new(id: &str) -> Result<Self, InvalidId> {
         let fits = (1..=64).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if fits { Ok(Self(id.into())) } else { Err(InvalidId::Tenant) }
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if fits {
+            Ok(Self(id.into()))
+        } else {
+            Err(InvalidId::Tenant)
+        }
     }
 
     /// The id as text.
@@ -64,7 +70,11 @@ impl Name {
     /// # Errors
     /// [`InvalidId::Name`] when it is empty or longer than 256 bytes.
     pub fn new(name: &str) -> Result<Self, InvalidId> {
-        if (1..=256).contains(&name.len()) { Ok(Self(name.into())) } else { Err(InvalidId::Name) }
+        if (1..=256).contains(&name.len()) {
+            Ok(Self(name.into()))
+        } else {
+            Err(InvalidId::Name)
+        }
     }
 
     /// The name as text.

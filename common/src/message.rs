@@ -43,11 +43,20 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, InvalidPosition> {
         let mut parts = text.split(':');
-        let mut part = || parts.next().filter(|part| part.len() <= 20).ok_or(InvalidPosition);
+        let mut part = || {
+            parts
+                .next()
+                .filter(|part| part.len() <= 20)
+                .ok_or(InvalidPosition)
+        };
         let epoch = u64::from_str_radix(part()?, 16).map_err(|_| InvalidPosition)?;
         let offset = part()?.parse().map_err(|_| InvalidPosition)?;
         let check = u32::from_str_radix(part()?, 16).map_err(|_| InvalidPosition)?;
-        if parts.next().is_some() { Err(InvalidPosition) } else { Ok(Self { epoch, offset, check }) }
+        if parts.next().is_some() {
+            Err(InvalidPosition)
+        } else {
+            Ok(Self { epoch, offset, check })
+        }
     }
 }
 
@@ -188,7 +197,10 @@ pub fn encode_envelope(header: &Header, payload: &[u8]) -> Bytes {
 /// # Errors
 /// [`InvalidEnvelope`] when another version or another program wrote it.
 pub fn decode_envelope(envelope: &Bytes) -> Result<(Header, Bytes), InvalidEnvelope> {
-    let end = envelope.iter().position(|byte| *byte == b'\n').ok_or(InvalidEnvelope::NoHeader)?;
+    let end = envelope
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .ok_or(InvalidEnvelope::NoHeader)?;
     let header = serde_json::from_slice(&envelope[..end])?;
     let payload = envelope.slice(end + 1..);
     if payload.first() == Some(&b'{') && payload.last() == Some(&b'}') {
@@ -210,7 +222,10 @@ mod tests {
         let mut header = Header::new(id, FrameKind::Notification);
         let envelope = encode_envelope(&header, br#"{"a":1}"#);
         assert!(envelope.len() < 120, "{}", envelope.len());
-        assert_eq!(decode_envelope(&envelope).unwrap(), (header.clone(), Bytes::from_static(br#"{"a":1}"#)));
+        assert_eq!(
+            decode_envelope(&envelope).unwrap(),
+            (header.clone(), Bytes::from_static(br#"{"a":1}"#))
+        );
 
         header.receipt = true;
         header.require = vec![TopicKey::everyone()];
@@ -221,7 +236,10 @@ mod tests {
     #[test]
     fn foreign_envelopes_are_refused() {
         for bad in ["", "{}", "{}\n{}", "x\n{}", "{\"id\":1}\n{}"] {
-            assert!(decode_envelope(&Bytes::copy_from_slice(bad.as_bytes())).is_err(), "{bad}");
+            assert!(
+                decode_envelope(&Bytes::copy_from_slice(bad.as_bytes())).is_err(),
+                "{bad}"
+            );
         }
         let header = Header::new(MessageId::generate(), FrameKind::Message);
         assert!(decode_envelope(&encode_envelope(&header, b"[1]")).is_err());

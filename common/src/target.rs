@@ -167,13 +167,21 @@ impl TryFrom<TargetBody> for Audience {
 
     fn try_from(mut body: TargetBody) -> Result<Self, InvalidTarget> {
         let except = std::mem::take(&mut body.fields.except);
-        Ok(Self { target: body.fields.into_target(Place::Top)?, except })
+        Ok(Self {
+            target: body.fields.into_target(Place::Top)?,
+            except,
+        })
     }
 }
 
 impl From<Audience> for TargetBody {
     fn from(audience: Audience) -> Self {
-        Self { fields: Fields { except: audience.except, ..Fields::from_target(audience.target) } }
+        Self {
+            fields: Fields {
+                except: audience.except,
+                ..Fields::from_target(audience.target)
+            },
+        }
     }
 }
 
@@ -210,10 +218,18 @@ impl Fields {
             found.push(Target::Topic(Name::new(&topic)?));
         }
         if let Some(flag) = self.tenant {
-            found.push(if flag { Target::Tenant } else { return Err(InvalidTarget::NotTrue("tenant")) });
+            found.push(if flag {
+                Target::Tenant
+            } else {
+                return Err(InvalidTarget::NotTrue("tenant"));
+            });
         }
         if let Some(flag) = self.everyone {
-            found.push(if flag { Target::Everyone } else { return Err(InvalidTarget::NotTrue("everyone")) });
+            found.push(if flag {
+                Target::Everyone
+            } else {
+                return Err(InvalidTarget::NotTrue("everyone"));
+            });
         }
         if let Some(members) = self.all_of {
             if place == Place::InAllOf {
@@ -236,20 +252,52 @@ impl Fields {
     fn from_target(target: Target) -> Self {
         let text = |name: Name| Some(name.as_str().to_owned());
         let bodies = |members: Vec<Target>| {
-            Some(members.into_iter().map(|member| TargetBody { fields: Self::from_target(member) }).collect())
+            Some(
+                members
+                    .into_iter()
+                    .map(|member| TargetBody {
+                        fields: Self::from_target(member),
+                    })
+                    .collect(),
+            )
         };
         match target {
-            Target::User(name) => Self { user: text(name), ..Self::default() },
-            Target::Users(names) => {
-                Self { users: Some(names.iter().map(|name| name.as_str().to_owned()).collect()), ..Self::default() }
-            }
-            Target::Role(name) => Self { role: text(name), ..Self::default() },
-            Target::Store(name) => Self { store: text(name), ..Self::default() },
-            Target::Topic(name) => Self { topic: text(name), ..Self::default() },
-            Target::Tenant => Self { tenant: Some(true), ..Self::default() },
-            Target::Everyone => Self { everyone: Some(true), ..Self::default() },
-            Target::AllOf(members) => Self { all_of: bodies(members), ..Self::default() },
-            Target::AnyOf(members) => Self { any_of: bodies(members), ..Self::default() },
+            Target::User(name) => Self {
+                user: text(name),
+                ..Self::default()
+            },
+            Target::Users(names) => Self {
+                users: Some(names.iter().map(|name| name.as_str().to_owned()).collect()),
+                ..Self::default()
+            },
+            Target::Role(name) => Self {
+                role: text(name),
+                ..Self::default()
+            },
+            Target::Store(name) => Self {
+                store: text(name),
+                ..Self::default()
+            },
+            Target::Topic(name) => Self {
+                topic: text(name),
+                ..Self::default()
+            },
+            Target::Tenant => Self {
+                tenant: Some(true),
+                ..Self::default()
+            },
+            Target::Everyone => Self {
+                everyone: Some(true),
+                ..Self::default()
+            },
+            Target::AllOf(members) => Self {
+                all_of: bodies(members),
+                ..Self::default()
+            },
+            Target::AnyOf(members) => Self {
+                any_of: bodies(members),
+                ..Self::default()
+            },
         }
     }
 }
@@ -273,14 +321,24 @@ fn names(texts: &[String]) -> Result<Vec<Name>, InvalidTarget> {
     Ok(names)
 }
 
-fn expression(field: &'static str, members: Vec<TargetBody>, place: Place) -> Result<Vec<Target>, InvalidTarget> {
+fn expression(
+    field: &'static str,
+    members: Vec<TargetBody>,
+    place: Place,
+) -> Result<Vec<Target>, InvalidTarget> {
     bounded(field, members.len())?;
-    members.into_iter().map(|member| member.fields.into_target(place)).collect()
+    members
+        .into_iter()
+        .map(|member| member.fields.into_target(place))
+        .collect()
 }
 
 impl From<Target> for Audience {
     fn from(target: Target) -> Self {
-        Self { target, except: Except::default() }
+        Self {
+            target,
+            except: Except::default(),
+        }
     }
 }
 
@@ -309,9 +367,13 @@ impl Target {
     #[must_use]
     pub fn routes(&self, tenant: &TenantId) -> Vec<Route> {
         match self {
-            Self::Users(names) => {
-                names.iter().map(|name| Route { key: TopicKey::user(tenant, name), require: Vec::new() }).collect()
-            }
+            Self::Users(names) => names
+                .iter()
+                .map(|name| Route {
+                    key: TopicKey::user(tenant, name),
+                    require: Vec::new(),
+                })
+                .collect(),
             Self::AnyOf(members) => {
                 let mut routes: Vec<Route> = Vec::with_capacity(members.len());
                 for route in members.iter().filter_map(|member| route(member.keys(tenant))) {
@@ -358,7 +420,10 @@ fn route(mut keys: Vec<TopicKey>) -> Option<Route> {
     keys.sort_by(|a, b| (order(a.kind()), a).cmp(&(order(b.kind()), b)));
     keys.dedup();
     let mut keys = keys.into_iter();
-    Some(Route { key: keys.next()?, require: keys.collect() })
+    Some(Route {
+        key: keys.next()?,
+        require: keys.collect(),
+    })
 }
 
 fn order(kind: TopicKind) -> u8 {
@@ -384,7 +449,10 @@ mod tests {
         let tenant = TenantId::new("t").unwrap();
         let routes = parse(json).unwrap().target.routes(&tenant);
         let text = |key: &TopicKey| key.as_str().to_owned();
-        routes.iter().map(|route| (text(&route.key), route.require.iter().map(text).collect())).collect()
+        routes
+            .iter()
+            .map(|route| (text(&route.key), route.require.iter().map(text).collect()))
+            .collect()
     }
 
     #[test]
@@ -405,7 +473,13 @@ mod tests {
     #[test]
     fn all_of_is_routed_by_the_narrowest() {
         let json = r#"{"all_of":[{"tenant":true},{"role":"manager"},{"store":"12"}]}"#;
-        assert_eq!(keys(json), [("t:s:12".to_owned(), vec!["t:r:manager".to_owned(), "t:a".to_owned()])]);
+        assert_eq!(
+            keys(json),
+            [(
+                "t:s:12".to_owned(),
+                vec!["t:r:manager".to_owned(), "t:a".to_owned()]
+            )]
+        );
     }
 
     #[test]
@@ -413,10 +487,20 @@ mod tests {
         let json = r#"{"any_of":[{"role":"a"},{"all_of":[{"role":"b"},{"store":"1"}]},{"role":"a"}],"except":{"user":"u"}}"#;
         assert_eq!(
             keys(json),
-            [("t:r:a".to_owned(), vec![]), ("t:s:1".to_owned(), vec!["t:r:b".to_owned()])]
+            [
+                ("t:r:a".to_owned(), vec![]),
+                ("t:s:1".to_owned(), vec!["t:r:b".to_owned()])
+            ]
         );
         assert!(parse(json).unwrap().except.covers("u", "s"));
-        assert_eq!(parse(json).unwrap().target.any_members(&TenantId::new("t").unwrap()).len(), 2);
+        assert_eq!(
+            parse(json)
+                .unwrap()
+                .target
+                .any_members(&TenantId::new("t").unwrap())
+                .len(),
+            2
+        );
     }
 
     #[test]
@@ -427,9 +511,15 @@ mod tests {
             (r#"{"user":""}"#, "256 bytes"),
             (r#"{"tenant":false}"#, "only be true"),
             (r#"{"users":[]}"#, "nobody"),
-            (r#"{"all_of":[{"any_of":[{"user":"a"}]}]}"#, "inside an expression"),
+            (
+                r#"{"all_of":[{"any_of":[{"user":"a"}]}]}"#,
+                "inside an expression",
+            ),
             (r#"{"all_of":[{"users":["a"]}]}"#, "inside an expression"),
-            (r#"{"any_of":[{"user":"a","except":{"user":"b"}}]}"#, "inside an expression"),
+            (
+                r#"{"any_of":[{"user":"a","except":{"user":"b"}}]}"#,
+                "inside an expression",
+            ),
             (r#"{"usr":"a"}"#, "unknown field"),
             (r#"["a"]"#, "an object"),
             (r#"{"all_of":[["a"]]}"#, "an object"),

@@ -114,7 +114,10 @@ impl TopicKey {
     /// The tenant's id, none for everyone.
     #[must_use]
     pub fn tenant_id(&self) -> Option<&str> {
-        self.0.split_once(':').map(|(tenant, _)| tenant).filter(|tenant| !tenant.is_empty())
+        self.0
+            .split_once(':')
+            .map(|(tenant, _)| tenant)
+            .filter(|tenant| !tenant.is_empty())
     }
 
     /// What the key stands for.
@@ -230,10 +233,14 @@ fn unescape(escaped: &str) -> Option<String> {
 #[must_use]
 pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
-    let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else {
+        return false;
+    };
     let mut rest = rest;
     let mut middle: Vec<&str> = parts.collect();
-    let Some(last) = middle.pop() else { return rest.is_empty() };
+    let Some(last) = middle.pop() else {
+        return rest.is_empty();
+    };
     for part in middle {
         let Some(at) = rest.find(part) else { return false };
         rest = &rest[at + part.len()..];
@@ -272,7 +279,9 @@ mod tests {
         for good in [":e", "t:a", "t:u:1", "t:t:a%3Ab"] {
             assert_eq!(TopicKey::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", ":", "t", "t:", "t:x:1", "t:u:", "t:u:%41", "t:u:%3a", "t:u:a:b", "::e", "t:e", ":a", "t:u:%"] {
+        for bad in [
+            "", ":", "t", "t:", "t:x:1", "t:u:", "t:u:%41", "t:u:%3a", "t:u:a:b", "::e", "t:e", ":a", "t:u:%",
+        ] {
             assert_eq!(TopicKey::parse(bad), Err(InvalidKey), "{bad}");
         }
     }

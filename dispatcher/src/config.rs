@@ -22,7 +22,11 @@ pub struct DatabaseConfig {
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self { path: None, read_connections: 4, group_max: 512 }
+        Self {
+            path: None,
+            read_connections: 4,
+            group_max: 512,
+        }
     }
 }
 
@@ -137,7 +141,9 @@ impl SmtpConfig {
     /// The sender, given or the user name.
     #[must_use]
     pub fn sender(&self) -> Option<&str> {
-        self.from.as_deref().or_else(|| self.username.as_deref().filter(|name| name.contains('@')))
+        self.from
+            .as_deref()
+            .or_else(|| self.username.as_deref().filter(|name| name.contains('@')))
     }
 }
 
@@ -162,7 +168,9 @@ pub struct InboxConfig {
 
 impl Default for InboxConfig {
     fn default() -> Self {
-        Self { backfill: seconds(30 * 24 * 3600) }
+        Self {
+            backfill: seconds(30 * 24 * 3600),
+        }
     }
 }
 
@@ -239,7 +247,10 @@ impl DispatcherConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, problem: &str| Err(ConfigError::invalid(key, problem));
         let positive = [
-            ("database.read_connections", u64::from(self.database.read_connections)),
+            (
+                "database.read_connections",
+                u64::from(self.database.read_connections),
+            ),
             ("database.group_max", self.database.group_max as u64),
             ("queue.concurrency", self.queue.concurrency as u64),
             ("queue.claim_max", u64::from(self.queue.claim_max)),
@@ -251,8 +262,14 @@ impl DispatcherConfig {
             ("realtime.receipt_wait", millis(self.realtime.receipt_wait)),
             ("realtime.max_age", millis(self.realtime.max_age)),
             ("realtime.waiting_max", self.realtime.waiting_max as u64),
-            ("limits.user_requests_per_minute", u64::from(self.limits.user_requests_per_minute)),
-            ("limits.service_requests_per_second", u64::from(self.limits.service_requests_per_second)),
+            (
+                "limits.user_requests_per_minute",
+                u64::from(self.limits.user_requests_per_minute),
+            ),
+            (
+                "limits.service_requests_per_second",
+                u64::from(self.limits.service_requests_per_second),
+            ),
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
         ];
@@ -269,7 +286,10 @@ impl DispatcherConfig {
             return refuse("queue.retry", "needs at least one pause");
         }
         if self.queue.lease.0 <= self.queue.heartbeat.0 * 2 {
-            return refuse("queue.lease", "must be more than twice queue.heartbeat, else one late heartbeat loses it");
+            return refuse(
+                "queue.lease",
+                "must be more than twice queue.heartbeat, else one late heartbeat loses it",
+            );
         }
         if self.realtime.receipt_wait >= self.realtime.max_age {
             return refuse("realtime.receipt_wait", "must be less than realtime.max_age");
@@ -286,11 +306,21 @@ impl DispatcherConfig {
             return Err(ConfigError::invalid("smtp.from", problem));
         };
         if let Err(error) = sender.parse::<lettre::message::Mailbox>() {
-            let key = if self.smtp.from.is_some() { "smtp.from" } else { "smtp.username" };
-            return Err(ConfigError::invalid(key, &format!("is not `Name <address>` or an address: {error}")));
+            let key = if self.smtp.from.is_some() {
+                "smtp.from"
+            } else {
+                "smtp.username"
+            };
+            return Err(ConfigError::invalid(
+                key,
+                format!("is not `Name <address>` or an address: {error}"),
+            ));
         }
         if self.smtp.username.is_some() != self.smtp.password.is_some() {
-            return Err(ConfigError::invalid("smtp.password", "smtp.username and smtp.password come together"));
+            return Err(ConfigError::invalid(
+                "smtp.password",
+                "smtp.username and smtp.password come together",
+            ));
         }
         Ok(())
     }
@@ -326,10 +356,16 @@ mod tests {
             (r#"{"queue":{"heartbeat":"0s"}}"#, "queue.heartbeat"),
             (r#"{"queue":{"shares":[1,1,1,0]}}"#, "queue.shares"),
             (r#"{"queue":{"retry":[]}}"#, "queue.retry"),
-            (r#"{"queue":{"critical_reserved":1.0}}"#, "queue.critical_reserved"),
+            (
+                r#"{"queue":{"critical_reserved":1.0}}"#,
+                "queue.critical_reserved",
+            ),
             (r#"{"smtp":{"host":"mail"}}"#, "smtp.from"),
             (r#"{"smtp":{"host":"mail","from":"no address"}}"#, "smtp.from"),
-            (r#"{"smtp":{"host":"mail","username":"a@b.example"}}"#, "smtp.password"),
+            (
+                r#"{"smtp":{"host":"mail","username":"a@b.example"}}"#,
+                "smtp.password",
+            ),
             (r#"{"smtp":{"pool_size":0}}"#, "smtp.pool_size"),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
         ];

@@ -49,13 +49,26 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Takes up what was left, and begins to work. Returns when accepted notifications will be seen through.
     pub async fn start(parts: Parts) -> Self {
-        let Parts { config, store, bus, receipts, channels, metrics, exclusive } = parts;
+        let Parts {
+            config,
+            store,
+            bus,
+            receipts,
+            channels,
+            metrics,
+            exclusive,
+        } = parts;
         let leases = Leases::default();
         let (settler, flush) = Settler::new();
         let wake = Wake::default();
         let tasks = Tasks::default();
-        let realtime =
-            Realtime::new(bus, config.realtime.clone(), settler.clone(), leases.clone(), metrics.clone());
+        let realtime = Realtime::new(
+            bus,
+            config.realtime.clone(),
+            settler.clone(),
+            leases.clone(),
+            metrics.clone(),
+        );
         let service = Service::new(
             store.clone(),
             realtime.clone(),
@@ -84,15 +97,25 @@ impl Dispatcher {
         tasks.spawn(realtime.clone().give_up_waiting());
         let receipts_drained = CancellationToken::new();
         let drained = receipts_drained.clone().drop_guard();
-        let receipts =
-            receipts::run(receipts, service.readers().clone(), realtime, metrics, context.stop.clone());
+        let receipts = receipts::run(
+            receipts,
+            service.readers().clone(),
+            realtime,
+            metrics,
+            context.stop.clone(),
+        );
         tasks.spawn(async move {
             receipts.await;
             drop(drained);
         });
         queue::spawn(&context);
         let kill = tasks.kill.clone().drop_guard();
-        Self { service, context, receipts_drained, _kill: kill }
+        Self {
+            service,
+            context,
+            receipts_drained,
+            _kill: kill,
+        }
     }
 
     /// The handle for the API.
@@ -120,7 +143,10 @@ impl Dispatcher {
         };
         let in_time = tokio::time::timeout_at(deadline, ended).await.is_ok();
         if !in_time {
-            tracing::warn!(deliveries = context.leases.held().len(), "the stop did not wait for these deliveries");
+            tracing::warn!(
+                deliveries = context.leases.held().len(),
+                "the stop did not wait for these deliveries"
+            );
         }
         context.channels.close().await;
         context.tasks.kill.cancel();

@@ -36,7 +36,9 @@ pub struct LaneLabel {
 
 impl From<Channel> for ChannelLabel {
     fn from(channel: Channel) -> Self {
-        Self { channel: channel.as_str() }
+        Self {
+            channel: channel.as_str(),
+        }
     }
 }
 
@@ -90,9 +92,21 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::new();
-        registry.register("notification_created", "Notifications accepted", metrics.created.clone());
-        registry.register("notification_sent", "Deliveries that a channel took", metrics.sent.clone());
-        registry.register("notification_failed", "Deliveries that are dead or expired", metrics.failed.clone());
+        registry.register(
+            "notification_created",
+            "Notifications accepted",
+            metrics.created.clone(),
+        );
+        registry.register(
+            "notification_sent",
+            "Deliveries that a channel took",
+            metrics.sent.clone(),
+        );
+        registry.register(
+            "notification_failed",
+            "Deliveries that are dead or expired",
+            metrics.failed.clone(),
+        );
         registry.register(
             "notification_skipped",
             "Realtime deliveries for which nobody was online",
@@ -104,7 +118,11 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
-        registry.register("queue_depth", "Pending deliveries of a lane", metrics.depth.clone());
+        registry.register(
+            "queue_depth",
+            "Pending deliveries of a lane",
+            metrics.depth.clone(),
+        );
         registry.register_with_unit(
             "queue_age",
             "How long the first of a lane is overdue",
@@ -186,7 +204,10 @@ impl Metrics {
     }
 
     pub(crate) fn count_failed(&self, channel: Channel, reason: &str) {
-        let label = FailureLabel { channel: channel.as_str(), reason: reason.to_owned() };
+        let label = FailureLabel {
+            channel: channel.as_str(),
+            reason: reason.to_owned(),
+        };
         self.failed.get_or_create(&label).inc();
     }
 }

@@ -120,7 +120,12 @@ impl Realtime {
             .iter()
             .filter(|one| one.channel == Channel::Realtime && one.state == DeliveryState::Running)
             .map(|one| {
-                (one.id, one.user.as_ref().map(|user| TopicKey::user(&notification.tenant, user)))
+                (
+                    one.id,
+                    one.user
+                        .as_ref()
+                        .map(|user| TopicKey::user(&notification.tenant, user)),
+                )
             })
             .collect();
         if deliveries.is_empty() {
@@ -162,9 +167,20 @@ impl Realtime {
                 visible_at: delivery.visible_at,
                 expires_at: self.expiry(delivery.visible_at, delivery.expires_at),
             };
-            return self.settle(sent, DeliveryState::Skipped, None, Some("no_target"), Some("skipped")).await;
+            return self
+                .settle(
+                    sent,
+                    DeliveryState::Skipped,
+                    None,
+                    Some("no_target"),
+                    Some("skipped"),
+                )
+                .await;
         };
-        let key = delivery.user.as_ref().map(|user| TopicKey::user(&delivery.tenant, user));
+        let key = delivery
+            .user
+            .as_ref()
+            .map(|user| TopicKey::user(&delivery.tenant, user));
         let mut message = outgoing(&Source {
             id: delivery.notification,
             tenant: &delivery.tenant,
@@ -216,12 +232,22 @@ impl Realtime {
         }
         for sent in groups {
             match &refused {
-                None => self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered")).await,
+                None => {
+                    self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
+                        .await
+                }
                 Some(error) => self.refused(sent, error).await,
             }
         }
         for sent in overflow {
-            self.settle(sent, DeliveryState::Skipped, None, Some("not_awaited"), Some("skipped")).await;
+            self.settle(
+                sent,
+                DeliveryState::Skipped,
+                None,
+                Some("not_awaited"),
+                Some("skipped"),
+            )
+            .await;
         }
     }
 
@@ -239,8 +265,13 @@ impl Realtime {
             on_unknown: OnUnknown::Resend,
         };
         let next = decide(&ended, &[*retry_after], Micros::now(), fastrand::f64());
-        let reason = if next.state == DeliveryState::Pending { "bus_unavailable" } else { "expired" };
-        self.settle(sent, next.state, next.due_at, Some(reason), Some("retry")).await;
+        let reason = if next.state == DeliveryState::Pending {
+            "bus_unavailable"
+        } else {
+            "expired"
+        };
+        self.settle(sent, next.state, next.due_at, Some(reason), Some("retry"))
+            .await;
     }
 
     async fn settle(
@@ -251,7 +282,12 @@ impl Realtime {
         reason: Option<&'static str>,
         outcome: Option<&'static str>,
     ) {
-        let Sent { lease, attempt, visible_at, .. } = sent;
+        let Sent {
+            lease,
+            attempt,
+            visible_at,
+            ..
+        } = sent;
         let settlement = Settlement {
             delivery: lease.id,
             token: lease.token,
@@ -261,7 +297,15 @@ impl Realtime {
             outcome: outcome.filter(|_| attempt.is_some()),
             response: None,
         };
-        self.0.settler.settle(Done { settlement, lease, channel: Channel::Realtime, visible_at }).await;
+        self.0
+            .settler
+            .settle(Done {
+                settlement,
+                lease,
+                channel: Channel::Realtime,
+                visible_at,
+            })
+            .await;
     }
 
     /// Begins to wait for a receipt; gives the delivery back where too many wait.
@@ -271,7 +315,9 @@ impl Realtime {
             return Some(sent);
         }
         let first = waiting.order.is_empty();
-        waiting.order.push_back((Instant::now() + self.0.config.receipt_wait.0, id, key.clone()));
+        waiting
+            .order
+            .push_back((Instant::now() + self.0.config.receipt_wait.0, id, key.clone()));
         let before = waiting.deliveries.insert((id, key), sent);
         drop(waiting);
         if first {
@@ -293,7 +339,8 @@ impl Realtime {
     /// The message reached a device of the user whose topic this is.
     pub(crate) async fn received(&self, key: &TopicKey, id: MessageId) {
         if let Some(sent) = self.take(id, key) {
-            self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered")).await;
+            self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
+                .await;
         }
     }
 
@@ -306,7 +353,14 @@ impl Realtime {
                 Some(at) => tokio::time::sleep_until(at).await,
             }
             for sent in self.take_until(Instant::now()) {
-                self.settle(sent, DeliveryState::Skipped, None, Some("nobody_online"), Some("skipped")).await;
+                self.settle(
+                    sent,
+                    DeliveryState::Skipped,
+                    None,
+                    Some("nobody_online"),
+                    Some("skipped"),
+                )
+                .await;
             }
         }
     }
@@ -327,12 +381,19 @@ impl Realtime {
     pub(crate) fn stop_waiting(&self) -> Vec<(DeliveryId, i64)> {
         let mut waiting = self.lock();
         waiting.order.clear();
-        waiting.deliveries.drain().map(|(_, sent)| (sent.lease.id, sent.lease.token)).collect()
+        waiting
+            .deliveries
+            .drain()
+            .map(|(_, sent)| (sent.lease.id, sent.lease.token))
+            .collect()
     }
 
     /// Tells all sessions of a user the unread count.
     pub(crate) async fn publish_unread(&self, user: &TopicKey, count: u64) {
-        let payload = payload(&UnreadFrame { kind: "unread", count });
+        let payload = payload(&UnreadFrame {
+            kind: "unread",
+            count,
+        });
         self.publish_hint(user, FrameKind::Unread, payload, None).await;
     }
 
@@ -344,17 +405,30 @@ impl Realtime {
         state: &'static str,
         session: Option<&str>,
     ) {
-        let payload =
-            payload(&ChangedFrame { kind: "changed", ids, all: ids.is_none().then_some(true), state });
-        self.publish_hint(user, FrameKind::Changed, payload, session).await;
+        let payload = payload(&ChangedFrame {
+            kind: "changed",
+            ids,
+            all: ids.is_none().then_some(true),
+            state,
+        });
+        self.publish_hint(user, FrameKind::Changed, payload, session)
+            .await;
     }
 
     /// At most once: the change feed has it anyway.
     async fn publish_hint(&self, user: &TopicKey, kind: FrameKind, payload: Bytes, session: Option<&str>) {
         let mut header = Header::new(MessageId::generate(), kind);
-        header.except = Except { session: session.map(str::to_owned), ..Except::default() };
-        let publication =
-            Publication { key: user.clone(), header, payload, history: false, idempotency_key: None };
+        header.except = Except {
+            session: session.map(str::to_owned),
+            ..Except::default()
+        };
+        let publication = Publication {
+            key: user.clone(),
+            header,
+            payload,
+            history: false,
+            idempotency_key: None,
+        };
         if let Err(error) = self.0.bus.publish(publication).await {
             tracing::debug!(%error, "a hint is not on the bus");
         }
@@ -393,14 +467,26 @@ fn outgoing(source: &Source<'_>) -> Outgoing {
         .enumerate()
         .map(|(index, route)| Publication {
             key: route.key,
-            header: Header { require: route.require, ..header.clone() },
+            header: Header {
+                require: route.require,
+                ..header.clone()
+            },
             payload: payload.clone(),
             history: true,
             // Two members of `any_of` may go by one topic and differ in the rest: each is published once.
-            idempotency_key: Some(if index == 0 { id.to_string() } else { format!("{id}:{index}") }),
+            idempotency_key: Some(if index == 0 {
+                id.to_string()
+            } else {
+                format!("{id}:{index}")
+            }),
         })
         .collect();
-    Outgoing { id, publications, visible_at: source.visible_at, expires_at: source.expires_at }
+    Outgoing {
+        id,
+        publications,
+        visible_at: source.visible_at,
+        expires_at: source.expires_at,
+    }
 }
 
 /// The flat frame of `docs/protocol.md`; the hub adds `topic` and `position`.
@@ -458,5 +544,7 @@ struct ChangedFrame<'a> {
 
 fn payload(frame: &impl Serialize) -> Bytes {
     // Texts, numbers and JSON values with text keys always serialise.
-    serde_json::to_vec(frame).unwrap_or_else(|_| b"{}".to_vec()).into()
+    serde_json::to_vec(frame)
+        .unwrap_or_else(|_| b"{}".to_vec())
+        .into()
 }

@@ -55,7 +55,9 @@ impl Readers {
             && !marked.changed.is_empty()
         {
             let user = TopicKey::user(&reader.tenant, &reader.user);
-            self.realtime.publish_changed(&user, Some(&marked.changed), state, session).await;
+            self.realtime
+                .publish_changed(&user, Some(&marked.changed), state, session)
+                .await;
             self.realtime.publish_unread(&user, marked.unread).await;
         }
         Ok(marked)
@@ -105,7 +107,9 @@ pub(crate) async fn run(
     loop {
         let batch = match stop.run_until_cancelled(stream.next_batch(BATCH)).await {
             Some(batch) => batch,
-            None => timeout(Duration::ZERO, stream.next_batch(BATCH)).await.unwrap_or_default(),
+            None => timeout(Duration::ZERO, stream.next_batch(BATCH))
+                .await
+                .unwrap_or_default(),
         };
         if batch.is_empty() {
             return;
@@ -166,23 +170,36 @@ async fn store_one(readers: &Readers, receipt: &Receipt) -> Result<(), StoreErro
         Receipt::Delivered { reader, ids } => {
             let keys = keys(reader);
             readers.store.touch_reader(&keys).await?;
-            readers.mark(&keys, Some(&reader.session), notifications(ids), Mark::Delivered).await.map(drop)
+            readers
+                .mark(&keys, Some(&reader.session), notifications(ids), Mark::Delivered)
+                .await
+                .map(drop)
         }
         Receipt::Read { reader, ids } => {
             let keys = keys(reader);
             readers.store.touch_reader(&keys).await?;
-            readers.mark(&keys, Some(&reader.session), notifications(ids), Mark::Read).await.map(drop)
+            readers
+                .mark(&keys, Some(&reader.session), notifications(ids), Mark::Read)
+                .await
+                .map(drop)
         }
         Receipt::ReadAll { reader } => {
             let keys = keys(reader);
             readers.store.touch_reader(&keys).await?;
-            readers.mark_all_read(&keys, Some(&reader.session), None).await.map(drop)
+            readers
+                .mark_all_read(&keys, Some(&reader.session), None)
+                .await
+                .map(drop)
         }
     }
 }
 
 fn keys(reader: &Reader) -> ReaderKeys {
-    ReaderKeys { tenant: reader.tenant.clone(), user: reader.user.clone(), keys: reader.keys.to_vec() }
+    ReaderKeys {
+        tenant: reader.tenant.clone(),
+        user: reader.user.clone(),
+        keys: reader.keys.to_vec(),
+    }
 }
 
 /// A notification's message carries the notification's id; ids of other messages are no notification's, and the store

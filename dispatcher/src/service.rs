@@ -51,7 +51,14 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let readers = Readers::new(store.clone(), realtime.clone());
-        Self(Arc::new(Inner { store, realtime, readers, channels, wake, metrics }))
+        Self(Arc::new(Inner {
+            store,
+            realtime,
+            readers,
+            channels,
+            wake,
+            metrics,
+        }))
     }
 
     /// Stores notifications, publishes their frames, and wakes the queue. One answer for each, in order; what is new is
@@ -61,12 +68,16 @@ impl Service {
     /// [`StoreError`]: nothing is stored.
     pub async fn accept(&self, notifications: Vec<NewNotification>) -> Result<Vec<Accepted>, StoreError> {
         let service = self.clone();
-        self.detached(async move { service.accept_now(notifications).await }).await
+        self.detached(async move { service.accept_now(notifications).await })
+            .await
     }
 
     async fn accept_now(&self, notifications: Vec<NewNotification>) -> Result<Vec<Accepted>, StoreError> {
         let now = Micros::now();
-        let after: Vec<_> = notifications.iter().map(|one| AfterCommit::of(one, now)).collect();
+        let after: Vec<_> = notifications
+            .iter()
+            .map(|one| AfterCommit::of(one, now))
+            .collect();
         let accepted = self.0.store.accept(notifications).await?;
         for (answer, after) in accepted.iter().zip(after) {
             if *answer != Accepted::New {
@@ -100,7 +111,8 @@ impl Service {
         mark: Mark,
     ) -> Result<Marked, StoreError> {
         let (readers, reader) = (self.0.readers.clone(), reader.clone());
-        self.detached(async move { readers.mark(&reader, None, ids, mark).await }).await
+        self.detached(async move { readers.mark(&reader, None, ids, mark).await })
+            .await
     }
 
     /// Marks everything as read, up to a cursor or to now, and tells the reader's devices.
@@ -113,7 +125,8 @@ impl Service {
         up_to: Option<&Cursor>,
     ) -> Result<ReadAll, StoreError> {
         let (readers, reader, up_to) = (self.0.readers.clone(), reader.clone(), up_to.cloned());
-        self.detached(async move { readers.mark_all_read(&reader, None, up_to.as_ref()).await }).await
+        self.detached(async move { readers.mark_all_read(&reader, None, up_to.as_ref()).await })
+            .await
     }
 
     /// Takes a notification back for everyone, and tells the sockets that may show it. False: there is none.
@@ -142,7 +155,11 @@ impl Service {
                 .collect();
             keys.dedup();
             for key in keys {
-                service.0.realtime.publish_changed(&key, Some(&[id]), "withdrawn", None).await;
+                service
+                    .0
+                    .realtime
+                    .publish_changed(&key, Some(&[id]), "withdrawn", None)
+                    .await;
             }
             Ok(true)
         })
@@ -154,7 +171,11 @@ impl Service {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        tokio::spawn(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable { reason: error.to_string() }))
+        tokio::spawn(work).await.unwrap_or_else(|error| {
+            Err(StoreError::Unavailable {
+                reason: error.to_string(),
+            })
+        })
     }
 
     /// The store.
@@ -188,7 +209,10 @@ impl AfterCommit {
         Self {
             frames: Realtime::prepare(notification),
             lane: notification.lane,
-            queued: notification.deliveries.iter().any(|one| one.state == DeliveryState::Pending),
+            queued: notification
+                .deliveries
+                .iter()
+                .any(|one| one.state == DeliveryState::Pending),
             job: notification.job.is_some(),
             visible_at: notification.visible_at,
             scheduled,

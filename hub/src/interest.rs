@@ -9,7 +9,7 @@ use common::{
 };
 use tokio::sync::mpsc;
 
-use crate::{registry::Registry, worker::Control};
+use crate::registry::Registry;
 
 /// Changes that one round of the task takes.
 const BATCH: usize = 256;
@@ -30,10 +30,10 @@ pub(crate) struct Joined {
     pub(crate) heads: Result<Vec<Head>, BusError>,
 }
 
-/// Carries wishes out until every worker is gone.
-pub(crate) async fn run(
+/// Carries wishes out until every worker is gone. `Answer` is what workers take their inputs as.
+pub(crate) async fn run<Answer: From<Joined>>(
     mut wishes: mpsc::Receiver<Wish>,
-    workers: Vec<mpsc::WeakSender<Control>>,
+    workers: Vec<mpsc::WeakSender<Answer>>,
     registry: Arc<Registry>,
     subscriptions: Subscriptions,
 ) {
@@ -54,7 +54,7 @@ pub(crate) async fn run(
                     }
                     if let Some(sender) = workers.get(worker).and_then(mpsc::WeakSender::upgrade) {
                         // A worker that has ended needs no answer.
-                        drop(sender.send(Control::Joined(Joined { keys, heads })).await);
+                        drop(sender.send(Joined { keys, heads }.into()).await);
                     }
                 }
                 Wish::Leave { worker, key } => {

@@ -3,8 +3,7 @@
 //!
 //! In the order of the data's way:
 //! - [`http`]: handshake, publish API, statistics; [`limits`]: who is let in;
-//! - [`reader`] and [`ws`]: what sockets send;
-//! - [`worker`]: sessions, their topics, fan-out, outbound queues, heartbeats, recovery;
+//! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - [`registry`] and [`interest`]: which worker, and which node, wants a topic;
 //! - [`receive`]: from the bus to the workers.
 
@@ -13,7 +12,6 @@ pub mod http;
 mod interest;
 mod limits;
 mod metrics;
-mod reader;
 mod receive;
 mod registry;
 pub mod worker;

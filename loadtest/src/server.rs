@@ -64,7 +64,7 @@ impl Server {
         let log_path = folder.path().join("log");
         let log = std::fs::File::create(&log_path)?;
         let [target, publish] = free_ports()?;
-        let limit = (sockets + 1000).to_string();
+        let limit = (sockets + 20_000).to_string();
         let mut child = Command::new(executable)
             .arg("--listen")
             .arg(target.to_string())

@@ -113,12 +113,12 @@ fn steps(trace: &str) -> Vec<(usize, Step)> {
         let call = call.trim_start();
         let wal = call.contains("-wal>");
         if wal && call.starts_with("pwrite") {
-            let found = call
+            // A page holds the rows of earlier requests too.
+            let numbers = call
                 .split("flush-probe-")
-                .nth(1)
-                .and_then(|rest| rest.get(..3))
-                .and_then(|number| number.parse().ok());
-            steps.extend(found.map(|number| (line, Step::Written(number))));
+                .skip(1)
+                .filter_map(|rest| rest.get(..3)?.parse().ok());
+            steps.extend(numbers.map(|number| (line, Step::Written(number))));
         } else if wal && (call.starts_with("fdatasync(") || call.starts_with("fsync(")) {
             if call.ends_with("<unfinished ...>") {
                 open.push((pid, line));

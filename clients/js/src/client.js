@@ -15,7 +15,7 @@ import { UnreadCount } from './unread.js';
 /** Catch up after this many live arrivals, so that the feed's cursor never falls further back than `SeenIds` reaches. */
 const ARRIVALS_BEFORE_CATCH_UP = 500;
 const SEEN_CAPACITY = 4_000;
-/** An `unread` frame follows the user's own action; when it has not come by then, we ask. */
+/** When the `unread` frame after one's own action has not come by then, we ask. */
 const UNREAD_FRAME_GRACE_MS = 1_000;
 
 /**
@@ -134,26 +134,30 @@ export class CarillonClient {
 
   /** @param {string[]} ids */
   async markRead(ids) {
-    await this.#rest.markRead(ids);
-    this.#didChange({ ids, state: 'read', source: 'own' });
+    await this.#change(() => this.#rest.markRead(ids), { ids, state: 'read', source: 'own' });
   }
 
   async markAllRead() {
-    await this.#rest.markAllRead();
-    this.#didChange({ all: true, state: 'read', source: 'own' });
+    await this.#change(() => this.#rest.markAllRead(), { all: true, state: 'read', source: 'own' });
   }
 
   /** @param {string} id */
   async remove(id) {
-    await this.#rest.remove(id);
-    this.#didChange({ ids: [id], state: 'deleted', source: 'own' });
+    await this.#change(() => this.#rest.remove(id), { ids: [id], state: 'deleted', source: 'own' });
   }
 
-  /** @param {import('./index.js').Changed} changed what this client itself brought about */
-  #didChange(changed) {
+  /**
+   * @param {() => Promise<void>} act
+   * @param {import('./index.js').Changed} changed what it brings about
+   */
+  async #change(act, changed) {
+    const { told } = this.#unread;
+    await act();
     this.#catchAgain = true;
     this.#emitter.emit('changed', changed);
-    this.#unread.refresh(this.state === 'live' ? UNREAD_FRAME_GRACE_MS : 0);
+    // Where live, an `unread` frame follows one's own action, and may overtake its answer.
+    if (this.state !== 'live') this.#unread.refresh();
+    else if (told === this.#unread.told) this.#unread.refresh(UNREAD_FRAME_GRACE_MS);
   }
 
   /** @param {Record<string, any>} frame */

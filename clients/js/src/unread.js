@@ -10,6 +10,8 @@ export class UnreadCount {
   #count;
   /** Grows with each change; an answer that a change overtook is asked for again. */
   #version = 0;
+  /** How often the server said the count by itself. */
+  told = 0;
   /** @type {unknown} */
   #timer;
   #dueAt = 0;
@@ -30,6 +32,7 @@ export class UnreadCount {
   /** @param {number} count the server's own word, which is newer than any question under way */
   set(count) {
     this.stop();
+    this.told += 1;
     this.#version += 1;
     this.#change(count);
   }

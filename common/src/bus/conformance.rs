@@ -16,7 +16,10 @@ use crate::{
 /// # Panics
 /// When the bus breaks a promise; the message names it.
 pub async fn run(make: impl Fn(MemoryLimits) -> Bus) {
-    let limits = MemoryLimits { count: 8, ..MemoryLimits::default() };
+    let limits = MemoryLimits {
+        count: 8,
+        ..MemoryLimits::default()
+    };
     only_subscribed_topics_arrive(&make(limits)).await;
     offsets_are_dense_and_in_order(&make(limits)).await;
     concurrent_publishers_are_ordered_for_every_node(&make(limits)).await;
@@ -45,7 +48,9 @@ fn publication(key: &TopicKey, number: usize) -> Publication {
 }
 
 async fn publish(bus: &Bus, key: &TopicKey, number: usize) -> Published {
-    bus.publish(publication(key, number)).await.expect("the bus is there")
+    bus.publish(publication(key, number))
+        .await
+        .expect("the bus is there")
 }
 
 async fn receive(events: &mut BusEvents, count: usize) -> Vec<Arc<Message>> {
@@ -64,7 +69,10 @@ async fn receive(events: &mut BusEvents, count: usize) -> Vec<Arc<Message>> {
 }
 
 async fn subscribe(subscriptions: &Subscriptions, key: &TopicKey) -> super::Head {
-    subscriptions.subscribe(std::slice::from_ref(key)).await.expect("the bus is there")[0]
+    subscriptions
+        .subscribe(std::slice::from_ref(key))
+        .await
+        .expect("the bus is there")[0]
 }
 
 async fn only_subscribed_topics_arrive(bus: &Bus) {
@@ -82,9 +90,18 @@ async fn offsets_are_dense_and_in_order(bus: &Bus) {
     subscribe(&subscriptions, &key("a")).await;
     let mut published = Vec::new();
     for number in 0..20 {
-        published.push(publish(bus, &key("a"), number).await.position.expect("history is on"));
+        published.push(
+            publish(bus, &key("a"), number)
+                .await
+                .position
+                .expect("history is on"),
+        );
     }
-    let received: Vec<_> = receive(&mut events, 20).await.iter().map(|message| message.position).collect();
+    let received: Vec<_> = receive(&mut events, 20)
+        .await
+        .iter()
+        .map(|message| message.position)
+        .collect();
     for (index, position) in published.iter().enumerate() {
         assert_eq!(position.offset, index as u64 + 1);
         assert_eq!(position.epoch, published[0].epoch);
@@ -111,8 +128,11 @@ async fn concurrent_publishers_are_ordered_for_every_node(bus: &Bus) {
         publisher.await.expect("publishers do not panic");
     }
     for events in [&mut first_events, &mut second_events] {
-        let offsets: Vec<_> =
-            receive(events, 800).await.iter().filter_map(|message| message.position.map(|at| at.offset)).collect();
+        let offsets: Vec<_> = receive(events, 800)
+            .await
+            .iter()
+            .filter_map(|message| message.position.map(|at| at.offset))
+            .collect();
         assert_eq!(offsets, (1..=800).collect::<Vec<_>>());
     }
 }
@@ -120,26 +140,60 @@ async fn concurrent_publishers_are_ordered_for_every_node(bus: &Bus) {
 async fn a_publish_without_history_takes_no_offset(bus: &Bus) {
     let (subscriptions, mut events) = bus.attach(64);
     subscribe(&subscriptions, &key("a")).await;
-    let without = Publication { history: false, ..publication(&key("a"), 1) };
-    assert_eq!(bus.publish(without).await.expect("the bus is there").position, None);
-    assert_eq!(publish(bus, &key("a"), 2).await.position.map(|at| at.offset), Some(1));
+    let without = Publication {
+        history: false,
+        ..publication(&key("a"), 1)
+    };
+    assert_eq!(
+        bus.publish(without).await.expect("the bus is there").position,
+        None
+    );
+    assert_eq!(
+        publish(bus, &key("a"), 2).await.position.map(|at| at.offset),
+        Some(1)
+    );
     let messages = receive(&mut events, 2).await;
     assert_eq!(messages[0].position, None);
-    assert_eq!(bus.history(&key("a"), 0, 10).await.expect("the bus is there").messages.len(), 1);
+    assert_eq!(
+        bus.history(&key("a"), 0, 10)
+            .await
+            .expect("the bus is there")
+            .messages
+            .len(),
+        1
+    );
 }
 
 async fn idempotency_keys_give_the_first_result(bus: &Bus) {
     let (subscriptions, mut events) = bus.attach(64);
     subscribe(&subscriptions, &key("a")).await;
-    let keyed = Publication { idempotency_key: Some("k".to_owned()), ..publication(&key("a"), 1) };
+    let keyed = Publication {
+        idempotency_key: Some("k".to_owned()),
+        ..publication(&key("a"), 1)
+    };
     let first = bus.publish(keyed.clone()).await.expect("the bus is there");
     let again = bus.publish(keyed.clone()).await.expect("the bus is there");
-    assert_eq!(again, Published { repeated: true, ..first });
+    assert_eq!(
+        again,
+        Published {
+            repeated: true,
+            ..first
+        }
+    );
     // Another topic is another publish.
-    let elsewhere = bus.publish(Publication { key: key("b"), ..keyed }).await.expect("the bus is there");
+    let elsewhere = bus
+        .publish(Publication {
+            key: key("b"),
+            ..keyed
+        })
+        .await
+        .expect("the bus is there");
     assert!(!elsewhere.repeated);
     publish(bus, &key("a"), 2).await;
-    assert_eq!(receive(&mut events, 2).await[1].position.map(|at| at.offset), Some(2));
+    assert_eq!(
+        receive(&mut events, 2).await[1].position.map(|at| at.offset),
+        Some(2)
+    );
 }
 
 async fn an_overflow_is_told_and_heals_from_history(bus: &Bus) {
@@ -162,7 +216,11 @@ async fn an_overflow_is_told_and_heals_from_history(bus: &Bus) {
     }
     assert_eq!(last + dropped, 6, "what is not delivered is counted");
     let history = bus.history(&key("a"), last, 100).await.expect("the bus is there");
-    let offsets: Vec<_> = history.messages.iter().filter_map(|message| message.position.map(|at| at.offset)).collect();
+    let offsets: Vec<_> = history
+        .messages
+        .iter()
+        .filter_map(|message| message.position.map(|at| at.offset))
+        .collect();
     assert_eq!(offsets, (last + 1..=6).collect::<Vec<_>>());
 }
 
@@ -174,9 +232,15 @@ async fn history_is_bounded_and_says_so(bus: &Bus) {
     let history = bus.history(&key("a"), 0, 100).await.expect("the bus is there");
     assert_eq!(history.messages.len(), 8);
     assert_eq!(history.head.offset, 20);
-    assert!(matches!(resume(first, &history), Replay::Resync), "a trimmed gap is refused");
+    assert!(
+        matches!(resume(first, &history), Replay::Resync),
+        "a trimmed gap is refused"
+    );
     let kept = history.messages[3].position.expect("history is on");
-    let history = bus.history(&key("a"), kept.offset - 1, 100).await.expect("the bus is there");
+    let history = bus
+        .history(&key("a"), kept.offset - 1, 100)
+        .await
+        .expect("the bus is there");
     match resume(kept, &history) {
         Replay::Missed(missed) => assert_eq!(missed.len(), 4),
         Replay::Resync => panic!("what history still has must be replayed"),
@@ -188,9 +252,15 @@ async fn subscribe_answers_the_head(bus: &Bus) {
     let (subscriptions, mut events) = bus.attach(64);
     let head = subscribe(&subscriptions, &key("a")).await;
     assert_eq!(head.position(), published);
-    assert_eq!(bus.heads(&[key("b"), key("a")]).await.expect("the bus is there")[1], head);
+    assert_eq!(
+        bus.heads(&[key("b"), key("a")]).await.expect("the bus is there")[1],
+        head
+    );
     publish(bus, &key("a"), 1).await;
-    assert_eq!(receive(&mut events, 1).await[0].position.map(|at| at.offset), Some(2));
+    assert_eq!(
+        receive(&mut events, 1).await[0].position.map(|at| at.offset),
+        Some(2)
+    );
 }
 
 async fn unsubscribed_means_silent(bus: &Bus) {
@@ -209,6 +279,9 @@ async fn history_survives_without_subscribers(bus: &Bus) {
     let position = publish(bus, &key("a"), 1).await.position.expect("history is on");
     subscriptions.unsubscribe(&[key("a")]).await;
     publish(bus, &key("a"), 2).await;
-    let history = bus.history(&key("a"), position.offset - 1, 100).await.expect("the bus is there");
+    let history = bus
+        .history(&key("a"), position.offset - 1, 100)
+        .await
+        .expect("the bus is there");
     assert!(matches!(resume(position, &history), Replay::Missed(missed) if missed.len() == 1));
 }

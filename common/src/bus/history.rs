@@ -21,13 +21,19 @@ pub enum Replay {
 /// history no longer has, is [`Replay::Resync`].
 #[must_use]
 pub fn resume(position: Position, history: &History) -> Replay {
-    let Head { epoch, offset: head, .. } = history.head;
+    let Head {
+        epoch, offset: head, ..
+    } = history.head;
     if position.epoch != epoch || position.offset > head {
         return Replay::Resync;
     }
     if position.offset == head {
         let same = position.check == history.head.position().check;
-        return if same { Replay::Missed(Vec::new()) } else { Replay::Resync };
+        return if same {
+            Replay::Missed(Vec::new())
+        } else {
+            Replay::Resync
+        };
     }
     let mut expected = position.offset;
     let mut missed = Vec::with_capacity(history.messages.len());
@@ -36,7 +42,9 @@ pub fn resume(position: Position, history: &History) -> Replay {
         expected = 1;
     }
     for message in &history.messages {
-        let Some(at) = message.position.filter(|at| at.epoch == epoch) else { return Replay::Resync };
+        let Some(at) = message.position.filter(|at| at.epoch == epoch) else {
+            return Replay::Resync;
+        };
         if at.offset != expected {
             return Replay::Resync;
         }
@@ -50,7 +58,11 @@ pub fn resume(position: Position, history: &History) -> Replay {
         expected += 1;
     }
     // `expected` is one behind the last message that history gave.
-    if expected == head + 1 { Replay::Missed(missed) } else { Replay::Resync }
+    if expected == head + 1 {
+        Replay::Missed(missed)
+    } else {
+        Replay::Resync
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +90,11 @@ mod tests {
     fn history(messages: Vec<Arc<Message>>) -> History {
         let last = messages.last().unwrap();
         let position = last.position.unwrap();
-        let head = Head { epoch: position.epoch, offset: position.offset, id: Some(last.header.id) };
+        let head = Head {
+            epoch: position.epoch,
+            offset: position.offset,
+            id: Some(last.header.id),
+        };
         History { head, messages }
     }
 
@@ -101,8 +117,26 @@ mod tests {
         assert_eq!(missed(resume(Position { offset: 2, ..at(0) }, &from(0))), None);
         assert_eq!(missed(resume(at(0), &from(1))), None);
         // Another message took the offset.
-        assert_eq!(missed(resume(Position { check: at(0).check ^ 1, ..at(0) }, &from(0))), None);
-        assert_eq!(missed(resume(Position { check: at(3).check ^ 1, ..at(3) }, &from(3))), None);
+        assert_eq!(
+            missed(resume(
+                Position {
+                    check: at(0).check ^ 1,
+                    ..at(0)
+                },
+                &from(0)
+            )),
+            None
+        );
+        assert_eq!(
+            missed(resume(
+                Position {
+                    check: at(3).check ^ 1,
+                    ..at(3)
+                },
+                &from(3)
+            )),
+            None
+        );
         // Another epoch, or beyond the head.
         assert_eq!(missed(resume(Position { epoch: 8, ..at(0) }, &from(0))), None);
         assert_eq!(missed(resume(Position { offset: 7, ..at(3) }, &from(3))), None);
@@ -118,10 +152,21 @@ mod tests {
     #[test]
     fn offset_zero_is_before_the_first() {
         let messages: Vec<_> = (1..=2).map(|offset| message(7, offset)).collect();
-        let start = Position { epoch: 7, offset: 0, check: 0 };
+        let start = Position {
+            epoch: 7,
+            offset: 0,
+            check: 0,
+        };
         assert_eq!(missed(resume(start, &history(messages.clone()))), Some(2));
         assert_eq!(missed(resume(start, &history(messages[1..].to_vec()))), None);
-        let empty = History { head: Head { epoch: 7, offset: 0, id: None }, messages: vec![] };
+        let empty = History {
+            head: Head {
+                epoch: 7,
+                offset: 0,
+                id: None,
+            },
+            messages: vec![],
+        };
         assert_eq!(missed(resume(start, &empty)), Some(0));
     }
 }

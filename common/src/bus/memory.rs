@@ -89,7 +89,11 @@ struct Topic {
 
 impl Topic {
     fn head(&self) -> Head {
-        Head { epoch: self.epoch, offset: self.offset, id: self.last }
+        Head {
+            epoch: self.epoch,
+            offset: self.offset,
+            id: self.last,
+        }
     }
 
     fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
@@ -115,36 +119,70 @@ impl MemoryBus {
             // 40 random bits leave room to grow and keep positions short.
             epoch: AtomicU64::new(fastrand::u64(1..1 << 40)),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     pub(super) fn attach(&self, capacity: usize) -> (NodeIndex, NodeEvents) {
         let (sender, receiver) = mpsc::channel(capacity);
         let dropped = Arc::new(AtomicU64::new(0));
-        let mut nodes = self.inner.nodes.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        nodes.push(Node { sender, dropped: Arc::clone(&dropped) });
-        (NodeIndex(nodes.len() - 1), NodeEvents { receiver, dropped, buffer: Vec::new() })
+        let mut nodes = self
+            .inner
+            .nodes
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        nodes.push(Node {
+            sender,
+            dropped: Arc::clone(&dropped),
+        });
+        (
+            NodeIndex(nodes.len() - 1),
+            NodeEvents {
+                receiver,
+                dropped,
+                buffer: Vec::new(),
+            },
+        )
     }
 
     /// Publishes. The topic's lock is held while its offset is given and while the message is put before the nodes, so
     /// that every node gets a topic's messages in the order of their offsets.
     pub(super) fn publish(&self, publication: Publication) -> Published {
-        let Publication { key, header, payload, history, idempotency_key } = publication;
+        let Publication {
+            key,
+            header,
+            payload,
+            history,
+            idempotency_key,
+        } = publication;
         let now = Instant::now();
         let mut topic = self.topic(&key, now);
         let topic = &mut *topic;
         if let Some(known) = &idempotency_key
             && let Some((_, first)) = topic.keys.iter().find(|(key, _)| key == known)
         {
-            return Published { repeated: true, ..first.clone() };
+            return Published {
+                repeated: true,
+                ..first.clone()
+            };
         }
         let id = header.id;
         let position = history.then(|| {
             topic.offset += 1;
             topic.last = Some(id);
-            Position { epoch: topic.epoch, offset: topic.offset, check: id.check() }
+            Position {
+                epoch: topic.epoch,
+                offset: topic.offset,
+                check: id.check(),
+            }
         });
-        let message = Arc::new(Message { key, position, header, payload });
+        let message = Arc::new(Message {
+            key,
+            position,
+            header,
+            payload,
+        });
         if history {
             topic.bytes += message.payload.len();
             topic.entries.push_back((now, Arc::clone(&message)));
@@ -152,7 +190,11 @@ impl MemoryBus {
         }
         topic.used = now;
         if !topic.subscribers.is_empty() {
-            let nodes = self.inner.nodes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let nodes = self
+                .inner
+                .nodes
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             for NodeIndex(index) in &topic.subscribers {
                 let node = &nodes[*index];
                 if let Err(TrySendError::Full(_)) = node.sender.try_send(Arc::clone(&message)) {
@@ -160,7 +202,11 @@ impl MemoryBus {
                 }
             }
         }
-        let published = Published { position, nodes: topic.subscribers.len(), repeated: false };
+        let published = Published {
+            position,
+            nodes: topic.subscribers.len(),
+            repeated: false,
+        };
         if let Some(key) = idempotency_key {
             if topic.keys.len() == KEYS_PER_TOPIC {
                 topic.keys.pop_front();
@@ -192,9 +238,20 @@ impl MemoryBus {
         let now = Instant::now();
         let mut topic = self.topic(key, now);
         topic.trim(&self.inner.limits, now);
-        let first = topic.entries.partition_point(|(_, message)| offset(message) <= after);
-        let messages = topic.entries.iter().skip(first).take(limit).map(|(_, message)| Arc::clone(message)).collect();
-        History { head: topic.head(), messages }
+        let first = topic
+            .entries
+            .partition_point(|(_, message)| offset(message) <= after);
+        let messages = topic
+            .entries
+            .iter()
+            .skip(first)
+            .take(limit)
+            .map(|(_, message)| Arc::clone(message))
+            .collect();
+        History {
+            head: topic.head(),
+            messages,
+        }
     }
 
     /// Forgets what is past its age. Called now and then by whoever owns the bus; a topic that is used trims itself.
@@ -274,7 +331,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn history_ends_with_its_age_and_topics_with_theirs() {
-        let limits = MemoryLimits { age: Duration::from_secs(60), meta_age: Duration::from_secs(600), ..MemoryLimits::default() };
+        let limits = MemoryLimits {
+            age: Duration::from_secs(60),
+            meta_age: Duration::from_secs(600),
+            ..MemoryLimits::default()
+        };
         let memory = MemoryBus::new(limits);
         let key = TopicKey::everyone();
         let publish = || {
@@ -295,6 +356,9 @@ mod tests {
         memory.sweep();
         let again = publish().position.unwrap();
         assert_eq!(again.offset, 1);
-        assert_ne!(again.epoch, first.epoch, "offsets that were forgotten must not be given again in their epoch");
+        assert_ne!(
+            again.epoch, first.epoch,
+            "offsets that were forgotten must not be given again in their epoch"
+        );
     }
 }

@@ -69,7 +69,11 @@ impl Head {
     /// The position of the last message.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.offset, check: self.id.map_or(0, MessageId::check) }
+        Position {
+            epoch: self.epoch,
+            offset: self.offset,
+            check: self.id.map_or(0, MessageId::check),
+        }
     }
 }
 
@@ -116,7 +120,10 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`]: nothing is known to be sent.
-    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    #[expect(
+        clippy::unused_async,
+        reason = "forms of the bus outside this process wait for their answer"
+    )]
     pub async fn publish(&self, publication: Publication) -> Result<Published, BusError> {
         match self {
             Self::Memory(bus) => Ok(bus.publish(publication)),
@@ -130,7 +137,10 @@ impl Bus {
         match self {
             Self::Memory(bus) => {
                 let (node, events) = bus.attach(capacity);
-                (Subscriptions::Memory(bus.clone(), node), BusEvents::Memory(events))
+                (
+                    Subscriptions::Memory(bus.clone(), node),
+                    BusEvents::Memory(events),
+                )
             }
         }
     }
@@ -139,7 +149,10 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
-    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    #[expect(
+        clippy::unused_async,
+        reason = "forms of the bus outside this process wait for their answer"
+    )]
     pub async fn heads(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
         match self {
             Self::Memory(bus) => Ok(keys.iter().map(|key| bus.head(key)).collect()),
@@ -150,7 +163,10 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
-    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    #[expect(
+        clippy::unused_async,
+        reason = "forms of the bus outside this process wait for their answer"
+    )]
     pub async fn history(&self, key: &TopicKey, after: u64, limit: usize) -> Result<History, BusError> {
         match self {
             Self::Memory(bus) => Ok(bus.history(key, after, limit)),
@@ -179,7 +195,10 @@ impl Subscriptions {
     ///
     /// # Errors
     /// [`BusError::Unavailable`]: none of the topics counts as subscribed.
-    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for the confirmation")]
+    #[expect(
+        clippy::unused_async,
+        reason = "forms of the bus outside this process wait for the confirmation"
+    )]
     pub async fn subscribe(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
         match self {
             Self::Memory(bus, node) => Ok(keys.iter().map(|key| bus.subscribe(*node, key)).collect()),
@@ -187,7 +206,10 @@ impl Subscriptions {
     }
 
     /// Ends subscriptions; messages on the way may still arrive.
-    #[expect(clippy::unused_async, reason = "forms of the bus outside this process wait for their answer")]
+    #[expect(
+        clippy::unused_async,
+        reason = "forms of the bus outside this process wait for their answer"
+    )]
     pub async fn unsubscribe(&self, keys: &[TopicKey]) {
         match self {
             Self::Memory(bus, node) => keys.iter().for_each(|key| bus.unsubscribe(*node, key)),

@@ -30,7 +30,10 @@ impl ConfigError {
     /// A value that cannot work.
     #[must_use]
     pub fn invalid(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Invalid { key: key.into(), reason: reason.into() }
+        Self::Invalid {
+            key: key.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -60,7 +63,9 @@ impl Loader {
     /// # Errors
     /// When the defaults are not TOML.
     pub fn with_defaults(defaults: &str) -> Result<Self, ConfigError> {
-        let table = defaults.parse().map_err(|error: toml::de::Error| ConfigError::invalid("defaults", error.to_string()))?;
+        let table = defaults
+            .parse()
+            .map_err(|error: toml::de::Error| ConfigError::invalid("defaults", error.to_string()))?;
         Ok(Self { table })
     }
 
@@ -69,13 +74,19 @@ impl Loader {
     /// # Errors
     /// [`ConfigError::File`].
     pub fn file(mut self, path: &Path) -> Result<Self, ConfigError> {
-        let refuse = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+        let refuse = |reason: String| ConfigError::File {
+            path: path.to_owned(),
+            reason,
+        };
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-        let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        let yaml = path
+            .extension()
+            .is_some_and(|ending| ending == "yaml" || ending == "yml");
         let table: Table = if yaml {
             serde_yaml_ng::from_str(&text).map_err(|error| refuse(error.to_string()))?
         } else {
-            text.parse().map_err(|error: toml::de::Error| refuse(error.to_string()))?
+            text.parse()
+                .map_err(|error: toml::de::Error| refuse(error.to_string()))?
         };
         merge(&mut self.table, table);
         Ok(self)
@@ -109,7 +120,8 @@ impl Loader {
             if value.is_empty() {
                 continue;
             }
-            let value = (alias.translate)(&value).map_err(|reason| ConfigError::invalid(alias.variable, reason))?;
+            let value =
+                (alias.translate)(&value).map_err(|reason| ConfigError::invalid(alias.variable, reason))?;
             set(&mut self.table, alias.key, value)?;
         }
         for (key, name, value) in own {
@@ -138,7 +150,10 @@ impl Loader {
             let reason = error.into_inner().to_string();
             let reason = reason.lines().next().unwrap_or_default().to_owned();
             // An unknown key is reported at its section; name the key itself.
-            match reason.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+            match reason
+                .strip_prefix("unknown field `")
+                .and_then(|rest| rest.split('`').next())
+            {
                 Some(field) if path == "." => ConfigError::invalid(field, "there is no such key"),
                 Some(field) if path.ends_with(field) => ConfigError::invalid(path, "there is no such key"),
                 Some(field) => ConfigError::invalid(format!("{path}.{field}"), "there is no such key"),
@@ -186,7 +201,10 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
 /// Reads a variable's text as the kind of value that stands there now; where none stands, as text.
 fn typed(now: Option<&Value>, text: &str) -> Result<Value, String> {
     Ok(match now {
-        Some(Value::Integer(_)) => text.parse().map(Value::Integer).unwrap_or_else(|_| Value::String(text.to_owned())),
+        Some(Value::Integer(_)) => text
+            .parse()
+            .map(Value::Integer)
+            .unwrap_or_else(|_| Value::String(text.to_owned())),
         Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| format!("`{text}` is not a number"))?),
         Some(Value::Boolean(_)) => Value::Boolean(truth(text)?),
         Some(Value::Array(_)) => list(text)?,
@@ -201,7 +219,9 @@ fn list(text: &str) -> Result<Value, String> {
         return serde_json::from_str(text).map_err(|error| format!("is not a list: {error}"));
     }
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
+    Ok(Value::Array(
+        parts.map(|part| Value::String(part.to_owned())).collect(),
+    ))
 }
 
 fn truth(text: &str) -> Result<bool, String> {
@@ -226,7 +246,9 @@ impl Alias {
     /// # Errors
     /// For any other text.
     pub fn number(text: &str) -> Result<Value, String> {
-        text.parse().map(Value::Integer).map_err(|_| format!("`{text}` is not a whole number"))
+        text.parse()
+            .map(Value::Integer)
+            .map_err(|_| format!("`{text}` is not a whole number"))
     }
 
     /// Takes a list.
@@ -270,13 +292,26 @@ mod tests {
 
     const DEFAULTS: &str = "[a]\nnumber = 1\nlist = []\nflag = false\n";
     const ALIASES: &[Alias] = &[
-        Alias { variable: "FIRST", key: "a.text", translate: Alias::text },
-        Alias { variable: "SECOND", key: "a.text", translate: Alias::text },
+        Alias {
+            variable: "FIRST",
+            key: "a.text",
+            translate: Alias::text,
+        },
+        Alias {
+            variable: "SECOND",
+            key: "a.text",
+            translate: Alias::text,
+        },
     ];
 
     fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Loader::with_defaults(DEFAULTS).unwrap().environment(variables, ALIASES)?.build()
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Loader::with_defaults(DEFAULTS)
+            .unwrap()
+            .environment(variables, ALIASES)?
+            .build()
     }
 
     #[test]
@@ -316,10 +351,18 @@ mod tests {
         for (name, text) in [("c.toml", "[a]\nnumber = 5\n"), ("c.yaml", "a:\n  number: 5\n")] {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
-            let config: Config = Loader::with_defaults(DEFAULTS).unwrap().file(&path).unwrap().build().unwrap();
+            let config: Config = Loader::with_defaults(DEFAULTS)
+                .unwrap()
+                .file(&path)
+                .unwrap()
+                .build()
+                .unwrap();
             assert_eq!(config.a.number, 5);
         }
         let missing = folder.path().join("none.toml");
-        assert!(matches!(Loader::with_defaults(DEFAULTS).unwrap().file(&missing), Err(ConfigError::File { .. })));
+        assert!(matches!(
+            Loader::with_defaults(DEFAULTS).unwrap().file(&missing),
+            Err(ConfigError::File { .. })
+        ));
     }
 }

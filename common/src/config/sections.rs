@@ -40,13 +40,22 @@ impl ServerConfig {
     /// [`ConfigError`] names the key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.max_connections == 0 {
-            return Err(ConfigError::invalid("server.max_connections", "has to be at least 1"));
+            return Err(ConfigError::invalid(
+                "server.max_connections",
+                "has to be at least 1",
+            ));
         }
         if self.header_timeout.0.is_zero() {
-            return Err(ConfigError::invalid("server.header_timeout", "has to be longer than nothing"));
+            return Err(ConfigError::invalid(
+                "server.header_timeout",
+                "has to be longer than nothing",
+            ));
         }
         if self.listen == self.internal_listen && self.listen.port() != 0 {
-            return Err(ConfigError::invalid("server.internal_listen", "is the public listener's address"));
+            return Err(ConfigError::invalid(
+                "server.internal_listen",
+                "is the public listener's address",
+            ));
         }
         Ok(())
     }
@@ -160,7 +169,10 @@ impl BusConfig {
             return Err(ConfigError::invalid("bus.node_queue", "has to be at least 1"));
         }
         if self.meta_age.0 < self.history_age.0.max(Duration::from_secs(60)) {
-            return Err(ConfigError::invalid("bus.meta_age", "has to be at least a minute and no less than bus.history_age"));
+            return Err(ConfigError::invalid(
+                "bus.meta_age",
+                "has to be at least a minute and no less than bus.history_age",
+            ));
         }
         Ok(())
     }

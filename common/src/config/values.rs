@@ -27,14 +27,20 @@ impl FromStr for Span {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let refuse = || InvalidValue { text: text.to_owned(), wanted: SPAN };
+        let refuse = || InvalidValue {
+            text: text.to_owned(),
+            wanted: SPAN,
+        };
         if let Ok(seconds) = text.parse::<u64>() {
             return Ok(Self(Duration::from_secs(seconds)));
         }
         let mut total = Duration::ZERO;
         let mut rest = text;
         while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(refuse)?;
+            let digits = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .filter(|at| *at > 0)
+                .ok_or_else(refuse)?;
             let number: u64 = rest[..digits].parse().map_err(|_| refuse())?;
             rest = &rest[digits..];
             let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
@@ -50,7 +56,11 @@ impl FromStr for Span {
             let part = Duration::from_millis(number.checked_mul(unit_ms).ok_or_else(refuse)?);
             total = total.checked_add(part).ok_or_else(refuse)?;
         }
-        if text.is_empty() { Err(refuse()) } else { Ok(Self(total)) }
+        if text.is_empty() {
+            Err(refuse())
+        } else {
+            Ok(Self(total))
+        }
     }
 }
 
@@ -58,7 +68,10 @@ impl FromStr for Bytes {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let refuse = || InvalidValue { text: text.to_owned(), wanted: BYTES };
+        let refuse = || InvalidValue {
+            text: text.to_owned(),
+            wanted: BYTES,
+        };
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let number: usize = text[..digits].parse().map_err(|_| refuse())?;
         let unit = match text[digits..].trim() {
@@ -74,7 +87,11 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.subsec_millis() == 0 { write!(f, "{}s", self.0.as_secs()) } else { write!(f, "{}ms", self.0.as_millis()) }
+        if self.0.subsec_millis() == 0 {
+            write!(f, "{}s", self.0.as_secs())
+        } else {
+            write!(f, "{}ms", self.0.as_millis())
+        }
     }
 }
 
@@ -136,7 +153,14 @@ mod tests {
 
     #[test]
     fn spans_and_sizes_read_as_people_write_them() {
-        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("1m30s", 90_000), ("30d", 2_592_000_000), ("5", 5000), ("0s", 0)] {
+        for (text, ms) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("1m30s", 90_000),
+            ("30d", 2_592_000_000),
+            ("5", 5000),
+            ("0s", 0),
+        ] {
             assert_eq!(text.parse::<Span>().unwrap().0.as_millis(), ms, "{text}");
         }
         for text in ["", "s", "5x", "-1s", "1.5s", "99999999999999999999s", "5 s"] {

@@ -22,7 +22,11 @@ impl Caller {
     /// # Errors
     /// 403 with the code `scope_missing`.
     pub fn require(&self, scope: &str) -> Result<(), Problem> {
-        if self.0.has_scope(scope) { Ok(()) } else { Err(Problem::scope_missing(scope)) }
+        if self.0.has_scope(scope) {
+            Ok(())
+        } else {
+            Err(Problem::scope_missing(scope))
+        }
     }
 }
 
@@ -50,7 +54,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             return Ok(caller.clone());
         }
         let token = bearer(&parts.headers).ok_or(TokenError::Missing)?;
-        let verifier = parts.extensions.get::<Authenticator>().ok_or(TokenError::Invalid)?;
+        let verifier = parts
+            .extensions
+            .get::<Authenticator>()
+            .ok_or(TokenError::Invalid)?;
         let caller = Self(verifier.0.verify(token)?.shared());
         parts.extensions.insert(caller.clone());
         Ok(caller)

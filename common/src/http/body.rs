@@ -26,7 +26,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
-        let limit = request.extensions().get::<BodyLimit>().map_or(DEFAULT_LIMIT, |limit| limit.0);
+        let limit = request
+            .extensions()
+            .get::<BodyLimit>()
+            .map_or(DEFAULT_LIMIT, |limit| limit.0);
         let body = match Limited::new(request.into_body(), limit).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
@@ -37,22 +40,35 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
                 ));
             }
             Err(_) => {
-                return Err(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the body did not arrive whole"));
+                return Err(Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "body_incomplete",
+                    "the body did not arrive whole",
+                ));
             }
         };
         // Derived structs also read arrays, field by field; a request is an object.
         if body.trim_ascii_start().first() == Some(&b'[') {
             let detail = "the body has to be a JSON object";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail));
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_value",
+                detail,
+            ));
         }
         Ok(Self(parse_json(&body)?, body))
     }
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") || (kind.starts_with("application/") && kind.ends_with("+json")) {
+    if kind.eq_ignore_ascii_case("application/json")
+        || (kind.starts_with("application/") && kind.ends_with("+json"))
+    {
         return Ok(());
     }
     Err(Problem::new(
@@ -80,18 +96,24 @@ fn problem(path: &str, error: &serde_json::Error) -> Problem {
     use serde_json::error::Category;
     let text = error.to_string();
     match error.classify() {
-        Category::Syntax | Category::Eof | Category::Io => {
-            Problem::new(StatusCode::BAD_REQUEST, "not_json", format!("the body is not JSON: {text}"))
-        }
+        Category::Syntax | Category::Eof | Category::Io => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "not_json",
+            format!("the body is not JSON: {text}"),
+        ),
         Category::Data => {
             let detail = text.split(" at line ").next().unwrap_or_default().to_owned();
             let unknown = quoted(&detail, "unknown field `");
             let missing = quoted(&detail, "missing field `");
             let field = match (unknown.or(missing), path) {
                 (Some(field), ".") => field.to_owned(),
-                (Some(field), path) if path == field || path.ends_with(&format!(".{field}")) => path.to_owned(),
+                (Some(field), path) if path == field || path.ends_with(&format!(".{field}")) => {
+                    path.to_owned()
+                }
                 (Some(field), path) => format!("{path}.{field}"),
-                (None, ".") => return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail),
+                (None, ".") => {
+                    return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail);
+                }
                 (None, path) => path.to_owned(),
             };
             let code = match (unknown, missing) {
@@ -113,17 +135,27 @@ fn quoted<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 /// # Errors
 /// [`Problem`].
 pub fn parse_query<T: DeserializeOwned>(uri: &http::Uri) -> Result<T, Problem> {
-    axum::extract::Query::<T>::try_from_uri(uri).map(|query| query.0).map_err(|rejection| {
-        let detail = rejection.body_text();
-        let detail = detail.strip_prefix("Failed to deserialize query string: ").unwrap_or(&detail).to_owned();
-        let field = quoted(&detail, "unknown field `")
-            .or_else(|| quoted(&detail, "missing field `"))
-            .or_else(|| detail.split_once(": ").map(|(field, _)| field).filter(|field| !field.contains(' ')))
-            .map(str::to_owned);
-        let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail);
-        problem.field = field;
-        problem
-    })
+    axum::extract::Query::<T>::try_from_uri(uri)
+        .map(|query| query.0)
+        .map_err(|rejection| {
+            let detail = rejection.body_text();
+            let detail = detail
+                .strip_prefix("Failed to deserialize query string: ")
+                .unwrap_or(&detail)
+                .to_owned();
+            let field = quoted(&detail, "unknown field `")
+                .or_else(|| quoted(&detail, "missing field `"))
+                .or_else(|| {
+                    detail
+                        .split_once(": ")
+                        .map(|(field, _)| field)
+                        .filter(|field| !field.contains(' '))
+                })
+                .map(str::to_owned);
+            let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail);
+            problem.field = field;
+            problem
+        })
 }
 
 #[cfg(test)]
@@ -155,12 +187,26 @@ mod tests {
             ("[]", 422, "invalid_value", None),
             ("{}", 422, "missing_field", Some("inner")),
             ("{\"inner\":{}}", 422, "missing_field", Some("inner.number")),
-            ("{\"inner\":{\"number\":\"x\"}}", 422, "invalid_value", Some("inner.number")),
-            ("{\"inner\":{\"number\":1,\"x\":2}}", 422, "unknown_field", Some("inner.x")),
+            (
+                "{\"inner\":{\"number\":\"x\"}}",
+                422,
+                "invalid_value",
+                Some("inner.number"),
+            ),
+            (
+                "{\"inner\":{\"number\":1,\"x\":2}}",
+                422,
+                "unknown_field",
+                Some("inner.x"),
+            ),
             ("{\"x\":1}", 422, "unknown_field", Some("x")),
         ] {
             let problem = parse_json::<Outer>(json.as_bytes()).unwrap_err();
-            assert_eq!((problem.status.as_u16(), problem.code), (status, code), "{json}: {problem:?}");
+            assert_eq!(
+                (problem.status.as_u16(), problem.code),
+                (status, code),
+                "{json}: {problem:?}"
+            );
             assert_eq!(problem.field.as_deref(), field, "{json}: {problem:?}");
         }
     }

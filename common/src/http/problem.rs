@@ -67,7 +67,11 @@ impl Problem {
     /// 403: the caller lacks a scope.
     #[must_use]
     pub fn scope_missing(scope: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "scope_missing", format!("this call needs a token with the scope `{scope}`"))
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "scope_missing",
+            format!("this call needs a token with the scope `{scope}`"),
+        )
     }
 
     /// 503 with the time to come back.
@@ -103,7 +107,10 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

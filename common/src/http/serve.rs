@@ -30,7 +30,13 @@ pub struct ServeOptions {
 /// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`.
 ///
 /// An upgraded connection leaves this listener's count at once: whoever upgrades it owns it and bounds it.
-pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, stop: CancellationToken, shutdown: Shutdown) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: ServeOptions,
+    stop: CancellationToken,
+    shutdown: Shutdown,
+) {
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let mut failures = 0u32;
     loop {
@@ -62,13 +68,22 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
+    let permit = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, peer, permit))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, options: ServeOptions, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    options: ServeOptions,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         let answer = router.clone().oneshot(request.map(Body::new));

@@ -112,7 +112,12 @@ impl Command {
             "resume" => {
                 let positions = raw.positions.ok_or_else(|| missing("positions"))?;
                 bounded("positions", positions.len())?;
-                Ok(Self::Resume(positions.into_iter().map(|(topic, at)| (topic, at.parse().ok())).collect()))
+                Ok(Self::Resume(
+                    positions
+                        .into_iter()
+                        .map(|(topic, at)| (topic, at.parse().ok()))
+                        .collect(),
+                ))
             }
             "ack" => ids(raw.ids, raw.id).map(Self::Ack),
             "read" if raw.all => Ok(Self::Read(ReadWhat::All)),
@@ -124,27 +129,50 @@ impl Command {
 }
 
 fn missing(field: &'static str) -> CommandError {
-    CommandError::Field { field, reason: "is missing" }
+    CommandError::Field {
+        field,
+        reason: "is missing",
+    }
 }
 
 fn bounded(field: &'static str, len: usize) -> Result<(), CommandError> {
-    if len <= MAX_ITEMS { Ok(()) } else { Err(CommandError::Field { field, reason: "has more than 1000 entries" }) }
+    if len <= MAX_ITEMS {
+        Ok(())
+    } else {
+        Err(CommandError::Field {
+            field,
+            reason: "has more than 1000 entries",
+        })
+    }
 }
 
 fn topic(raw: Raw<'_>) -> Result<Name, CommandError> {
     let name = raw.topic.or(raw.channel).ok_or_else(|| missing("topic"))?;
-    Name::new(&name).map_err(|_| CommandError::Field { field: "topic", reason: "a name has 1 to 256 bytes" })
+    Name::new(&name).map_err(|_| CommandError::Field {
+        field: "topic",
+        reason: "a name has 1 to 256 bytes",
+    })
 }
 
 fn ids(many: Option<Vec<String>>, one: Option<String>) -> Result<Vec<MessageId>, CommandError> {
     let texts = match (many, one) {
         (Some(many), None) => many,
         (None, Some(one)) => vec![one],
-        (Some(_), Some(_)) => return Err(CommandError::Field { field: "ids", reason: "give `ids` or `id`, not both" }),
+        (Some(_), Some(_)) => {
+            return Err(CommandError::Field {
+                field: "ids",
+                reason: "give `ids` or `id`, not both",
+            });
+        }
         (None, None) => return Err(missing("ids")),
     };
     bounded("ids", texts.len())?;
-    let parse = |text: &String| text.parse().map_err(|_| CommandError::Field { field: "ids", reason: "holds what is no id" });
+    let parse = |text: &String| {
+        text.parse().map_err(|_| CommandError::Field {
+            field: "ids",
+            reason: "holds what is no id",
+        })
+    };
     texts.iter().map(parse).collect()
 }
 
@@ -159,13 +187,34 @@ mod tests {
         for (text, command) in [
             ("ping".to_owned(), Command::TextPing),
             (r#"{"type":"ping"}"#.to_owned(), Command::Ping),
-            (r#"{"type":"subscribe","channel":"trading_alerts"}"#.to_owned(), Command::Subscribe(name("trading_alerts"))),
-            (r#"{"type":"unsubscribe","topic":"a"}"#.to_owned(), Command::Unsubscribe(name("a"))),
-            (format!(r#"{{"type":"ack","id":"{id}"}}"#), Command::Ack(vec![id.parse().unwrap()])),
-            (format!(r#"{{"type":"read","ids":["{id}"]}}"#), Command::Read(ReadWhat::Ids(vec![id.parse().unwrap()]))),
-            (r#"{"type":"read","all":true}"#.to_owned(), Command::Read(ReadWhat::All)),
-            (r#"{"type":"refresh","token":"t"}"#.to_owned(), Command::Refresh("t".to_owned())),
-            (r#"{"type":"resume","positions":{"user":"x"}}"#.to_owned(), Command::Resume(vec![("user".to_owned(), None)])),
+            (
+                r#"{"type":"subscribe","channel":"trading_alerts"}"#.to_owned(),
+                Command::Subscribe(name("trading_alerts")),
+            ),
+            (
+                r#"{"type":"unsubscribe","topic":"a"}"#.to_owned(),
+                Command::Unsubscribe(name("a")),
+            ),
+            (
+                format!(r#"{{"type":"ack","id":"{id}"}}"#),
+                Command::Ack(vec![id.parse().unwrap()]),
+            ),
+            (
+                format!(r#"{{"type":"read","ids":["{id}"]}}"#),
+                Command::Read(ReadWhat::Ids(vec![id.parse().unwrap()])),
+            ),
+            (
+                r#"{"type":"read","all":true}"#.to_owned(),
+                Command::Read(ReadWhat::All),
+            ),
+            (
+                r#"{"type":"refresh","token":"t"}"#.to_owned(),
+                Command::Refresh("t".to_owned()),
+            ),
+            (
+                r#"{"type":"resume","positions":{"user":"x"}}"#.to_owned(),
+                Command::Resume(vec![("user".to_owned(), None)]),
+            ),
         ] {
             assert_eq!(Command::parse(&text), Ok(command), "{text}");
         }

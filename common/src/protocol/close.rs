@@ -112,7 +112,10 @@ impl Close {
     /// Whether a client should connect again: with a new token after 4001 and 4002, not at all after 4003.
     #[must_use]
     pub fn reconnect(self) -> bool {
-        !matches!(self, Self::Normal | Self::Disconnected | Self::Protocol | Self::Unsupported | Self::NotUtf8)
+        !matches!(
+            self,
+            Self::Normal | Self::Disconnected | Self::Protocol | Self::Unsupported | Self::NotUtf8
+        )
     }
 }
 
@@ -124,7 +127,11 @@ mod tests {
     fn codes_are_unique_and_texts_fit_a_control_frame() {
         for (index, close) in Close::ALL.iter().enumerate() {
             assert!(close.text().len() <= 123);
-            assert!(Close::ALL[..index].iter().all(|other| other.code() != close.code()));
+            assert!(
+                Close::ALL[..index]
+                    .iter()
+                    .all(|other| other.code() != close.code())
+            );
         }
     }
 }

@@ -104,7 +104,12 @@ impl ServerFrame<'_> {
     #[must_use]
     pub fn error(code: &str, message: impl Into<String>, retry_after: Option<Duration>) -> Vec<u8> {
         let retry_after_ms = retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-        ServerFrame::Error { code, message: message.into(), retry_after_ms }.to_json()
+        ServerFrame::Error {
+            code,
+            message: message.into(),
+            retry_after_ms,
+        }
+        .to_json()
     }
 }
 
@@ -153,7 +158,11 @@ mod tests {
 
     #[test]
     fn frames_are_the_payload_and_where_it_stands() {
-        let position = Position { epoch: 10, offset: 3, check: 255 };
+        let position = Position {
+            epoch: 10,
+            offset: 3,
+            check: 255,
+        };
         assert_eq!(
             frame(r#"{"type":"message","data":{"a":1}}"#, Some(position)),
             r#"{"type":"message","data":{"a":1},"topic":"topic:a\"b","position":"a:3:000000ff"}"#
@@ -165,9 +174,13 @@ mod tests {
     #[test]
     fn seeds_get_what_they_understand() {
         use FrameKind::{Changed, Message, Notification, Unread};
-        let takes = |dialect: Dialect| [Notification, Message, Unread, Changed].map(|kind| dialect.takes(kind));
+        let takes =
+            |dialect: Dialect| [Notification, Message, Unread, Changed].map(|kind| dialect.takes(kind));
         assert_eq!(takes(Dialect::CarillonV1), [true; 4]);
         assert_eq!(takes(Dialect::Seeds { unread: true }), [true, true, true, false]);
-        assert_eq!(takes(Dialect::Seeds { unread: false }), [true, true, false, false]);
+        assert_eq!(
+            takes(Dialect::Seeds { unread: false }),
+            [true, true, false, false]
+        );
     }
 }

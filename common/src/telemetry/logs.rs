@@ -23,8 +23,14 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
     let filter = EnvFilter::builder().parse(&config.level)?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
     }
     .map_err(|_| LogError::Begun)
 }

@@ -137,7 +137,9 @@ impl Identity {
     /// Whether the caller counts as a service, with the limits of services.
     #[must_use]
     pub fn is_service(&self) -> bool {
-        ["service", "publish", "inbox:any"].iter().any(|scope| self.has_scope(scope))
+        ["service", "publish", "inbox:any"]
+            .iter()
+            .any(|scope| self.has_scope(scope))
     }
 
     /// The implicit topics: the user's own first, then stores, roles, the tenant and everyone.
@@ -145,7 +147,11 @@ impl Identity {
     pub fn keys(&self) -> Vec<TopicKey> {
         let mut keys = Vec::with_capacity(3 + self.stores.len() + self.roles.len());
         keys.push(TopicKey::user(&self.tenant, &self.user));
-        keys.extend(self.stores.iter().map(|store| TopicKey::store(&self.tenant, store)));
+        keys.extend(
+            self.stores
+                .iter()
+                .map(|store| TopicKey::store(&self.tenant, store)),
+        );
         keys.extend(self.roles.iter().map(|role| TopicKey::role(&self.tenant, role)));
         keys.push(TopicKey::tenant(&self.tenant));
         keys.push(TopicKey::everyone());
@@ -155,7 +161,10 @@ impl Identity {
     /// Whether the token, or one of the public patterns, allows to subscribe to the topic.
     #[must_use]
     pub fn may_subscribe(&self, topic: &str, public: &[String]) -> bool {
-        self.topics.iter().chain(public).any(|pattern| matches_pattern(pattern, topic))
+        self.topics
+            .iter()
+            .chain(public)
+            .any(|pattern| matches_pattern(pattern, topic))
     }
 
     /// Shares the identity between a session and what it hands on.
@@ -173,5 +182,9 @@ fn names(claim: &'static str, texts: impl Iterator<Item = String>) -> Result<Vec
             names.push(name);
         }
     }
-    if names.len() > MAX_LIST { Err(TokenError::Claim(claim)) } else { Ok(names) }
+    if names.len() > MAX_LIST {
+        Err(TokenError::Claim(claim))
+    } else {
+        Ok(names)
+    }
 }

@@ -59,7 +59,9 @@ pub struct Verifier {
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let algorithms: Vec<_> = self.keys.iter().map(|key| key.algorithm).collect();
-        f.debug_struct("Verifier").field("algorithms", &algorithms).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("algorithms", &algorithms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +76,10 @@ impl Verifier {
             keys.push(hmac(secret, None)?);
         }
         if let Some(previous) = &config.previous_secret {
-            keys.push(hmac(previous, config.previous_secret_until.map(jiff::Timestamp::as_second))?);
+            keys.push(hmac(
+                previous,
+                config.previous_secret_until.map(jiff::Timestamp::as_second),
+            )?);
         }
         for (index, key) in config.keys.iter().enumerate() {
             let pem = key.pem.as_bytes();
@@ -82,9 +87,17 @@ impl Verifier {
                 "RS256" => (Algorithm::RS256, DecodingKey::from_rsa_pem(pem)),
                 "ES256" => (Algorithm::ES256, DecodingKey::from_ec_pem(pem)),
                 "EdDSA" => (Algorithm::EdDSA, DecodingKey::from_ed_pem(pem)),
-                other => return Err(KeyError::Algorithm { index, algorithm: other.to_owned() }),
+                other => {
+                    return Err(KeyError::Algorithm {
+                        index,
+                        algorithm: other.to_owned(),
+                    });
+                }
             };
-            let decoding = decoding.map_err(|error| KeyError::Key { index, reason: error.to_string() })?;
+            let decoding = decoding.map_err(|error| KeyError::Key {
+                index,
+                reason: error.to_string(),
+            })?;
             keys.push(Key::new(algorithm, key.kid.clone(), decoding, config, None));
         }
         if keys.is_empty() {
@@ -93,7 +106,10 @@ impl Verifier {
         for key in &mut keys {
             key.validation = validation(key.algorithm, config);
         }
-        Ok(Self { keys, default_tenant: config.default_tenant.clone() })
+        Ok(Self {
+            keys,
+            default_tenant: config.default_tenant.clone(),
+        })
     }
 
     /// Verifies a token and reads who it is for.
@@ -132,8 +148,20 @@ impl Verifier {
 }
 
 impl Key {
-    fn new(algorithm: Algorithm, id: Option<String>, key: DecodingKey, config: &AuthConfig, until: Option<i64>) -> Self {
-        Self { algorithm, id, key, validation: validation(algorithm, config), until }
+    fn new(
+        algorithm: Algorithm,
+        id: Option<String>,
+        key: DecodingKey,
+        config: &AuthConfig,
+        until: Option<i64>,
+    ) -> Self {
+        Self {
+            algorithm,
+            id,
+            key,
+            validation: validation(algorithm, config),
+            until,
+        }
     }
 }
 
@@ -143,7 +171,13 @@ fn hmac(secret: &SecretString, until: Option<i64>) -> Result<Key, KeyError> {
         return Err(KeyError::Short);
     }
     let key = DecodingKey::from_secret(bytes);
-    Ok(Key { algorithm: Algorithm::HS256, id: None, key, validation: Validation::new(Algorithm::HS256), until })
+    Ok(Key {
+        algorithm: Algorithm::HS256,
+        id: None,
+        key,
+        validation: Validation::new(Algorithm::HS256),
+        until,
+    })
 }
 
 fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
@@ -181,11 +215,17 @@ mod tests {
     }
 
     fn config() -> AuthConfig {
-        AuthConfig { default_tenant: Some(TenantId::new("default").unwrap()), ..AuthConfig::default() }
+        AuthConfig {
+            default_tenant: Some(TenantId::new("default").unwrap()),
+            ..AuthConfig::default()
+        }
     }
 
     fn token(change: impl FnOnce(&mut NewToken)) -> String {
-        let mut new = NewToken { user: "u1".to_owned(), ..NewToken::default() };
+        let mut new = NewToken {
+            user: "u1".to_owned(),
+            ..NewToken::default()
+        };
         change(&mut new);
         mint(&new, &secret(SECRET)).unwrap()
     }
@@ -200,20 +240,37 @@ mod tests {
         });
         let identity = verifier(&config()).verify(&token).unwrap();
         assert_eq!(identity.tenant.as_str(), "t1");
-        assert!(identity.has_scope("publish") && identity.has_scope("metrics") && !identity.has_scope("control"));
-        let keys: Vec<_> = identity.keys().iter().map(|key| key.as_str().to_owned()).collect();
+        assert!(
+            identity.has_scope("publish") && identity.has_scope("metrics") && !identity.has_scope("control")
+        );
+        let keys: Vec<_> = identity
+            .keys()
+            .iter()
+            .map(|key| key.as_str().to_owned())
+            .collect();
         assert_eq!(keys, ["t1:u:u1", "t1:s:12", "t1:r:manager", "t1:a", ":e"]);
     }
 
     #[test]
     fn bad_tokens_are_told_apart() {
         let verifier = verifier(&config());
-        let foreign = mint(&NewToken { user: "u".into(), ..NewToken::default() }, &secret(&SECRET.replace('0', "x"))).unwrap();
+        let foreign = mint(
+            &NewToken {
+                user: "u".into(),
+                ..NewToken::default()
+            },
+            &secret(&SECRET.replace('0', "x")),
+        )
+        .unwrap();
         let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1MSIsImV4cCI6OTk5OTk5OTk5OX0.";
         let good = token(|_| {});
         // A letter inside the signature: the last one has bits that mean nothing.
         let (head, tail) = good.split_at(good.len() - 10);
-        let tampered = format!("{head}{}{}", if tail.starts_with('A') { 'B' } else { 'A' }, &tail[1..]);
+        let tampered = format!(
+            "{head}{}{}",
+            if tail.starts_with('A') { 'B' } else { 'A' },
+            &tail[1..]
+        );
         for (token, error) in [
             (String::new(), TokenError::Missing),
             ("x.y.z".to_owned(), TokenError::Invalid),
@@ -222,7 +279,10 @@ mod tests {
             (tampered, TokenError::Invalid),
             (token(|new| new.ttl_seconds = -60), TokenError::Expired),
             (token(|new| new.user = "u".repeat(257)), TokenError::Claim("sub")),
-            (token(|new| new.tenant = Some("a:b".to_owned())), TokenError::Claim("tenant_id")),
+            (
+                token(|new| new.tenant = Some("a:b".to_owned())),
+                TokenError::Claim("tenant_id"),
+            ),
         ] {
             assert_eq!(verifier.verify(&token).unwrap_err(), error, "{token}");
         }
@@ -253,15 +313,36 @@ mod tests {
     fn a_public_key_is_no_hmac_secret() {
         // The classic confusion: sign with HS256 and the public key's text as the secret.
         let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
-        let key = crate::config::AuthKey { algorithm: "EdDSA".into(), kid: None, pem: pem.into() };
-        let verifier = Verifier::new(&AuthConfig { keys: vec![key], ..config() }, None).unwrap();
-        let forged = mint(&NewToken { user: "u".into(), ..NewToken::default() }, &secret(pem)).unwrap();
+        let key = crate::config::AuthKey {
+            algorithm: "EdDSA".into(),
+            kid: None,
+            pem: pem.into(),
+        };
+        let verifier = Verifier::new(
+            &AuthConfig {
+                keys: vec![key],
+                ..config()
+            },
+            None,
+        )
+        .unwrap();
+        let forged = mint(
+            &NewToken {
+                user: "u".into(),
+                ..NewToken::default()
+            },
+            &secret(pem),
+        )
+        .unwrap();
         assert_eq!(verifier.verify(&forged).unwrap_err(), TokenError::Invalid);
     }
 
     #[test]
     fn a_short_secret_is_refused() {
-        assert!(matches!(Verifier::new(&config(), Some(&secret("short"))), Err(KeyError::Short)));
+        assert!(matches!(
+            Verifier::new(&config(), Some(&secret("short"))),
+            Err(KeyError::Short)
+        ));
         assert!(matches!(Verifier::new(&config(), None), Err(KeyError::None)));
     }
 }

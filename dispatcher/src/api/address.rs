@@ -26,7 +26,7 @@ impl Addresses {
     }
 
     /// Takes an address of the body.
-    pub(crate) fn give(&mut self, field: impl Into<String>, address: String) -> Result<(), Problem> {
+    pub(crate) fn give(&mut self, field: impl Into<String>, address: &str) -> Result<(), Problem> {
         let trimmed = address.trim();
         if trimmed.is_empty() || trimmed.len() > MAX_ADDRESS || trimmed.chars().any(char::is_control) {
             return Err(Problem::invalid(
@@ -54,11 +54,15 @@ impl Addresses {
                 None | Some(Value::Null) => continue,
                 Some(Value::String(address)) => address,
                 Some(_) => {
-                    return Err(Problem::invalid("invalid_value", format!("metadata.{field}"), "has to be a string"));
+                    return Err(Problem::invalid(
+                        "invalid_value",
+                        format!("metadata.{field}"),
+                        "has to be a string",
+                    ));
                 }
             };
             let mut checked = Self::default();
-            checked.give(format!("metadata.{field}"), address)?;
+            checked.give(format!("metadata.{field}"), &address)?;
             if let (Some(channel), Some(address)) = (channel, checked.given.pop()) {
                 self.named.insert(channel, address);
             }
@@ -69,8 +73,12 @@ impl Addresses {
     /// The addresses for a channel, each once.
     pub(crate) fn of(&self, channel: Channel) -> Vec<String> {
         let named = self.named.get(&channel).filter(|address| fits(channel, address));
-        let mut addresses: Vec<String> =
-            self.given.iter().filter(|address| fits(channel, address)).cloned().collect();
+        let mut addresses: Vec<String> = self
+            .given
+            .iter()
+            .filter(|address| fits(channel, address))
+            .cloned()
+            .collect();
         if let Some(named) = named
             && !addresses.contains(named)
         {
@@ -101,7 +109,10 @@ pub(crate) fn fits(channel: Channel, address: &str) -> bool {
 fn is_phone(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let rest = text.strip_prefix('+').unwrap_or(text);
-    (3..=15).contains(&digits) && rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '(' | ')' | '.'))
+    (3..=15).contains(&digits)
+        && rest
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '(' | ')' | '.'))
 }
 
 #[cfg(test)]
@@ -126,19 +137,31 @@ mod tests {
                     Channel::Push,
                 ],
             ),
-            ("https://example.com/hook", vec![Channel::WecomRobot, Channel::Webhook]),
+            (
+                "https://example.com/hook",
+                vec![Channel::WecomRobot, Channel::Webhook],
+            ),
         ] {
-            let fitting: Vec<Channel> = Channel::ALL.into_iter().filter(|channel| fits(*channel, address)).collect();
+            let fitting: Vec<Channel> = Channel::ALL
+                .into_iter()
+                .filter(|channel| fits(*channel, address))
+                .collect();
             assert_eq!(fitting, channels, "{address}");
         }
-        assert!(fits(Channel::Wecom, "zhangsan") && fits(Channel::Feishu, "ou_xxx") && fits(Channel::Sms, "+86 138-0013-8000"));
+        assert!(
+            fits(Channel::Wecom, "zhangsan")
+                && fits(Channel::Feishu, "ou_xxx")
+                && fits(Channel::Sms, "+86 138-0013-8000")
+        );
     }
 
     #[test]
     fn metadata_keeps_only_data() {
         let mut metadata = json!({"email":"a@example.com","phone":"13800138000","platform":"ios","x":1});
         let mut addresses = Addresses::default();
-        let Value::Object(map) = &mut metadata else { panic!("an object") };
+        let Value::Object(map) = &mut metadata else {
+            panic!("an object")
+        };
         addresses.take_from(map).unwrap();
         assert_eq!(metadata, json!({"x":1}));
         assert_eq!(addresses.of(Channel::Email), ["a@example.com"]);

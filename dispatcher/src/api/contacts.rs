@@ -56,7 +56,11 @@ fn check(prefix: &str, contact: &Contact) -> Result<(), Problem> {
             "name an IANA time zone, for example `Asia/Shanghai`",
         ));
     }
-    if contact.language.as_ref().is_some_and(|language| !is_language(language)) {
+    if contact
+        .language
+        .as_ref()
+        .is_some_and(|language| !is_language(language))
+    {
         return Err(Problem::invalid(
             "invalid_value",
             format!("{prefix}language"),
@@ -68,7 +72,9 @@ fn check(prefix: &str, contact: &Contact) -> Result<(), Problem> {
 
 fn is_language(text: &str) -> bool {
     text.len() <= 35
-        && text.split('-').all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()))
+        && text
+            .split('-')
+            .all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 /// Set a user's contact
@@ -86,7 +92,11 @@ pub(crate) async fn put(
     JsonBody(contact, _): JsonBody<Contact>,
 ) -> Result<Json<Contact>, Problem> {
     check("", &contact)?;
-    state.store().put_contact(&caller.tenant, &user, &contact).await.map_err(store_problem)?;
+    state
+        .store()
+        .put_contact(&caller.tenant, &user, &contact)
+        .await
+        .map_err(store_problem)?;
     Ok(Json(contact))
 }
 
@@ -98,12 +108,22 @@ pub(crate) async fn put(
     params(("user" = String, Path, description = "The user's id")),
     responses((status = 200, body = Contact), (status = 404, body = Problem))
 )]
-pub(crate) async fn get(State(state): State<ApiState>, caller: Caller, UserOf(user): UserOf) -> Result<Json<Contact>, Problem> {
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    caller: Caller,
+    UserOf(user): UserOf,
+) -> Result<Json<Contact>, Problem> {
     if caller.user != user {
         caller.require("contacts:write")?;
     }
-    let contact = state.store().contact(&caller.tenant, &user).await.map_err(store_problem)?;
-    contact.map(Json).ok_or_else(|| Problem::not_found("there is no contact of this user"))
+    let contact = state
+        .store()
+        .contact(&caller.tenant, &user)
+        .await
+        .map_err(store_problem)?;
+    contact
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("there is no contact of this user"))
 }
 
 /// Delete a user's contact
@@ -119,7 +139,12 @@ pub(crate) async fn delete(
     ContactWriter(caller): ContactWriter,
     UserOf(user): UserOf,
 ) -> Result<Json<Done>, Problem> {
-    if state.store().delete_contact(&caller.tenant, &user).await.map_err(store_problem)? {
+    if state
+        .store()
+        .delete_contact(&caller.tenant, &user)
+        .await
+        .map_err(store_problem)?
+    {
         Ok(Json(Done::one("联系人已删除")))
     } else {
         Err(Problem::not_found("there is no contact of this user"))
@@ -154,16 +179,25 @@ pub(crate) async fn put_all(
     JsonBody(body, _): JsonBody<BulkContacts>,
 ) -> Result<Json<BulkAnswer>, Problem> {
     if body.contacts.len() > MAX_CONTACTS {
-        return Err(Problem::invalid("too_many", "contacts", format!("at most {MAX_CONTACTS} contacts")));
+        return Err(Problem::invalid(
+            "too_many",
+            "contacts",
+            format!("at most {MAX_CONTACTS} contacts"),
+        ));
     }
     let mut contacts = Vec::with_capacity(body.contacts.len());
     for (user, contact) in body.contacts {
         check(&format!("contacts.{user}."), &contact)?;
-        let name = Name::new(&user)
-            .map_err(|error| Problem::invalid("invalid_name", format!("contacts.{user}"), error.to_string()))?;
+        let name = Name::new(&user).map_err(|error| {
+            Problem::invalid("invalid_name", format!("contacts.{user}"), error.to_string())
+        })?;
         contacts.push((name, contact));
     }
     let count = contacts.len();
-    state.store().put_contacts(&caller.tenant, contacts).await.map_err(store_problem)?;
+    state
+        .store()
+        .put_contacts(&caller.tenant, contacts)
+        .await
+        .map_err(store_problem)?;
     Ok(Json(BulkAnswer { success: true, count }))
 }

@@ -48,7 +48,12 @@ pub(crate) async fn create(
     headers: HeaderMap,
     JsonBody(body, raw): JsonBody<NotificationBody>,
 ) -> Result<Response, Problem> {
-    let request = Request { route: "notifications", status: StatusCode::CREATED, headers: &headers, raw: &raw };
+    let request = Request {
+        route: "notifications",
+        status: StatusCode::CREATED,
+        headers: &headers,
+        raw: &raw,
+    };
     accept(&state, &caller, body, request, |plan, status| {
         answer(&NotificationView::created(&plan.notification, status))
     })
@@ -80,7 +85,12 @@ pub(crate) async fn send(
     headers: HeaderMap,
     JsonBody(body, raw): JsonBody<NotificationBody>,
 ) -> Result<Response, Problem> {
-    let request = Request { route: "notifications/send", status: StatusCode::OK, headers: &headers, raw: &raw };
+    let request = Request {
+        route: "notifications/send",
+        status: StatusCode::OK,
+        headers: &headers,
+        raw: &raw,
+    };
     accept(&state, &caller, body, request, |plan, status| {
         answer(&SentAnswer {
             id: plan.notification.id.to_string(),
@@ -128,10 +138,18 @@ pub(crate) async fn multi_channel(
     JsonBody(body, raw): JsonBody<NotificationBody>,
 ) -> Result<Response, Problem> {
     if body.channels.is_none() && body.channel.is_none() && body.channel_type.is_none() {
-        return Err(Problem::invalid("missing_field", "channels", "name the channels to send by"));
+        return Err(Problem::invalid(
+            "missing_field",
+            "channels",
+            "name the channels to send by",
+        ));
     }
-    let request =
-        Request { route: "notifications/multi-channel", status: StatusCode::CREATED, headers: &headers, raw: &raw };
+    let request = Request {
+        route: "notifications/multi-channel",
+        status: StatusCode::CREATED,
+        headers: &headers,
+        raw: &raw,
+    };
     accept(&state, &caller, body, request, |plan, status| {
         channels_answer(plan, status, None, ["通知已发送", "没有渠道接受该通知"])
     })
@@ -152,24 +170,46 @@ pub(crate) async fn from_template(
     JsonBody(body, raw): JsonBody<NotificationBody>,
 ) -> Result<Response, Problem> {
     if body.template.is_none() && body.template_name.is_none() && body.template_id.is_none() {
-        return Err(Problem::invalid("missing_field", "template_name", "name the template to send with"));
+        return Err(Problem::invalid(
+            "missing_field",
+            "template_name",
+            "name the template to send with",
+        ));
     }
-    let request =
-        Request { route: "notifications/template", status: StatusCode::CREATED, headers: &headers, raw: &raw };
+    let request = Request {
+        route: "notifications/template",
+        status: StatusCode::CREATED,
+        headers: &headers,
+        raw: &raw,
+    };
     accept(&state, &caller, body, request, |plan, status| {
         let template = plan.notification.content.template.clone();
-        channels_answer(plan, status, template, ["模板通知已发送", "没有渠道接受该模板通知"])
+        channels_answer(
+            plan,
+            status,
+            template,
+            ["模板通知已发送", "没有渠道接受该模板通知"],
+        )
     })
     .await
 }
 
-fn channels_answer(plan: &Plan, status: &'static str, template: Option<String>, messages: [&'static str; 2]) -> String {
+fn channels_answer(
+    plan: &Plan,
+    status: &'static str,
+    template: Option<String>,
+    messages: [&'static str; 2],
+) -> String {
     let success = plan.results.iter().any(|(_, accepted)| *accepted);
     answer(&ChannelsAnswer {
         success,
         message: if success { messages[0] } else { messages[1] },
         template,
-        results: plan.results.iter().map(|(name, accepted)| (name.clone(), Value::Bool(*accepted))).collect(),
+        results: plan
+            .results
+            .iter()
+            .map(|(name, accepted)| (name.clone(), Value::Bool(*accepted)))
+            .collect(),
         id: plan.notification.id.to_string(),
         status,
         created_at: plan.notification.created_at.rfc3339(),
@@ -210,19 +250,32 @@ async fn accept(
         status: request.status.as_u16(),
         response: response.clone(),
     };
-    let mismatched = if header_key.is_some() { "Idempotency-Key" } else { "idempotency_key" };
-    plan.notification.idempotency.extend(header_key.map(|text| key(caller.user.as_str(), text)));
-    plan.notification.idempotency.extend(body_key.map(|text| key("", text)));
+    let mismatched = if header_key.is_some() {
+        "Idempotency-Key"
+    } else {
+        "idempotency_key"
+    };
+    plan.notification
+        .idempotency
+        .extend(header_key.map(|text| key(caller.user.as_str(), text)));
+    plan.notification
+        .idempotency
+        .extend(body_key.map(|text| key("", text)));
 
-    let accepted = state.service.accept(vec![plan.notification]).await.map_err(store_problem)?;
+    let accepted = state
+        .service
+        .accept(vec![plan.notification])
+        .await
+        .map_err(store_problem)?;
     match accepted.into_iter().next() {
         Some(Accepted::New) => Ok(json(request.status, response)),
         Some(Accepted::Repeat { status, response }) => {
             let status = StatusCode::from_u16(status).unwrap_or(request.status);
             let mut repeated = json(status, response);
-            repeated
-                .headers_mut()
-                .insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
+            repeated.headers_mut().insert(
+                HeaderName::from_static("idempotency-replayed"),
+                HeaderValue::from_static("true"),
+            );
             Ok(repeated)
         }
         Some(Accepted::Mismatch) => Err(Problem::invalid(
@@ -230,7 +283,11 @@ async fn accept(
             mismatched,
             "this key was used for another body within 24 hours; use a new key for a new notification",
         )),
-        None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the store gave no answer")),
+        None => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the store gave no answer",
+        )),
     }
 }
 
@@ -243,7 +300,9 @@ fn status_of(new: &NewNotification) -> &'static str {
 }
 
 fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
     match value.to_str() {
         Ok(text) if (1..=MAX_KEY).contains(&text.len()) => Ok(Some(text.to_owned())),
         _ => Err(Problem::invalid(
@@ -255,5 +314,10 @@ fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 fn json(status: StatusCode, body: String) -> Response {
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        body,
+    )
+        .into_response()
 }

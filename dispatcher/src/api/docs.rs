@@ -49,5 +49,9 @@ pub(crate) async fn page() -> Response {
 
 /// The document as it is answered.
 pub(crate) fn contract(json: String) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
+    (
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        json,
+    )
+        .into_response()
 }

@@ -61,7 +61,11 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
         return Err(tenant_mismatch());
     }
     let whole_tenant = means_whole_tenant(&body);
-    let audience = if whole_tenant { Some(Target::Tenant.into()) } else { audience(&body)? };
+    let audience = if whole_tenant {
+        Some(Target::Tenant.into())
+    } else {
+        audience(&body)?
+    };
     if let Some(audience) = &audience {
         authorize(audience, caller)?;
     }
@@ -70,19 +74,36 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
     let data = data(body.data, body.extra_data, body.metadata, &mut addresses)?;
     strategy(body.strategy.as_deref())?;
 
-    let schedule = one([("schedule_at", body.schedule_at), ("scheduled_at", body.scheduled_at)])?;
-    let visible_at =
-        times::visible_at(now, schedule.as_ref().map(|(field, text)| (*field, text.as_str())), body.delay.as_ref())?;
-    let expires_at = body.expires_at.map(|text| times::time("expires_at", &text)).transpose()?;
+    let schedule = one([
+        ("schedule_at", body.schedule_at),
+        ("scheduled_at", body.scheduled_at),
+    ])?;
+    let visible_at = times::visible_at(
+        now,
+        schedule.as_ref().map(|(field, text)| (*field, text.as_str())),
+        body.delay.as_ref(),
+    )?;
+    let expires_at = body
+        .expires_at
+        .map(|text| times::time("expires_at", &text))
+        .transpose()?;
     if expires_at.is_some_and(|at| at <= visible_at) {
-        return Err(Problem::invalid("invalid_time", "expires_at", "it would expire before it is sent"));
+        return Err(Problem::invalid(
+            "invalid_time",
+            "expires_at",
+            "it would expire before it is sent",
+        ));
     }
 
     let title = one([("title", body.title), ("subject", body.subject)])?;
     if let Some((field, title)) = &title
         && title.chars().count() > MAX_TITLE
     {
-        return Err(Problem::invalid("too_long", *field, format!("a title has at most {MAX_TITLE} characters")));
+        return Err(Problem::invalid(
+            "too_long",
+            *field,
+            format!("a title has at most {MAX_TITLE} characters"),
+        ));
     }
     let template = one([
         ("template", body.template),
@@ -95,6 +116,7 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
         ("channel_type", body.channel_type.map(|name| vec![name])),
     ])?;
     let kind = one([("kind", body.kind), ("type", body.kind_alias)])?;
+    short("locale", body.locale)?;
     Ok(Draft {
         audience,
         addresses,
@@ -104,10 +126,15 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
         kind: kind.map(|(field, name)| parse_kind(field, &name)).transpose()?,
         priority: body.priority.map(priority).transpose()?,
         category: short("category", body.category)?,
-        channels: channels.map(|(field, names)| parse_channels(field, names)).transpose()?,
+        channels: channels
+            .map(|(field, names)| parse_channels(field, names))
+            .transpose()?,
         template: template.map(|(field, name)| TemplateReference { field, name }),
-        variables: one([("variables", body.variables), ("template_vars", body.template_vars)])?
-            .unwrap_or(("variables", Map::new())),
+        variables: one([
+            ("variables", body.variables),
+            ("template_vars", body.template_vars),
+        ])?
+        .unwrap_or_else(|| ("variables", Map::new())),
         data,
         source: short("source", body.source)?,
         group_key: short("group_key", body.group_key)?,
@@ -118,13 +145,16 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
         visible_at,
         expires_at,
     })
-    .and_then(|draft| short("locale", body.locale).map(|_| draft))
 }
 
 /// 403: a body that names another tenant.
 pub(crate) fn tenant_mismatch() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "tenant_mismatch", "the token is of another tenant; leave `tenant_id` out")
-        .field("tenant_id")
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "tenant_mismatch",
+        "the token is of another tenant; leave `tenant_id` out",
+    )
+    .field("tenant_id")
 }
 
 /// The one value among a thing's names; several are fine when they say the same.
@@ -144,7 +174,11 @@ pub(crate) fn one<T: PartialEq, const N: usize>(
 }
 
 fn conflict(field: &str, first: &str) -> Problem {
-    Problem::invalid("conflict", field, format!("`{field}` and `{first}` are two names of one thing and differ"))
+    Problem::invalid(
+        "conflict",
+        field,
+        format!("`{field}` and `{first}` are two names of one thing and differ"),
+    )
 }
 
 /// Only S1's broadcast: a `message`, and nothing that says for whom or by what.
@@ -170,8 +204,16 @@ fn audience(body: &NotificationBody) -> Result<Option<Audience>, Problem> {
     } else if let Some(users) = &body.user_ids {
         Some(("user_ids", Target::Users(users_of(users)?)))
     } else {
-        let role = body.role.as_ref().map(|role| name("role", role).map(Target::Role)).transpose()?;
-        let store = body.store_id.as_ref().map(|store| name("store_id", store).map(Target::Store)).transpose()?;
+        let role = body
+            .role
+            .as_ref()
+            .map(|role| name("role", role).map(Target::Role))
+            .transpose()?;
+        let store = body
+            .store_id
+            .as_ref()
+            .map(|store| name("store_id", store).map(Target::Store))
+            .transpose()?;
         match (role, store) {
             (Some(role), Some(store)) => Some(("role", Target::AllOf(vec![role, store]))),
             (Some(role), None) => Some(("role", role)),
@@ -185,9 +227,16 @@ fn audience(body: &NotificationBody) -> Result<Option<Audience>, Problem> {
         return Err(conflict("user_ids", "user_id"));
     }
     if body.user_ids.is_some() && body.user_id.is_none() {
-        for (field, present) in [("role", body.role.is_some()), ("store_id", body.store_id.is_some())] {
+        for (field, present) in [
+            ("role", body.role.is_some()),
+            ("store_id", body.store_id.is_some()),
+        ] {
             if present {
-                return Err(Problem::invalid("conflict", field, "`user_ids` already says for whom; use `to` for expressions"));
+                return Err(Problem::invalid(
+                    "conflict",
+                    field,
+                    "`user_ids` already says for whom; use `to` for expressions",
+                ));
             }
         }
     }
@@ -202,15 +251,20 @@ fn users_of(users: &[String]) -> Result<Vec<Name>, Problem> {
     match users.len() {
         0 => return Err(Problem::invalid("invalid_value", "user_ids", "names nobody")),
         count if count > MAX_MEMBERS => {
-            return Err(Problem::invalid("too_many", "user_ids", format!("names more than {MAX_MEMBERS} users")));
+            return Err(Problem::invalid(
+                "too_many",
+                "user_ids",
+                format!("names more than {MAX_MEMBERS} users"),
+            ));
         }
         _ => {}
     }
     let mut names: Vec<Name> = Vec::with_capacity(users.len());
     let mut seen = std::collections::HashSet::with_capacity(users.len());
     for (index, user) in users.iter().enumerate() {
-        let user = Name::new(user)
-            .map_err(|error| Problem::invalid("invalid_name", format!("user_ids[{index}]"), error.to_string()))?;
+        let user = Name::new(user).map_err(|error| {
+            Problem::invalid("invalid_name", format!("user_ids[{index}]"), error.to_string())
+        })?;
         if seen.insert(user.clone()) {
             names.push(user);
         }
@@ -246,15 +300,19 @@ fn reaches_tenant(target: &Target) -> bool {
 fn give_addresses(addresses: &mut Addresses, body: &NotificationBody) -> Result<(), Problem> {
     for (field, address) in [("recipient", &body.recipient), ("target", &body.target)] {
         if let Some(address) = address {
-            addresses.give(field, address.clone())?;
+            addresses.give(field, address)?;
         }
     }
     if let Some(recipients) = &body.recipients {
         if recipients.is_empty() || recipients.len() > MAX_MEMBERS {
-            return Err(Problem::invalid("invalid_value", "recipients", format!("names 1 to {MAX_MEMBERS} addresses")));
+            return Err(Problem::invalid(
+                "invalid_value",
+                "recipients",
+                format!("names 1 to {MAX_MEMBERS} addresses"),
+            ));
         }
         for (index, address) in recipients.iter().enumerate() {
-            addresses.give(format!("recipients[{index}]"), address.clone())?;
+            addresses.give(format!("recipients[{index}]"), address)?;
         }
     }
     Ok(())
@@ -268,7 +326,9 @@ fn data(
     addresses: &mut Addresses,
 ) -> Result<Option<Value>, Problem> {
     let data = one([("data", data), ("extra_data", extra)])?;
-    let Some(mut metadata) = metadata else { return Ok(data.map(|(_, data)| Value::Object(data))) };
+    let Some(mut metadata) = metadata else {
+        return Ok(data.map(|(_, data)| Value::Object(data)));
+    };
     addresses.take_from(&mut metadata)?;
     match data {
         None => Ok(Some(Value::Object(metadata))),
@@ -285,20 +345,30 @@ fn strategy(name: Option<&str>) -> Result<(), Problem> {
             "strategy",
             "this version sends by every channel at once (`all`); failover and escalate come with a later one",
         )),
-        Some(_) => Err(Problem::invalid("invalid_value", "strategy", "only `all` is known")),
+        Some(_) => Err(Problem::invalid(
+            "invalid_value",
+            "strategy",
+            "only `all` is known",
+        )),
     }
 }
 
 pub(crate) fn parse_kind(field: &'static str, name: &str) -> Result<Kind, Problem> {
     Kind::parse(name).ok_or_else(|| {
-        Problem::invalid("unknown_kind", field, "one of info, success, warning, error, alert")
+        Problem::invalid(
+            "unknown_kind",
+            field,
+            "one of info, success, warning, error, alert",
+        )
     })
 }
 
 pub(crate) fn priority(value: Value) -> Result<(Value, Lane), Problem> {
     let lane = match &value {
         Value::String(word) => Lane::of_priority(word),
-        Value::Number(number) => number.as_u64().and_then(|number| Lane::of_priority(&number.to_string())),
+        Value::Number(number) => number
+            .as_u64()
+            .and_then(|number| Lane::of_priority(&number.to_string())),
         _ => None,
     };
     let lane = lane.ok_or_else(|| {
@@ -311,27 +381,44 @@ pub(crate) fn priority(value: Value) -> Result<(Value, Lane), Problem> {
     Ok((value, lane))
 }
 
-pub(crate) fn parse_channels(field: &'static str, names: Vec<String>) -> Result<Vec<(String, Channel)>, Problem> {
+pub(crate) fn parse_channels(
+    field: &'static str,
+    names: Vec<String>,
+) -> Result<Vec<(String, Channel)>, Problem> {
     let mut channels: Vec<(String, Channel)> = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
         let channel = name.parse::<Channel>().map_err(|error| {
-            let field = if field == "channels" { format!("channels[{index}]") } else { field.to_owned() };
+            let field = if field == "channels" {
+                format!("channels[{index}]")
+            } else {
+                field.to_owned()
+            };
             let known: Vec<&str> = Channel::ALL.iter().map(|channel| channel.as_str()).collect();
-            Problem::invalid("unknown_channel", field, format!("{error}; known are {}", known.join(", ")))
+            Problem::invalid(
+                "unknown_channel",
+                field,
+                format!("{error}; known are {}", known.join(", ")),
+            )
         })?;
         if !channels.iter().any(|(_, known)| *known == channel) {
             channels.push((name, channel));
         }
     }
-    if channels.is_empty() { Err(Problem::invalid("invalid_value", field, "names no channel")) } else { Ok(channels) }
+    if channels.is_empty() {
+        Err(Problem::invalid("invalid_value", field, "names no channel"))
+    } else {
+        Ok(channels)
+    }
 }
 
 /// A short text: not empty, bounded.
 pub(crate) fn short(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
     match text {
-        Some(text) if text.is_empty() || text.len() > MAX_SHORT => {
-            Err(Problem::invalid("too_long", field, format!("has 1 to {MAX_SHORT} bytes")))
-        }
+        Some(text) if text.is_empty() || text.len() > MAX_SHORT => Err(Problem::invalid(
+            "too_long",
+            field,
+            format!("has 1 to {MAX_SHORT} bytes"),
+        )),
         text => Ok(text),
     }
 }

@@ -42,19 +42,43 @@ fn every_spelling_of_a_target() {
     for (body, meant) in [
         (json!({ "to": { "role": "r" } }), json!({ "role": "r" })),
         (json!({ "user_id": "u" }), json!({ "user": "u" })),
-        (json!({ "user_ids": ["a", "b", "a"] }), json!({ "users": ["a", "b"] })),
+        (
+            json!({ "user_ids": ["a", "b", "a"] }),
+            json!({ "users": ["a", "b"] }),
+        ),
         (json!({ "role": "r" }), json!({ "role": "r" })),
         (json!({ "store_id": "s" }), json!({ "store": "s" })),
-        (json!({ "role": "r", "store_id": "s" }), json!({ "all_of": [{ "role": "r" }, { "store": "s" }] })),
-        (json!({ "user_id": "u", "role": "r", "store_id": "s" }), json!({ "user": "u" })),
-        (json!({ "user_id": "u", "role": null, "store_id": null }), json!({ "user": "u" })),
-        (json!({ "to": { "user": "u" }, "user_id": "u" }), json!({ "user": "u" })),
+        (
+            json!({ "role": "r", "store_id": "s" }),
+            json!({ "all_of": [{ "role": "r" }, { "store": "s" }] }),
+        ),
+        (
+            json!({ "user_id": "u", "role": "r", "store_id": "s" }),
+            json!({ "user": "u" }),
+        ),
+        (
+            json!({ "user_id": "u", "role": null, "store_id": null }),
+            json!({ "user": "u" }),
+        ),
+        (
+            json!({ "to": { "user": "u" }, "user_id": "u" }),
+            json!({ "user": "u" }),
+        ),
         (json!({ "message": "m" }), json!({ "tenant": true })),
-        (json!({ "message": "m", "title": "t", "type": "info", "priority": "high" }), json!({ "tenant": true })),
+        (
+            json!({ "message": "m", "title": "t", "type": "info", "priority": "high" }),
+            json!({ "tenant": true }),
+        ),
         // Content is S0's word, and S0 has no broadcast.
         (json!({ "content": "c" }), json!(null)),
-        (json!({ "message": "m", "recipient": "a@example.com" }), json!(null)),
-        (json!({ "message": "m", "recipients": ["a@example.com"] }), json!(null)),
+        (
+            json!({ "message": "m", "recipient": "a@example.com" }),
+            json!(null),
+        ),
+        (
+            json!({ "message": "m", "recipients": ["a@example.com"] }),
+            json!(null),
+        ),
         (json!({ "message": "m", "target": "zhangsan" }), json!(null)),
         (json!({ "message": "m", "channel": "email" }), json!(null)),
         (json!({ "message": "m", "channel_type": "email" }), json!(null)),
@@ -68,14 +92,30 @@ fn every_spelling_of_a_target() {
 fn wide_targets_need_their_scopes() {
     for (body, scope) in [
         (json!({ "message": "m" }), "notifications:broadcast"),
-        (with(&json!({ "to": { "tenant": true } })), "notifications:broadcast"),
-        (with(&json!({ "to": { "any_of": [{ "role": "r" }, { "tenant": true }] } })), "notifications:broadcast"),
+        (
+            with(&json!({ "to": { "tenant": true } })),
+            "notifications:broadcast",
+        ),
+        (
+            with(&json!({ "to": { "any_of": [{ "role": "r" }, { "tenant": true }] } })),
+            "notifications:broadcast",
+        ),
         (with(&json!({ "to": { "everyone": true } })), "platform:admin"),
-        (with(&json!({ "to": { "any_of": [{ "role": "r" }, { "everyone": true }] } })), "platform:admin"),
-        (with(&json!({ "to": { "all_of": [{ "everyone": true }, { "role": "r" }] } })), "platform:admin"),
+        (
+            with(&json!({ "to": { "any_of": [{ "role": "r" }, { "everyone": true }] } })),
+            "platform:admin",
+        ),
+        (
+            with(&json!({ "to": { "all_of": [{ "everyone": true }, { "role": "r" }] } })),
+            "platform:admin",
+        ),
     ] {
         let problem = read_as(&["notifications:write"], &body).unwrap_err();
-        assert_eq!((problem.status.as_u16(), problem.code), (403, "scope_missing"), "{body}");
+        assert_eq!(
+            (problem.status.as_u16(), problem.code),
+            (403, "scope_missing"),
+            "{body}"
+        );
         assert!(problem.detail.contains(scope), "{body}: {}", problem.detail);
         assert!(read_as(&[scope], &body).is_ok(), "{body}");
     }
@@ -87,10 +127,18 @@ fn wide_targets_need_their_scopes() {
 fn every_alias_means_its_canonical_field() {
     let canonical = |fields| read(&with(&fields)).unwrap();
     for field in ["kind", "type"] {
-        assert_eq!(canonical(json!({ field: "alert" })).kind, Some(Kind::Alert), "{field}");
+        assert_eq!(
+            canonical(json!({ field: "alert" })).kind,
+            Some(Kind::Alert),
+            "{field}"
+        );
     }
     for field in ["data", "extra_data", "metadata"] {
-        assert_eq!(canonical(json!({ field: { "x": 1 } })).data, Some(json!({ "x": 1 })), "{field}");
+        assert_eq!(
+            canonical(json!({ field: { "x": 1 } })).data,
+            Some(json!({ "x": 1 })),
+            "{field}"
+        );
     }
     for field in ["template", "template_name", "template_id"] {
         let template = canonical(json!({ field: "t1" })).template.unwrap();
@@ -103,20 +151,39 @@ fn every_alias_means_its_canonical_field() {
         let at = canonical(json!({ field: "2001-09-09T01:46:41Z" })).visible_at;
         assert_eq!(at, Micros(1_000_000_001_000_000), "{field}");
     }
-    for fields in [json!({ "channels": ["email"] }), json!({ "channel": "email" }), json!({ "channel_type": "email" })] {
-        assert_eq!(canonical(fields).channels, Some(vec![("email".to_owned(), Channel::Email)]));
+    for fields in [
+        json!({ "channels": ["email"] }),
+        json!({ "channel": "email" }),
+        json!({ "channel_type": "email" }),
+    ] {
+        assert_eq!(
+            canonical(fields).channels,
+            Some(vec![("email".to_owned(), Channel::Email)])
+        );
     }
     for (fields, title, content) in [
         (json!({ "subject": "S", "content": "C" }), "S", "C"),
         (json!({ "title": "T", "message": "M" }), "T", "M"),
-        (json!({ "title": "T", "subject": "T", "content": "M", "message": "M" }), "T", "M"),
+        (
+            json!({ "title": "T", "subject": "T", "content": "M", "message": "M" }),
+            "T",
+            "M",
+        ),
     ] {
         let mut body = fields.clone();
         body["user_id"] = json!("u");
         let draft = read(&body).unwrap();
-        assert_eq!((draft.title.as_deref(), draft.content.as_deref()), (Some(title), Some(content)), "{fields}");
+        assert_eq!(
+            (draft.title.as_deref(), draft.content.as_deref()),
+            (Some(title), Some(content)),
+            "{fields}"
+        );
     }
-    for fields in [json!({ "recipient": "a@example.com" }), json!({ "recipients": ["a@example.com"] }), json!({ "target": "a@example.com" })] {
+    for fields in [
+        json!({ "recipient": "a@example.com" }),
+        json!({ "recipients": ["a@example.com"] }),
+        json!({ "target": "a@example.com" }),
+    ] {
         assert_eq!(canonical(fields).addresses.given, ["a@example.com"]);
     }
 }
@@ -130,7 +197,11 @@ fn channel_names_of_all_systems() {
     .unwrap();
     let names: Vec<_> = draft.channels.unwrap();
     assert_eq!(names.len(), Channel::ALL.len(), "each channel once");
-    assert_eq!(names[0], ("system".to_owned(), Channel::InApp), "by the caller's first name for it");
+    assert_eq!(
+        names[0],
+        ("system".to_owned(), Channel::InApp),
+        "by the caller's first name for it"
+    );
 }
 
 #[test]
@@ -155,7 +226,10 @@ fn priorities_are_kept_as_given() {
 
 #[test]
 fn metadata_loses_its_addresses_and_may_stand_beside_data() {
-    let draft = read(&with(&json!({ "metadata": { "email": "a@example.com", "phone": "13800138000", "n": 1 } }))).unwrap();
+    let draft = read(&with(
+        &json!({ "metadata": { "email": "a@example.com", "phone": "13800138000", "n": 1 } }),
+    ))
+    .unwrap();
     assert_eq!(draft.data, Some(json!({ "n": 1 })));
     assert_eq!(draft.addresses.of(Channel::Email), ["a@example.com"]);
     let both = json!({ "data": { "n": 1 }, "metadata": { "email": "a@example.com" } });
@@ -176,21 +250,61 @@ fn bad_fields_are_named() {
         (json!({ "subject": "other" }), "conflict", "subject"),
         (json!({ "message": "other" }), "conflict", "message"),
         (json!({ "kind": "info", "type": "alert" }), "conflict", "type"),
-        (json!({ "data": { "a": 1 }, "extra_data": { "a": 2 } }), "conflict", "extra_data"),
-        (json!({ "data": { "a": 1 }, "metadata": { "a": 2 } }), "conflict", "metadata"),
-        (json!({ "channels": ["email"], "channel": "sms" }), "conflict", "channel"),
-        (json!({ "template": "a", "template_id": "b" }), "conflict", "template_id"),
-        (json!({ "variables": { "a": 1 }, "template_vars": { "a": 2 } }), "conflict", "template_vars"),
-        (json!({ "schedule_at": "2026-01-01T00:00:00Z", "scheduled_at": "2027-01-01T00:00:00Z" }), "conflict", "scheduled_at"),
-        (json!({ "schedule_at": "2001-09-10T00:00:00Z", "delay": 5 }), "conflict", "delay"),
+        (
+            json!({ "data": { "a": 1 }, "extra_data": { "a": 2 } }),
+            "conflict",
+            "extra_data",
+        ),
+        (
+            json!({ "data": { "a": 1 }, "metadata": { "a": 2 } }),
+            "conflict",
+            "metadata",
+        ),
+        (
+            json!({ "channels": ["email"], "channel": "sms" }),
+            "conflict",
+            "channel",
+        ),
+        (
+            json!({ "template": "a", "template_id": "b" }),
+            "conflict",
+            "template_id",
+        ),
+        (
+            json!({ "variables": { "a": 1 }, "template_vars": { "a": 2 } }),
+            "conflict",
+            "template_vars",
+        ),
+        (
+            json!({ "schedule_at": "2026-01-01T00:00:00Z", "scheduled_at": "2027-01-01T00:00:00Z" }),
+            "conflict",
+            "scheduled_at",
+        ),
+        (
+            json!({ "schedule_at": "2001-09-10T00:00:00Z", "delay": 5 }),
+            "conflict",
+            "delay",
+        ),
         (json!({ "user_id": "other" }), "conflict", "user_id"),
         (json!({ "role": "other" }), "conflict", "role"),
-        (json!({ "to": null, "user_ids": ["a"], "role": "r" }), "conflict", "role"),
+        (
+            json!({ "to": null, "user_ids": ["a"], "role": "r" }),
+            "conflict",
+            "role",
+        ),
         (json!({ "to": null, "user_ids": [] }), "invalid_value", "user_ids"),
         (json!({ "to": null, "user_ids": many }), "too_many", "user_ids"),
-        (json!({ "to": null, "user_ids": ["a", ""] }), "invalid_name", "user_ids[1]"),
+        (
+            json!({ "to": null, "user_ids": ["a", ""] }),
+            "invalid_name",
+            "user_ids[1]",
+        ),
         (json!({ "to": null, "user_id": "" }), "invalid_name", "user_id"),
-        (json!({ "channels": ["email", "pigeon"] }), "unknown_channel", "channels[1]"),
+        (
+            json!({ "channels": ["email", "pigeon"] }),
+            "unknown_channel",
+            "channels[1]",
+        ),
         (json!({ "channel": "pigeon" }), "unknown_channel", "channel"),
         (json!({ "channels": [] }), "invalid_value", "channels"),
         (json!({ "channels": "email" }), "invalid_value", "channels"),
@@ -204,23 +318,48 @@ fn bad_fields_are_named() {
         (json!({ "strategy": "failover" }), "not_supported_yet", "strategy"),
         (json!({ "strategy": "escalate" }), "not_supported_yet", "strategy"),
         (json!({ "strategy": "some" }), "invalid_value", "strategy"),
-        (json!({ "schedule_at": "tomorrow" }), "invalid_time", "schedule_at"),
-        (json!({ "scheduled_at": "2025-01-27T15:00:00" }), "invalid_time", "scheduled_at"),
-        (json!({ "expires_at": "2001-01-01T00:00:00Z" }), "invalid_time", "expires_at"),
+        (
+            json!({ "schedule_at": "tomorrow" }),
+            "invalid_time",
+            "schedule_at",
+        ),
+        (
+            json!({ "scheduled_at": "2025-01-27T15:00:00" }),
+            "invalid_time",
+            "scheduled_at",
+        ),
+        (
+            json!({ "expires_at": "2001-01-01T00:00:00Z" }),
+            "invalid_time",
+            "expires_at",
+        ),
         (json!({ "delay": -1 }), "invalid_value", "delay"),
         (json!({ "data": [1] }), "invalid_value", "data"),
         (json!({ "variables": "x" }), "invalid_value", "variables"),
         (json!({ "recipients": [] }), "invalid_value", "recipients"),
-        (json!({ "recipients": ["a", ""] }), "invalid_address", "recipients[1]"),
+        (
+            json!({ "recipients": ["a", ""] }),
+            "invalid_address",
+            "recipients[1]",
+        ),
         (json!({ "recipient": "" }), "invalid_address", "recipient"),
-        (json!({ "metadata": { "email": 1 } }), "invalid_value", "metadata.email"),
+        (
+            json!({ "metadata": { "email": 1 } }),
+            "invalid_value",
+            "metadata.email",
+        ),
         (json!({ "category": "" }), "too_long", "category"),
         (json!({ "idempotency_key": long }), "too_long", "idempotency_key"),
         (json!({ "receipt": "yes" }), "invalid_value", "receipt"),
         (json!({ "tenant_id": "other" }), "tenant_mismatch", "tenant_id"),
     ] {
         let problem = read(&with(&fields)).expect_err(&fields.to_string());
-        assert_eq!((problem.code, problem.field.as_deref()), (code, Some(field)), "{fields}: {}", problem.detail);
+        assert_eq!(
+            (problem.code, problem.field.as_deref()),
+            (code, Some(field)),
+            "{fields}: {}",
+            problem.detail
+        );
     }
     assert!(read(&with(&json!({ "tenant_id": "tenant_abc" }))).is_ok());
 }

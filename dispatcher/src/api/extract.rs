@@ -44,7 +44,9 @@ impl<S: Send + Sync> FromRequestParts<S> for IdOf {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Segment(text) = Segment::from_request_parts(parts, state).await?;
-        text.parse().map(Self).map_err(|_| super::problems::no_notification())
+        text.parse()
+            .map(Self)
+            .map_err(|_| super::problems::no_notification())
     }
 }
 
@@ -57,7 +59,9 @@ impl<S: Send + Sync> FromRequestParts<S> for UserOf {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Segment(text) = Segment::from_request_parts(parts, state).await?;
-        Name::new(&text).map(Self).map_err(|error| Problem::invalid("invalid_name", "user", error.to_string()))
+        Name::new(&text)
+            .map(Self)
+            .map_err(|error| Problem::invalid("invalid_name", "user", error.to_string()))
     }
 }
 

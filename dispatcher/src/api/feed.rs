@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{extract::QueryOf, inbox::reader, problems::store_problem, state::ApiState, view::NotificationView};
+use super::{
+    extract::QueryOf, inbox::reader, problems::store_problem, state::ApiState, view::NotificationView,
+};
 use crate::{
     model::{Change, Changes, Cursor, Micros, ReaderKeys},
     store::ChangesResult,
@@ -35,7 +37,11 @@ impl Wait {
 /// Reads a cursor of the query.
 pub(crate) fn cursor(text: &str) -> Result<Cursor, Problem> {
     Cursor::decode(text).map_err(|error| {
-        Problem::invalid("invalid_cursor", "after", format!("{error}; leave `after` out to begin at the present"))
+        Problem::invalid(
+            "invalid_cursor",
+            "after",
+            format!("{error}; leave `after` out to begin at the present"),
+        )
     })
 }
 
@@ -53,7 +59,12 @@ pub(crate) async fn wait_for(
     // Subscribed before the first look, so that what is committed in between wakes.
     let mut watch = state.store().watch(reader);
     loop {
-        let mut found = match state.store().changes(reader, Some(&after), limit).await.map_err(store_problem)? {
+        let mut found = match state
+            .store()
+            .changes(reader, Some(&after), limit)
+            .await
+            .map_err(store_problem)?
+        {
             ChangesResult::Changes(changes) => changes,
             ChangesResult::Resync => return Err(resync()),
         };
@@ -143,9 +154,10 @@ pub(crate) enum ChangeView {
 impl ChangeView {
     fn of(change: &Change, user: &str) -> Self {
         match change {
-            Change::Upsert(item) => {
-                Self::Upsert { id: item.id.to_string(), notification: Box::new(NotificationView::item(item, user)) }
-            }
+            Change::Upsert(item) => Self::Upsert {
+                id: item.id.to_string(),
+                notification: Box::new(NotificationView::item(item, user)),
+            },
             Change::State(item) => Self::State {
                 id: item.id.to_string(),
                 is_read: item.is_read,
@@ -172,20 +184,43 @@ pub(crate) async fn changes(
 ) -> Result<Json<FeedAnswer>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid("invalid_query", "limit", format!("from 1 to {MAX_LIMIT}")));
+        return Err(Problem::invalid(
+            "invalid_query",
+            "limit",
+            format!("from 1 to {MAX_LIMIT}"),
+        ));
     }
     let after = query.after.as_deref().map(cursor).transpose()?;
     let reader = reader(&caller);
     state.store().touch_reader(&reader).await.map_err(store_problem)?;
     let found = match &after {
-        Some(after) => wait_for(&state, &reader, after, Wait::from_query(query.wait), limit, |_| true).await?,
-        None => match state.store().changes(&reader, None, limit).await.map_err(store_problem)? {
+        Some(after) => {
+            wait_for(
+                &state,
+                &reader,
+                after,
+                Wait::from_query(query.wait),
+                limit,
+                |_| true,
+            )
+            .await?
+        }
+        None => match state
+            .store()
+            .changes(&reader, None, limit)
+            .await
+            .map_err(store_problem)?
+        {
             ChangesResult::Changes(changes) => changes,
             ChangesResult::Resync => return Err(resync()),
         },
     };
     Ok(Json(FeedAnswer {
-        changes: found.changes.iter().map(|change| ChangeView::of(change, reader.user.as_str())).collect(),
+        changes: found
+            .changes
+            .iter()
+            .map(|change| ChangeView::of(change, reader.user.as_str()))
+            .collect(),
         cursor: found.cursor.encode(),
         more: found.more,
     }))

@@ -24,7 +24,11 @@ pub struct HealthView {
 }
 
 fn view(status: &'static str) -> HealthView {
-    HealthView { status, service: "carillon", version: env!("CARGO_PKG_VERSION") }
+    HealthView {
+        status,
+        service: "carillon",
+        version: env!("CARGO_PKG_VERSION"),
+    }
 }
 
 /// A token where there is one; a bad one is refused, none is fine.

@@ -39,7 +39,11 @@ const MAX_IDS: usize = 1000;
 
 /// Keys of the caller's token, as the inbox reads by them.
 pub(crate) fn reader(caller: &Identity) -> ReaderKeys {
-    ReaderKeys { tenant: caller.tenant.clone(), user: caller.user.clone(), keys: caller.keys() }
+    ReaderKeys {
+        tenant: caller.tenant.clone(),
+        user: caller.user.clone(),
+        keys: caller.keys(),
+    }
 }
 
 /// Which notifications.
@@ -89,7 +93,11 @@ pub(crate) async fn list(
     };
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid("invalid_query", "limit", format!("from 1 to {MAX_LIMIT}")));
+        return Err(Problem::invalid(
+            "invalid_query",
+            "limit",
+            format!("from 1 to {MAX_LIMIT}"),
+        ));
     }
     let reader = reader(&caller);
     state.store().touch_reader(&reader).await.map_err(store_problem)?;
@@ -121,9 +129,20 @@ pub(crate) async fn list(
         offset: query.offset.unwrap_or_default(),
     };
     // Taken before the list, so that what arrives in between comes again rather than never.
-    let now = state.store().changes(&reader, None, 0).await.map_err(store_problem)?;
-    let items = state.store().list(&reader, &filter).await.map_err(store_problem)?;
-    let items: Vec<NotificationView> = items.iter().map(|item| NotificationView::item(item, user)).collect();
+    let now = state
+        .store()
+        .changes(&reader, None, 0)
+        .await
+        .map_err(store_problem)?;
+    let items = state
+        .store()
+        .list(&reader, &filter)
+        .await
+        .map_err(store_problem)?;
+    let items: Vec<NotificationView> = items
+        .iter()
+        .map(|item| NotificationView::item(item, user))
+        .collect();
     let response = Json(items).into_response();
     Ok(match now {
         ChangesResult::Changes(changes) => with_cursor(response, &changes.cursor),
@@ -148,7 +167,10 @@ pub(crate) struct UnreadCount {
 
 /// Count unread notifications
 #[utoipa::path(get, path = "/api/v1/notifications/unread-count", tag = "inbox", responses((status = 200, body = UnreadCount)))]
-pub(crate) async fn unread_count(State(state): State<ApiState>, caller: Caller) -> Result<Json<UnreadCount>, Problem> {
+pub(crate) async fn unread_count(
+    State(state): State<ApiState>,
+    caller: Caller,
+) -> Result<Json<UnreadCount>, Problem> {
     let reader = reader(&caller);
     state.store().touch_reader(&reader).await.map_err(store_problem)?;
     let unread_count = state.store().unread_count(&reader).await.map_err(store_problem)?;
@@ -171,7 +193,12 @@ pub(crate) struct Done {
 
 impl Done {
     pub(crate) fn one(message: &str) -> Self {
-        Self { success: true, message: message.to_owned(), count: None, unread_count: None }
+        Self {
+            success: true,
+            message: message.to_owned(),
+            count: None,
+            unread_count: None,
+        }
     }
 
     fn read(count: u64, unread: u64) -> Self {
@@ -190,18 +217,41 @@ impl Done {
     params(("id" = String, Path, description = "The notification's id")),
     responses((status = 200, body = Done), (status = 404, body = Problem))
 )]
-pub(crate) async fn mark_read(State(state): State<ApiState>, caller: Caller, IdOf(id): IdOf) -> Result<Json<Done>, Problem> {
+pub(crate) async fn mark_read(
+    State(state): State<ApiState>,
+    caller: Caller,
+    IdOf(id): IdOf,
+) -> Result<Json<Done>, Problem> {
     let unread = mark_one(&state, &caller, id, Mark::Read).await?;
-    Ok(Json(Done { unread_count: Some(unread), ..Done::one("已标记为已读") }))
+    Ok(Json(Done {
+        unread_count: Some(unread),
+        ..Done::one("已标记为已读")
+    }))
 }
 
 /// Marks one that the caller sees; the unread count after it.
-async fn mark_one(state: &ApiState, caller: &Identity, id: NotificationId, mark: Mark) -> Result<u64, Problem> {
+async fn mark_one(
+    state: &ApiState,
+    caller: &Identity,
+    id: NotificationId,
+    mark: Mark,
+) -> Result<u64, Problem> {
     let reader = reader(caller);
     state.store().touch_reader(&reader).await.map_err(store_problem)?;
-    let marked = state.service.mark(&reader, vec![id], mark).await.map_err(store_problem)?;
+    let marked = state
+        .service
+        .mark(&reader, vec![id], mark)
+        .await
+        .map_err(store_problem)?;
     // Nothing changed: it was so already, or it is not there for this reader.
-    if marked.changed.is_empty() && state.store().item(&reader, id).await.map_err(store_problem)?.is_none() {
+    if marked.changed.is_empty()
+        && state
+            .store()
+            .item(&reader, id)
+            .await
+            .map_err(store_problem)?
+            .is_none()
+    {
         return Err(no_notification());
     }
     Ok(marked.unread)
@@ -229,12 +279,17 @@ pub(crate) async fn read_all(
     let up_to = query
         .up_to
         .map(|text| {
-            Cursor::decode(&text).map_err(|error| Problem::invalid("invalid_cursor", "up_to", error.to_string()))
+            Cursor::decode(&text)
+                .map_err(|error| Problem::invalid("invalid_cursor", "up_to", error.to_string()))
         })
         .transpose()?;
     let reader = reader(&caller);
     state.store().touch_reader(&reader).await.map_err(store_problem)?;
-    let read = state.service.mark_all_read(&reader, up_to.as_ref()).await.map_err(store_problem)?;
+    let read = state
+        .service
+        .mark_all_read(&reader, up_to.as_ref())
+        .await
+        .map_err(store_problem)?;
     Ok(Json(Done::read(read.count, read.unread)))
 }
 
@@ -258,13 +313,21 @@ pub(crate) async fn bulk_read(
     JsonBody(body, _): JsonBody<BulkIds>,
 ) -> Result<Json<Done>, Problem> {
     if body.ids.len() > MAX_IDS {
-        return Err(Problem::invalid("too_many", "ids", format!("at most {MAX_IDS} ids")));
+        return Err(Problem::invalid(
+            "too_many",
+            "ids",
+            format!("at most {MAX_IDS} ids"),
+        ));
     }
     // A text that is no id names nothing, like an id that is not there.
     let ids: Vec<NotificationId> = body.ids.iter().filter_map(|id| id.parse().ok()).collect();
     let reader = reader(&caller);
     state.store().touch_reader(&reader).await.map_err(store_problem)?;
-    let marked = state.service.mark(&reader, ids, Mark::Read).await.map_err(store_problem)?;
+    let marked = state
+        .service
+        .mark(&reader, ids, Mark::Read)
+        .await
+        .map_err(store_problem)?;
     Ok(Json(Done::read(marked.changed.len() as u64, marked.unread)))
 }
 
@@ -299,7 +362,12 @@ pub(crate) async fn delete(
         }
         Some("all") => {
             caller.require("notifications:admin")?;
-            if state.service.withdraw(&caller.tenant, id).await.map_err(store_problem)? {
+            if state
+                .service
+                .withdraw(&caller.tenant, id)
+                .await
+                .map_err(store_problem)?
+            {
                 Ok(Json(Done::one("通知已撤回")))
             } else {
                 Err(no_notification())

@@ -76,17 +76,30 @@ impl RateLimits {
     pub(crate) fn check(&self, caller: &Identity) -> Budget {
         self.sweep();
         let key = (caller.tenant.clone(), caller.user.clone());
-        let (limiter, limit) =
-            if caller.is_service() { (&self.services, self.service_limit) } else { (&self.users, self.user_limit) };
+        let (limiter, limit) = if caller.is_service() {
+            (&self.services, self.service_limit)
+        } else {
+            (&self.users, self.user_limit)
+        };
         match limiter.check_key(&key) {
             Ok(snapshot) => {
                 let remaining = snapshot.remaining_burst_capacity();
                 let used = limit.saturating_sub(remaining);
-                Budget { limit, remaining, reset: snapshot.quota().replenish_interval() * used, refused: false }
+                Budget {
+                    limit,
+                    remaining,
+                    reset: snapshot.quota().replenish_interval() * used,
+                    refused: false,
+                }
             }
             Err(not_until) => {
                 let reset = not_until.wait_time_from(DefaultClock::default().now());
-                Budget { limit, remaining: 0, reset, refused: true }
+                Budget {
+                    limit,
+                    remaining: 0,
+                    reset,
+                    refused: true,
+                }
             }
         }
     }
@@ -96,7 +109,10 @@ impl RateLimits {
         let now = Micros::now().seconds();
         let last = self.swept_at.load(Ordering::Relaxed);
         if now - last < SWEEP_SECONDS
-            || self.swept_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+            || self
+                .swept_at
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
         {
             return;
         }
@@ -118,7 +134,10 @@ pub(crate) async fn limit(State(state): State<ApiState>, request: Request, next:
         Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",
-            format!("this token may ask {} times in its period; wait as `Retry-After` says", budget.limit),
+            format!(
+                "this token may ask {} times in its period; wait as `Retry-After` says",
+                budget.limit
+            ),
         )
         .retry_after(budget.reset)
         .into_response()
@@ -127,8 +146,17 @@ pub(crate) async fn limit(State(state): State<ApiState>, request: Request, next:
     };
     let headers = response.headers_mut();
     let seconds = budget.reset.as_secs() + u64::from(budget.reset.subsec_nanos() > 0);
-    headers.insert(HeaderName::from_static("ratelimit-limit"), HeaderValue::from(budget.limit));
-    headers.insert(HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(budget.remaining));
-    headers.insert(HeaderName::from_static("ratelimit-reset"), HeaderValue::from(seconds));
+    headers.insert(
+        HeaderName::from_static("ratelimit-limit"),
+        HeaderValue::from(budget.limit),
+    );
+    headers.insert(
+        HeaderName::from_static("ratelimit-remaining"),
+        HeaderValue::from(budget.remaining),
+    );
+    headers.insert(
+        HeaderName::from_static("ratelimit-reset"),
+        HeaderValue::from(seconds),
+    );
     response
 }

@@ -60,8 +60,12 @@ pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
 
 /// The routes with `/ready` and a fallback: the API alone.
 pub fn router(state: &ApiState) -> Router {
-    let ready = Router::new().route("/ready", routing::get(ready)).with_state(state.clone());
-    routes(state, utoipa::openapi::OpenApi::default()).merge(ready).fallback(not_found)
+    let ready = Router::new()
+        .route("/ready", routing::get(ready))
+        .with_state(state.clone());
+    routes(state, utoipa::openapi::OpenApi::default())
+        .merge(ready)
+        .fallback(not_found)
 }
 
 fn documented() -> OpenApiRouter<ApiState> {

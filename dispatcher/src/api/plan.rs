@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     model::{
-        Channel, Contact, Content, DeliveryState, GroupJob, InboxFilter, InboxRoute, Kind, Lane, Micros, NewDelivery,
-        NewNotification, Strategy, Template,
+        Channel, Contact, Content, DeliveryState, GroupJob, InboxFilter, InboxRoute, Kind, Lane, Micros,
+        NewDelivery, NewNotification, Strategy, Template,
     },
     template::{RenderError, Rendered, find_predefined},
 };
@@ -39,13 +39,20 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         Some(reference) => lookup(state, caller, reference, &draft).await?,
         None => None,
     };
-    let rendered = template.as_ref().map(|template| render(state, template, &draft)).transpose()?;
+    let rendered = template
+        .as_ref()
+        .map(|template| render(state, template, &draft))
+        .transpose()?;
     let channels = channels(&draft, template.as_ref())?;
     let users = users(state, caller, &draft, &channels).await?;
 
     let (title, content, html) = match rendered {
         Some(Rendered { title, content, html }) => (title, content, html.or(draft.html)),
-        None => (required("title", draft.title)?, required("content", draft.content)?, draft.html),
+        None => (
+            required("title", draft.title)?,
+            required("content", draft.content)?,
+            draft.html,
+        ),
     };
     let body = template.as_ref().map(|template| &template.body);
     let (priority, lane) = match (draft.priority, body.and_then(|body| body.priority.as_ref())) {
@@ -53,10 +60,15 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         (None, Some(word)) => priority(Value::String(word.clone()))?,
         (None, None) => (json!("normal"), Lane::Medium),
     };
-    let kind = draft.kind.or_else(|| body.and_then(|body| body.kind)).unwrap_or(Kind::Info);
+    let kind = draft
+        .kind
+        .or_else(|| body.and_then(|body| body.kind))
+        .unwrap_or(Kind::Info);
 
     let inbox = match &draft.audience {
-        Some(audience) if channels.iter().any(|(_, channel)| *channel == Channel::InApp) => routes(audience, caller),
+        Some(audience) if channels.iter().any(|(_, channel)| *channel == Channel::InApp) => {
+            routes(audience, caller)
+        }
         _ => Vec::new(),
     };
     let mut planner = Planner {
@@ -79,11 +91,15 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         results.push((name.clone(), accepted));
     }
     let Planner { deliveries, job, .. } = planner;
-    let job = draft.audience.clone().filter(|_| !job.is_empty()).map(|audience| GroupJob {
-        audience,
-        max_attempts: state.max_attempts,
-        channels: job,
-    });
+    let job = draft
+        .audience
+        .clone()
+        .filter(|_| !job.is_empty())
+        .map(|audience| GroupJob {
+            audience,
+            max_attempts: state.max_attempts,
+            channels: job,
+        });
     let notification = NewNotification {
         id: NotificationId::generate(),
         tenant: caller.tenant.clone(),
@@ -114,12 +130,20 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         expires_at: draft.expires_at,
         idempotency: Vec::new(),
     };
-    Ok(Plan { notification, results })
+    Ok(Plan {
+        notification,
+        results,
+    })
 }
 
 fn required(field: &'static str, text: Option<String>) -> Result<String, Problem> {
-    text.filter(|text| !text.is_empty())
-        .ok_or_else(|| Problem::invalid("missing_field", field, format!("`{field}` is needed where no template is named")))
+    text.filter(|text| !text.is_empty()).ok_or_else(|| {
+        Problem::invalid(
+            "missing_field",
+            field,
+            format!("`{field}` is needed where no template is named"),
+        )
+    })
 }
 
 /// The template that the body names: the tenant's own by id or name, else a predefined one. S3's example names one
@@ -142,13 +166,25 @@ async fn lookup(
 }
 
 /// A template by id or name.
-pub(crate) async fn find(state: &ApiState, caller: &Identity, name: &str) -> Result<Option<Template>, Problem> {
+pub(crate) async fn find(
+    state: &ApiState,
+    caller: &Identity,
+    name: &str,
+) -> Result<Option<Template>, Problem> {
     if let Ok(id) = uuid::Uuid::parse_str(name)
-        && let Some(template) = state.store().template_by_id(&caller.tenant, id).await.map_err(store_problem)?
+        && let Some(template) = state
+            .store()
+            .template_by_id(&caller.tenant, id)
+            .await
+            .map_err(store_problem)?
     {
         return Ok(Some(template));
     }
-    let own = state.store().template_by_name(&caller.tenant, name).await.map_err(store_problem)?;
+    let own = state
+        .store()
+        .template_by_name(&caller.tenant, name)
+        .await
+        .map_err(store_problem)?;
     Ok(own.or_else(|| find_predefined(name).cloned()))
 }
 
@@ -159,9 +195,11 @@ fn render(state: &ApiState, template: &Template, draft: &Draft) -> Result<Render
         .map_err(|error| Problem::invalid("invalid_template", "template", error.to_string()))?;
     let (field, variables) = &draft.variables;
     compiled.render(variables).map_err(|error| match &error {
-        RenderError::Missing(path) => {
-            Problem::invalid("template_variable_missing", format!("{field}.{path}"), error.to_string())
-        }
+        RenderError::Missing(path) => Problem::invalid(
+            "template_variable_missing",
+            format!("{field}.{path}"),
+            error.to_string(),
+        ),
         RenderError::TooMuch => Problem::invalid("template_too_much", *field, error.to_string()),
         RenderError::Failed { .. } => {
             let name = &template.body.name;
@@ -172,11 +210,16 @@ fn render(state: &ApiState, template: &Template, draft: &Draft) -> Result<Render
 
 /// The channels: the body's, the template's, or the defaults, and whether they make sense with target and addresses.
 fn channels(draft: &Draft, template: Option<&Template>) -> Result<Vec<(String, Channel)>, Problem> {
-    let of_template = template.map(|template| template.body.channels.clone()).filter(|names| !names.is_empty());
+    let of_template = template
+        .map(|template| template.body.channels.clone())
+        .filter(|names| !names.is_empty());
     let channels = match (&draft.channels, of_template) {
         (Some(channels), _) => channels.clone(),
         (None, Some(names)) => parse_channels("channels", names)?,
-        (None, None) => vec![("in_app".to_owned(), Channel::InApp), ("realtime".to_owned(), Channel::Realtime)],
+        (None, None) => vec![
+            ("in_app".to_owned(), Channel::InApp),
+            ("realtime".to_owned(), Channel::Realtime),
+        ],
     };
     let external = channels.iter().any(|(_, channel)| channel.is_external());
     match &draft.audience {
@@ -216,7 +259,9 @@ async fn users(
     draft: &Draft,
     channels: &[(String, Channel)],
 ) -> Result<Vec<(Name, Option<Contact>)>, Problem> {
-    let Some(audience) = &draft.audience else { return Ok(Vec::new()) };
+    let Some(audience) = &draft.audience else {
+        return Ok(Vec::new());
+    };
     let mut users = match &audience.target {
         Target::User(user) => vec![user.clone()],
         Target::Users(users) => users.clone(),
@@ -224,12 +269,18 @@ async fn users(
     };
     users.retain(|user| !audience.except.covers(user.as_str(), ""));
     let needed = channels.iter().any(|(_, channel)| {
-        channel.is_external() && state.service.is_configured(*channel) && draft.addresses.of(*channel).is_empty()
+        channel.is_external()
+            && state.service.is_configured(*channel)
+            && draft.addresses.of(*channel).is_empty()
     });
     if !needed {
         return Ok(users.into_iter().map(|user| (user, None)).collect());
     }
-    let contacts = state.store().contacts(&caller.tenant, &users).await.map_err(store_problem)?;
+    let contacts = state
+        .store()
+        .contacts(&caller.tenant, &users)
+        .await
+        .map_err(store_problem)?;
     Ok(users.into_iter().zip(contacts).collect())
 }
 
@@ -244,15 +295,22 @@ fn routes(audience: &Audience, caller: &Identity) -> Vec<InboxRoute> {
         .routes(&caller.tenant)
         .into_iter()
         .filter(|route| {
-            let topic = std::iter::once(&route.key).chain(&route.require).any(|key| key.kind() == TopicKind::Topic);
+            let topic = std::iter::once(&route.key)
+                .chain(&route.require)
+                .any(|key| key.kind() == TopicKind::Topic);
             let left_out = named
-                && route.key.name().is_some_and(|user| except.iter().any(|name| name.as_str() == user));
+                && route
+                    .key
+                    .name()
+                    .is_some_and(|user| except.iter().any(|name| name.as_str() == user));
             !topic && !left_out
         })
         .map(|route| InboxRoute {
             key: route.key,
-            filter: (expression || (!named && !except.is_empty()))
-                .then(|| InboxFilter { require: route.require, except: except.clone() }),
+            filter: (expression || (!named && !except.is_empty())).then(|| InboxFilter {
+                require: route.require,
+                except: except.clone(),
+            }),
         })
         .collect()
 }
@@ -283,7 +341,11 @@ impl Planner<'_> {
             reason: None,
             due_at: self.due_at,
             lease_until: None,
-            max_attempts: if channel.is_external() { self.state.max_attempts } else { OWN_ATTEMPTS },
+            max_attempts: if channel.is_external() {
+                self.state.max_attempts
+            } else {
+                OWN_ATTEMPTS
+            },
         });
     }
 
@@ -314,7 +376,8 @@ impl Planner<'_> {
     }
 
     fn is_named(&self) -> bool {
-        self.audience.is_some_and(|audience| matches!(audience.target, Target::User(_) | Target::Users(_)))
+        self.audience
+            .is_some_and(|audience| matches!(audience.target, Target::User(_) | Target::Users(_)))
     }
 
     /// The row of the inbox is the delivery: it is there when it is visible. A topic has no row, and no delivery.

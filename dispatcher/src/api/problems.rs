@@ -16,7 +16,10 @@ pub(crate) fn store_problem(error: StoreError) -> Problem {
     match error {
         StoreError::Unavailable { reason } => {
             tracing::warn!(%reason, "the store is not available");
-            Problem::unavailable("the database is busy or away; nothing was stored, try again", STORE_RETRY)
+            Problem::unavailable(
+                "the database is busy or away; nothing was stored, try again",
+                STORE_RETRY,
+            )
         }
         StoreError::Corrupt { reason } => {
             tracing::error!(%reason, "the store cannot be used");
@@ -44,6 +47,10 @@ pub async fn not_found() -> Response {
 
 /// 405 for methods that a path does not have.
 pub async fn method_not_allowed() -> Response {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not have this method; /docs lists what there is")
-        .into_response()
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path does not have this method; /docs lists what there is",
+    )
+    .into_response()
 }

@@ -21,24 +21,51 @@ use crate::model::{Delivery, InboxItem, Micros, Notification, overall_status};
 /// What a caller may know of a notification.
 enum Seen {
     /// Its sender, or an administrator of the tenant; with the own inbox row, if there is one.
-    Whole { stored: Box<Notification>, deliveries: Vec<Delivery>, item: Option<Box<InboxItem>>, detail: Detail },
+    Whole {
+        stored: Box<Notification>,
+        deliveries: Vec<Delivery>,
+        item: Option<Box<InboxItem>>,
+        detail: Detail,
+    },
     /// A reader whose inbox holds it.
-    Own { item: Box<InboxItem>, deliveries: Vec<Delivery> },
+    Own {
+        item: Box<InboxItem>,
+        deliveries: Vec<Delivery>,
+    },
 }
 
 /// Looks a notification up for a caller. What the caller may not see is not there.
 async fn look_up(state: &ApiState, caller: &Identity, id: NotificationId) -> Result<Seen, Problem> {
     let reader = reader(caller);
     state.store().touch_reader(&reader).await.map_err(store_problem)?;
-    let item = state.store().item(&reader, id).await.map_err(store_problem)?.map(Box::new);
-    let stored = state.store().notification(&caller.tenant, id).await.map_err(store_problem)?;
+    let item = state
+        .store()
+        .item(&reader, id)
+        .await
+        .map_err(store_problem)?
+        .map(Box::new);
+    let stored = state
+        .store()
+        .notification(&caller.tenant, id)
+        .await
+        .map_err(store_problem)?;
     match (stored, item) {
         (Some((stored, deliveries)), item)
             if caller.has_scope("notifications:admin") || stored.sender == caller.user.as_str() =>
         {
-            let reads_contacts = caller.has_scope("notifications:admin") || caller.has_scope("contacts:write");
-            let detail = if reads_contacts { Detail::Full } else { Detail::Sender };
-            Ok(Seen::Whole { stored: Box::new(stored), deliveries, item, detail })
+            let reads_contacts =
+                caller.has_scope("notifications:admin") || caller.has_scope("contacts:write");
+            let detail = if reads_contacts {
+                Detail::Full
+            } else {
+                Detail::Sender
+            };
+            Ok(Seen::Whole {
+                stored: Box::new(stored),
+                deliveries,
+                item,
+                detail,
+            })
         }
         (stored, Some(item)) => {
             let mut deliveries = stored.map(|(_, deliveries)| deliveries).unwrap_or_default();
@@ -55,7 +82,10 @@ fn status_of(stored: &Notification, deliveries: &[Delivery]) -> &'static str {
 }
 
 fn views(deliveries: &[Delivery], detail: Detail) -> Vec<DeliveryView> {
-    deliveries.iter().map(|delivery| DeliveryView::of(delivery, detail)).collect()
+    deliveries
+        .iter()
+        .map(|delivery| DeliveryView::of(delivery, detail))
+        .collect()
 }
 
 /// Get a notification
@@ -66,9 +96,18 @@ fn views(deliveries: &[Delivery], detail: Detail) -> Vec<DeliveryView> {
     params(("id" = String, Path, description = "The notification's id")),
     responses((status = 200, body = NotificationView), (status = 404, body = Problem))
 )]
-pub(crate) async fn get(State(state): State<ApiState>, caller: Caller, IdOf(id): IdOf) -> Result<Json<NotificationView>, Problem> {
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    caller: Caller,
+    IdOf(id): IdOf,
+) -> Result<Json<NotificationView>, Problem> {
     Ok(Json(match look_up(&state, &caller, id).await? {
-        Seen::Whole { stored, deliveries, item, detail } => {
+        Seen::Whole {
+            stored,
+            deliveries,
+            item,
+            detail,
+        } => {
             let status = status_of(&stored, &deliveries);
             let view = NotificationView::stored(&stored, status, Some(views(&deliveries, detail)));
             match item {
@@ -108,14 +147,32 @@ pub(crate) struct StatusView {
     params(("id" = String, Path, description = "The notification's id")),
     responses((status = 200, body = StatusView), (status = 404, body = Problem))
 )]
-pub(crate) async fn status(State(state): State<ApiState>, caller: Caller, IdOf(id): IdOf) -> Result<Json<StatusView>, Problem> {
-    let read = |item: Option<&InboxItem>| (item.map(|item| item.is_read), item.and_then(|item| item.read_at).map(Micros::rfc3339));
+pub(crate) async fn status(
+    State(state): State<ApiState>,
+    caller: Caller,
+    IdOf(id): IdOf,
+) -> Result<Json<StatusView>, Problem> {
+    let read = |item: Option<&InboxItem>| {
+        (
+            item.map(|item| item.is_read),
+            item.and_then(|item| item.read_at).map(Micros::rfc3339),
+        )
+    };
     Ok(Json(match look_up(&state, &caller, id).await? {
-        Seen::Whole { stored, deliveries, item, detail } => {
+        Seen::Whole {
+            stored,
+            deliveries,
+            item,
+            detail,
+        } => {
             let (is_read, read_at) = read(item.as_deref());
             StatusView {
                 id: stored.id.to_string(),
-                status: if stored.withdrawn { "cancelled" } else { status_of(&stored, &deliveries) },
+                status: if stored.withdrawn {
+                    "cancelled"
+                } else {
+                    status_of(&stored, &deliveries)
+                },
                 created_at: stored.created_at.rfc3339(),
                 is_read,
                 read_at,

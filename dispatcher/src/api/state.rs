@@ -43,7 +43,11 @@ impl ApiState {
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
         let limits = RateLimits::new(&config.limits);
-        Self(Arc::new(Inner { config, limits, templates: Templates::default() }))
+        Self(Arc::new(Inner {
+            config,
+            limits,
+            templates: Templates::default(),
+        }))
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -126,7 +126,10 @@ impl TemplateView {
     }
 
     fn stored(state: &ApiState, template: Template) -> Self {
-        let variables = state.templates().compiled(&template).map(|compiled| compiled.variables().to_vec());
+        let variables = state
+            .templates()
+            .compiled(&template)
+            .map(|compiled| compiled.variables().to_vec());
         let declared = template.body.variables.clone();
         Self::of(template, variables.unwrap_or(declared))
     }
@@ -144,13 +147,24 @@ pub(crate) async fn create(
     TemplateWriter(caller): TemplateWriter,
     JsonBody(body, _): JsonBody<TemplateBody>,
 ) -> Result<(StatusCode, Json<TemplateView>), Problem> {
-    if body.tenant_id.as_deref().is_some_and(|tenant| tenant != caller.tenant.as_str()) {
+    if body
+        .tenant_id
+        .as_deref()
+        .is_some_and(|tenant| tenant != caller.tenant.as_str())
+    {
         return Err(draft::tenant_mismatch());
     }
     let new = new_template(body)?;
     let compiled = state.templates().check(&new).map_err(|error| invalid(&error))?;
-    let template = state.store().create_template(&caller.tenant, new).await.map_err(store_problem)?;
-    Ok((StatusCode::CREATED, Json(TemplateView::of(template, compiled.variables().to_vec()))))
+    let template = state
+        .store()
+        .create_template(&caller.tenant, new)
+        .await
+        .map_err(store_problem)?;
+    Ok((
+        StatusCode::CREATED,
+        Json(TemplateView::of(template, compiled.variables().to_vec())),
+    ))
 }
 
 fn new_template(body: TemplateBody) -> Result<NewTemplate, Problem> {
@@ -165,12 +179,19 @@ fn new_template(body: TemplateBody) -> Result<NewTemplate, Problem> {
         ("channel", body.channel.map(|name| vec![name])),
         ("channel_type", body.channel_type.map(|name| vec![name])),
     ])?;
-    let channels = channels.map(|(field, names)| draft::parse_channels(field, names)).transpose()?.unwrap_or_default();
+    let channels = channels
+        .map(|(field, names)| draft::parse_channels(field, names))
+        .transpose()?
+        .unwrap_or_default();
     let kind = draft::one([("kind", body.kind), ("type", body.kind_alias)])?;
-    let priority = body.priority.map(draft::priority).transpose()?.map(|(given, _)| match given {
-        Value::String(word) => word,
-        number => number.to_string(),
-    });
+    let priority = body
+        .priority
+        .map(draft::priority)
+        .transpose()?
+        .map(|(given, _)| match given {
+            Value::String(word) => word,
+            number => number.to_string(),
+        });
     Ok(NewTemplate {
         name,
         title: needed("title", title)?,
@@ -178,13 +199,19 @@ fn new_template(body: TemplateBody) -> Result<NewTemplate, Problem> {
         html: body.html,
         channels: channels.into_iter().map(|(name, _)| name).collect(),
         priority,
-        kind: kind.map(|(field, name)| draft::parse_kind(field, &name)).transpose()?,
+        kind: kind
+            .map(|(field, name)| draft::parse_kind(field, &name))
+            .transpose()?,
         variables: variables(body.variables.unwrap_or_default())?,
         syntax: match body.syntax.as_deref() {
             None | Some("jinja" | "jinja2") => Syntax::Jinja,
             Some("format") => Syntax::Format,
             Some("go") => {
-                return Err(Problem::invalid("not_supported_yet", "syntax", "Go templates come with a later version"));
+                return Err(Problem::invalid(
+                    "not_supported_yet",
+                    "syntax",
+                    "Go templates come with a later version",
+                ));
             }
             Some(_) => return Err(Problem::invalid("invalid_value", "syntax", "`jinja` or `format`")),
         },
@@ -193,7 +220,11 @@ fn new_template(body: TemplateBody) -> Result<NewTemplate, Problem> {
 
 fn variables(names: Vec<String>) -> Result<Vec<String>, Problem> {
     if names.len() > MAX_VARIABLES {
-        return Err(Problem::invalid("too_many", "variables", format!("at most {MAX_VARIABLES} variables")));
+        return Err(Problem::invalid(
+            "too_many",
+            "variables",
+            format!("at most {MAX_VARIABLES} variables"),
+        ));
     }
     for (index, name) in names.iter().enumerate() {
         let fits = !name.is_empty()
@@ -221,9 +252,21 @@ fn invalid(error: &InvalidTemplate) -> Problem {
 
 /// List the tenant's templates
 #[utoipa::path(get, path = "/api/v1/templates", tag = "templates", responses((status = 200, body = Vec<TemplateView>)))]
-pub(crate) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Json<Vec<TemplateView>>, Problem> {
-    let templates = state.store().templates(&caller.tenant).await.map_err(store_problem)?;
-    Ok(Json(templates.into_iter().map(|template| TemplateView::stored(&state, template)).collect()))
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+) -> Result<Json<Vec<TemplateView>>, Problem> {
+    let templates = state
+        .store()
+        .templates(&caller.tenant)
+        .await
+        .map_err(store_problem)?;
+    Ok(Json(
+        templates
+            .into_iter()
+            .map(|template| TemplateView::stored(&state, template))
+            .collect(),
+    ))
 }
 
 /// Get a template
@@ -279,5 +322,8 @@ pub(crate) async fn list_predefined(_caller: Caller) -> Json<PredefinedList> {
             (body.name, serde_json::to_value(view).unwrap_or_default())
         })
         .collect();
-    Json(PredefinedList { count: templates.len(), templates })
+    Json(PredefinedList {
+        count: templates.len(),
+        templates,
+    })
 }

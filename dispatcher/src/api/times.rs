@@ -11,13 +11,15 @@ const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// An RFC 3339 time with an offset.
 pub(crate) fn time(field: &'static str, text: &str) -> Result<Micros, Problem> {
-    text.parse::<Timestamp>().map(|time| Micros(time.as_microsecond())).map_err(|_| {
-        Problem::invalid(
-            "invalid_time",
-            field,
-            "write the time in RFC 3339 with an offset, for example 2026-02-20T10:30:00Z",
-        )
-    })
+    text.parse::<Timestamp>()
+        .map(|time| Micros(time.as_microsecond()))
+        .map_err(|_| {
+            Problem::invalid(
+                "invalid_time",
+                field,
+                "write the time in RFC 3339 with an offset, for example 2026-02-20T10:30:00Z",
+            )
+        })
 }
 
 /// When something becomes visible: the scheduled time, or `now` and the delay; not before `now`.
@@ -31,11 +33,19 @@ pub(crate) fn visible_at(
         (Some((field, text)), None) => (field, time(field, text)?),
         (None, Some(delay)) => ("delay", later(now, delay)?),
         (Some((field, _)), Some(_)) => {
-            return Err(Problem::invalid("conflict", "delay", format!("give `{field}` or `delay`, not both")));
+            return Err(Problem::invalid(
+                "conflict",
+                "delay",
+                format!("give `{field}` or `delay`, not both"),
+            ));
         }
     };
     if at.0.saturating_sub(now.0) > i64::try_from(MAX_AHEAD.as_micros()).unwrap_or(i64::MAX) {
-        return Err(Problem::invalid("invalid_time", field, "cannot be more than 366 days ahead"));
+        return Err(Problem::invalid(
+            "invalid_time",
+            field,
+            "cannot be more than 366 days ahead",
+        ));
     }
     Ok(at.max(now))
 }
@@ -50,7 +60,10 @@ fn later(now: Micros, delay: &Value) -> Result<Micros, Problem> {
     };
     let duration = match delay {
         Value::Number(seconds) => {
-            let seconds = seconds.as_f64().filter(|seconds| (0.0..=1e9).contains(seconds)).ok_or_else(refused)?;
+            let seconds = seconds
+                .as_f64()
+                .filter(|seconds| (0.0..=1e9).contains(seconds))
+                .ok_or_else(refused)?;
             SignedDuration::try_from_secs_f64(seconds).map_err(|_| refused())?
         }
         Value::String(text) => text.parse::<SignedDuration>().map_err(|_| refused())?,
@@ -59,7 +72,9 @@ fn later(now: Micros, delay: &Value) -> Result<Micros, Problem> {
     if duration.is_negative() {
         return Err(refused());
     }
-    Ok(Micros(now.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))))
+    Ok(Micros(now.0.saturating_add(
+        i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    )))
 }
 
 #[cfg(test)]
@@ -72,20 +87,45 @@ mod tests {
 
     #[test]
     fn delays_are_numbers_or_durations() {
-        for (delay, seconds) in [(json!(10), 10), (json!("90s"), 90), (json!("PT10M"), 600), (json!("10m"), 600), (json!(0), 0)] {
-            assert_eq!(visible_at(NOW, None, Some(&delay)).unwrap(), Micros(NOW.0 + seconds * 1_000_000), "{delay}");
+        for (delay, seconds) in [
+            (json!(10), 10),
+            (json!("90s"), 90),
+            (json!("PT10M"), 600),
+            (json!("10m"), 600),
+            (json!(0), 0),
+        ] {
+            assert_eq!(
+                visible_at(NOW, None, Some(&delay)).unwrap(),
+                Micros(NOW.0 + seconds * 1_000_000),
+                "{delay}"
+            );
         }
         for delay in [json!(-1), json!("soon"), json!([]), json!("-5s"), json!(1e300)] {
-            assert_eq!(visible_at(NOW, None, Some(&delay)).unwrap_err().field.as_deref(), Some("delay"), "{delay}");
+            assert_eq!(
+                visible_at(NOW, None, Some(&delay)).unwrap_err().field.as_deref(),
+                Some("delay"),
+                "{delay}"
+            );
         }
     }
 
     #[test]
     fn the_past_is_now_and_the_far_future_is_refused() {
-        assert_eq!(visible_at(NOW, Some(("schedule_at", "1970-01-01T00:00:00Z")), None).unwrap(), NOW);
+        assert_eq!(
+            visible_at(NOW, Some(("schedule_at", "1970-01-01T00:00:00Z")), None).unwrap(),
+            NOW
+        );
         assert!(visible_at(NOW, Some(("schedule_at", "2999-01-01T00:00:00Z")), None).is_err());
-        assert!(visible_at(NOW, Some(("scheduled_at", "2025-01-27T15:00:00")), None).is_err(), "no offset");
-        let both = visible_at(NOW, Some(("scheduled_at", "2025-01-27T15:00:00Z")), Some(&json!(1))).unwrap_err();
+        assert!(
+            visible_at(NOW, Some(("scheduled_at", "2025-01-27T15:00:00")), None).is_err(),
+            "no offset"
+        );
+        let both = visible_at(
+            NOW,
+            Some(("scheduled_at", "2025-01-27T15:00:00Z")),
+            Some(&json!(1)),
+        )
+        .unwrap_err();
         assert_eq!(both.code, "conflict");
     }
 }

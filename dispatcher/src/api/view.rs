@@ -8,9 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::model::{
-    Attempt, Content, Delivery, InboxItem, Kind, Micros, NewNotification, Notification,
-};
+use crate::model::{Attempt, Content, Delivery, InboxItem, Kind, Micros, NewNotification, Notification};
 
 /// A notification as answers show it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -163,7 +161,12 @@ impl NotificationView {
         status: &'static str,
         deliveries: Option<Vec<DeliveryView>>,
     ) -> Self {
-        let mut view = Self::of(stored.id, stored.audience.as_ref(), &stored.content, stored.created_at);
+        let mut view = Self::of(
+            stored.id,
+            stored.audience.as_ref(),
+            &stored.content,
+            stored.created_at,
+        );
         view.sent = Some(SentView {
             status: if stored.withdrawn { "cancelled" } else { status },
             to: stored.audience.clone(),
@@ -178,7 +181,13 @@ impl NotificationView {
     /// For a reader. Of several users only the reader is told.
     pub(crate) fn item(item: &InboxItem, reader: &str) -> Self {
         let mut view = Self::of(item.id, item.audience.as_ref(), &item.content, item.created_at);
-        if matches!(item.audience, Some(Audience { target: Target::Users(_), .. })) {
+        if matches!(
+            item.audience,
+            Some(Audience {
+                target: Target::Users(_),
+                ..
+            })
+        ) {
             view.user_id = Some(reader.to_owned());
         }
         view.with_state(item)
@@ -280,14 +289,20 @@ impl AttemptView {
 fn mask(address: &str) -> String {
     let first = |text: &str| text.chars().next().map(String::from).unwrap_or_default();
     if let Some((local, domain)) = address.rsplit_once('@') {
-        let tail = domain.rsplit_once('.').map(|(_, tail)| format!(".{tail}")).unwrap_or_default();
+        let tail = domain
+            .rsplit_once('.')
+            .map(|(_, tail)| format!(".{tail}"))
+            .unwrap_or_default();
         return format!("{}***@{}***{tail}", first(local), first(domain));
     }
     let chars: Vec<char> = address.chars().collect();
     if chars.len() < 8 {
         return "***".to_owned();
     }
-    let ends: (String, String) = (chars[..2].iter().collect(), chars[chars.len() - 2..].iter().collect());
+    let ends: (String, String) = (
+        chars[..2].iter().collect(),
+        chars[chars.len() - 2..].iter().collect(),
+    );
     format!("{}***{}", ends.0, ends.1)
 }
 

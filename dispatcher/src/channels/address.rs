@@ -16,7 +16,11 @@ pub struct InvalidAddress;
 /// [`InvalidAddress`], also for a quoted local part with blanks or control characters, which the standard allows and
 /// no mailbox has.
 pub fn parse_address(text: &str) -> Result<Address, InvalidAddress> {
-    if text.len() > MAX_LENGTH || text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>')) {
+    if text.len() > MAX_LENGTH
+        || text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>'))
+    {
         return Err(InvalidAddress);
     }
     text.parse().map_err(|_| InvalidAddress)
@@ -38,7 +42,11 @@ pub fn mask_address(address: &str) -> String {
 
 /// A provider's answer as it is kept: one line, at most 300 characters, without the recipient's address.
 pub(crate) fn clean_response(text: &str, address: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(300)
+        .collect();
     // Servers repeat the address in their own case.
     let (lower, wanted) = (line.to_ascii_lowercase(), address.to_ascii_lowercase());
     if wanted.is_empty() {
@@ -63,7 +71,12 @@ mod tests {
 
     #[test]
     fn addresses_of_mailboxes_are_taken_and_others_are_not() {
-        for good in ["a@b.example", "first.last+tag@sub.example.com", "用户@例子.广告", "o'brien@example.com"] {
+        for good in [
+            "a@b.example",
+            "first.last+tag@sub.example.com",
+            "用户@例子.广告",
+            "o'brien@example.com",
+        ] {
             assert!(parse_address(good).is_ok(), "{good}");
         }
         let long = format!("{}@example.com", "a".repeat(300));
@@ -96,7 +109,10 @@ mod tests {
     #[test]
     fn answers_lose_the_address_and_line_ends() {
         assert_eq!(
-            clean_response("5.1.1 <User@Example.com>: gone\r\nuser@example.com", "user@example.com"),
+            clean_response(
+                "5.1.1 <User@Example.com>: gone\r\nuser@example.com",
+                "user@example.com"
+            ),
             "5.1.1 <u***@e***.com>: gone  u***@e***.com"
         );
         assert_eq!(clean_response(&"x".repeat(1000), "a@b.example").len(), 300);

@@ -52,8 +52,12 @@ impl Email {
     /// # Errors
     /// [`ConfigError`] names the key.
     pub fn new(config: &SmtpConfig, metrics: Metrics) -> Result<Option<Self>, ConfigError> {
-        let Some(host) = config.host.clone() else { return Ok(None) };
-        let sender = config.sender().ok_or_else(|| ConfigError::invalid("smtp.from", "is needed with smtp.host"))?;
+        let Some(host) = config.host.clone() else {
+            return Ok(None);
+        };
+        let sender = config
+            .sender()
+            .ok_or_else(|| ConfigError::invalid("smtp.from", "is needed with smtp.host"))?;
         let from = sender
             .parse()
             .map_err(|error| ConfigError::invalid("smtp.from", format!("is not an address: {error}")))?;
@@ -65,13 +69,17 @@ impl Email {
             ),
         };
         let credentials = match (&config.username, &config.password) {
-            (Some(name), Some(password)) => {
-                Some(Credentials::new(name.clone(), password.expose_secret().to_owned()))
-            }
+            (Some(name), Some(password)) => Some(Credentials::new(
+                name.clone(),
+                password.expose_secret().to_owned(),
+            )),
             _ => None,
         };
         if config.tls == SmtpTls::None && credentials.is_some() {
-            tracing::warn!(host, "smtp.tls is none: the password goes to the mail server in plain text");
+            tracing::warn!(
+                host,
+                "smtp.tls is none: the password goes to the mail server in plain text"
+            );
         }
         Ok(Some(Self {
             server: Server {
@@ -118,26 +126,44 @@ impl Email {
         };
         let mail = match render(&mail) {
             Ok(mail) => mail,
-            Err(error) => return Report { outcome: Outcome::Rejected, response: Some(error) },
+            Err(error) => {
+                return Report {
+                    outcome: Outcome::Rejected,
+                    response: Some(error),
+                };
+            }
         };
         // The semaphore is never closed.
-        let Ok(_place) = self.places.acquire().await else { return Outcome::Retry.into() };
+        let Ok(_place) = self.places.acquire().await else {
+            return Outcome::Retry.into();
+        };
         let started = Instant::now();
         let result = self.transmit(&to, &mail).await;
-        self.metrics.email_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .email_seconds
+            .observe(started.elapsed().as_secs_f64());
         match result {
-            Ok(answer) => {
-                Report { outcome: Outcome::Delivered, response: Some(clean_response(&answer, address)) }
-            }
+            Ok(answer) => Report {
+                outcome: Outcome::Delivered,
+                response: Some(clean_response(&answer, address)),
+            },
             Err(failure) => {
                 let response = clean_response(&failure.text(), address);
                 let (to, step) = (mask_address(address), failure.step);
                 if failure.is_setting() {
-                    tracing::error!(host = self.server.host, ?step, answer = response, "the mail server refuses our settings");
+                    tracing::error!(
+                        host = self.server.host,
+                        ?step,
+                        answer = response,
+                        "the mail server refuses our settings"
+                    );
                 } else {
                     tracing::info!(delivery = %delivery.id, to, ?step, answer = response, "a mail was not sent");
                 }
-                Report { outcome: failure.outcome(), response: Some(response) }
+                Report {
+                    outcome: failure.outcome(),
+                    response: Some(response),
+                }
             }
         }
     }
@@ -146,7 +172,8 @@ impl Email {
         if let Some(mut connection) = self.take_idle() {
             let result = connection.send(&self.from.email, to, mail).await;
             // A server may have closed it while it was idle; up to the first answer nothing was sent.
-            let stale = matches!(&result, Err(failure) if failure.step == Step::Mail && !failure.leaves_connection());
+            let stale =
+                matches!(&result, Err(failure) if failure.step == Step::Mail && !failure.leaves_connection());
             if !stale {
                 return self.finish(connection, result).await;
             }

@@ -57,12 +57,18 @@ pub(crate) fn render(mail: &Mail<'_>) -> Result<String, String> {
 /// One line without control characters, so that nothing in a title can become a header.
 fn subject(content: &Content) -> String {
     let line = |text: &str| -> String {
-        let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let one_line: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         one_line.trim().to_owned()
     };
     let title = line(&content.title);
     if title.is_empty() {
-        line(content.content.lines().next().unwrap_or_default()).chars().take(SUBJECT_FROM_TEXT).collect()
+        line(content.content.lines().next().unwrap_or_default())
+            .chars()
+            .take(SUBJECT_FROM_TEXT)
+            .collect()
     } else {
         title
     }
@@ -95,25 +101,42 @@ mod tests {
 
     fn headers(mail: &str) -> Vec<&str> {
         let head = mail.split("\r\n\r\n").next().unwrap();
-        head.split("\r\n").filter(|line| !line.starts_with([' ', '\t'])).collect()
+        head.split("\r\n")
+            .filter(|line| !line.starts_with([' ', '\t']))
+            .collect()
     }
 
     #[test]
     fn a_mail_has_its_own_message_id_and_date() {
         let mail = rendered("Hello", "text", None);
         let headers = headers(&mail);
-        assert!(headers.contains(&"Message-ID: <00000000-0000-0000-0000-000000000000@carillon.example>"), "{mail}");
-        assert!(headers.contains(&"Date: Sun, 15 Jun 2025 15:06:40 +0000"), "{mail}");
-        assert!(headers.contains(&"From: Carillon <noreply@carillon.example>"), "{mail}");
+        assert!(
+            headers.contains(&"Message-ID: <00000000-0000-0000-0000-000000000000@carillon.example>"),
+            "{mail}"
+        );
+        assert!(
+            headers.contains(&"Date: Sun, 15 Jun 2025 15:06:40 +0000"),
+            "{mail}"
+        );
+        assert!(
+            headers.contains(&"From: Carillon <noreply@carillon.example>"),
+            "{mail}"
+        );
         assert!(headers.contains(&"To: u@example.com"), "{mail}");
-        assert!(headers.contains(&"X-Carillon-Notification: 00000000-0000-0000-0000-000000000000"), "{mail}");
+        assert!(
+            headers.contains(&"X-Carillon-Notification: 00000000-0000-0000-0000-000000000000"),
+            "{mail}"
+        );
     }
 
     #[test]
     fn html_comes_beside_the_text() {
         let mail = rendered("Hello", "the text", Some("<b>the html</b>"));
         assert!(mail.contains("multipart/alternative"), "{mail}");
-        assert!(mail.contains("the text") && mail.contains("<b>the html</b>"), "{mail}");
+        assert!(
+            mail.contains("the text") && mail.contains("<b>the html</b>"),
+            "{mail}"
+        );
         assert!(!rendered("Hello", "the text", None).contains("multipart"));
     }
 

@@ -41,13 +41,24 @@ impl MemoryChannel {
     #[must_use]
     pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Sent>) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (Self { capacity, on_unknown: OnUnknown::Resend, sender: Some(Mutex::new(sender)) }, receiver)
+        (
+            Self {
+                capacity,
+                on_unknown: OnUnknown::Resend,
+                sender: Some(Mutex::new(sender)),
+            },
+            receiver,
+        )
     }
 
     /// A channel that delivers everything at once.
     #[must_use]
     pub fn accepting(capacity: usize) -> Self {
-        Self { capacity, on_unknown: OnUnknown::Resend, sender: None }
+        Self {
+            capacity,
+            on_unknown: OnUnknown::Resend,
+            sender: None,
+        }
     }
 
     /// Does not send again what may have gone out.
@@ -66,10 +77,19 @@ impl MemoryChannel {
     }
 
     pub(crate) async fn send(&self, delivery: &Claimed) -> Report {
-        let Some(sender) = &self.sender else { return Outcome::Delivered.into() };
+        let Some(sender) = &self.sender else {
+            return Outcome::Delivered.into();
+        };
         let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (end, ended) = oneshot::channel();
-        if sender.send(Sent { delivery: delivery.clone(), end }).await.is_err() {
+        if sender
+            .send(Sent {
+                delivery: delivery.clone(),
+                end,
+            })
+            .await
+            .is_err()
+        {
             return Outcome::Retry.into();
         }
         ended.await.unwrap_or_else(|_| Outcome::Unknown.into())

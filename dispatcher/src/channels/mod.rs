@@ -35,13 +35,16 @@ pub struct Report {
 
 impl From<Outcome> for Report {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, response: None }
+        Self {
+            outcome,
+            response: None,
+        }
     }
 }
 
 #[derive(Debug)]
 enum Adapter {
-    Email(Email),
+    Email(Box<Email>),
     #[cfg(any(test, feature = "test-util"))]
     Memory(MemoryChannel),
 }
@@ -58,7 +61,7 @@ impl Channels {
     pub fn new(smtp: &SmtpConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
         let mut adapters = BTreeMap::new();
         if let Some(email) = Email::new(smtp, metrics.clone())? {
-            adapters.insert(Channel::Email, Adapter::Email(email));
+            adapters.insert(Channel::Email, Adapter::Email(Box::new(email)));
         }
         Ok(Self(Arc::new(adapters)))
     }
@@ -68,7 +71,10 @@ impl Channels {
     #[must_use]
     pub fn in_memory(channels: impl IntoIterator<Item = (Channel, MemoryChannel)>) -> Self {
         Self(Arc::new(
-            channels.into_iter().map(|(channel, memory)| (channel, Adapter::Memory(memory))).collect(),
+            channels
+                .into_iter()
+                .map(|(channel, memory)| (channel, Adapter::Memory(memory)))
+                .collect(),
         ))
     }
 

@@ -30,7 +30,11 @@ pub(crate) struct Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("host", &self.host).field("port", &self.port).field("tls", &self.tls).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,8 +184,13 @@ impl Connection {
         let broken = |text: String| Failure::new(Step::Connect, Fault::Broken(text));
         let mut inner = if let (SmtpTls::Tls, Some(tls)) = (server.tls, &server.tls_parameters) {
             let address = (server.host.as_str(), server.port);
-            let open =
-                AsyncSmtpConnection::connect_tokio1(address, Some(server.timeout), &hello, Some(tls.clone()), None);
+            let open = AsyncSmtpConnection::connect_tokio1(
+                address,
+                Some(server.timeout),
+                &hello,
+                Some(tls.clone()),
+                None,
+            );
             within(server.timeout, Step::Connect, open).await?
         } else {
             let connect = TcpStream::connect((server.host.as_str(), server.port));
@@ -190,7 +199,9 @@ impl Connection {
                 Ok(Err(error)) => return Err(broken(error.to_string())),
                 Err(_) => return Err(broken("no connection in time".to_owned())),
             };
-            stream.set_nodelay(true).map_err(|error| broken(error.to_string()))?;
+            stream
+                .set_nodelay(true)
+                .map_err(|error| broken(error.to_string()))?;
             let greet = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello);
             within(server.timeout, Step::Connect, greet).await?
         };
@@ -201,7 +212,10 @@ impl Connection {
             let login = inner.auth(&[Mechanism::Plain, Mechanism::Login], credentials);
             within(server.timeout, Step::Login, login).await?;
         }
-        Ok(Self { inner, timeout: server.timeout })
+        Ok(Self {
+            inner,
+            timeout: server.timeout,
+        })
     }
 
     /// Sends one mail to one recipient; answers what the server said. `mail` has CRLF line ends.
@@ -211,12 +225,25 @@ impl Connection {
         let plain = |address: &Address| address.user().is_ascii() && address.domain().is_ascii();
         if !plain(to) || !plain(from) {
             if !self.inner.server_info().supports_feature(Extension::SmtpUtfEight) {
-                return Err(Failure::new(Step::Mail, Fault::Unsupported("the server does not support SMTPUTF8")));
+                return Err(Failure::new(
+                    Step::Mail,
+                    Fault::Unsupported("the server does not support SMTPUTF8"),
+                ));
             }
             parameters.push(MailParameter::SmtpUtfEight);
         }
-        within(bound, Step::Mail, self.inner.command(Mail::new(Some(from.clone()), parameters))).await?;
-        within(bound, Step::Rcpt, self.inner.command(Rcpt::new(to.clone(), Vec::new()))).await?;
+        within(
+            bound,
+            Step::Mail,
+            self.inner.command(Mail::new(Some(from.clone()), parameters)),
+        )
+        .await?;
+        within(
+            bound,
+            Step::Rcpt,
+            self.inner.command(Rcpt::new(to.clone(), Vec::new())),
+        )
+        .await?;
         within(bound, Step::Data, self.inner.command(Data)).await?;
         // One write for the message and its end: two would wait for each other under Nagle's algorithm.
         let answer = within(bound, Step::Body, self.inner.command(stuffed(mail))).await?;
@@ -225,7 +252,9 @@ impl Connection {
 
     /// Forgets a mail that failed. False: the connection is of no further use.
     pub(crate) async fn reset(&mut self) -> bool {
-        within(self.timeout, Step::Connect, self.inner.command("RSET\r\n")).await.is_ok()
+        within(self.timeout, Step::Connect, self.inner.command("RSET\r\n"))
+            .await
+            .is_ok()
     }
 
     /// Says goodbye.
@@ -288,9 +317,15 @@ mod tests {
     #[test]
     fn only_a_cut_after_the_message_is_unknown() {
         for step in [Step::Connect, Step::Login, Step::Mail, Step::Rcpt, Step::Data] {
-            assert_eq!(Failure::new(step, Fault::Broken(String::new())).outcome(), Outcome::Retry);
+            assert_eq!(
+                Failure::new(step, Fault::Broken(String::new())).outcome(),
+                Outcome::Retry
+            );
         }
-        assert_eq!(Failure::new(Step::Body, Fault::Broken(String::new())).outcome(), Outcome::Unknown);
+        assert_eq!(
+            Failure::new(Step::Body, Fault::Broken(String::new())).outcome(),
+            Outcome::Unknown
+        );
     }
 
     #[test]

@@ -65,8 +65,11 @@ pub(super) async fn run(context: Arc<Context>) {
 
 /// One room for each channel that has a bound of its own, one for realtime, one for all others.
 fn rooms(context: &Context) -> Vec<Lanes> {
-    let mut rooms: Vec<_> =
-        context.channels.capacities().map(|(channel, capacity)| Room::new(vec![channel], capacity)).collect();
+    let mut rooms: Vec<_> = context
+        .channels
+        .capacities()
+        .map(|(channel, capacity)| Room::new(vec![channel], capacity))
+        .collect();
     rooms.push(Room::new(vec![Channel::Realtime], REALTIME_ROOM));
     // Rows of the inbox have no worker: the store delivers them when they become visible.
     let others = Channel::ALL.into_iter().filter(|channel| {
@@ -77,7 +80,11 @@ fn rooms(context: &Context) -> Vec<Lanes> {
     rooms
         .into_iter()
         .map(|room| Lanes {
-            shares: Shares::new(room.capacity, context.config.shares, context.config.critical_reserved),
+            shares: Shares::new(
+                room.capacity,
+                context.config.shares,
+                context.config.critical_reserved,
+            ),
             room,
             hungry: [false; LANES],
         })
@@ -124,7 +131,10 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
         })
     });
     let results = join_all(claims).await;
-    context.metrics.claim_seconds.observe(started.elapsed().as_secs_f64());
+    context
+        .metrics
+        .claim_seconds
+        .observe(started.elapsed().as_secs_f64());
 
     let mut found = 0;
     let mut failed = None;
@@ -199,7 +209,7 @@ async fn rest(context: &Context, rooms: &[Lanes]) {
     let next = next_due(context).await;
     let now = Micros::now();
     if let Some(next) = next {
-        context.wake.due(next);
+        context.wake.note_due(next);
         if next <= now {
             // No delivery was found that is due: it may be a notification that has yet to become visible, or a job.
             context.wake.note_visible(now);
@@ -209,8 +219,14 @@ async fn rest(context: &Context, rooms: &[Lanes]) {
     let until = context.wake.next_look().0.saturating_sub(now.0).max(0);
     let until = Duration::from_micros(u64::try_from(until).unwrap_or_default());
     // What is due and finds no room waits for room, not for time.
-    let full = rooms.iter().any(|lanes| lanes.room.running().iter().sum::<usize>() >= lanes.room.capacity);
-    let least = if full && until.is_zero() { poll } else { SHORT_PAUSE.min(poll) };
+    let full = rooms
+        .iter()
+        .any(|lanes| lanes.room.running().iter().sum::<usize>() >= lanes.room.capacity);
+    let least = if full && until.is_zero() {
+        poll
+    } else {
+        SHORT_PAUSE.min(poll)
+    };
     let wait = until.clamp(least, poll);
     tracing::trace!(?next, ?wait, full, "nothing to claim");
     pause(context, wait).await;

@@ -41,7 +41,11 @@ async fn rest(context: &Context) {
 /// Works one job off. False: there is none.
 async fn next(context: &Context) -> Result<bool, StoreError> {
     let now = crate::model::Micros::now();
-    let Some(mut job) = context.store.next_job(&context.worker, now, context.lease_until()).await? else {
+    let Some(mut job) = context
+        .store
+        .next_job(&context.worker, now, context.lease_until())
+        .await?
+    else {
         return Ok(false);
     };
     let mut made = 0;
@@ -49,7 +53,11 @@ async fn next(context: &Context) -> Result<bool, StoreError> {
         let page = context.store.job_page(&job, PAGE).await?;
         let deliveries = deliveries(context, &job, &page);
         made += deliveries.len();
-        if !context.store.advance_job(&job, deliveries, page.next.clone(), context.lease_until()).await? {
+        if !context
+            .store
+            .advance_job(&job, deliveries, page.next.clone(), context.lease_until())
+            .await?
+        {
             tracing::warn!(notification = %job.notification, "another worker goes on with this fan-out");
             return Ok(true);
         }
@@ -69,15 +77,26 @@ async fn next(context: &Context) -> Result<bool, StoreError> {
 fn deliveries(context: &Context, job: &JobClaim, page: &JobPage) -> Vec<NewDelivery> {
     let mut deliveries = Vec::new();
     for (_, user, contact) in &page.recipients {
-        for &channel in job.job.channels.iter().filter(|channel| context.channels.is_configured(**channel)) {
-            let Some(address) = contact.address(channel) else { continue };
+        for &channel in job
+            .job
+            .channels
+            .iter()
+            .filter(|channel| context.channels.is_configured(**channel))
+        {
+            let Some(address) = contact.address(channel) else {
+                continue;
+            };
             let fits = channel != Channel::Email || parse_address(address).is_ok();
             deliveries.push(NewDelivery {
                 id: DeliveryId::generate(),
                 channel,
                 user: Some(user.clone()),
                 address: Some(address.to_owned()),
-                state: if fits { DeliveryState::Pending } else { DeliveryState::Dead },
+                state: if fits {
+                    DeliveryState::Pending
+                } else {
+                    DeliveryState::Dead
+                },
                 reason: (!fits).then_some(Reason::Borrowed("recipient_invalid")),
                 due_at: job.visible_at,
                 lease_until: None,

@@ -26,7 +26,11 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new(channels: Vec<Channel>, capacity: usize) -> Arc<Self> {
-        Arc::new(Self { channels, capacity, running: Default::default() })
+        Arc::new(Self {
+            channels,
+            capacity,
+            running: Default::default(),
+        })
     }
 
     /// How many each lane holds.
@@ -37,7 +41,10 @@ impl Room {
     pub(crate) fn enter(self: &Arc<Self>, lane: Lane) -> Place {
         let lane = lane as usize;
         self.running[lane].fetch_add(1, Ordering::AcqRel);
-        Place { room: Arc::clone(self), lane }
+        Place {
+            room: Arc::clone(self),
+            lane,
+        }
     }
 }
 
@@ -74,12 +81,21 @@ impl Leases {
     /// Holds a delivery until the guard is dropped.
     pub(crate) fn hold(&self, id: DeliveryId, token: i64, place: Option<Place>) -> Lease {
         self.lock().insert(id, Held { token, lost: false });
-        Lease { id, token, leases: self.clone(), _place: place }
+        Lease {
+            id,
+            token,
+            leases: self.clone(),
+            _place: place,
+        }
     }
 
     /// What has to be extended.
     pub(crate) fn held(&self) -> Vec<(DeliveryId, i64)> {
-        self.lock().iter().filter(|(_, held)| !held.lost).map(|(id, held)| (*id, held.token)).collect()
+        self.lock()
+            .iter()
+            .filter(|(_, held)| !held.lost)
+            .map(|(id, held)| (*id, held.token))
+            .collect()
     }
 
     /// Somebody else has it now. True when it was still held here.
@@ -118,7 +134,10 @@ pub(crate) struct Lease {
 impl Lease {
     /// Whether the heartbeat found that somebody else has it.
     pub(crate) fn is_lost(&self) -> bool {
-        self.leases.lock().get(&self.id).is_none_or(|held| held.token != self.token || held.lost)
+        self.leases
+            .lock()
+            .get(&self.id)
+            .is_none_or(|held| held.token != self.token || held.lost)
     }
 }
 

@@ -74,10 +74,18 @@ impl Context {
     /// The channel's policy in the form that the store takes: a plain function, so one for each combination there is.
     fn on_unknown(&self) -> fn(Channel) -> OnUnknown {
         fn paid_holds(channel: Channel) -> OnUnknown {
-            if channel == Channel::Sms { OnUnknown::Hold } else { OnUnknown::Resend }
+            if channel == Channel::Sms {
+                OnUnknown::Hold
+            } else {
+                OnUnknown::Resend
+            }
         }
         fn paid_and_mail_hold(channel: Channel) -> OnUnknown {
-            if channel == Channel::Email { OnUnknown::Hold } else { paid_holds(channel) }
+            if channel == Channel::Email {
+                OnUnknown::Hold
+            } else {
+                paid_holds(channel)
+            }
         }
         match self.channels.on_unknown(Channel::Email) {
             OnUnknown::Resend => paid_holds,
@@ -88,7 +96,11 @@ impl Context {
 
 /// Takes back what a life before this one held, where this process is the only one; else what ran out.
 pub(crate) async fn rescue_at_start(context: &Context, exclusive: bool) {
-    let now = if exclusive { Micros(i64::MAX) } else { Micros::now() };
+    let now = if exclusive {
+        Micros(i64::MAX)
+    } else {
+        Micros::now()
+    };
     upkeep::rescue(context, now).await;
 }
 

@@ -37,7 +37,11 @@ pub(crate) struct Next {
 
 impl Next {
     fn end(state: DeliveryState, reason: Option<&'static str>) -> Self {
-        Self { state, due_at: None, reason: reason.map(Reason::Borrowed) }
+        Self {
+            state,
+            due_at: None,
+            reason: reason.map(Reason::Borrowed),
+        }
     }
 }
 
@@ -64,12 +68,22 @@ pub(crate) fn decide(ended: &Ended<'_>, schedule: &[Duration], now: Micros, rand
         return Next::end(Dead, Some("attempts_exhausted"));
     }
     let step = usize::try_from(ended.number.saturating_sub(1)).unwrap_or(usize::MAX);
-    let pause = schedule.get(step).or(schedule.last()).copied().unwrap_or_default();
-    let due_at = now.plus(pause.mul_f64(1.0 + random.clamp(0.0, 1.0) / 5.0)).max(not_before);
+    let pause = schedule
+        .get(step)
+        .or_else(|| schedule.last())
+        .copied()
+        .unwrap_or_default();
+    let due_at = now
+        .plus(pause.mul_f64(1.0 + random.clamp(0.0, 1.0) / 5.0))
+        .max(not_before);
     if ended.expires_at.is_some_and(|expires_at| due_at >= expires_at) {
         return Next::end(Expired, Some("expired"));
     }
-    Next { state: DeliveryState::Pending, due_at: Some(due_at), reason: Some(Reason::Borrowed(reason)) }
+    Next {
+        state: DeliveryState::Pending,
+        due_at: Some(due_at),
+        reason: Some(Reason::Borrowed(reason)),
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +93,11 @@ mod tests {
     use super::*;
 
     const NOW: Micros = Micros(1_000_000_000);
-    const MINUTES: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(900)];
+    const MINUTES: [Duration; 3] = [
+        Duration::from_secs(60),
+        Duration::from_secs(300),
+        Duration::from_secs(900),
+    ];
 
     fn ended(outcome: &Outcome, number: u32) -> Ended<'_> {
         Ended {
@@ -105,8 +123,14 @@ mod tests {
 
     #[test]
     fn the_last_pause_repeats() {
-        let ended = Ended { max_attempts: 100, ..ended(&Outcome::Retry, 50) };
-        assert_eq!(decide(&ended, &MINUTES, NOW, 0.0).due_at, Some(NOW.plus(MINUTES[2])));
+        let ended = Ended {
+            max_attempts: 100,
+            ..ended(&Outcome::Retry, 50)
+        };
+        assert_eq!(
+            decide(&ended, &MINUTES, NOW, 0.0).due_at,
+            Some(NOW.plus(MINUTES[2]))
+        );
     }
 
     #[test]
@@ -121,15 +145,24 @@ mod tests {
     #[test]
     fn nothing_is_tried_after_its_expiry() {
         let outcome = Outcome::Retry;
-        let ended = Ended { expires_at: Some(NOW.plus(MINUTES[0])), ..ended(&outcome, 1) };
+        let ended = Ended {
+            expires_at: Some(NOW.plus(MINUTES[0])),
+            ..ended(&outcome, 1)
+        };
         assert_eq!(decide(&ended, &MINUTES, NOW, 0.0).state, DeliveryState::Expired);
     }
 
     #[test]
     fn the_channel_says_what_becomes_of_the_unknown() {
         let outcome = Outcome::Unknown;
-        assert_eq!(decide(&ended(&outcome, 1), &MINUTES, NOW, 0.0).state, DeliveryState::Pending);
-        let held = Ended { on_unknown: OnUnknown::Hold, ..ended(&outcome, 1) };
+        assert_eq!(
+            decide(&ended(&outcome, 1), &MINUTES, NOW, 0.0).state,
+            DeliveryState::Pending
+        );
+        let held = Ended {
+            on_unknown: OnUnknown::Hold,
+            ..ended(&outcome, 1)
+        };
         assert_eq!(
             decide(&held, &MINUTES, NOW, 0.0),
             Next::end(DeliveryState::Dead, Some("unknown"))
@@ -139,8 +172,15 @@ mod tests {
     #[test]
     fn realtime_is_bounded_by_age_and_not_by_attempts() {
         let outcome = Outcome::Retry;
-        let ended = Ended { channel: Channel::Realtime, number: 50, ..ended(&outcome, 1) };
-        assert_eq!(decide(&ended, &MINUTES[..1], NOW, 0.0).state, DeliveryState::Pending);
+        let ended = Ended {
+            channel: Channel::Realtime,
+            number: 50,
+            ..ended(&outcome, 1)
+        };
+        assert_eq!(
+            decide(&ended, &MINUTES[..1], NOW, 0.0).state,
+            DeliveryState::Pending
+        );
     }
 
     proptest! {

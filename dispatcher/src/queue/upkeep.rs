@@ -25,7 +25,9 @@ pub(super) async fn keep_leases(context: Arc<Context>) {
         tokio::time::sleep(context.config.heartbeat.0).await;
         let held = context.leases.held();
         let until = context.lease_until();
-        let calls = held.chunks(EXTEND_BATCH).map(|chunk| context.store.extend(chunk.to_vec(), until));
+        let calls = held
+            .chunks(EXTEND_BATCH)
+            .map(|chunk| context.store.extend(chunk.to_vec(), until));
         let mut failed = None;
         for (chunk, result) in held.chunks(EXTEND_BATCH).zip(join_all(calls).await) {
             match result {
@@ -50,7 +52,12 @@ pub(super) async fn keep_leases(context: Arc<Context>) {
 
 /// Looks twice a lease for leases that ran out, so that none waits longer than one and a half.
 pub(super) async fn rescue_regularly(context: Arc<Context>) {
-    while context.stop.run_until_cancelled(tokio::time::sleep(context.config.lease.0 / 2)).await.is_some() {
+    while context
+        .stop
+        .run_until_cancelled(tokio::time::sleep(context.config.lease.0 / 2))
+        .await
+        .is_some()
+    {
         rescue(&context, Micros::now()).await;
     }
 }
@@ -58,7 +65,11 @@ pub(super) async fn rescue_regularly(context: Arc<Context>) {
 /// Takes back everything whose lease ended before `now`.
 pub(super) async fn rescue(context: &Context, now: Micros) {
     loop {
-        match context.store.rescue(now, RESCUE_BATCH, context.on_unknown()).await {
+        match context
+            .store
+            .rescue(now, RESCUE_BATCH, context.on_unknown())
+            .await
+        {
             Ok(Rescued { released: 0, .. }) => return,
             Ok(rescued) => {
                 tracing::warn!(
@@ -88,13 +99,24 @@ pub(super) async fn measure(context: Arc<Context>) {
                     let label = lane.lane.into();
                     let depth = i64::try_from(lane.depth).unwrap_or(i64::MAX);
                     context.metrics.depth.get_or_create(&label).set(depth);
-                    let overdue = lane.oldest_due.map_or(0, |due| now.0.saturating_sub(due.0).max(0));
-                    context.metrics.age.get_or_create(&label).set(overdue as f64 / 1e6);
+                    let overdue = lane
+                        .oldest_due
+                        .map_or(0, |due| now.0.saturating_sub(due.0).max(0));
+                    context
+                        .metrics
+                        .age
+                        .get_or_create(&label)
+                        .set(overdue as f64 / 1e6);
                 }
             }
             Err(error) => tracing::debug!(%error, "the lanes could not be measured"),
         }
-        if context.stop.run_until_cancelled(tokio::time::sleep(MEASURE)).await.is_none() {
+        if context
+            .stop
+            .run_until_cancelled(tokio::time::sleep(MEASURE))
+            .await
+            .is_none()
+        {
             return;
         }
     }

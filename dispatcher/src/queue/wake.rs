@@ -94,7 +94,12 @@ impl Wake {
 
     /// When the queue has to look by itself at the latest, as far as is known.
     pub(crate) fn next_look(&self) -> Micros {
-        Micros(self.0.due.load(Ordering::Acquire).min(self.0.visible.load(Ordering::Acquire)))
+        Micros(
+            self.0
+                .due
+                .load(Ordering::Acquire)
+                .min(self.0.visible.load(Ordering::Acquire)),
+        )
     }
 
     /// Whether something that was known becomes due by `now`; forgets it, as the claim that follows finds it.
@@ -118,7 +123,10 @@ impl Wake {
 
 fn take_reached(at: &AtomicI64, now: Micros) -> bool {
     // A time that is set in between is put back by the one who sets it: it calls after its commit, and that is later.
-    at.fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| (at <= now.0).then_some(i64::MAX)).is_ok()
+    at.fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| {
+        (at <= now.0).then_some(i64::MAX)
+    })
+    .is_ok()
 }
 
 #[cfg(test)]

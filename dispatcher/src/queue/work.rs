@@ -18,7 +18,12 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
     let mut ready = Vec::with_capacity(batch.len());
     for (delivery, lease) in batch {
         match refusal(&context, &delivery) {
-            Some(next) => context.settler.settle(done(&delivery, lease, next, None, None)).await,
+            Some(next) => {
+                context
+                    .settler
+                    .settle(done(&delivery, lease, next, None, None))
+                    .await
+            }
             None => ready.push((delivery, lease)),
         }
     }
@@ -40,7 +45,9 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
         Ok(kept) => {
             for ((delivery, lease), kept) in ready.into_iter().zip(kept) {
                 if kept && !lease.is_lost() {
-                    context.tasks.spawn(attempt(Arc::clone(&context), delivery, lease));
+                    context
+                        .tasks
+                        .spawn(attempt(Arc::clone(&context), delivery, lease));
                 } else {
                     context.metrics.leases_lost.inc();
                     tracing::warn!(delivery = %delivery.id, "the lease was lost before the attempt");
@@ -58,7 +65,13 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
 
 /// What ends a delivery without an attempt.
 fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
-    let end = |state, reason| Some(Next { state, due_at: None, reason: Some(Reason::Borrowed(reason)) });
+    let end = |state, reason| {
+        Some(Next {
+            state,
+            due_at: None,
+            reason: Some(Reason::Borrowed(reason)),
+        })
+    };
     if context.expiry(delivery).is_some_and(|at| at <= Micros::now()) {
         end(DeliveryState::Expired, "expired")
     } else if !context.channels.is_configured(delivery.channel) {
@@ -87,7 +100,10 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
     let retry: Vec<_> = context.config.retry.iter().map(|pause| pause.0).collect();
     let next = decide(&ended, &retry, Micros::now(), fastrand::f64());
     let outcome = report.outcome.as_str();
-    context.settler.settle(done(&delivery, lease, next, Some(outcome), report.response)).await;
+    context
+        .settler
+        .settle(done(&delivery, lease, next, Some(outcome), report.response))
+        .await;
 }
 
 fn done(
@@ -115,7 +131,10 @@ fn done(
 
 /// Back into the queue, with no attempt counted. Where that fails, the leases run out.
 async fn give_back(context: &Context, batch: Vec<(Claimed, Lease)>) {
-    let leases = batch.iter().map(|(delivery, _)| (delivery.id, delivery.token)).collect();
+    let leases = batch
+        .iter()
+        .map(|(delivery, _)| (delivery.id, delivery.token))
+        .collect();
     if let Err(error) = context.store.release(leases).await {
         tracing::warn!(%error, "deliveries could not be given back; their leases run out");
     }

@@ -20,13 +20,18 @@ pub struct Templates {
 
 impl std::fmt::Debug for Templates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Templates").field("compiled", &self.compiled.len()).finish_non_exhaustive()
+        f.debug_struct("Templates")
+            .field("compiled", &self.compiled.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Default for Templates {
     fn default() -> Self {
-        Self { base: environment(), compiled: DashMap::new() }
+        Self {
+            base: environment(),
+            compiled: DashMap::new(),
+        }
     }
 }
 

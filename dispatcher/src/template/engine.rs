@@ -115,7 +115,9 @@ pub struct Compiled {
 
 impl fmt::Debug for Compiled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compiled").field("used", &self.used).finish_non_exhaustive()
+        f.debug_struct("Compiled")
+            .field("used", &self.used)
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,7 +133,11 @@ const HTML: (&str, &str) = ("html", "html.html");
 pub fn compile(base: &Environment<'static>, template: &NewTemplate) -> Result<Compiled, InvalidTemplate> {
     let mut environment = base.clone();
     let mut used = BTreeSet::new();
-    let parts = [(TITLE, Some(&template.title)), (CONTENT, Some(&template.content)), (HTML, template.html.as_ref())];
+    let parts = [
+        (TITLE, Some(&template.title)),
+        (CONTENT, Some(&template.content)),
+        (HTML, template.html.as_ref()),
+    ];
     for ((part, name), source) in parts {
         let Some(source) = source else { continue };
         if source.len() > MAX_SOURCE {
@@ -142,11 +148,13 @@ pub fn compile(base: &Environment<'static>, template: &NewTemplate) -> Result<Co
             Syntax::Format => placeholder::to_jinja(source)
                 .map_err(|source| InvalidTemplate::Placeholder { part, source })?,
         };
-        environment.add_template_owned(name, source).map_err(|error| InvalidTemplate::Syntax {
-            part,
-            line: error.line().unwrap_or_default(),
-            detail: describe(&error),
-        })?;
+        environment
+            .add_template_owned(name, source)
+            .map_err(|error| InvalidTemplate::Syntax {
+                part,
+                line: error.line().unwrap_or_default(),
+                detail: describe(&error),
+            })?;
         for variable in variables_of(&environment, name, false) {
             if !template.variables.is_empty() && !template.variables.contains(&variable) {
                 return Err(InvalidTemplate::Undeclared { part, name: variable });
@@ -172,26 +180,43 @@ pub fn environment() -> Environment<'static> {
     // Its reports hold variables' values, and look every name up, which `Context` would take for the template's doing.
     environment.set_debug(false);
     environment.set_auto_escape_callback(|name| {
-        if name == HTML.1 { AutoEscape::Html } else { AutoEscape::None }
+        if name == HTML.1 {
+            AutoEscape::Html
+        } else {
+            AutoEscape::None
+        }
     });
     environment
 }
 
 fn variables_of(environment: &Environment<'static>, name: &str, nested: bool) -> BTreeSet<String> {
     let globals: HashSet<&str> = environment.globals().map(|(name, _)| name).collect();
-    let found = environment.get_template(name).map(|template| template.undeclared_variables(nested));
-    found.unwrap_or_default().into_iter().filter(|name| !globals.contains(name.as_str())).collect()
+    let found = environment
+        .get_template(name)
+        .map(|template| template.undeclared_variables(nested));
+    found
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| !globals.contains(name.as_str()))
+        .collect()
 }
 
 fn describe(error: &minijinja::Error) -> String {
-    error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
+    error.detail().map_or_else(
+        || error.kind().to_string(),
+        |detail| format!("{}: {detail}", error.kind()),
+    )
 }
 
 impl Compiled {
     /// The variables that callers have to know of: the declared ones, else those that are used.
     #[must_use]
     pub fn variables(&self) -> &[String] {
-        if self.declared.is_empty() { &self.used } else { &self.declared }
+        if self.declared.is_empty() {
+            &self.used
+        } else {
+            &self.declared
+        }
     }
 
     /// Fills the variables in.
@@ -205,13 +230,20 @@ impl Compiled {
         Ok(Rendered {
             title: self.render_part(TITLE.1, variables)?,
             content: self.render_part(CONTENT.1, variables)?,
-            html: if self.has_html { Some(self.render_part(HTML.1, variables)?) } else { None },
+            html: if self.has_html {
+                Some(self.render_part(HTML.1, variables)?)
+            } else {
+                None
+            },
         })
     }
 
     fn render_part(&self, name: &'static str, variables: &Variables) -> Result<String, RenderError> {
         let context = Arc::new(Context::new(variables));
-        let template = self.environment.get_template(name).map_err(|error| failed(&error))?;
+        let template = self
+            .environment
+            .get_template(name)
+            .map_err(|error| failed(&error))?;
         let mut out = Bounded::default();
         match template.render_captured_to(Value::from_dyn_object(Arc::clone(&context)), &mut out) {
             // Only whole characters are ever written, so the bytes are a text.
@@ -219,10 +251,9 @@ impl Compiled {
             Err(_) if out.full => Err(RenderError::TooMuch),
             Err(error) => Err(match error.kind() {
                 ErrorKind::OutOfFuel => RenderError::TooMuch,
-                ErrorKind::UndefinedError => {
-                    context.missing(&variables_of(&self.environment, name, true), variables)
-                        .map_or_else(|| failed(&error), RenderError::Missing)
-                }
+                ErrorKind::UndefinedError => context
+                    .missing(&variables_of(&self.environment, name, true), variables)
+                    .map_or_else(|| failed(&error), RenderError::Missing),
                 _ => failed(&error),
             }),
         }
@@ -230,7 +261,10 @@ impl Compiled {
 }
 
 fn failed(error: &minijinja::Error) -> RenderError {
-    RenderError::Failed { line: error.line().unwrap_or_default(), detail: describe(error) }
+    RenderError::Failed {
+        line: error.line().unwrap_or_default(),
+        detail: describe(error),
+    }
 }
 
 /// The variables, remembering the last one that was looked for: that is the one a strict failure is about.
@@ -242,14 +276,22 @@ struct Context {
 
 impl Context {
     fn new(variables: &Variables) -> Self {
-        let values = variables.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect();
-        Self { values, last: Mutex::new(None) }
+        let values = variables
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
+            .collect();
+        Self {
+            values,
+            last: Mutex::new(None),
+        }
     }
 
     /// The path of the variable that was missing: the last one looked for, or a member of it that it lacks.
     fn missing(&self, paths: &BTreeSet<String>, variables: &Variables) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let Some(value) = variables.get(&last) else { return Some(last) };
+        let Some(value) = variables.get(&last) else {
+            return Some(last);
+        };
         let lacks = |path: &str| {
             let mut value = Some(value);
             for member in path.split('.') {
@@ -258,7 +300,9 @@ impl Context {
             value.is_none()
         };
         let path = paths.iter().find(|path| {
-            path.strip_prefix(&last).and_then(|rest| rest.strip_prefix('.')).is_some_and(lacks)
+            path.strip_prefix(&last)
+                .and_then(|rest| rest.strip_prefix('.'))
+                .is_some_and(lacks)
         });
         Some(path.cloned().unwrap_or(last))
     }
@@ -330,16 +374,26 @@ mod tests {
 
     fn render(content: &str, values: serde_json::Value) -> Result<String, RenderError> {
         let compiled = compile(&environment(), &template(content, &[])).unwrap();
-        compiled.render(&variables(values)).map(|rendered| rendered.content)
+        compiled
+            .render(&variables(values))
+            .map(|rendered| rendered.content)
     }
 
     #[test]
     fn values_print_as_they_were_given() {
         for (content, values, rendered) in [
-            ("{{symbol}} {{quantity}} {{price}}", json!({"symbol":"AAPL","quantity":100,"price":150.25}), "AAPL 100 150.25"),
+            (
+                "{{symbol}} {{quantity}} {{price}}",
+                json!({"symbol":"AAPL","quantity":100,"price":150.25}),
+                "AAPL 100 150.25",
+            ),
             ("{{x|default('-')}}", json!({}), "-"),
             ("{% if x is defined %}a{% else %}b{% endif %}", json!({}), "b"),
-            ("{% for i in l %}{{ i.n }},{% endfor %}", json!({"l":[{"n":1},{"n":2}]}), "1,2,"),
+            (
+                "{% for i in l %}{{ i.n }},{% endfor %}",
+                json!({"l":[{"n":1},{"n":2}]}),
+                "1,2,",
+            ),
             ("{{ u.name }}", json!({"u":{"name":"<b>"}}), "<b>"),
             ("{{ range(2)|list }}", json!({}), "[0, 1]"),
             ("{{ b }} {{ n }}", json!({"b":true,"n":null}), "True None"),
@@ -360,16 +414,33 @@ mod tests {
             ("{{ u.name.first }}", json!({"u":{}}), "u.name.first"),
             ("{{ u.name }}", json!({}), "u"),
         ] {
-            assert_eq!(render(content, values), Err(RenderError::Missing(path.to_owned())), "{content}");
+            assert_eq!(
+                render(content, values),
+                Err(RenderError::Missing(path.to_owned())),
+                "{content}"
+            );
         }
     }
 
     #[test]
     fn declared_variables_bind_both_ways() {
-        let compiled = compile(&environment(), &template("{% if false %}{{ a }}{% endif %}", &["a"])).unwrap();
-        assert_eq!(compiled.render(&Variables::new()), Err(RenderError::Missing("a".to_owned())));
+        let compiled = compile(
+            &environment(),
+            &template("{% if false %}{{ a }}{% endif %}", &["a"]),
+        )
+        .unwrap();
+        assert_eq!(
+            compiled.render(&Variables::new()),
+            Err(RenderError::Missing("a".to_owned()))
+        );
         let refused = compile(&environment(), &template("{{ a }}{{ b }}", &["a"])).unwrap_err();
-        assert_eq!(refused, InvalidTemplate::Undeclared { part: "content", name: "b".to_owned() });
+        assert_eq!(
+            refused,
+            InvalidTemplate::Undeclared {
+                part: "content",
+                name: "b".to_owned()
+            }
+        );
     }
 
     #[test]
@@ -377,8 +448,10 @@ mod tests {
         let mut template = template("{{ x }}", &[]);
         template.html = Some("<p>{{ x }}</p>".to_owned());
         template.title = "{{ x }}".to_owned();
-        let rendered =
-            compile(&environment(), &template).unwrap().render(&variables(json!({"x":"<script>"}))).unwrap();
+        let rendered = compile(&environment(), &template)
+            .unwrap()
+            .render(&variables(json!({"x":"<script>"})))
+            .unwrap();
         assert_eq!(rendered.title, "<script>");
         assert_eq!(rendered.content, "<script>");
         assert_eq!(rendered.html.as_deref(), Some("<p>&lt;script&gt;</p>"));
@@ -387,7 +460,17 @@ mod tests {
     #[test]
     fn syntax_errors_name_part_and_line() {
         let error = compile(&environment(), &template("a\n{{ b", &[])).unwrap_err();
-        assert!(matches!(error, InvalidTemplate::Syntax { part: "content", line: 2, .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                InvalidTemplate::Syntax {
+                    part: "content",
+                    line: 2,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
         for content in ["{{ a|nofilter }}", "{% include 'x' %}"] {
             assert!(render(content, json!({"a":1})).is_err(), "{content}");
         }

@@ -61,9 +61,13 @@ fn literal(out: &mut String, brace: char) {
 
 /// The Jinja2 path of the placeholder that `text` begins with, and what follows its brace.
 fn placeholder(text: &str) -> Result<Option<(String, &str)>, InvalidPlaceholder> {
-    let Some(end) = text.find(['}', '{']) else { return Ok(None) };
+    let Some(end) = text.find(['}', '{']) else {
+        return Ok(None);
+    };
     let (inner, after) = text.split_at(end);
-    let Some(after) = after.strip_prefix('}') else { return Ok(None) };
+    let Some(after) = after.strip_prefix('}') else {
+        return Ok(None);
+    };
     if let Some(path) = path(inner) {
         return Ok(Some((path, after)));
     }
@@ -86,7 +90,9 @@ fn path(text: &str) -> Option<String> {
         } else {
             let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
             let numeric = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
-            let plain = index.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+            let plain = index
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
             if index.is_empty() || !plain {
                 return None;
             }
@@ -102,7 +108,9 @@ fn path(text: &str) -> Option<String> {
 }
 
 fn take_identifier<'a>(text: &'a str, path: &mut String) -> Option<&'a str> {
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
     let name = &text[..end];
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
@@ -121,9 +129,15 @@ fn is_specification(text: &str) -> bool {
         },
         None => text,
     };
-    let Some(spec) = text.strip_prefix(':') else { return false };
+    let Some(spec) = text.strip_prefix(':') else {
+        return false;
+    };
     !spec.is_empty()
-        && spec.trim_end_matches(|c: char| "bcdeEfFgGnosxX%".contains(c)).len() + 1 >= spec.len()
+        && spec
+            .trim_end_matches(|c: char| "bcdeEfFgGnosxX%".contains(c))
+            .len()
+            + 1
+            >= spec.len()
         && spec
             .trim_end_matches(|c: char| "bcdeEfFgGnosxX%".contains(c))
             .chars()
@@ -136,7 +150,8 @@ mod tests {
 
     fn render(source: &str) -> String {
         let jinja = to_jinja(source).unwrap();
-        let context = minijinja::context! { a => "A", b => minijinja::context! { c => "C" }, l => vec![1, 2] };
+        let context =
+            minijinja::context! { a => "A", b => minijinja::context! { c => "C" }, l => vec![1, 2] };
         minijinja::Environment::new().render_str(&jinja, context).unwrap()
     }
 

@@ -97,13 +97,18 @@ pub fn predefined() -> &'static [Template; 8] {
 #[must_use]
 pub fn find(name_or_id: &str) -> Option<&'static Template> {
     let id = Uuid::parse_str(name_or_id).ok();
-    TEMPLATES.iter().find(|template| template.body.name == name_or_id || Some(template.id) == id)
+    TEMPLATES
+        .iter()
+        .find(|template| template.body.name == name_or_id || Some(template.id) == id)
 }
 
 fn template(given: &Predefined) -> Template {
     Template {
         // The same on every server and at every start, so that an id that a caller kept stays good.
-        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("carillon.template.{}", given.name).as_bytes()),
+        id: Uuid::new_v5(
+            &Uuid::NAMESPACE_OID,
+            format!("carillon.template.{}", given.name).as_bytes(),
+        ),
         tenant: None,
         version: 1,
         body: NewTemplate {
@@ -139,7 +144,14 @@ mod tests {
             for channel in &template.body.channels {
                 assert!(channel.parse::<Channel>().is_ok(), "{channel}");
             }
-            assert!(template.body.priority.as_deref().and_then(Lane::of_priority).is_some());
+            assert!(
+                template
+                    .body
+                    .priority
+                    .as_deref()
+                    .and_then(Lane::of_priority)
+                    .is_some()
+            );
             assert_eq!(find(&template.id.to_string()), Some(template));
         }
     }

@@ -17,7 +17,11 @@ use crate::support::{
 };
 
 fn outcomes(delivery: &Delivery) -> Vec<&str> {
-    delivery.attempts.iter().map(|attempt| attempt.outcome.as_deref().unwrap_or("open")).collect()
+    delivery
+        .attempts
+        .iter()
+        .map(|attempt| attempt.outcome.as_deref().unwrap_or("open"))
+        .collect()
 }
 
 #[tokio::test]
@@ -34,10 +38,20 @@ async fn a_mail_arrives_and_every_state_is_visible() {
 
     let mail = server.mail().await;
     assert_eq!(mail.to, "user@example.com");
-    assert_eq!(mail.header("Message-ID"), Some(format!("<{delivery_id}@carillon.example>").as_str()));
-    assert_eq!(mail.header("X-Carillon-Notification"), Some(id.to_string().as_str()));
+    assert_eq!(
+        mail.header("Message-ID"),
+        Some(format!("<{delivery_id}@carillon.example>").as_str())
+    );
+    assert_eq!(
+        mail.header("X-Carillon-Notification"),
+        Some(id.to_string().as_str())
+    );
     assert_eq!(mail.header("Bcc"), None);
-    assert!(mail.text.contains("\r\n.a line that begins with a dot"), "{}", mail.text);
+    assert!(
+        mail.text.contains("\r\n.a line that begins with a dot"),
+        "{}",
+        mail.text
+    );
     assert!(mail.text.contains("<b>bold</b>"));
 
     let delivery = world.ended(id, Channel::Email).await;
@@ -58,12 +72,16 @@ async fn a_real_mail_server_takes_them_all() {
     config.smtp.tls = dispatcher::config::SmtpTls::None;
     config.smtp.from = Some("noreply@carillon.example".to_owned());
     let running = world.start(config).await;
-    let sent: Vec<_> =
-        (0..200).map(|n| by_email(notification("u1"), &format!("user{n}@example.com"))).collect();
+    let sent: Vec<_> = (0..200)
+        .map(|n| by_email(notification("u1"), &format!("user{n}@example.com")))
+        .collect();
     let ids: Vec<_> = sent.iter().map(|one| (one.id, one.deliveries[0].id)).collect();
     running.service.accept(sent).await.unwrap();
     for (id, _) in &ids {
-        assert_eq!(world.ended(*id, Channel::Email).await.state, DeliveryState::Delivered);
+        assert_eq!(
+            world.ended(*id, Channel::Email).await.state,
+            DeliveryState::Delivered
+        );
     }
     assert!(running.dispatcher.stop().await);
 
@@ -96,7 +114,9 @@ async fn connections_are_bounded_and_used_again() {
     let mut config = server.configure(quick());
     config.smtp.pool_size = 4;
     let running = world.start(config).await;
-    let sent: Vec<_> = (0..100).map(|n| by_email(notification("u1"), &format!("u{n}@example.com"))).collect();
+    let sent: Vec<_> = (0..100)
+        .map(|n| by_email(notification("u1"), &format!("u{n}@example.com")))
+        .collect();
     let ids: Vec<_> = sent.iter().map(|one| one.id).collect();
     running.service.accept(sent).await.unwrap();
     for id in ids {
@@ -132,7 +152,9 @@ async fn a_passing_fault_is_tried_again() {
 async fn what_never_works_is_dead_with_its_reason() {
     let server = SmtpServer::start(|event| match event {
         Event::Rcpt(to) if to.starts_with("busy") => Answer::Say("450 4.2.1 busy"),
-        Event::Rcpt(to) if to.starts_with("gone") => Answer::Say("550 5.1.1 <gone@example.com>: unknown user"),
+        Event::Rcpt(to) if to.starts_with("gone") => {
+            Answer::Say("550 5.1.1 <gone@example.com>: unknown user")
+        }
         Event::Rcpt(to) if to.starts_with("policy") => Answer::Say("550 5.7.1 relaying denied"),
         Event::Body(to) if to.starts_with("spam") => Answer::Say("554 5.7.1 looks like spam"),
         _ => Answer::Usual,
@@ -154,7 +176,11 @@ async fn what_never_works_is_dead_with_its_reason() {
         assert_eq!(delivery.state, DeliveryState::Dead, "{address}");
         assert_eq!(delivery.reason.as_deref(), Some(reason), "{address}");
         assert_eq!(delivery.attempts.len(), attempts, "{address}");
-        for response in delivery.attempts.iter().filter_map(|attempt| attempt.response.as_deref()) {
+        for response in delivery
+            .attempts
+            .iter()
+            .filter_map(|attempt| attempt.response.as_deref())
+        {
             assert!(!response.contains("gone@example.com"), "{response}");
         }
     }
@@ -211,7 +237,10 @@ async fn the_unknown_can_be_held() {
     let id = sent.id;
     running.service.accept(vec![sent]).await.unwrap();
     let delivery = world.ended(id, Channel::Email).await;
-    assert_eq!((delivery.state, delivery.reason.as_deref()), (DeliveryState::Dead, Some("unknown")));
+    assert_eq!(
+        (delivery.state, delivery.reason.as_deref()),
+        (DeliveryState::Dead, Some("unknown"))
+    );
     assert!(running.dispatcher.stop().await);
 }
 

@@ -1,4 +1,5 @@
 //! One binary for all integration tests: linked once, run in parallel.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 mod support;
 

@@ -6,8 +6,8 @@ use common::target::{Audience, Target};
 use dispatcher::{
     channels::{Channels, MemoryChannel},
     model::{
-        Accepted, Channel, Contact, DeliveryState, GroupJob, Lane, Micros, NewDelivery, NewNotification, Outcome,
-        Settlement,
+        Accepted, Channel, Contact, DeliveryState, GroupJob, Lane, Micros, NewDelivery, NewNotification,
+        Outcome, Settlement,
     },
     store::{AttemptStart, ClaimRequest},
 };
@@ -19,15 +19,19 @@ use crate::support::{
 };
 
 fn in_lane(lane: Lane) -> NewNotification {
-    NewNotification { lane, ..by_email(notification("u1"), "user@example.com") }
+    NewNotification {
+        lane,
+        ..by_email(notification("u1"), "user@example.com")
+    }
 }
 
 #[tokio::test]
 async fn a_flood_of_low_does_not_delay_critical() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(10);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let flood = (0..500).map(|_| in_lane(Lane::Low)).collect();
     running.service.accept(flood).await.unwrap();
     // All the room that low may have is taken, and nothing ends.
@@ -50,8 +54,9 @@ async fn a_flood_of_low_does_not_delay_critical() {
 async fn a_flood_of_critical_does_not_starve_low() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(4);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let mut flood: Vec<_> = (0..200).map(|_| in_lane(Lane::Critical)).collect();
     flood.push(in_lane(Lane::Low));
     running.service.accept(flood).await.unwrap();
@@ -70,8 +75,9 @@ async fn a_flood_of_critical_does_not_starve_low() {
 async fn room_is_looked_at_before_claiming() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(3);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let all: Vec<_> = (0..20).map(|_| in_lane(Lane::Critical)).collect();
     let ids: Vec<_> = all.iter().map(|one| one.id).collect();
     running.service.accept(all).await.unwrap();
@@ -83,7 +89,10 @@ async fn room_is_looked_at_before_claiming() {
     for id in &ids {
         *states.entry(world.deliveries(*id).await[0].state).or_default() += 1;
     }
-    assert_eq!(states, HashMap::from([(DeliveryState::Running, 3), (DeliveryState::Pending, 17)]));
+    assert_eq!(
+        states,
+        HashMap::from([(DeliveryState::Running, 3), (DeliveryState::Pending, 17)])
+    );
     // The rest follows as room becomes free.
     held.into_iter().for_each(|one| {
         one.end(Outcome::Delivered);
@@ -92,7 +101,10 @@ async fn room_is_looked_at_before_claiming() {
         soon("one", sent.recv()).await.unwrap().end(Outcome::Delivered);
     }
     for id in ids {
-        assert_eq!(world.ended(id, Channel::Email).await.state, DeliveryState::Delivered);
+        assert_eq!(
+            world.ended(id, Channel::Email).await.state,
+            DeliveryState::Delivered
+        );
     }
     assert!(running.dispatcher.stop().await);
 }
@@ -109,8 +121,9 @@ async fn a_crash_loses_nothing_and_repeats_only_the_unknown() {
     let mut config = server.configure(quick());
     config.smtp.pool_size = 100;
     let first = world.start(config.clone()).await;
-    let mut all: Vec<_> =
-        (0..100).map(|n| by_email(notification("u1"), &format!("hang{n}@example.com"))).collect();
+    let mut all: Vec<_> = (0..100)
+        .map(|n| by_email(notification("u1"), &format!("hang{n}@example.com")))
+        .collect();
     all.extend((0..400).map(|n| by_email(notification("u1"), &format!("ok{n}@example.com"))));
     let ids: Vec<_> = all.iter().map(|one| one.id).collect();
     for chunk in all.chunks(50) {
@@ -135,7 +148,11 @@ async fn a_crash_loses_nothing_and_repeats_only_the_unknown() {
             unknown += 1;
         }
     }
-    for mail in server.further_mails().into_iter().chain(second_server.further_mails()) {
+    for mail in server
+        .further_mails()
+        .into_iter()
+        .chain(second_server.further_mails())
+    {
         *times.entry(mail.to).or_default() += 1;
     }
     assert_eq!(times.len(), 500, "every mail went out at least once");
@@ -153,14 +170,21 @@ async fn beside_another_process_a_crash_is_taken_up_when_the_lease_ran_out() {
     config.queue.lease = common::config::Span(Duration::from_millis(600));
     config.queue.heartbeat = common::config::Span(Duration::from_millis(100));
     let (channel, mut sent) = MemoryChannel::new(10);
-    let first =
-        world.start_with(config.clone(), Channels::in_memory([(Channel::Email, channel)]), false).await;
+    let first = world
+        .start_with(
+            config.clone(),
+            Channels::in_memory([(Channel::Email, channel)]),
+            false,
+        )
+        .await;
     let one = in_lane(Lane::High);
     let id = one.id;
     first.service.accept(vec![one]).await.unwrap();
     let held = soon("the first attempt", sent.recv()).await.unwrap();
     let (channel, mut again) = MemoryChannel::new(10);
-    let second = world.start_with(config, Channels::in_memory([(Channel::Email, channel)]), false).await;
+    let second = world
+        .start_with(config, Channels::in_memory([(Channel::Email, channel)]), false)
+        .await;
     // The first one's heartbeat keeps it.
     let kept = tokio::time::timeout(Duration::from_millis(1500), again.recv()).await;
     assert!(kept.is_err(), "a lease that is extended was taken over");
@@ -196,7 +220,11 @@ async fn who_lost_the_lease_finishes_nothing() {
     let start = Micros::now();
     let old = world.store.claim(request(start)).await.unwrap().remove(0);
     let later = start.plus(Duration::from_secs(1));
-    world.store.rescue(later, 10, |_| dispatcher::store::OnUnknown::Resend).await.unwrap();
+    world
+        .store
+        .rescue(later, 10, |_| dispatcher::store::OnUnknown::Resend)
+        .await
+        .unwrap();
     let new = world.store.claim(request(later)).await.unwrap().remove(0);
     assert!(new.token > old.token);
 
@@ -216,13 +244,32 @@ async fn who_lost_the_lease_finishes_nothing() {
         outcome: Some("delivered"),
         response: None,
     };
-    assert_eq!(world.store.begin_attempts(vec![begin(old.token)]).await.unwrap(), [false]);
-    assert_eq!(world.store.settle(vec![settle(old.token)]).await.unwrap(), [false]);
-    assert_eq!(world.store.extend(vec![(new.id, old.token)], later).await.unwrap(), [false]);
+    assert_eq!(
+        world.store.begin_attempts(vec![begin(old.token)]).await.unwrap(),
+        [false]
+    );
+    assert_eq!(
+        world.store.settle(vec![settle(old.token)]).await.unwrap(),
+        [false]
+    );
+    assert_eq!(
+        world
+            .store
+            .extend(vec![(new.id, old.token)], later)
+            .await
+            .unwrap(),
+        [false]
+    );
     assert_eq!(world.deliveries(id).await[0].state, DeliveryState::Running);
-    assert_eq!(world.store.begin_attempts(vec![begin(new.token)]).await.unwrap(), [true]);
+    assert_eq!(
+        world.store.begin_attempts(vec![begin(new.token)]).await.unwrap(),
+        [true]
+    );
     assert_eq!(world.store.settle(vec![settle(new.token)]).await.unwrap(), [true]);
-    assert_eq!(world.store.settle(vec![settle(new.token)]).await.unwrap(), [false]);
+    assert_eq!(
+        world.store.settle(vec![settle(new.token)]).await.unwrap(),
+        [false]
+    );
     assert_eq!(world.deliveries(id).await[0].state, DeliveryState::Delivered);
 }
 
@@ -230,12 +277,16 @@ async fn who_lost_the_lease_finishes_nothing() {
 async fn an_orderly_stop_waits_for_sends_and_counts_no_attempt_for_the_rest() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(2);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let all: Vec<_> = (0..6).map(|_| in_lane(Lane::Critical)).collect();
     let ids: Vec<_> = all.iter().map(|one| one.id).collect();
     running.service.accept(all).await.unwrap();
-    let held = [soon("one", sent.recv()).await.unwrap(), soon("another", sent.recv()).await.unwrap()];
+    let held = [
+        soon("one", sent.recv()).await.unwrap(),
+        soon("another", sent.recv()).await.unwrap(),
+    ];
     let stopping = tokio::spawn(running.dispatcher.stop());
     tokio::task::yield_now().await;
     for one in held {
@@ -273,8 +324,9 @@ async fn what_is_late_expires() {
 async fn a_scheduled_one_is_neither_seen_nor_sent_before_its_time() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(10);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let mine = reader("u1");
     world.store.touch_reader(&mine).await.unwrap();
     let one = in_inbox(later(notification("u1"), Duration::from_millis(700)), "u1");
@@ -285,13 +337,19 @@ async fn a_scheduled_one_is_neither_seen_nor_sent_before_its_time() {
     assert_eq!(world.store.unread_count(&mine).await.unwrap(), 0);
     assert!(sent.try_recv().is_err());
 
-    soon("the mail", sent.recv()).await.unwrap().end(Outcome::Delivered);
+    soon("the mail", sent.recv())
+        .await
+        .unwrap()
+        .end(Outcome::Delivered);
     assert!(Micros::now() >= visible_at);
     // First the inbox, then the channels.
     assert!(world.store.item(&mine, id).await.unwrap().is_some());
     assert_eq!(world.store.unread_count(&mine).await.unwrap(), 1);
     world.ended(id, Channel::Email).await;
-    assert_eq!(world.ended(id, Channel::InApp).await.state, DeliveryState::Delivered);
+    assert_eq!(
+        world.ended(id, Channel::InApp).await.state,
+        DeliveryState::Delivered
+    );
     assert!(running.dispatcher.stop().await);
 }
 
@@ -299,8 +357,9 @@ async fn a_scheduled_one_is_neither_seen_nor_sent_before_its_time() {
 async fn a_group_is_fanned_out_over_the_contacts_roles() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(50);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let contact = |role: &str, email: Option<&str>| Contact {
         email: email.map(str::to_owned),
         roles: Some(vec![name(role)]),
@@ -317,7 +376,11 @@ async fn a_group_is_fanned_out_over_the_contacts_roles() {
     let audience = Audience::from(Target::Role(name("manager")));
     let mut one = notification("x");
     one.audience = Some(audience.clone());
-    one.job = Some(GroupJob { audience, channels: vec![Channel::Email], max_attempts: 3 });
+    one.job = Some(GroupJob {
+        audience,
+        channels: vec![Channel::Email],
+        max_attempts: 3,
+    });
     let id = one.id;
     running.service.accept(vec![one]).await.unwrap();
     let mut reached = Vec::new();
@@ -333,7 +396,10 @@ async fn a_group_is_fanned_out_over_the_contacts_roles() {
         all.iter().all(|one| one.state.is_terminal()).then_some(all)
     })
     .await;
-    let dead: Vec<_> = all.iter().filter(|one| one.state == DeliveryState::Dead).collect();
+    let dead: Vec<_> = all
+        .iter()
+        .filter(|one| one.state == DeliveryState::Dead)
+        .collect();
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].reason.as_deref(), Some("recipient_invalid"));
     assert_eq!(all.len(), 3);
@@ -344,13 +410,17 @@ async fn a_group_is_fanned_out_over_the_contacts_roles() {
 async fn thousands_go_through_and_none_twice() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(500);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let total = 4000;
     let counting = tokio::spawn(async move {
         let mut seen = HashMap::new();
         while seen.len() < total {
-            let delivery = soon("a delivery", sent.recv()).await.unwrap().end(Outcome::Delivered);
+            let delivery = soon("a delivery", sent.recv())
+                .await
+                .unwrap()
+                .end(Outcome::Delivered);
             *seen.entry(delivery.id).or_insert(0) += 1;
         }
         seen
@@ -363,7 +433,10 @@ async fn thousands_go_through_and_none_twice() {
     let seen = counting.await.unwrap();
     assert!(seen.values().all(|times| *times == 1));
     assert!(running.dispatcher.stop().await);
-    assert_eq!(world.metrics.sent.get_or_create(&Channel::Email.into()).get(), total as u64);
+    assert_eq!(
+        world.metrics.sent.get_or_create(&Channel::Email.into()).get(),
+        total as u64
+    );
     assert_eq!(world.metrics.leases_lost.get(), 0);
 }
 
@@ -371,8 +444,9 @@ async fn thousands_go_through_and_none_twice() {
 async fn several_recipients_of_one_notification_do_not_wait_for_each_other() {
     let world = World::new().await;
     let (channel, mut sent) = MemoryChannel::new(10);
-    let running =
-        world.start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true).await;
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
     let one = in_lane(Lane::Medium);
     let first = one.deliveries[0].clone();
     let second = NewDelivery {
@@ -381,9 +455,15 @@ async fn several_recipients_of_one_notification_do_not_wait_for_each_other() {
         ..first.clone()
     };
     let (id, ids) = (one.id, [first.id, second.id]);
-    let one = NewNotification { deliveries: vec![first, second], ..one };
+    let one = NewNotification {
+        deliveries: vec![first, second],
+        ..one
+    };
     running.service.accept(vec![one]).await.unwrap();
-    let (a, b) = (soon("one", sent.recv()).await.unwrap(), soon("the other", sent.recv()).await.unwrap());
+    let (a, b) = (
+        soon("one", sent.recv()).await.unwrap(),
+        soon("the other", sent.recv()).await.unwrap(),
+    );
     let refused = a.end(Outcome::RecipientInvalid).id;
     b.end(Outcome::Delivered);
     let all = crate::support::eventually("both have ended", async || {
@@ -393,7 +473,11 @@ async fn several_recipients_of_one_notification_do_not_wait_for_each_other() {
     .await;
     for delivery in all {
         assert!(ids.contains(&delivery.id));
-        let expected = if delivery.id == refused { DeliveryState::Dead } else { DeliveryState::Delivered };
+        let expected = if delivery.id == refused {
+            DeliveryState::Dead
+        } else {
+            DeliveryState::Delivered
+        };
         assert_eq!(delivery.state, expected);
     }
 }

@@ -31,7 +31,10 @@ impl Node {
     async fn on(world: &World, keys: &[TopicKey]) -> Self {
         let (subscriptions, events) = world.bus.attach(1000);
         subscriptions.subscribe(keys).await.unwrap();
-        Self { events, waiting: Vec::new() }
+        Self {
+            events,
+            waiting: Vec::new(),
+        }
     }
 
     async fn next(&mut self) -> Arc<Message> {
@@ -50,7 +53,12 @@ async fn start(world: &World) -> Running {
 }
 
 fn session(user: &str) -> Reader {
-    Reader { tenant: tenant(), user: name(user), session: "s1".into(), keys: reader(user).keys.into() }
+    Reader {
+        tenant: tenant(),
+        user: name(user),
+        session: "s1".into(),
+        keys: reader(user).keys.into(),
+    }
 }
 
 #[tokio::test]
@@ -87,8 +95,19 @@ async fn a_frame_has_everything_and_is_delivered_at_the_first_receipt() {
             "created_at": created_at.rfc3339(),
         })
     );
-    assert!(running.receipts.send(Receipt::Written { key: user_key("u1"), id: id.into() }).await);
-    assert_eq!(world.ended(id, Channel::Realtime).await.state, DeliveryState::Delivered);
+    assert!(
+        running
+            .receipts
+            .send(Receipt::Written {
+                key: user_key("u1"),
+                id: id.into()
+            })
+            .await
+    );
+    assert_eq!(
+        world.ended(id, Channel::Realtime).await.state,
+        DeliveryState::Delivered
+    );
     assert!(running.dispatcher.stop().await);
 }
 
@@ -104,9 +123,15 @@ async fn a_client_is_asked_for_its_receipt_where_the_sender_wants_it() {
     let message = node.next().await;
     assert!(message.header.receipt && !message.header.report);
     assert!(String::from_utf8_lossy(&message.payload).contains(r#""receipt":true"#));
-    let receipt = Receipt::Delivered { reader: session("u1"), ids: vec![id.into()] };
+    let receipt = Receipt::Delivered {
+        reader: session("u1"),
+        ids: vec![id.into()],
+    };
     assert!(running.receipts.send(receipt).await);
-    assert_eq!(world.ended(id, Channel::Realtime).await.state, DeliveryState::Delivered);
+    assert_eq!(
+        world.ended(id, Channel::Realtime).await.state,
+        DeliveryState::Delivered
+    );
     assert!(running.dispatcher.stop().await);
 }
 
@@ -121,9 +146,25 @@ async fn without_a_receipt_it_is_skipped() {
         running.service.accept(vec![one]).await.unwrap();
     }
     // A receipt of somebody else's topic, or of another message, does not count.
-    assert!(running.receipts.send(Receipt::Written { key: user_key("u2"), id: all[0].into() }).await);
+    assert!(
+        running
+            .receipts
+            .send(Receipt::Written {
+                key: user_key("u2"),
+                id: all[0].into()
+            })
+            .await
+    );
     let other = MessageId::generate();
-    assert!(running.receipts.send(Receipt::Written { key: user_key("u1"), id: other }).await);
+    assert!(
+        running
+            .receipts
+            .send(Receipt::Written {
+                key: user_key("u1"),
+                id: other
+            })
+            .await
+    );
     for id in all {
         let delivery = world.ended(id, Channel::Realtime).await;
         assert_eq!(delivery.state, DeliveryState::Skipped);
@@ -145,15 +186,24 @@ async fn to_a_group_it_is_delivered_when_the_bus_took_it() {
     let members = || vec![Target::Role(name("manager")), Target::Store(name("12"))];
     both.audience = Some(Audience {
         target: Target::AllOf(members()),
-        except: Except { user: Some(name("u9")), ..Except::default() },
+        except: Except {
+            user: Some(name("u9")),
+            ..Except::default()
+        },
     });
     let id = both.id;
     running.service.accept(vec![both]).await.unwrap();
     let message = node.next().await;
-    assert_eq!((&message.key, &message.header.require), (&store, &vec![role.clone()]));
+    assert_eq!(
+        (&message.key, &message.header.require),
+        (&store, &vec![role.clone()])
+    );
     assert_eq!(message.header.except.user, Some(name("u9")));
     assert!(!message.header.report);
-    assert_eq!(world.ended(id, Channel::Realtime).await.state, DeliveryState::Delivered);
+    assert_eq!(
+        world.ended(id, Channel::Realtime).await.state,
+        DeliveryState::Delivered
+    );
 
     let mut either = by_realtime(notification("x"), None);
     either.audience = Some(Audience::from(Target::AnyOf(members())));
@@ -163,7 +213,10 @@ async fn to_a_group_it_is_delivered_when_the_bus_took_it() {
     assert_eq!((&first.key, &second.key), (&role, &store));
     assert_eq!(first.header.id, second.header.id);
     assert_eq!(first.header.any, [vec![role], vec![store]]);
-    assert_eq!(world.ended(id, Channel::Realtime).await.state, DeliveryState::Delivered);
+    assert_eq!(
+        world.ended(id, Channel::Realtime).await.state,
+        DeliveryState::Delivered
+    );
     assert!(running.dispatcher.stop().await);
 }
 
@@ -181,8 +234,19 @@ async fn a_scheduled_frame_goes_out_when_it_is_visible() {
     let message = node.next().await;
     assert_eq!(message.header.id, id.into());
     assert!(world.store.item(&mine, id).await.unwrap().is_some());
-    assert!(running.receipts.send(Receipt::Written { key: user_key("u1"), id: id.into() }).await);
-    assert_eq!(world.ended(id, Channel::Realtime).await.state, DeliveryState::Delivered);
+    assert!(
+        running
+            .receipts
+            .send(Receipt::Written {
+                key: user_key("u1"),
+                id: id.into()
+            })
+            .await
+    );
+    assert_eq!(
+        world.ended(id, Channel::Realtime).await.state,
+        DeliveryState::Delivered
+    );
     assert!(running.dispatcher.stop().await);
 }
 
@@ -196,8 +260,19 @@ async fn a_crash_between_commit_and_frame_is_made_good() {
     let mut node = Node::on(&world, &[user_key("u1")]).await;
     let running = start(&world).await;
     assert_eq!(node.next().await.header.id, id.into());
-    assert!(running.receipts.send(Receipt::Written { key: user_key("u1"), id: id.into() }).await);
-    assert_eq!(world.ended(id, Channel::Realtime).await.state, DeliveryState::Delivered);
+    assert!(
+        running
+            .receipts
+            .send(Receipt::Written {
+                key: user_key("u1"),
+                id: id.into()
+            })
+            .await
+    );
+    assert_eq!(
+        world.ended(id, Channel::Realtime).await.state,
+        DeliveryState::Delivered
+    );
     assert!(running.dispatcher.stop().await);
 }
 
@@ -206,37 +281,68 @@ async fn reading_is_told_to_the_readers_other_sessions() {
     let world = World::new().await;
     let running = start(&world).await;
     let mut node = Node::on(&world, &[user_key("u1")]).await;
-    assert!(running.receipts.send(Receipt::Seen { reader: session("u1") }).await);
+    assert!(
+        running
+            .receipts
+            .send(Receipt::Seen {
+                reader: session("u1")
+            })
+            .await
+    );
     let all: Vec<_> = (0..3).map(|_| in_inbox(notification("u1"), "u1")).collect();
     let ids: Vec<_> = all.iter().map(|one| one.id).collect();
     running.service.accept(all).await.unwrap();
 
-    let read = Receipt::Read { reader: session("u1"), ids: vec![ids[0].into(), MessageId::generate()] };
+    let read = Receipt::Read {
+        reader: session("u1"),
+        ids: vec![ids[0].into(), MessageId::generate()],
+    };
     assert!(running.receipts.send(read).await);
     let (changed, unread) = (node.next().await, node.next().await);
     assert_eq!(changed.header.kind, FrameKind::Changed);
     assert_eq!(changed.header.except.session.as_deref(), Some("s1"));
     assert_eq!(changed.position, None);
     let frame: serde_json::Value = serde_json::from_slice(&changed.payload).unwrap();
-    assert_eq!(frame, json!({"type": "changed", "ids": [ids[0].to_string()], "state": "read"}));
+    assert_eq!(
+        frame,
+        json!({"type": "changed", "ids": [ids[0].to_string()], "state": "read"})
+    );
     assert_eq!(unread.header.kind, FrameKind::Unread);
     assert_eq!(&unread.payload[..], br#"{"type":"unread","count":2}"#);
 
     // By the API, so no session is left out.
-    let marked = running.service.mark(&reader("u1"), vec![ids[1]], Mark::Deleted).await.unwrap();
+    let marked = running
+        .service
+        .mark(&reader("u1"), vec![ids[1]], Mark::Deleted)
+        .await
+        .unwrap();
     assert_eq!((marked.changed, marked.unread), (vec![ids[1]], 1));
     let (changed, unread) = (node.next().await, node.next().await);
     assert!(changed.header.except.is_empty());
     assert!(String::from_utf8_lossy(&changed.payload).contains("deleted"));
     assert_eq!(&unread.payload[..], br#"{"type":"unread","count":1}"#);
 
-    assert!(running.receipts.send(Receipt::ReadAll { reader: session("u1") }).await);
+    assert!(
+        running
+            .receipts
+            .send(Receipt::ReadAll {
+                reader: session("u1")
+            })
+            .await
+    );
     let (changed, unread) = (node.next().await, node.next().await);
-    assert_eq!(&changed.payload[..], br#"{"type":"changed","all":true,"state":"read"}"#);
+    assert_eq!(
+        &changed.payload[..],
+        br#"{"type":"changed","all":true,"state":"read"}"#
+    );
     assert_eq!(&unread.payload[..], br#"{"type":"unread","count":0}"#);
 
     // What changes nothing is not told: the next frame is that of the withdrawal.
-    running.service.mark(&reader("u1"), vec![ids[0]], Mark::Read).await.unwrap();
+    running
+        .service
+        .mark(&reader("u1"), vec![ids[0]], Mark::Read)
+        .await
+        .unwrap();
     assert!(running.service.withdraw(&tenant(), ids[2]).await.unwrap());
     assert!(String::from_utf8_lossy(&node.next().await.payload).contains("withdrawn"));
     assert!(running.dispatcher.stop().await);

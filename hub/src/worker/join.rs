@@ -10,13 +10,11 @@ use common::{
 use super::{
     NewSession, SessionId, Worker,
     index::Waiter,
+    reader,
     session::{Pending, Phase, Session},
     wheel::Due,
 };
-use crate::{
-    interest::{Joined, Wish},
-    reader,
-};
+use crate::interest::{Joined, Wish};
 
 /// Before a token ends, its session is told so many seconds ahead.
 const EXPIRING_AHEAD: i64 = 60;

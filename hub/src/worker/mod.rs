@@ -1,6 +1,6 @@
 //! A worker owns its sessions and the index of their topics, so that the delivery path takes no lock.
 //!
-//! Its inputs: messages of the bus ([`crate::receive`]), what sockets sent ([`crate::reader`]), answers of the bus
+//! Its inputs: messages of the bus ([`crate::receive`]), what sockets sent ([`reader`]), answers of the bus
 //! ([`crate::interest`] and its own reads of history), and a tick each second. Everything that a session gets is written
 //! here and nowhere else, so frames cannot interleave.
 //!
@@ -12,6 +12,7 @@ mod fanout;
 pub mod index;
 mod join;
 mod outbound;
+mod reader;
 mod recovery;
 mod replay;
 mod session;
@@ -63,6 +64,12 @@ pub(crate) enum Control {
     Heads(Vec<TopicKey>, Vec<Head>),
     /// The process ends: sessions are told to reconnect, spread over this time.
     Drain(Duration),
+}
+
+impl From<Joined> for Control {
+    fn from(joined: Joined) -> Self {
+        Self::Joined(joined)
+    }
 }
 
 /// What a client sent.

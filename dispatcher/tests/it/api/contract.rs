@@ -9,19 +9,26 @@ use serde_json::Value;
 use super::{Answer, Api, Who};
 
 async fn plain(api: &Api, path: &str) -> Answer {
-    api.send(Request::builder().uri(path).body(Body::empty()).unwrap()).await
+    api.send(Request::builder().uri(path).body(Body::empty()).unwrap())
+        .await
 }
 
 #[tokio::test]
 async fn every_route_is_in_the_document() {
     let api = Api::new().await;
     let document = plain(&api, "/openapi.json").await.expect(200);
+    std::fs::write("/tmp/openapi.json", document.to_string()).unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
     let operations: BTreeSet<String> = document["paths"]
         .as_object()
         .unwrap()
         .iter()
-        .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| format!("{method} {path}")))
+        .flat_map(|(path, item)| {
+            item.as_object()
+                .unwrap()
+                .keys()
+                .map(move |method| format!("{method} {path}"))
+        })
         .collect();
     for operation in [
         "post /api/v1/notifications",
@@ -58,7 +65,16 @@ async fn every_route_is_in_the_document() {
         assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
     }
     let body = &document["components"]["schemas"]["NotificationBody"]["properties"];
-    for field in ["to", "title", "message", "type", "user_id", "template_vars", "recipient", "scheduled_at"] {
+    for field in [
+        "to",
+        "title",
+        "message",
+        "type",
+        "user_id",
+        "template_vars",
+        "recipient",
+        "scheduled_at",
+    ] {
         assert!(body[field].is_object(), "{field}");
     }
 }
@@ -87,7 +103,11 @@ async fn the_page_needs_nothing_from_elsewhere() {
     for elsewhere in ["http://", "https://", "//cdn", "@import"] {
         assert!(!page.text.contains(elsewhere), "{elsewhere}");
     }
-    assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    assert!(
+        page.header("content-security-policy")
+            .unwrap()
+            .contains("default-src 'none'")
+    );
 }
 
 #[tokio::test]
@@ -95,10 +115,22 @@ async fn s1_1_health_with_and_without_a_token() {
     let api = Api::new().await;
     assert_eq!(plain(&api, "/health").await.expect(200)["status"], "healthy");
     assert_eq!(plain(&api, "/ready").await.expect(200)["status"], "healthy");
-    assert_eq!(plain(&api, "/api/v1/health").await.expect(200)["status"], "healthy");
-    assert_eq!(api.get(&Who::user("u1"), "/api/v1/health").await.expect(200)["status"], "healthy");
+    assert_eq!(
+        plain(&api, "/api/v1/health").await.expect(200)["status"],
+        "healthy"
+    );
+    assert_eq!(
+        api.get(&Who::user("u1"), "/api/v1/health").await.expect(200)["status"],
+        "healthy"
+    );
     for value in ["Bearer nonsense", "Bearer ", "nonsense"] {
-        let request = Request::builder().uri("/api/v1/health").header("authorization", value);
-        assert_eq!(api.send(request.body(Body::empty()).unwrap()).await.problem().0, 401, "{value}");
+        let request = Request::builder()
+            .uri("/api/v1/health")
+            .header("authorization", value);
+        assert_eq!(
+            api.send(request.body(Body::empty()).unwrap()).await.problem().0,
+            401,
+            "{value}"
+        );
     }
 }

@@ -8,8 +8,11 @@ use super::{Answer, Api, Who, request};
 const CREATE: &str = "/api/v1/notifications";
 
 async fn post(api: &Api, who: &Who, path: &str, key: &str, body: &Value) -> Answer {
-    let request = request("POST", path, who).header("content-type", "application/json").header("idempotency-key", key);
-    api.send(request.body(Body::from(body.to_string())).unwrap()).await
+    let request = request("POST", path, who)
+        .header("content-type", "application/json")
+        .header("idempotency-key", key);
+    api.send(request.body(Body::from(body.to_string())).unwrap())
+        .await
 }
 
 #[tokio::test]
@@ -24,7 +27,14 @@ async fn the_header_repeats_the_answer() {
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     let other = json!({ "user_id": "u1", "title": "other", "content": "C" });
     let mismatch = post(&api, &who, CREATE, "k1", &other).await;
-    assert_eq!(mismatch.problem(), (422, "idempotency_mismatch".to_owned(), Some("Idempotency-Key".to_owned())));
+    assert_eq!(
+        mismatch.problem(),
+        (
+            422,
+            "idempotency_mismatch".to_owned(),
+            Some("Idempotency-Key".to_owned())
+        )
+    );
     assert_eq!(api.stored().await, 1);
     // A key belongs to its credential, tenant and route.
     for (who, path, status) in [
@@ -45,12 +55,21 @@ async fn the_bodys_key_is_the_tenants() {
     let api = Api::new().await;
     let body = json!({ "user_id": "u1", "title": "T", "content": "C", "idempotency_key": "order-1" });
     let first = api.post(&Who::service(), CREATE, &body).await;
-    let again = api.post(&Who::user("another").scope("notifications:write"), CREATE, &body).await;
+    let again = api
+        .post(&Who::user("another").scope("notifications:write"), CREATE, &body)
+        .await;
     assert_eq!(first.expect(201)["id"], again.expect(201)["id"]);
     assert_eq!(api.stored().await, 1);
     let other = json!({ "user_id": "u2", "title": "T", "content": "C", "idempotency_key": "order-1" });
     let mismatch = api.post(&Who::service(), CREATE, &other).await;
-    assert_eq!(mismatch.problem(), (422, "idempotency_mismatch".to_owned(), Some("idempotency_key".to_owned())));
+    assert_eq!(
+        mismatch.problem(),
+        (
+            422,
+            "idempotency_mismatch".to_owned(),
+            Some("idempotency_key".to_owned())
+        )
+    );
 }
 
 #[tokio::test]
@@ -62,6 +81,12 @@ async fn at_once_is_once_too() {
     let answers = futures_util::future::join_all(tries).await;
     let first = answers[0].expect(201)["id"].clone();
     assert!(answers.iter().all(|answer| answer.expect(201)["id"] == first));
-    assert_eq!(answers.iter().filter(|answer| answer.header("idempotency-replayed").is_none()).count(), 1);
+    assert_eq!(
+        answers
+            .iter()
+            .filter(|answer| answer.header("idempotency-replayed").is_none())
+            .count(),
+        1
+    );
     assert_eq!(api.stored().await, 1);
 }

@@ -8,7 +8,9 @@ use super::{Api, Who};
 async fn users_see_and_change_only_their_own() {
     let api = Api::new().await;
     let (u1, u2) = (Who::user("u1"), Who::user("u2"));
-    let id = api.create(&json!({ "user_id": "u1", "title": "for u1", "content": "C" })).await;
+    let id = api
+        .create(&json!({ "user_id": "u1", "title": "for u1", "content": "C" }))
+        .await;
     assert_eq!(api.titles(&u1).await, ["for u1"]);
     assert!(api.titles(&u2).await.is_empty());
     assert!(api.titles(&Who::user("u1").tenant("t2")).await.is_empty());
@@ -20,21 +22,32 @@ async fn users_see_and_change_only_their_own() {
         }
     }
     assert_eq!(api.unread(&u1).await, 1);
-    assert_eq!(api.get(&u1, &format!("/api/v1/notifications/{id}")).await.expect(200)["title"], "for u1");
+    assert_eq!(
+        api.get(&u1, &format!("/api/v1/notifications/{id}"))
+            .await
+            .expect(200)["title"],
+        "for u1"
+    );
 }
 
 #[tokio::test]
 async fn groups_are_read_by_the_keys_of_the_token() {
     let api = Api::new().await;
-    api.create(&json!({ "role": "cook", "title": "role", "content": "C" })).await;
-    api.create(&json!({ "store_id": "s1", "title": "store", "content": "C" })).await;
-    api.create(&json!({ "role": "cook", "store_id": "s1", "title": "both", "content": "C" })).await;
+    api.create(&json!({ "role": "cook", "title": "role", "content": "C" }))
+        .await;
+    api.create(&json!({ "store_id": "s1", "title": "store", "content": "C" }))
+        .await;
+    api.create(&json!({ "role": "cook", "store_id": "s1", "title": "both", "content": "C" }))
+        .await;
     api.create(&json!({ "message": "M", "title": "tenant" })).await;
     api.create(&json!({ "to": { "any_of": [{ "role": "cook" }, { "store": "s1" }] }, "title": "any", "content": "C" })).await;
     let cases = [
         (Who::user("a").role("cook"), vec!["any", "tenant", "role"]),
         (Who::user("b").store("s1"), vec!["any", "tenant", "store"]),
-        (Who::user("c").role("cook").store("s1"), vec!["any", "tenant", "both", "store", "role"]),
+        (
+            Who::user("c").role("cook").store("s1"),
+            vec!["any", "tenant", "both", "store", "role"],
+        ),
         (Who::user("d").role("waiter"), vec!["tenant"]),
         (Who::user("a").role("cook").tenant("t2"), vec![]),
     ];
@@ -63,11 +76,29 @@ async fn reading_and_deleting() {
     assert_eq!(api.unread(&who).await, 4);
 
     let body = json!({ "ids": [ids[1], ids[2], "notif-1", "5e9e2c1a-0000-4000-8000-000000000000"] });
-    let bulk = api.json("PUT", &who, "/api/v1/notifications/bulk-read", &body.to_string()).await.expect(200);
-    assert_eq!((bulk["count"].clone(), bulk["message"].clone()), (json!(2), json!("已标记2条通知为已读")));
+    let bulk = api
+        .json("PUT", &who, "/api/v1/notifications/bulk-read", &body.to_string())
+        .await
+        .expect(200);
+    assert_eq!(
+        (bulk["count"].clone(), bulk["message"].clone()),
+        (json!(2), json!("已标记2条通知为已读"))
+    );
 
-    for (query, count) in [("is_read=true", 3), ("is_read=false", 2), ("kind=alert", 1), ("type=info", 4), ("category=a", 5), ("category=b", 0), ("limit=2", 2), ("limit=3&offset=3", 2)] {
-        let list = api.get(&who, &format!("/api/v1/notifications?{query}")).await.expect(200);
+    for (query, count) in [
+        ("is_read=true", 3),
+        ("is_read=false", 2),
+        ("kind=alert", 1),
+        ("type=info", 4),
+        ("category=a", 5),
+        ("category=b", 0),
+        ("limit=2", 2),
+        ("limit=3&offset=3", 2),
+    ] {
+        let list = api
+            .get(&who, &format!("/api/v1/notifications?{query}"))
+            .await
+            .expect(200);
         assert_eq!(list.as_array().unwrap().len(), count, "{query}");
     }
     let item = api.get(&who, &path(&ids[1], "")).await.expect(200);
@@ -85,11 +116,26 @@ async fn reading_and_deleting() {
 #[tokio::test]
 async fn withdrawing_needs_the_scope_and_takes_it_from_all() {
     let api = Api::new().await;
-    let id = api.create(&json!({ "to": { "users": ["u1", "u2"] }, "title": "T", "content": "C" })).await;
+    let id = api
+        .create(&json!({ "to": { "users": ["u1", "u2"] }, "title": "T", "content": "C" }))
+        .await;
     let path = format!("/api/v1/notifications/{id}?for=all");
-    assert_eq!(api.delete(&Who::user("u1"), &path).await.problem().1, "scope_missing");
-    assert_eq!(api.delete(&Who::user("admin").tenant("t2").scope("notifications:admin"), &path).await.status, 404);
-    api.delete(&Who::user("admin").scope("notifications:admin"), &path).await.expect(200);
+    assert_eq!(
+        api.delete(&Who::user("u1"), &path).await.problem().1,
+        "scope_missing"
+    );
+    assert_eq!(
+        api.delete(
+            &Who::user("admin").tenant("t2").scope("notifications:admin"),
+            &path
+        )
+        .await
+        .status,
+        404
+    );
+    api.delete(&Who::user("admin").scope("notifications:admin"), &path)
+        .await
+        .expect(200);
     for user in ["u1", "u2"] {
         assert!(api.titles(&Who::user(user)).await.is_empty());
         assert_eq!(api.unread(&Who::user(user)).await, 0);
@@ -102,7 +148,10 @@ async fn content_passes_unchanged() {
     let text = "<script>alert('x')</script> & \"quotes\" \u{1F514} 张三\n'); DROP TABLE notifications;--";
     let body = json!({ "user_id": "u1", "title": text, "content": text, "data": { "k\u{0}": text } });
     api.create(&body).await;
-    let list = api.get(&Who::user("u1"), "/api/v1/notifications").await.expect(200);
+    let list = api
+        .get(&Who::user("u1"), "/api/v1/notifications")
+        .await
+        .expect(200);
     assert_eq!(list[0]["title"], text);
     assert_eq!(list[0]["message"], text);
     assert_eq!(list[0]["extra_data"], body["data"]);
@@ -112,10 +161,16 @@ async fn content_passes_unchanged() {
 async fn forged_names_reach_nobody_else() {
     let api = Api::new().await;
     for name in ["t1:r:admin", "}", "*", "%", "admin*", "u1:"] {
-        api.create(&json!({ "user_id": name, "title": name, "content": "C" })).await;
-        api.create(&json!({ "role": name, "title": name, "content": "C" })).await;
+        api.create(&json!({ "user_id": name, "title": name, "content": "C" }))
+            .await;
+        api.create(&json!({ "role": name, "title": name, "content": "C" }))
+            .await;
     }
-    for who in [Who::user("u1").role("admin"), Who::user("admin"), Who::user("r:admin")] {
+    for who in [
+        Who::user("u1").role("admin"),
+        Who::user("admin"),
+        Who::user("r:admin"),
+    ] {
         assert!(api.titles(&who).await.is_empty());
     }
     assert_eq!(api.titles(&Who::user("}")).await, ["}"]);

@@ -12,7 +12,10 @@ async fn end_users_have_their_requests_a_minute() {
         let answer = api.get(&who, "/api/v1/notifications/unread-count").await;
         answer.expect(200);
         assert_eq!(answer.header("ratelimit-limit"), Some("5"));
-        assert_eq!(answer.header("ratelimit-remaining"), Some(left.to_string().as_str()));
+        assert_eq!(
+            answer.header("ratelimit-remaining"),
+            Some(left.to_string().as_str())
+        );
     }
     let refused = api.get(&who, "/api/v1/notifications/unread-count").await;
     assert_eq!(refused.problem(), (429, "rate_limited".to_owned(), None));
@@ -20,10 +23,22 @@ async fn end_users_have_their_requests_a_minute() {
     assert!((1..=12).contains(&wait), "{wait}");
     assert_eq!(refused.header("ratelimit-remaining"), Some("0"));
     // Nobody else's budget, and not that of services.
-    api.get(&Who::user("u2"), "/api/v1/notifications/unread-count").await.expect(200);
-    api.get(&Who::user("u1").tenant("t2"), "/api/v1/notifications/unread-count").await.expect(200);
+    api.get(&Who::user("u2"), "/api/v1/notifications/unread-count")
+        .await
+        .expect(200);
+    api.get(
+        &Who::user("u1").tenant("t2"),
+        "/api/v1/notifications/unread-count",
+    )
+    .await
+    .expect(200);
     for scope in ["service", "publish", "inbox:any"] {
-        let answer = api.get(&Who::user("u1").scope(scope), "/api/v1/notifications/unread-count").await;
+        let answer = api
+            .get(
+                &Who::user("u1").scope(scope),
+                "/api/v1/notifications/unread-count",
+            )
+            .await;
         answer.expect(200);
         assert_eq!(answer.header("ratelimit-limit"), Some("10000"), "{scope}");
     }

@@ -58,14 +58,26 @@ impl Answer {
 
     /// Status, code and field of a problem.
     pub(crate) fn problem(&self) -> (u16, String, Option<String>) {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.text);
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{}",
+            self.text
+        );
         let problem = self.json();
         for field in ["type", "title", "detail"] {
-            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {problem}");
+            assert!(
+                problem[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{field}: {problem}"
+            );
         }
         assert_eq!(problem["status"], self.status.as_u16());
         let field = problem["field"].as_str().map(str::to_owned);
-        (self.status.as_u16(), problem["code"].as_str().unwrap().to_owned(), field)
+        (
+            self.status.as_u16(),
+            problem["code"].as_str().unwrap().to_owned(),
+            field,
+        )
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -87,7 +99,11 @@ pub(crate) struct Who(NewToken);
 impl Who {
     /// An end user of tenant `t1`.
     pub(crate) fn user(name: &str) -> Self {
-        Self(NewToken { user: name.to_owned(), tenant: Some("t1".to_owned()), ..NewToken::default() })
+        Self(NewToken {
+            user: name.to_owned(),
+            tenant: Some("t1".to_owned()),
+            ..NewToken::default()
+        })
     }
 
     /// A service of tenant `t1` that may create.
@@ -129,7 +145,10 @@ impl Api {
         let world = World::new().await;
         let running = world.start(config.clone()).await;
         let secret = SecretString::from(SECRET);
-        let auth = AuthConfig { default_tenant: Some(TenantId::new("t1").unwrap()), ..AuthConfig::default() };
+        let auth = AuthConfig {
+            default_tenant: Some(TenantId::new("t1").unwrap()),
+            ..AuthConfig::default()
+        };
         let closing = CancellationToken::new();
         let state = ApiState::new(ApiConfig {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
@@ -137,10 +156,18 @@ impl Api {
             limits: config.limits.clone(),
             max_attempts: config.queue.max_attempts,
             realtime_lease: config.queue.lease.0,
-            live: LiveStats::new(|_| Live { connections: 3, users_online: 2 }),
+            live: LiveStats::new(|_| Live {
+                connections: 3,
+                users_online: 2,
+            }),
             closing: closing.clone(),
         });
-        Self { router: router(&state), world, _running: running, closing }
+        Self {
+            router: router(&state),
+            world,
+            _running: running,
+            closing,
+        }
     }
 
     /// Sends a request.
@@ -156,15 +183,18 @@ impl Api {
     }
 
     pub(crate) async fn get(&self, who: &Who, path: &str) -> Answer {
-        self.send(request("GET", path, who).body(Body::empty()).unwrap()).await
+        self.send(request("GET", path, who).body(Body::empty()).unwrap())
+            .await
     }
 
     pub(crate) async fn put(&self, who: &Who, path: &str) -> Answer {
-        self.send(request("PUT", path, who).body(Body::empty()).unwrap()).await
+        self.send(request("PUT", path, who).body(Body::empty()).unwrap())
+            .await
     }
 
     pub(crate) async fn delete(&self, who: &Who, path: &str) -> Answer {
-        self.send(request("DELETE", path, who).body(Body::empty()).unwrap()).await
+        self.send(request("DELETE", path, who).body(Body::empty()).unwrap())
+            .await
     }
 
     pub(crate) async fn post(&self, who: &Who, path: &str, body: &Value) -> Answer {
@@ -173,7 +203,8 @@ impl Api {
 
     pub(crate) async fn json(&self, method: &str, who: &Who, path: &str, body: &str) -> Answer {
         let request = request(method, path, who).header("content-type", "application/json");
-        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
+        self.send(request.body(Body::from(body.to_owned())).unwrap())
+            .await
     }
 
     /// Creates a notification as a service, and gives its id.
@@ -186,20 +217,35 @@ impl Api {
     /// The titles of a user's list, newest first.
     pub(crate) async fn titles(&self, who: &Who) -> Vec<String> {
         let list = self.get(who, "/api/v1/notifications?limit=200").await.expect(200);
-        list.as_array().unwrap().iter().map(|item| item["title"].as_str().unwrap().to_owned()).collect()
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["title"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     pub(crate) async fn unread(&self, who: &Who) -> u64 {
-        let answer = self.get(who, "/api/v1/notifications/unread-count").await.expect(200);
+        let answer = self
+            .get(who, "/api/v1/notifications/unread-count")
+            .await
+            .expect(200);
         answer["unread_count"].as_u64().unwrap()
     }
 
     /// Notifications that the tenant `t1` has ever stored.
     pub(crate) async fn stored(&self) -> u64 {
-        self.world.store.stats(&crate::support::tenant()).await.unwrap().created
+        self.world
+            .store
+            .stats(&crate::support::tenant())
+            .await
+            .unwrap()
+            .created
     }
 }
 
 pub(crate) fn request(method: &str, path: &str, who: &Who) -> http::request::Builder {
-    Request::builder().method(method).uri(path).header("authorization", format!("Bearer {}", who.token()))
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {}", who.token()))
 }

@@ -7,7 +7,10 @@ use crate::support::{eventually, quick, smtp::SmtpServer};
 
 async fn deliveries(api: &Api, id: &str) -> Vec<Value> {
     let admin = Who::user("admin").scope("notifications:admin");
-    let status = api.get(&admin, &format!("/api/v1/notifications/{id}/status")).await.expect(200);
+    let status = api
+        .get(&admin, &format!("/api/v1/notifications/{id}/status"))
+        .await
+        .expect(200);
     status["deliveries"].as_array().unwrap().clone()
 }
 
@@ -17,7 +20,14 @@ async fn plan(api: &Api, body: &Value) -> Vec<(String, Value, Value, Value)> {
     let mut rows: Vec<_> = deliveries(api, &id)
         .await
         .into_iter()
-        .map(|row| (row["channel"].as_str().unwrap().to_owned(), row["user_id"].clone(), row["address"].clone(), row["reason"].clone()))
+        .map(|row| {
+            (
+                row["channel"].as_str().unwrap().to_owned(),
+                row["user_id"].clone(),
+                row["address"].clone(),
+                row["reason"].clone(),
+            )
+        })
         .collect();
     rows.sort_by_key(|row| format!("{row:?}"));
     rows
@@ -46,24 +56,45 @@ async fn addresses_beside_a_target_replace_the_contacts() {
     let mut mails = SmtpServer::friendly().await;
     let api = Api::start(mails.configure(quick())).await;
     let contacts = Who::user("admin").scope("contacts:write");
-    api.json("PUT", &contacts, "/api/v1/contacts/u1", &json!({ "email": "contact@example.com" }).to_string()).await.expect(200);
+    api.json(
+        "PUT",
+        &contacts,
+        "/api/v1/contacts/u1",
+        &json!({ "email": "contact@example.com" }).to_string(),
+    )
+    .await
+    .expect(200);
     for (fields, to) in [
         (json!({}), "contact@example.com"),
         (json!({ "recipient": "given@example.com" }), "given@example.com"),
         (json!({ "target": "given@example.com" }), "given@example.com"),
-        (json!({ "metadata": { "email": "meta@example.com" } }), "meta@example.com"),
+        (
+            json!({ "metadata": { "email": "meta@example.com" } }),
+            "meta@example.com",
+        ),
     ] {
-        let mut body = json!({ "user_id": "u1", "title": "T", "content": "C", "channels": ["email", "in_app"] });
+        let mut body =
+            json!({ "user_id": "u1", "title": "T", "content": "C", "channels": ["email", "in_app"] });
         for (name, value) in fields.as_object().unwrap() {
             body[name] = value.clone();
         }
         api.create(&body).await;
         assert_eq!(mails.mail().await.to, to, "{fields}");
     }
-    let list = api.get(&Who::user("u1"), "/api/v1/notifications").await.expect(200);
+    let list = api
+        .get(&Who::user("u1"), "/api/v1/notifications")
+        .await
+        .expect(200);
     assert_eq!(list.as_array().unwrap().len(), 4);
-    assert!(!list.to_string().contains("example.com"), "addresses never leave for clients");
-    let rows = plan(&api, &json!({ "to": { "users": ["u1", "u2"] }, "title": "T", "content": "C", "channels": ["email"] })).await;
+    assert!(
+        !list.to_string().contains("example.com"),
+        "addresses never leave for clients"
+    );
+    let rows = plan(
+        &api,
+        &json!({ "to": { "users": ["u1", "u2"] }, "title": "T", "content": "C", "channels": ["email"] }),
+    )
+    .await;
     assert_eq!(rows.len(), 2);
     assert!(rows.contains(&("email".to_owned(), json!("u2"), Value::Null, json!("no_address"))));
 }
@@ -78,14 +109,22 @@ async fn groups_are_walked_by_a_job() {
         "u2": { "email": "u2@example.com", "roles": ["waiter"] },
         "u3": { "roles": ["cook"] },
     } });
-    api.json("PUT", &contacts, "/api/v1/contacts", &body.to_string()).await.expect(200);
+    api.json("PUT", &contacts, "/api/v1/contacts", &body.to_string())
+        .await
+        .expect(200);
     let send = json!({ "role": "cook", "title": "T", "content": "C", "channels": ["email", "in_app"] });
-    let made = api.post(&Who::service(), "/api/v1/notifications", &send).await.expect(201);
+    let made = api
+        .post(&Who::service(), "/api/v1/notifications", &send)
+        .await
+        .expect(201);
     assert_eq!(made["status"], "pending");
     assert_eq!(mails.mail().await.to, "u1@example.com");
     let id = made["id"].as_str().unwrap().to_owned();
     eventually("the job has made its deliveries", async || {
-        deliveries(&api, &id).await.into_iter().find(|row| row["user_id"] == "u1" && row["state"] == "delivered")
+        deliveries(&api, &id)
+            .await
+            .into_iter()
+            .find(|row| row["user_id"] == "u1" && row["state"] == "delivered")
     })
     .await;
     assert!(mails.further_mails().is_empty());
@@ -96,13 +135,23 @@ async fn scheduled_ones_come_when_they_are_due() {
     let api = Api::new().await;
     let who = Who::user("u1");
     let body = json!({ "user_id": "u1", "title": "far", "content": "C", "delay": "1h" });
-    let made = api.post(&Who::service(), "/api/v1/notifications", &body).await.expect(201);
+    let made = api
+        .post(&Who::service(), "/api/v1/notifications", &body)
+        .await
+        .expect(201);
     assert_eq!(made["status"], "scheduled");
     assert!(made["scheduled_at"].is_string());
-    let body = json!({ "user_id": "u1", "title": "near", "content": "C", "delay": 0.3, "channels": ["in_app"] });
-    let near = api.post(&Who::service(), "/api/v1/notifications", &body).await.expect(201);
+    let body =
+        json!({ "user_id": "u1", "title": "near", "content": "C", "delay": 0.3, "channels": ["in_app"] });
+    let near = api
+        .post(&Who::service(), "/api/v1/notifications", &body)
+        .await
+        .expect(201);
     assert_eq!(near["status"], "scheduled");
-    eventually("it is visible", async || (api.titles(&who).await == ["near"]).then_some(())).await;
+    eventually("it is visible", async || {
+        (api.titles(&who).await == ["near"]).then_some(())
+    })
+    .await;
     let path = format!("/api/v1/notifications/{}/status", near["id"].as_str().unwrap());
     eventually("it is delivered", async || {
         (api.get(&Who::service(), &path).await.expect(200)["status"] == "sent").then_some(())
@@ -114,7 +163,11 @@ async fn scheduled_ones_come_when_they_are_due() {
 #[tokio::test]
 async fn topics_are_live_only() {
     let api = Api::new().await;
-    let rows = plan(&api, &json!({ "to": { "topic": "trading_alerts" }, "title": "T", "content": "C" })).await;
+    let rows = plan(
+        &api,
+        &json!({ "to": { "topic": "trading_alerts" }, "title": "T", "content": "C" }),
+    )
+    .await;
     let channels: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
     assert_eq!(channels, ["realtime"]);
 }
@@ -122,10 +175,19 @@ async fn topics_are_live_only() {
 #[tokio::test]
 async fn several_users_are_one_notification() {
     let api = Api::new().await;
-    let id = api.create(&json!({ "user_ids": ["u1", "u2", "u1"], "title": "T", "content": "C" })).await;
+    let id = api
+        .create(&json!({ "user_ids": ["u1", "u2", "u1"], "title": "T", "content": "C" }))
+        .await;
     for user in ["u1", "u2"] {
-        let list = api.get(&Who::user(user), "/api/v1/notifications").await.expect(200);
-        assert_eq!((&list[0]["id"], &list[0]["user_id"]), (&json!(id), &json!(user)), "each is told of itself alone");
+        let list = api
+            .get(&Who::user(user), "/api/v1/notifications")
+            .await
+            .expect(200);
+        assert_eq!(
+            (&list[0]["id"], &list[0]["user_id"]),
+            (&json!(id), &json!(user)),
+            "each is told of itself alone"
+        );
     }
     let left_out = json!({ "to": { "users": ["u1", "u2"], "except": { "user": "u2" } }, "title": "not u2", "content": "C" });
     api.create(&left_out).await;

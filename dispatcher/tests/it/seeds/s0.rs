@@ -22,8 +22,14 @@ async fn s0_2_a_simple_notification() {
     "recipients": ["user@example.com"],
     "priority": "normal"
 }"#;
-    let made = api.json("POST", &service(), "/api/v1/notifications", body).await.expect(201);
-    assert_eq!((&made["title"], &made["content"]), (&json!("交易提醒"), &json!("您的订单已成功执行")));
+    let made = api
+        .json("POST", &service(), "/api/v1/notifications", body)
+        .await
+        .expect(201);
+    assert_eq!(
+        (&made["title"], &made["content"]),
+        (&json!("交易提醒"), &json!("您的订单已成功执行"))
+    );
     let mail = mails.mail().await;
     assert_eq!(mail.to, "user@example.com");
     // An address is not a user: nobody's inbox has it.
@@ -43,8 +49,14 @@ async fn s0_3_a_template_and_its_use() {
     "content": "您的{{symbol}}订单已成功执行，数量：{{quantity}}，价格：{{price}}",
     "variables": ["symbol", "quantity", "price"]
 }"#;
-    let made = api.json("POST", &service(), "/api/v1/templates", template).await.expect(201);
-    assert_eq!((&made["name"], &made["channel_type"]), (&json!("交易成功模板"), &json!("email")));
+    let made = api
+        .json("POST", &service(), "/api/v1/templates", template)
+        .await
+        .expect(201);
+    assert_eq!(
+        (&made["name"], &made["channel_type"]),
+        (&json!("交易成功模板"), &json!("email"))
+    );
     let body = json!({
         "template_id": made["id"],
         "recipients": ["user@example.com"],
@@ -54,13 +66,23 @@ async fn s0_3_a_template_and_its_use() {
             "price": 150.25
         }
     });
-    let sent = api.post(&service(), "/api/v1/notifications", &body).await.expect(201);
+    let sent = api
+        .post(&service(), "/api/v1/notifications", &body)
+        .await
+        .expect(201);
     assert_eq!(sent["title"], "交易成功 - AAPL");
     assert_eq!(sent["content"], "您的AAPL订单已成功执行，数量：100，价格：150.25");
     assert_eq!(mails.mail().await.to, "user@example.com");
 
     let lacking = json!({ "template_id": made["id"], "recipients": ["user@example.com"], "variables": { "symbol": "AAPL" } });
     let refused = api.post(&service(), "/api/v1/notifications", &lacking).await;
-    assert_eq!(refused.problem(), (422, "template_variable_missing".to_owned(), Some("variables.quantity".to_owned())));
+    assert_eq!(
+        refused.problem(),
+        (
+            422,
+            "template_variable_missing".to_owned(),
+            Some("variables.quantity".to_owned())
+        )
+    );
     assert_eq!(api.stored().await, 1);
 }

@@ -32,7 +32,14 @@ fn has_shape(answer: &Value, document: &Value) {
 }
 
 async fn created(api: &Api) -> Value {
-    api.json("POST", &Who::service(), "/api/v1/notifications", &without_comments(CREATE)).await.expect(201)
+    api.json(
+        "POST",
+        &Who::service(),
+        "/api/v1/notifications",
+        &without_comments(CREATE),
+    )
+    .await
+    .expect(201)
 }
 
 #[tokio::test]
@@ -66,7 +73,10 @@ async fn s1_3_list_count_read_delete() {
     let api = Api::new().await;
     let who = Who::user("user-123");
     let made = created(&api).await;
-    let list = api.get(&who, "/api/v1/notifications?is_read=false&limit=20&offset=0").await.expect(200);
+    let list = api
+        .get(&who, "/api/v1/notifications?is_read=false&limit=20&offset=0")
+        .await
+        .expect(200);
     assert_eq!(list.as_array().unwrap().len(), 1);
     has_shape(
         &list[0],
@@ -80,7 +90,10 @@ async fn s1_3_list_count_read_delete() {
             "created_at": made["created_at"],
         }),
     );
-    let count = api.get(&who, "/api/v1/notifications/unread-count").await.expect(200);
+    let count = api
+        .get(&who, "/api/v1/notifications/unread-count")
+        .await
+        .expect(200);
     assert_eq!(count, json!({ "unread_count": 1 }));
 
     let path = format!("/api/v1/notifications/{}", made["id"].as_str().unwrap());
@@ -92,7 +105,10 @@ async fn s1_3_list_count_read_delete() {
         created(&api).await;
     }
     let all = api.put(&who, "/api/v1/notifications/read-all").await.expect(200);
-    has_shape(&all, &json!({ "success": true, "message": "已标记5条通知为已读", "count": 5 }));
+    has_shape(
+        &all,
+        &json!({ "success": true, "message": "已标记5条通知为已读", "count": 5 }),
+    );
 
     let deleted = api.delete(&who, &path).await.expect(200);
     has_shape(&deleted, &json!({ "success": true, "message": "通知已删除" }));
@@ -114,7 +130,10 @@ async fn s1_3_multi_channel() {
     let mut mails = SmtpServer::friendly().await;
     let api = Api::start(mails.configure(quick())).await;
     let path = "/api/v1/notifications/multi-channel";
-    let sent = api.json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL)).await.expect(201);
+    let sent = api
+        .json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL))
+        .await
+        .expect(201);
     // The document's system has SMS configured; here it is not.
     has_shape(
         &sent,
@@ -134,8 +153,14 @@ async fn s1_3_multi_channel() {
 async fn s1_3_multi_channel_with_nothing_configured() {
     let api = Api::new().await;
     let path = "/api/v1/notifications/multi-channel";
-    let sent = api.json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL)).await.expect(201);
-    has_shape(&sent, &json!({ "success": false, "results": { "email": false, "sms": false, "wechat": false }, "status": "failed" }));
+    let sent = api
+        .json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL))
+        .await
+        .expect(201);
+    has_shape(
+        &sent,
+        &json!({ "success": false, "results": { "email": false, "sms": false, "wechat": false }, "status": "failed" }),
+    );
 }
 
 #[tokio::test]
@@ -152,7 +177,10 @@ async fn s1_3_template() {
 }"#;
     let path = "/api/v1/notifications/template";
     let sent = api.json("POST", &Who::service(), path, body).await.expect(201);
-    has_shape(&sent, &json!({ "success": true, "message": "模板通知已发送", "template": "inventory_low" }));
+    has_shape(
+        &sent,
+        &json!({ "success": true, "message": "模板通知已发送", "template": "inventory_low" }),
+    );
     // An address has no inbox, so `system` cannot be true for it.
     assert_eq!(sent["results"], json!({ "email": true, "system": false }));
     assert_eq!(mails.mail().await.to, "manager@example.com");
@@ -160,14 +188,26 @@ async fn s1_3_template() {
     let to_user = json!({ "template_name": "inventory_low", "user_id": "u1", "recipient": "manager@example.com", "template_vars": { "item_name": "鸡肉", "current_stock": 5 } });
     let sent = api.post(&Who::service(), path, &to_user).await.expect(201);
     assert_eq!(sent["results"], json!({ "email": true, "system": true }));
-    let list = api.get(&Who::user("u1"), "/api/v1/notifications").await.expect(200);
-    assert_eq!((&list[0]["title"], &list[0]["message"]), (&json!("库存预警"), &json!("商品 鸡肉 库存不足，当前库存: 5，请及时补货。")));
+    let list = api
+        .get(&Who::user("u1"), "/api/v1/notifications")
+        .await
+        .expect(200);
+    assert_eq!(
+        (&list[0]["title"], &list[0]["message"]),
+        (
+            &json!("库存预警"),
+            &json!("商品 鸡肉 库存不足，当前库存: 5，请及时补货。")
+        )
+    );
 }
 
 #[tokio::test]
 async fn s1_5_the_eight_templates() {
     let api = Api::new().await;
-    let answer = api.get(&Who::user("u1"), "/api/v1/notifications/templates").await.expect(200);
+    let answer = api
+        .get(&Who::user("u1"), "/api/v1/notifications/templates")
+        .await
+        .expect(200);
     assert_eq!(answer["count"], 8);
     has_shape(
         &answer["templates"],
@@ -195,7 +235,11 @@ async fn s1_5_the_eight_templates() {
         ("system_alert", "系统告警", json!(["email", "sms", "system"])),
     ] {
         let template = &answer["templates"][name];
-        assert_eq!((&template["title"], &template["channels"]), (&json!(title), &channels), "{name}");
+        assert_eq!(
+            (&template["title"], &template["channels"]),
+            (&json!(title), &channels),
+            "{name}"
+        );
         assert!(template["content"].as_str().unwrap().contains('{'), "{name}");
     }
 }
@@ -204,8 +248,18 @@ async fn s1_5_the_eight_templates() {
 async fn s1_3_stats() {
     let api = Api::new().await;
     created(&api).await;
-    let stats = api.get(&Who::user("user-123"), "/api/v1/notifications/stats").await.expect(200);
-    for key in ["connections", "users_online", "created", "sent", "failed", "unread"] {
+    let stats = api
+        .get(&Who::user("user-123"), "/api/v1/notifications/stats")
+        .await
+        .expect(200);
+    for key in [
+        "connections",
+        "users_online",
+        "created",
+        "sent",
+        "failed",
+        "unread",
+    ] {
         assert!(stats[key].is_u64(), "{key}: {stats}");
     }
 }
@@ -224,7 +278,9 @@ async fn s1_2_user_role_store_everyone() {
         for (field, value) in fields.as_object().unwrap() {
             body[field] = value.clone();
         }
-        api.post(&service, "/api/v1/notifications", &body).await.expect(201);
+        api.post(&service, "/api/v1/notifications", &body)
+            .await
+            .expect(201);
     }
     for (who, titles) in [
         (Who::user("u1"), vec!["all", "user"]),
@@ -244,9 +300,16 @@ async fn s1_4_types_and_priorities() {
     let api = Api::new().await;
     for kind in ["info", "success", "warning", "error", "alert"] {
         for priority in ["low", "normal", "high", "urgent"] {
-            let body = json!({ "title": "T", "message": "M", "type": kind, "priority": priority, "user_id": "u1" });
-            let made = api.post(&Who::service(), "/api/v1/notifications", &body).await.expect(201);
-            assert_eq!((&made["type"], &made["priority"]), (&json!(kind), &json!(priority)));
+            let body =
+                json!({ "title": "T", "message": "M", "type": kind, "priority": priority, "user_id": "u1" });
+            let made = api
+                .post(&Who::service(), "/api/v1/notifications", &body)
+                .await
+                .expect(201);
+            assert_eq!(
+                (&made["type"], &made["priority"]),
+                (&json!(kind), &json!(priority))
+            );
         }
     }
 }

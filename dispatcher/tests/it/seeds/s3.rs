@@ -36,7 +36,10 @@ async fn s3_1_send() {
     let mut mails = SmtpServer::friendly().await;
     let api = Api::start(mails.configure(quick())).await;
     let path = "/api/v1/notifications/send";
-    let sent = api.json("POST", &service(), path, &without_comments(SEND)).await.expect(200);
+    let sent = api
+        .json("POST", &service(), path, &without_comments(SEND))
+        .await
+        .expect(200);
     assert_eq!(sent["status"], "pending");
     assert!(sent["id"].is_string() && sent["created_at"].is_string());
     let mail = mails.mail().await;
@@ -44,11 +47,26 @@ async fn s3_1_send() {
     // By email alone: no row in the inbox. Its address is not told to clients.
     let user = Who::user("user_123").tenant("tenant_abc");
     assert!(api.titles(&user).await.is_empty());
-    let status = api.get(&service(), &format!("/api/v1/notifications/{}/status", sent["id"].as_str().unwrap())).await.expect(200);
-    assert_eq!(status["deliveries"].as_array().unwrap().len(), 1, "the phone number is for no channel that was asked for");
+    let status = api
+        .get(
+            &service(),
+            &format!("/api/v1/notifications/{}/status", sent["id"].as_str().unwrap()),
+        )
+        .await
+        .expect(200);
+    assert_eq!(
+        status["deliveries"].as_array().unwrap().len(),
+        1,
+        "the phone number is for no channel that was asked for"
+    );
     // Another tenant's token may not.
-    let refused = api.json("POST", &Who::service(), path, &without_comments(SEND)).await;
-    assert_eq!(refused.problem(), (403, "tenant_mismatch".to_owned(), Some("tenant_id".to_owned())));
+    let refused = api
+        .json("POST", &Who::service(), path, &without_comments(SEND))
+        .await;
+    assert_eq!(
+        refused.problem(),
+        (403, "tenant_mismatch".to_owned(), Some("tenant_id".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -63,15 +81,36 @@ async fn s3_1_templates() {
     "channel": "email",
     "variables": ["user_name", "product_name"]
 }"#;
-    let made = api.json("POST", &service(), "/api/v1/templates", body).await.expect(201);
-    assert_eq!((&made["name"], &made["status"]), (&json!("欢迎邮件"), &json!("active")));
+    let made = api
+        .json("POST", &service(), "/api/v1/templates", body)
+        .await
+        .expect(201);
+    assert_eq!(
+        (&made["name"], &made["status"]),
+        (&json!("欢迎邮件"), &json!("active"))
+    );
     assert!(made["id"].is_string() && made["created_at"].is_string());
 
     // With the template's id in place of the document's, the template speaks.
     let send = without_comments(SEND).replace("tmpl_welcome", made["id"].as_str().unwrap());
-    let sent = api.json("POST", &service(), "/api/v1/notifications/send", &send).await.expect(200);
-    let view = api.get(&service(), &format!("/api/v1/notifications/{}", sent["id"].as_str().unwrap())).await.expect(200);
-    assert_eq!((&view["title"], &view["content"]), (&json!("欢迎使用VoiceAssistant"), &json!("您好张三，欢迎注册VoiceAssistant...")));
+    let sent = api
+        .json("POST", &service(), "/api/v1/notifications/send", &send)
+        .await
+        .expect(200);
+    let view = api
+        .get(
+            &service(),
+            &format!("/api/v1/notifications/{}", sent["id"].as_str().unwrap()),
+        )
+        .await
+        .expect(200);
+    assert_eq!(
+        (&view["title"], &view["content"]),
+        (
+            &json!("欢迎使用VoiceAssistant"),
+            &json!("您好张三，欢迎注册VoiceAssistant...")
+        )
+    );
     assert_eq!(view["extra_data"], json!({}));
     assert_eq!(mails.mail().await.to, "user@example.com");
 }
@@ -79,9 +118,18 @@ async fn s3_1_templates() {
 #[tokio::test]
 async fn s3_1_send_by_every_channel_of_the_document() {
     let api = Api::new().await;
-    for (channel, status) in [("email", "failed"), ("sms", "failed"), ("webhook", "failed"), ("in_app", "sent"), ("websocket", "pending")] {
+    for (channel, status) in [
+        ("email", "failed"),
+        ("sms", "failed"),
+        ("webhook", "failed"),
+        ("in_app", "sent"),
+        ("websocket", "pending"),
+    ] {
         let body = json!({ "tenant_id": "tenant_abc", "user_id": "user_123", "channel": channel, "title": "T", "content": "C", "metadata": {} });
-        let sent = api.post(&service(), "/api/v1/notifications/send", &body).await.expect(200);
+        let sent = api
+            .post(&service(), "/api/v1/notifications/send", &body)
+            .await
+            .expect(200);
         assert_eq!(sent["status"], status, "{channel}: nothing is configured");
     }
     let user = Who::user("user_123").tenant("tenant_abc");

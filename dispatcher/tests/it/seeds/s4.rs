@@ -16,14 +16,22 @@ async fn s4_1_send_notification_by_its_channels() {
         ("wechat_api", "zhangsan", Some("not_configured")),
         ("sms", "13800138000", Some("not_configured")),
     ] {
-        let body = json!({ "title": "T", "content": "C", "channel": channel, "target": target, "priority": 1 });
-        let made = api.post(&Who::service(), "/api/v1/notifications", &body).await.expect(201);
+        let body =
+            json!({ "title": "T", "content": "C", "channel": channel, "target": target, "priority": 1 });
+        let made = api
+            .post(&Who::service(), "/api/v1/notifications", &body)
+            .await
+            .expect(201);
         assert_eq!(made["priority"], 1);
         let path = format!("/api/v1/notifications/{}/status", made["id"].as_str().unwrap());
         let status = api.get(&Who::service(), &path).await.expect(200);
         let deliveries = status["deliveries"].as_array().unwrap();
         assert_eq!(deliveries.len(), 1);
-        assert_eq!((&deliveries[0]["address"], deliveries[0]["reason"].as_str()), (&json!(target), reason), "{channel}");
+        assert_eq!(
+            (&deliveries[0]["address"], deliveries[0]["reason"].as_str()),
+            (&json!(target), reason),
+            "{channel}"
+        );
     }
     assert_eq!(mails.mail().await.to, "user@example.com");
 }
@@ -33,9 +41,18 @@ async fn s4_2_send_template_notification() {
     let mut mails = SmtpServer::friendly().await;
     let api = Api::start(mails.configure(quick())).await;
     let template = json!({ "name": "production_alert", "title": "生产异常告警", "content": "项目：{project_name}\n异常：{alert_message}\n时间：{timestamp}", "channel": "email", "syntax": "format" });
-    api.post(&Who::service().scope("templates:write"), "/api/v1/templates", &template).await.expect(201);
+    api.post(
+        &Who::service().scope("templates:write"),
+        "/api/v1/templates",
+        &template,
+    )
+    .await
+    .expect(201);
     let body = json!({ "template_name": "production_alert", "target": "user@example.com", "variables": { "project_name": "P", "alert_message": "A", "timestamp": "now" } });
-    let sent = api.post(&Who::service(), "/api/v1/notifications/template", &body).await.expect(201);
+    let sent = api
+        .post(&Who::service(), "/api/v1/notifications/template", &body)
+        .await
+        .expect(201);
     assert_eq!(sent["results"], json!({ "email": true }));
     assert_eq!(mails.mail().await.to, "user@example.com");
 }

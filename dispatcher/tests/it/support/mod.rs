@@ -31,7 +31,10 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks again until there is an answer. The only place where tests let time pass.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {
@@ -40,12 +43,16 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("did not happen: {what}"))
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| panic!("did not happen: {what}"))
 }
 
 /// Fails the test when `work` takes too long.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("did not happen: {what}"))
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| panic!("did not happen: {what}"))
 }
 
 pub(crate) fn tenant() -> TenantId {
@@ -106,7 +113,9 @@ impl World {
             .with_test_writer();
         drop(logs.try_init());
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreConfig::new(dir.path().join("carillon.db"))).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path().join("carillon.db")))
+            .await
+            .unwrap();
         Self {
             store,
             bus: Bus::Memory(MemoryBus::new(MemoryLimits::default())),
@@ -138,11 +147,20 @@ impl World {
             exclusive,
         })
         .await;
-        Running { service: dispatcher.service(), dispatcher, receipts: sink }
+        Running {
+            service: dispatcher.service(),
+            dispatcher,
+            receipts: sink,
+        }
     }
 
     pub(crate) async fn deliveries(&self, id: NotificationId) -> Vec<Delivery> {
-        self.store.notification(&tenant(), id).await.unwrap().expect("the notification is stored").1
+        self.store
+            .notification(&tenant(), id)
+            .await
+            .unwrap()
+            .expect("the notification is stored")
+            .1
     }
 
     /// Waits until the notification's delivery by this channel fits.
@@ -153,7 +171,10 @@ impl World {
         fits: impl Fn(&Delivery) -> bool,
     ) -> Delivery {
         eventually(&format!("a state of {channel:?}"), async || {
-            self.deliveries(id).await.into_iter().find(|one| one.channel == channel && fits(one))
+            self.deliveries(id)
+                .await
+                .into_iter()
+                .find(|one| one.channel == channel && fits(one))
         })
         .await
     }
@@ -193,21 +214,28 @@ pub(crate) fn notification(user: &str) -> NewNotification {
 
 /// With a row in the user's inbox.
 pub(crate) fn in_inbox(mut notification: NewNotification, user: &str) -> NewNotification {
-    notification.inbox.push(InboxRoute { key: user_key(user), filter: None });
+    notification.inbox.push(InboxRoute {
+        key: user_key(user),
+        filter: None,
+    });
     let state = if notification.visible_at > notification.created_at {
         DeliveryState::Pending
     } else {
         DeliveryState::Delivered
     };
-    notification.deliveries.push(NewDelivery { state, ..delivery(&notification, Channel::InApp) });
+    notification.deliveries.push(NewDelivery {
+        state,
+        ..delivery(&notification, Channel::InApp)
+    });
     notification
 }
 
 /// With an email.
 pub(crate) fn by_email(mut notification: NewNotification, address: &str) -> NewNotification {
-    notification
-        .deliveries
-        .push(NewDelivery { address: Some(address.to_owned()), ..delivery(&notification, Channel::Email) });
+    notification.deliveries.push(NewDelivery {
+        address: Some(address.to_owned()),
+        ..delivery(&notification, Channel::Email)
+    });
     notification
 }
 
@@ -216,7 +244,11 @@ pub(crate) fn by_realtime(mut notification: NewNotification, user: Option<&str>)
     let scheduled = notification.visible_at > notification.created_at;
     notification.deliveries.push(NewDelivery {
         user: user.map(name),
-        state: if scheduled { DeliveryState::Pending } else { DeliveryState::Running },
+        state: if scheduled {
+            DeliveryState::Pending
+        } else {
+            DeliveryState::Running
+        },
         lease_until: (!scheduled).then(|| Micros::now().plus(Duration::from_secs(2))),
         ..delivery(&notification, Channel::Realtime)
     });

@@ -25,13 +25,21 @@ pub(crate) struct SmtpSink {
 
 impl SmtpSink {
     pub(crate) async fn start() -> Self {
-        let program = ["/usr/sbin/smtp-sink", "/usr/local/sbin/smtp-sink", "/usr/bin/smtp-sink"]
-            .into_iter()
-            .map(PathBuf::from)
-            .find(|path| path.exists())
-            .expect("smtp-sink (Debian package postfix) is not installed: run `make setup`");
+        let program = [
+            "/usr/sbin/smtp-sink",
+            "/usr/local/sbin/smtp-sink",
+            "/usr/bin/smtp-sink",
+        ]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+        .expect("smtp-sink (Debian package postfix) is not installed: run `make setup`");
         // It cannot choose a port itself; the time between this look and its bind is short, and a clash fails loudly.
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let mails = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
         let us = std::fs::metadata("/proc/self").unwrap().uid();
@@ -50,8 +58,15 @@ impl SmtpSink {
             .stderr(Stdio::inherit())
             .kill_on_drop(true);
         let child = command.spawn().expect("smtp-sink starts");
-        eventually("smtp-sink listens", async || TcpStream::connect(address).await.ok()).await;
-        Self { address, mails, _child: child }
+        eventually("smtp-sink listens", async || {
+            TcpStream::connect(address).await.ok()
+        })
+        .await;
+        Self {
+            address,
+            mails,
+            _child: child,
+        }
     }
 
     /// All mails that came, each as one text.

@@ -52,7 +52,8 @@ impl Mail {
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let head = self.text.split("\r\n\r\n").next()?;
-        head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        head.split("\r\n")
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 }
 
@@ -93,7 +94,12 @@ impl SmtpServer {
                 while sessions.try_join_next().is_some() {}
             }
         });
-        Self { address, connections, mails, task }
+        Self {
+            address,
+            connections,
+            mails,
+            task,
+        }
     }
 
     /// Answers everything as usual.
@@ -125,7 +131,9 @@ impl SmtpServer {
 
     /// The next mail that came whole.
     pub(crate) async fn mail(&mut self) -> Mail {
-        super::soon("a mail", self.mails.recv()).await.expect("the server runs")
+        super::soon("a mail", self.mails.recv())
+            .await
+            .expect("the server runs")
     }
 
     /// What came and was not taken by [`SmtpServer::mail`].

@@ -11,10 +11,8 @@ use common::{
 };
 use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::Instant};
 
-use crate::{
-    worker::{Control, Input, SessionId, Shared, Who},
-    ws::{Event, Parser},
-};
+use super::{Control, Input, SessionId, Shared, Who};
+use crate::ws::{Event, Parser};
 
 /// Bytes that one read takes. The buffer belongs to the thread, not to the session.
 const READ: usize = 64 * 1024;
