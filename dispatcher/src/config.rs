@@ -102,6 +102,8 @@ pub struct SmtpConfig {
     pub from: Option<String>,
     /// Protection of the connection. Default `starttls`.
     pub tls: SmtpTls,
+    /// PEM file with certificates that are believed beside those of the operating system. Default: none.
+    pub ca_file: Option<PathBuf>,
     /// Connections, and with them mails on the way at once. Default 10.
     pub pool_size: usize,
     /// Bound of each step of a mail's transmission. Default `30s`.
@@ -120,6 +122,7 @@ impl Default for SmtpConfig {
             password: None,
             from: None,
             tls: SmtpTls::default(),
+            ca_file: None,
             pool_size: 10,
             timeout: seconds(30),
             on_unknown: UnknownPolicy::default(),

@@ -34,7 +34,10 @@ use common::{
     token::Verifier,
     topic::TopicKey,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
@@ -47,6 +50,9 @@ use self::{
 
 /// Inputs, other than messages, that may wait for a worker; who has more waits.
 const CONTROLS: usize = 4096;
+
+/// Receipts that may wait for a dispatcher that is slow, beyond its own queue.
+const WAITING_RECEIPTS: usize = 8192;
 
 /// What a hub is started with.
 #[derive(Debug)]
@@ -108,6 +114,7 @@ impl Hub {
             public_topics: parts.public_topics,
             receipts: parts.receipts,
             wishes,
+            waiting_receipts: Arc::new(Semaphore::new(WAITING_RECEIPTS)),
             metrics: metrics.clone(),
             config: parts.config,
         });

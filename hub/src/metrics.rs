@@ -32,6 +32,7 @@ pub(crate) struct HubMetrics {
     pub(crate) resyncs: Counter,
     pub(crate) replayed: Counter,
     pub(crate) published: Counter,
+    pub(crate) receipts_dropped: Counter,
     pub(crate) lag: Histogram,
 }
 
@@ -53,6 +54,7 @@ impl HubMetrics {
             resyncs: Counter::default(),
             replayed: Counter::default(),
             published: Counter::default(),
+            receipts_dropped: Counter::default(),
             // From half a millisecond to half a minute.
             lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
         };
@@ -73,6 +75,7 @@ impl HubMetrics {
             registry.register("hub_resyncs", "Times sessions of a topic were told to resync", m.resyncs);
             registry.register("hub_messages_replayed", "Messages replayed to sessions that resumed", m.replayed);
             registry.register("hub_published", "Publishes taken by the publish API", m.published);
+            registry.register("hub_receipts_dropped", "Receipts that the dispatcher had no room for", m.receipts_dropped);
             registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
         });
         new

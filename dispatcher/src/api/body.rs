@@ -25,7 +25,6 @@ pub struct NotificationBody {
     /// `info`, `success`, `warning`, `error`, `alert`. Default `info`.
     pub kind: Option<String>,
     /// `critical`, `urgent`, `high`, `medium`, `normal`, `low`, or 1 (most important) to 5. Default `normal`.
-    #[schema(value_type = Option<Object>)]
     pub priority: Option<Value>,
     /// Free category, at most 256 bytes.
     pub category: Option<String>,
@@ -47,7 +46,6 @@ pub struct NotificationBody {
     /// When it becomes visible and is sent, RFC 3339 with an offset. The past means now.
     pub schedule_at: Option<String>,
     /// Instead: after so many seconds, or a duration such as `10m` or `PT10M`.
-    #[schema(value_type = Option<Object>)]
     pub delay: Option<Value>,
     /// Not sent after this, RFC 3339 with an offset.
     pub expires_at: Option<String>,

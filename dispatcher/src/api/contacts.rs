@@ -19,9 +19,6 @@ use super::{
 };
 use crate::model::{Channel, Contact};
 
-/// Contacts of one bulk call at the most.
-const MAX_CONTACTS: usize = 1000;
-
 /// Refuses what can be no address, language or zone.
 fn check(prefix: &str, contact: &Contact) -> Result<(), Problem> {
     let addresses = [
@@ -155,7 +152,7 @@ pub(crate) async fn delete(
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BulkContacts {
-    /// By user, at most 1000.
+    /// By user, at most `limits.bulk_items` (1000).
     contacts: BTreeMap<String, Contact>,
 }
 
@@ -178,11 +175,12 @@ pub(crate) async fn put_all(
     ContactWriter(caller): ContactWriter,
     JsonBody(body, _): JsonBody<BulkContacts>,
 ) -> Result<Json<BulkAnswer>, Problem> {
-    if body.contacts.len() > MAX_CONTACTS {
+    let most = state.limits.bulk_items;
+    if body.contacts.len() > most {
         return Err(Problem::invalid(
             "too_many",
             "contacts",
-            format!("at most {MAX_CONTACTS} contacts"),
+            format!("at most {most} contacts"),
         ));
     }
     let mut contacts = Vec::with_capacity(body.contacts.len());

@@ -60,8 +60,11 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
     {
         return Err(tenant_mismatch());
     }
-    let whole_tenant = means_whole_tenant(&body);
-    let audience = if whole_tenant {
+    let audience = if means_whole_tenant(&body) {
+        // Who forgets the target must not tell everyone by it; who writes `{"tenant":true}` means it.
+        if !caller.has_scope("notifications:broadcast") {
+            return Err(Problem::scope_missing("notifications:broadcast").field("to"));
+        }
         Some(Target::Tenant.into())
     } else {
         audience(&body)?
@@ -276,25 +279,12 @@ fn name(field: &'static str, text: &str) -> Result<Name, Problem> {
     Name::new(text).map_err(|error| Problem::invalid("invalid_name", field, error.to_string()))
 }
 
-/// Everyone of all tenants is for platform administrators, everyone of a tenant needs its own scope.
+/// Everyone of all tenants is for platform administrators.
 fn authorize(audience: &Audience, caller: &Identity) -> Result<(), Problem> {
     if audience.target.reaches_everyone() && !caller.has_scope("platform:admin") {
         return Err(Problem::scope_missing("platform:admin").field("to"));
     }
-    if reaches_tenant(&audience.target) && !caller.has_scope("notifications:broadcast") {
-        return Err(Problem::scope_missing("notifications:broadcast").field("to"));
-    }
     Ok(())
-}
-
-/// Whether nothing but being of the tenant is asked for.
-fn reaches_tenant(target: &Target) -> bool {
-    match target {
-        Target::Tenant => true,
-        Target::AnyOf(members) => members.iter().any(reaches_tenant),
-        Target::AllOf(members) => members.iter().all(reaches_tenant),
-        _ => false,
-    }
 }
 
 fn give_addresses(addresses: &mut Addresses, body: &NotificationBody) -> Result<(), Problem> {

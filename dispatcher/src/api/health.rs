@@ -58,7 +58,7 @@ pub(crate) async fn with_token(_caller: MaybeCaller) -> Json<HealthView> {
 }
 
 /// Check the service
-#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = HealthView)))]
+#[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200, body = HealthView)))]
 pub async fn health() -> Json<HealthView> {
     Json(view("healthy"))
 }

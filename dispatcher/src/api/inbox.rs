@@ -34,8 +34,6 @@ pub(crate) const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-curso
 const MAX_LIMIT: u32 = 200;
 /// Rows of a list that names no limit.
 const DEFAULT_LIMIT: u32 = 20;
-/// Ids of one bulk call at the most.
-const MAX_IDS: usize = 1000;
 
 /// Keys of the caller's token, as the inbox reads by them.
 pub(crate) fn reader(caller: &Identity) -> ReaderKeys {
@@ -297,7 +295,7 @@ pub(crate) async fn read_all(
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BulkIds {
-    /// Their ids, at most 1000. Those that the caller does not see are passed over.
+    /// Their ids, at most `limits.bulk_items` (1000). Those that the caller does not see are passed over.
     #[serde(alias = "notification_ids")]
     ids: Vec<String>,
 }
@@ -312,12 +310,9 @@ pub(crate) async fn bulk_read(
     caller: Caller,
     JsonBody(body, _): JsonBody<BulkIds>,
 ) -> Result<Json<Done>, Problem> {
-    if body.ids.len() > MAX_IDS {
-        return Err(Problem::invalid(
-            "too_many",
-            "ids",
-            format!("at most {MAX_IDS} ids"),
-        ));
+    let most = state.limits.bulk_items;
+    if body.ids.len() > most {
+        return Err(Problem::invalid("too_many", "ids", format!("at most {most} ids")));
     }
     // A text that is no id names nothing, like an id that is not there.
     let ids: Vec<NotificationId> = body.ids.iter().filter_map(|id| id.parse().ok()).collect();

@@ -1,8 +1,8 @@
 //! The REST API: who is calling, what they mean, what is answered.
 //!
-//! In the order of a request's way: [`limits`] counts it, an extractor reads it, [`draft`] says what a body means, [`plan`]
-//! lays out what is stored, [`view`] answers. Handlers lie by noun: [`create`], [`inbox`], [`feed`], [`records`],
-//! [`templates`], [`contacts`], [`health`], [`docs`].
+//! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
+//! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
+//! `templates`, `contacts`, `health`, `docs`.
 
 mod address;
 mod body;

@@ -43,7 +43,6 @@ pub(crate) struct TemplateBody {
     /// One of `channels`.
     channel_type: Option<String>,
     /// Priority that a send uses when it names none.
-    #[schema(value_type = Option<Object>)]
     priority: Option<Value>,
     /// Kind that a send uses when it names none.
     kind: Option<String>,

@@ -29,7 +29,6 @@ pub struct NotificationView {
     /// Its kind.
     pub kind: Kind,
     /// As it was given.
-    #[schema(value_type = Object)]
     pub priority: Value,
     /// The single user whom it is for.
     pub user_id: Option<String>,

@@ -3,6 +3,7 @@
 //! At least once: the Message-ID is the delivery's id, the same in every attempt.
 
 use std::{
+    path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,13 +12,16 @@ use common::config::ConfigError;
 use lettre::{
     Address,
     message::Mailbox,
-    transport::smtp::{authentication::Credentials, client::TlsParameters},
+    transport::smtp::{
+        authentication::Credentials,
+        client::{Certificate, TlsParameters},
+    },
 };
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
 use super::{
-    Report,
+    Capacity, Report,
     address::{clean_response, mask_address, parse_address},
     mail::{Mail, render},
     smtp::{Connection, Failure, Server, Step},
@@ -33,6 +37,11 @@ use crate::{
 /// 4.5.3.2.7 says five), relays often earlier.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// Mails that are held for each connection. While one is sent, the next are recorded and the last are settled; a mail
+/// that has no turn yet waits for as many transmissions at the most. After a crash all of them count as unknown, so
+/// where the unknown is not sent again only what a connection takes is held.
+const HELD_PER_CONNECTION: usize = 8;
+
 /// The email channel.
 #[derive(Debug)]
 pub struct Email {
@@ -41,9 +50,23 @@ pub struct Email {
     on_unknown: OnUnknown,
     /// As many as connections; a further mail waits here.
     places: Semaphore,
-    capacity: usize,
+    connections: usize,
     idle: Mutex<Vec<(Connection, Instant)>>,
     metrics: Metrics,
+}
+
+fn tls_parameters(host: &str, ca_file: Option<&Path>) -> Result<TlsParameters, ConfigError> {
+    let mut builder = TlsParameters::builder(host.to_owned());
+    if let Some(path) = ca_file {
+        let refuse =
+            |reason: String| ConfigError::invalid("smtp.ca_file", format!("{}: {reason}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+        let authorities = Certificate::from_pem(&pem).map_err(|error| refuse(error.to_string()))?;
+        builder = builder.add_root_certificate(authorities);
+    }
+    builder
+        .build()
+        .map_err(|error| ConfigError::invalid("smtp.tls", error.to_string()))
 }
 
 impl Email {
@@ -63,10 +86,7 @@ impl Email {
             .map_err(|error| ConfigError::invalid("smtp.from", format!("is not an address: {error}")))?;
         let tls_parameters = match config.tls {
             SmtpTls::None => None,
-            SmtpTls::Starttls | SmtpTls::Tls => Some(
-                TlsParameters::new(host.clone())
-                    .map_err(|error| ConfigError::invalid("smtp.tls", error.to_string()))?,
-            ),
+            SmtpTls::Starttls | SmtpTls::Tls => Some(tls_parameters(&host, config.ca_file.as_deref())?),
         };
         let credentials = match (&config.username, &config.password) {
             (Some(name), Some(password)) => Some(Credentials::new(
@@ -96,14 +116,21 @@ impl Email {
                 UnknownPolicy::Hold => OnUnknown::Hold,
             },
             places: Semaphore::new(config.pool_size),
-            capacity: config.pool_size,
+            connections: config.pool_size,
             idle: Mutex::default(),
             metrics,
         }))
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+    pub(crate) fn capacity(&self) -> Capacity {
+        let factor = match self.on_unknown {
+            OnUnknown::Resend => HELD_PER_CONNECTION,
+            OnUnknown::Hold => 1,
+        };
+        Capacity {
+            held: self.connections.saturating_mul(factor),
+            sending: self.connections,
+        }
     }
 
     pub(crate) fn on_unknown(&self) -> OnUnknown {

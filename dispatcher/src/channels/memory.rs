@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Report;
+use super::{Capacity, Report};
 use crate::{
     model::{Claimed, Outcome},
     store::OnUnknown,
@@ -68,8 +68,11 @@ impl MemoryChannel {
         self
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity {
+            held: self.capacity,
+            sending: self.capacity,
+        }
     }
 
     pub(crate) fn on_unknown(&self) -> OnUnknown {

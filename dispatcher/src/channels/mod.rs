@@ -42,6 +42,15 @@ impl From<Outcome> for Report {
     }
 }
 
+/// How many deliveries a channel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// Claimed: being recorded, sent or settled.
+    pub(crate) held: usize,
+    /// Those that are sent at once.
+    pub(crate) sending: usize,
+}
+
 #[derive(Debug)]
 enum Adapter {
     Email(Box<Email>),
@@ -96,8 +105,8 @@ impl Channels {
         }
     }
 
-    /// How many deliveries a channel takes at once, where it has a bound of its own.
-    pub(crate) fn capacities(&self) -> impl Iterator<Item = (Channel, usize)> {
+    /// How many deliveries each channel takes.
+    pub(crate) fn capacities(&self) -> impl Iterator<Item = (Channel, Capacity)> {
         self.0.iter().map(|(channel, adapter)| match adapter {
             Adapter::Email(email) => (*channel, email.capacity()),
             #[cfg(any(test, feature = "test-util"))]

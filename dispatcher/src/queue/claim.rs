@@ -65,18 +65,20 @@ pub(super) async fn run(context: Arc<Context>) {
 
 /// One room for each channel that has a bound of its own, one for realtime, one for all others.
 fn rooms(context: &Context) -> Vec<Lanes> {
+    let reserved = context.config.critical_reserved;
+    let room = |channels, capacity| Room::new(channels, capacity, capacity, reserved);
     let mut rooms: Vec<_> = context
         .channels
         .capacities()
-        .map(|(channel, capacity)| Room::new(vec![channel], capacity))
+        .map(|(channel, capacity)| Room::new(vec![channel], capacity.held, capacity.sending, reserved))
         .collect();
-    rooms.push(Room::new(vec![Channel::Realtime], REALTIME_ROOM));
+    rooms.push(room(vec![Channel::Realtime], REALTIME_ROOM));
     // Rows of the inbox have no worker: the store delivers them when they become visible.
     let others = Channel::ALL.into_iter().filter(|channel| {
         *channel != Channel::InApp && !rooms.iter().any(|room| room.channels.contains(channel))
     });
     let others = others.collect();
-    rooms.push(Room::new(others, context.config.concurrency));
+    rooms.push(room(others, context.config.concurrency));
     rooms
         .into_iter()
         .map(|room| Lanes {

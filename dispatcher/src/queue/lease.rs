@@ -9,12 +9,13 @@ use std::{
 };
 
 use common::ids::DeliveryId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::shares::LANES;
+use super::shares::{LANES, reserved};
 use crate::model::{Channel, Lane};
 
-/// The room of one or several channels: so many of their deliveries are held at once.
+/// The room of one or several channels: so many of their deliveries are held at once, and so many of those are being
+/// sent. More are held than sent where recording and settling, which go by batches, would else leave the channel idle.
 #[derive(Debug)]
 pub(crate) struct Room {
     /// The channels that share it.
@@ -22,14 +23,27 @@ pub(crate) struct Room {
     /// How many it holds.
     pub(crate) capacity: usize,
     running: [AtomicUsize; LANES],
+    sending: Arc<Semaphore>,
+    /// Those of [`Room::sending`] that are not kept for the critical lane.
+    sending_others: Arc<Semaphore>,
 }
 
 impl Room {
-    pub(crate) fn new(channels: Vec<Channel>, capacity: usize) -> Arc<Self> {
+    /// Room for `capacity` deliveries, `sending` of which are sent at once; the part `critical_reserved` of both is for
+    /// the critical lane alone.
+    pub(crate) fn new(
+        channels: Vec<Channel>,
+        capacity: usize,
+        sending: usize,
+        critical_reserved: f64,
+    ) -> Arc<Self> {
+        let others = sending - reserved(sending, critical_reserved);
         Arc::new(Self {
             channels,
             capacity,
             running: Default::default(),
+            sending: Arc::new(Semaphore::new(sending)),
+            sending_others: Arc::new(Semaphore::new(others)),
         })
     }
 
@@ -61,6 +75,30 @@ impl Drop for Place {
     }
 }
 
+/// One delivery's turn to be sent; the next one's when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _sending: Option<OwnedSemaphorePermit>,
+    _others: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// Waits for the delivery's turn. Critical ones wait only for each other.
+    async fn turn(&self) -> Turn {
+        let room = &self.room;
+        // Neither is ever closed, so neither fails.
+        let others = match self.lane {
+            0 => None,
+            _ => Arc::clone(&room.sending_others).acquire_owned().await.ok(),
+        };
+        let sending = Arc::clone(&room.sending).acquire_owned().await.ok();
+        Turn {
+            _sending: sending,
+            _others: others,
+        }
+    }
+}
+
 /// All leases of this process; the heartbeat extends what is in here. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leases(Arc<Inner>);
@@ -85,7 +123,7 @@ impl Leases {
             id,
             token,
             leases: self.clone(),
-            _place: place,
+            place,
         }
     }
 
@@ -128,10 +166,18 @@ pub(crate) struct Lease {
     pub(crate) id: DeliveryId,
     pub(crate) token: i64,
     leases: Leases,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Lease {
+    /// Waits for the delivery's turn in its channel; at once where it takes no room.
+    pub(crate) async fn turn(&self) -> Option<Turn> {
+        match &self.place {
+            Some(place) => Some(place.turn().await),
+            None => None,
+        }
+    }
+
     /// Whether the heartbeat found that somebody else has it.
     pub(crate) fn is_lost(&self) -> bool {
         self.leases
@@ -156,11 +202,13 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
     fn a_place_is_free_again_after_the_lease() {
-        let room = Room::new(vec![Channel::Email], 2);
+        let room = Room::new(vec![Channel::Email], 2, 2, 0.0);
         let leases = Leases::default();
         let id = DeliveryId::generate();
         let lease = leases.hold(id, 1, Some(room.enter(Lane::High)));
@@ -169,6 +217,25 @@ mod tests {
         drop(lease);
         assert_eq!(room.running(), [0; LANES]);
         assert!(leases.held().is_empty());
+    }
+
+    #[tokio::test]
+    async fn critical_has_its_turn_while_others_wait() {
+        let room = Room::new(vec![Channel::Email], 40, 10, 0.2);
+        let leases = Leases::default();
+        let hold = |lane| leases.hold(DeliveryId::generate(), 1, Some(room.enter(lane)));
+        let low: Vec<_> = (0..20).map(|_| hold(Lane::Low)).collect();
+        let mut turns = Vec::new();
+        for lease in &low[..8] {
+            turns.push(lease.turn().await);
+        }
+        assert!(low[8].turn().now_or_never().is_none());
+        let critical = (hold(Lane::Critical), hold(Lane::Critical), hold(Lane::Critical));
+        let first = critical.0.turn().now_or_never().expect("a turn is kept");
+        let second = critical.1.turn().now_or_never().expect("another is kept");
+        assert!(critical.2.turn().now_or_never().is_none());
+        drop((first, second, turns));
+        assert!(low[8].turn().now_or_never().is_some());
     }
 
     #[test]

@@ -13,6 +13,12 @@ pub(crate) const LANES: usize = Lane::ALL.len();
 /// A pass moves by this over the share; large, so that the division loses nothing that matters.
 const STRIDE: u64 = 1 << 20;
 
+/// How many of `capacity` places are for the critical lane alone. One place cannot be kept free and used.
+pub(crate) fn reserved(capacity: usize, part: f64) -> usize {
+    let places = (capacity as f64 * part).ceil() as usize;
+    places.min(capacity.saturating_sub(1))
+}
+
 /// The shares of one channel's room.
 #[derive(Debug)]
 pub(crate) struct Shares {
@@ -27,18 +33,12 @@ pub(crate) struct Shares {
 impl Shares {
     /// Room for `capacity` deliveries, of which the part `critical_reserved` is for the critical lane alone.
     pub(crate) fn new(capacity: usize, shares: [u32; LANES], critical_reserved: f64) -> Self {
-        // One place cannot be kept free and used.
-        let reserved = if capacity < 2 {
-            0
-        } else {
-            (capacity as f64 * critical_reserved).ceil() as usize
-        };
         Self {
             strides: shares.map(|share| STRIDE / u64::from(share.max(1))),
             passes: [0; LANES],
             active: [false; LANES],
             capacity,
-            reserved: reserved.min(capacity.saturating_sub(1)),
+            reserved: reserved(capacity, critical_reserved),
         }
     }
 

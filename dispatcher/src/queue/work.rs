@@ -88,7 +88,14 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
     if delivery.channel == Channel::Realtime {
         return context.realtime.publish_claimed(delivery, lease).await;
     }
+    let turn = lease.turn().await;
+    if lease.is_lost() {
+        context.metrics.leases_lost.inc();
+        tracing::warn!(delivery = %delivery.id, "the lease was lost while the delivery waited for its turn");
+        return;
+    }
     let report = context.channels.send(&delivery).await;
+    drop(turn);
     let ended = Ended {
         channel: delivery.channel,
         outcome: &report.outcome,

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use common::{ids::NotificationId, topic::{TopicKey, TopicKind}};
+use common::{
+    ids::NotificationId,
+    topic::{TopicKey, TopicKind},
+};
 
 use super::{
     StoreError,
@@ -10,7 +13,9 @@ use super::{
     sqlite::accept as sql,
     writer::Tx,
 };
-use crate::model::{Accepted, DeliveryState, IdempotencyKey, InboxFilter, Lane, Micros, NewDelivery, NewNotification};
+use crate::model::{
+    Accepted, DeliveryState, IdempotencyKey, InboxFilter, Lane, Micros, NewDelivery, NewNotification,
+};
 
 /// How long answers to repeat are kept.
 const KEEP_ANSWERS: std::time::Duration = std::time::Duration::from_hours(24);
@@ -20,7 +25,10 @@ pub(super) const FILTERED: &str = "x:";
 
 /// One answer for each notification. Each stands for itself, but notifications of one call that share a request's key
 /// share its fate.
-pub(super) async fn accept(tx: &mut Tx<'_>, calls: &[&[NewNotification]]) -> Result<Vec<Vec<Accepted>>, StoreError> {
+pub(super) async fn accept(
+    tx: &mut Tx<'_>,
+    calls: &[&[NewNotification]],
+) -> Result<Vec<Vec<Accepted>>, StoreError> {
     let answers = judge(tx, calls).await?;
     let fresh: Vec<&NewNotification> = calls
         .iter()
@@ -43,6 +51,9 @@ struct KeyName<'a> {
     key: &'a str,
 }
 
+/// Tenant, credential, route, key; hash, status, response.
+type KnownRow = (String, String, String, String, Vec<u8>, u16, String);
+
 struct Known<'a> {
     hash: std::borrow::Cow<'a, [u8]>,
     status: u16,
@@ -52,7 +63,12 @@ struct Known<'a> {
 }
 
 fn name<'a>(new: &'a NewNotification, key: &'a IdempotencyKey) -> KeyName<'a> {
-    KeyName { tenant: new.tenant.as_str(), credential: &key.credential, route: key.route, key: &key.key }
+    KeyName {
+        tenant: new.tenant.as_str(),
+        credential: &key.credential,
+        route: key.route,
+        key: &key.key,
+    }
 }
 
 /// Says of each notification whether it is new, a repeat or a mismatch, and keeps the answers of the new ones.
@@ -69,13 +85,26 @@ async fn judge(tx: &mut Tx<'_>, calls: &[&[NewNotification]]) -> Result<Vec<Vec<
     }
     names.sort_unstable();
     names.dedup();
-    let rows: Vec<(String, String, String, String, Vec<u8>, u16, String)> =
-        sqlx::query_as(sql::KNOWN_KEYS).bind(json(&names)?).bind(tx.now.0).fetch_all(&mut *tx.conn).await?;
+    let rows: Vec<KnownRow> = sqlx::query_as(sql::KNOWN_KEYS)
+        .bind(json(&names)?)
+        .bind(tx.now.0)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     let mut known: HashMap<KeyName<'_>, Known<'_>> = HashMap::with_capacity(names.len());
     for (tenant, credential, route, key, hash, status, response) in &rows {
         known.insert(
-            KeyName { tenant, credential, route, key },
-            Known { hash: hash.into(), status: *status, response: response.into(), call: None },
+            KeyName {
+                tenant,
+                credential,
+                route,
+                key,
+            },
+            Known {
+                hash: hash.into(),
+                status: *status,
+                response: response.into(),
+                call: None,
+            },
         );
     }
     let mut kept = Vec::new();
@@ -89,7 +118,10 @@ async fn judge(tx: &mut Tx<'_>, calls: &[&[NewNotification]]) -> Result<Vec<Vec<
                 let same_request = found.call == Some(number) && !key.credential.is_empty();
                 match found.hash == key.request_hash {
                     true if same_request => None,
-                    true => Some(Accepted::Repeat { status: found.status, response: found.response.clone().into_owned() }),
+                    true => Some(Accepted::Repeat {
+                        status: found.status,
+                        response: found.response.clone().into_owned(),
+                    }),
                     false => Some(Accepted::Mismatch),
                 }
             });
@@ -97,7 +129,12 @@ async fn judge(tx: &mut Tx<'_>, calls: &[&[NewNotification]]) -> Result<Vec<Vec<
                 for key in &new.idempotency {
                     known.entry(name(new, key)).or_insert_with(|| {
                         kept.push((
-                            (new.tenant.as_str(), key.credential.as_str(), key.route, key.key.as_str()),
+                            (
+                                new.tenant.as_str(),
+                                key.credential.as_str(),
+                                key.route,
+                                key.key.as_str(),
+                            ),
                             (hex_bytes(&key.request_hash), key.status, key.response.as_str()),
                         ));
                         Known {
@@ -134,11 +171,13 @@ async fn judge(tx: &mut Tx<'_>, calls: &[&[NewNotification]]) -> Result<Vec<Vec<
 
 fn hex_bytes(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        write!(text, "{byte:02x}").unwrap_or_default();
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string cannot fail.
+            write!(text, "{byte:02x}").unwrap_or_default();
+            text
+        })
 }
 
 /// A row of the inbox on its way: its key with prefix, and what is filtered.
@@ -152,7 +191,10 @@ fn stored_routes(new: &NewNotification) -> Result<Vec<StoredRoute>, StoreError> 
         .map(|route| {
             Ok(match &route.filter {
                 Some(filter) => (format!("{FILTERED}{}", route.key), Some(json(filter)?)),
-                None if several => (format!("{FILTERED}{}", route.key), Some(json(&InboxFilter::default())?)),
+                None if several => (
+                    format!("{FILTERED}{}", route.key),
+                    Some(json(&InboxFilter::default())?),
+                ),
                 None => (route.key.as_str().to_owned(), None),
             })
         })
@@ -196,7 +238,11 @@ impl Rows {
             if new.visible_at > new.created_at {
                 scheduled.push((new.visible_at, hex(new.id.0), json(&routes)?));
             } else if !routes.is_empty() {
-                arrivals.push(Arrival { id: new.id, visible_at: new.visible_at, routes });
+                arrivals.push(Arrival {
+                    id: new.id,
+                    visible_at: new.visible_at,
+                    routes,
+                });
             }
             if let Some(job) = &new.job {
                 jobs.push((hex(new.id.0), new.tenant.as_str(), json(job)?, new.visible_at));
@@ -210,10 +256,14 @@ impl Rows {
             }
         }
         let deliveries = fresh.iter().flat_map(|new| {
-            new.deliveries.iter().map(|delivery| (new.id, new.tenant.as_str(), new.lane, delivery))
+            new.deliveries
+                .iter()
+                .map(|delivery| (new.id, new.tenant.as_str(), new.lane, delivery))
         });
-        let totals: Vec<_> =
-            totals.into_iter().map(|(tenant, (created, sent, failed))| (tenant, created, sent, failed)).collect();
+        let totals: Vec<_> = totals
+            .into_iter()
+            .map(|(tenant, (created, sent, failed))| (tenant, created, sent, failed))
+            .collect();
         Ok(Self {
             notifications: json(&notifications)?,
             arrivals,
@@ -228,17 +278,33 @@ impl Rows {
 async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     appear(tx, &rows.arrivals).await?;
-    sqlx::query(sql::INSERT_NOTIFICATIONS).bind(rows.notifications).execute(&mut *tx.conn).await?;
+    sqlx::query(sql::INSERT_NOTIFICATIONS)
+        .bind(rows.notifications)
+        .execute(&mut *tx.conn)
+        .await?;
     if let Some(scheduled) = rows.scheduled {
-        sqlx::query(sql::INSERT_SCHEDULED).bind(scheduled).execute(&mut *tx.conn).await?;
+        sqlx::query(sql::INSERT_SCHEDULED)
+            .bind(scheduled)
+            .execute(&mut *tx.conn)
+            .await?;
     }
     if let Some(deliveries) = rows.deliveries {
-        sqlx::query(sql::INSERT_DELIVERIES).bind(deliveries).execute(&mut *tx.conn).await?;
+        sqlx::query(sql::INSERT_DELIVERIES)
+            .bind(deliveries)
+            .execute(&mut *tx.conn)
+            .await?;
     }
     if let Some(jobs) = rows.jobs {
-        sqlx::query(sql::INSERT_JOBS).bind(jobs).bind(tx.now.0).execute(&mut *tx.conn).await?;
+        sqlx::query(sql::INSERT_JOBS)
+            .bind(jobs)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await?;
     }
-    sqlx::query(sql::ADD_TOTALS).bind(rows.totals).execute(&mut *tx.conn).await?;
+    sqlx::query(sql::ADD_TOTALS)
+        .bind(rows.totals)
+        .execute(&mut *tx.conn)
+        .await?;
     Ok(())
 }
 
@@ -295,10 +361,16 @@ pub(super) async fn appear(tx: &mut Tx<'_>, arrivals: &[Arrival]) -> Result<(), 
     if wanted.is_empty() {
         return Ok(());
     }
-    let wanted = wanted.into_iter().map(|(key, number)| (key.to_owned(), number, number)).collect();
+    let wanted = wanted
+        .into_iter()
+        .map(|(key, number)| (key.to_owned(), number, number))
+        .collect();
     let mut next = take_positions(tx, wanted).await?;
     let rows = inbox_rows(arrivals, &mut next)?;
-    sqlx::query(sql::INSERT_INBOX).bind(rows).execute(&mut *tx.conn).await?;
+    sqlx::query(sql::INSERT_INBOX)
+        .bind(rows)
+        .execute(&mut *tx.conn)
+        .await?;
     Ok(())
 }
 
@@ -309,7 +381,14 @@ fn inbox_rows(arrivals: &[Arrival], next: &mut HashMap<String, (i64, i64)>) -> R
             let Some((position, ordinal)) = next.get_mut(key.as_str()) else {
                 return Err(StoreError::unreadable("counter", "missing"));
             };
-            rows.push((key, *position, *ordinal, hex(arrival.id.0), arrival.visible_at, filter));
+            rows.push((
+                key,
+                *position,
+                *ordinal,
+                hex(arrival.id.0),
+                arrival.visible_at,
+                filter,
+            ));
             *position += 1;
             *ordinal += 1;
         }
@@ -323,15 +402,22 @@ pub(super) async fn take_positions(
     tx: &mut Tx<'_>,
     wanted: Vec<(String, i64, i64)>,
 ) -> Result<HashMap<String, (i64, i64)>, StoreError> {
-    let rows: Vec<(String, i64, i64)> =
-        sqlx::query_as(sql::TAKE_POSITIONS).bind(json(&wanted)?).fetch_all(&mut *tx.conn).await?;
-    let mut last: HashMap<String, (i64, i64)> =
-        rows.into_iter().map(|(key, position, items)| (key, (position, items))).collect();
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql::TAKE_POSITIONS)
+        .bind(json(&wanted)?)
+        .fetch_all(&mut *tx.conn)
+        .await?;
+    let mut last: HashMap<String, (i64, i64)> = rows
+        .into_iter()
+        .map(|(key, position, items)| (key, (position, items)))
+        .collect();
     let mut first = HashMap::with_capacity(last.len());
     for (key, positions, items) in wanted {
         let plain = key.strip_prefix(FILTERED).unwrap_or(&key);
-        tx.touched.push(TopicKey::parse(plain).map_err(|error| StoreError::unreadable("key", error))?);
-        let (position, ordinal) = last.remove(&key).ok_or_else(|| StoreError::unreadable("counter", "missing"))?;
+        tx.touched
+            .push(TopicKey::parse(plain).map_err(|error| StoreError::unreadable("key", error))?);
+        let (position, ordinal) = last
+            .remove(&key)
+            .ok_or_else(|| StoreError::unreadable("counter", "missing"))?;
         first.insert(key, (position - positions + 1, ordinal - items + 1));
     }
     Ok(first)

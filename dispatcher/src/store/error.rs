@@ -8,33 +8,46 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::Conflict("an id"),
             sqlx::Error::Database(database) => match primary_code(database.code().as_deref()) {
                 // ERROR, INTERNAL, CORRUPT, CONSTRAINT, MISMATCH, MISUSE, NOTADB: waiting does not help.
-                Some(1 | 2 | 11 | 19 | 20 | 21 | 26) => Self::Corrupt { reason: error.to_string() },
-                _ => Self::Unavailable { reason: error.to_string() },
+                Some(1 | 2 | 11 | 19 | 20 | 21 | 26) => Self::Corrupt {
+                    reason: error.to_string(),
+                },
+                _ => Self::Unavailable {
+                    reason: error.to_string(),
+                },
             },
             sqlx::Error::Decode(_)
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::ColumnIndexOutOfBounds { .. }
             | sqlx::Error::ColumnNotFound(_)
             | sqlx::Error::TypeNotFound { .. }
-            | sqlx::Error::Encode(_) => Self::Corrupt { reason: error.to_string() },
-            _ => Self::Unavailable { reason: error.to_string() },
+            | sqlx::Error::Encode(_) => Self::Corrupt {
+                reason: error.to_string(),
+            },
+            _ => Self::Unavailable {
+                reason: error.to_string(),
+            },
         }
     }
 }
 
 /// SQLite's primary result code; extended codes carry it in the lowest byte.
 fn primary_code(code: Option<&str>) -> Option<i32> {
-    code.and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xff)
+    code.and_then(|code| code.parse::<i32>().ok())
+        .map(|code| code & 0xff)
 }
 
 impl StoreError {
     /// A row that this version cannot read.
     pub(super) fn unreadable(what: &str, error: impl std::fmt::Display) -> Self {
-        Self::Corrupt { reason: format!("{what}: {error}") }
+        Self::Corrupt {
+            reason: format!("{what}: {error}"),
+        }
     }
 
     /// The store was closed, or its writer is gone.
     pub(super) fn closed() -> Self {
-        Self::Unavailable { reason: "closed".to_owned() }
+        Self::Unavailable {
+            reason: "closed".to_owned(),
+        }
     }
 }

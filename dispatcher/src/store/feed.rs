@@ -30,13 +30,26 @@ pub(super) async fn changes(
     limit: u32,
 ) -> Result<ChangesResult, StoreError> {
     let keys = Keys::of(reader)?;
-    let counters: Vec<(String, i64, i64, i64)> =
-        sqlx::query_as(sql::COUNTERS).bind(&keys.all_json).fetch_all(&mut *conn).await?;
-    let counters: BTreeMap<String, (i64, i64)> =
-        counters.into_iter().map(|(key, position, _, floor)| (key, (position, floor))).collect();
+    let counters: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql::COUNTERS)
+        .bind(&keys.all_json)
+        .fetch_all(&mut *conn)
+        .await?;
+    let counters: BTreeMap<String, (i64, i64)> = counters
+        .into_iter()
+        .map(|(key, position, _, floor)| (key, (position, floor)))
+        .collect();
     let Some(after) = after else {
-        let cursor = Cursor(counters.into_iter().map(|(key, (position, _))| (key, position)).collect());
-        return Ok(ChangesResult::Changes(Changes { changes: Vec::new(), cursor, more: false }));
+        let cursor = Cursor(
+            counters
+                .into_iter()
+                .map(|(key, (position, _))| (key, position))
+                .collect(),
+        );
+        return Ok(ChangesResult::Changes(Changes {
+            changes: Vec::new(),
+            cursor,
+            more: false,
+        }));
     };
     let floors = floors(conn, reader, &keys.all_json).await?;
     let mut cursor = BTreeMap::new();
@@ -72,7 +85,10 @@ pub(super) async fn changes(
         if of_key.len() > left {
             of_key.truncate(left);
             more = true;
-            cursor.insert(key.to_owned(), of_key.last().map_or(start, |(position, _)| *position));
+            cursor.insert(
+                key.to_owned(),
+                of_key.last().map_or(start, |(position, _)| *position),
+            );
         } else {
             cursor.insert(key.to_owned(), position);
         }
@@ -80,7 +96,11 @@ pub(super) async fn changes(
         entries.extend(of_key.into_iter().map(|(_, entry)| entry));
     }
     let changes = resolve(conn, reader, &keys, entries).await?;
-    Ok(ChangesResult::Changes(Changes { changes, cursor: Cursor(cursor), more }))
+    Ok(ChangesResult::Changes(Changes {
+        changes,
+        cursor: Cursor(cursor),
+        more,
+    }))
 }
 
 /// Up to `left` entries and one more, in the order of their positions.
@@ -109,8 +129,10 @@ async fn key_entries(
         .bind(limit)
         .fetch_all(&mut *conn)
         .await?;
-    let mut entries: Vec<(i64, Entry)> =
-        arrivals.into_iter().map(|(position, id)| (position, Entry::Arrived(id))).collect();
+    let mut entries: Vec<(i64, Entry)> = arrivals
+        .into_iter()
+        .map(|(position, id)| (position, Entry::Arrived(id)))
+        .collect();
     for (position, op, id, at) in changes {
         let entry = match (op.as_str(), id) {
             ("state", Some(id)) => Entry::State(id),
@@ -153,10 +175,19 @@ async fn resolve(
         }
     }
     let wanted: Vec<Uuid> = last.keys().copied().collect();
-    let mut items = if wanted.is_empty() { HashMap::new() } else { items(conn, reader, keys, &floors, &wanted).await? };
-    let mut changes: Vec<Change> = read_all.map(|time| Change::ReadAll(Micros(time))).into_iter().collect();
+    let mut items = if wanted.is_empty() {
+        HashMap::new()
+    } else {
+        items(conn, reader, keys, &floors, &wanted).await?
+    };
+    let mut changes: Vec<Change> = read_all
+        .map(|time| Change::ReadAll(Micros(time)))
+        .into_iter()
+        .collect();
     for (at, entry) in entries.into_iter().enumerate() {
-        let (Entry::Arrived(id) | Entry::State(id) | Entry::Gone(id)) = entry else { continue };
+        let (Entry::Arrived(id) | Entry::State(id) | Entry::Gone(id)) = entry else {
+            continue;
+        };
         if last.get(&id) != Some(&at) {
             continue;
         }

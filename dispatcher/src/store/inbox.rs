@@ -78,10 +78,21 @@ pub(super) async fn floors(
         .await?;
     Ok(rows
         .into_iter()
-        .map(|(key, since_position, read_position, since_ordinal, read_ordinal, read_at)| {
-            let read_at = read_at.map(Micros);
-            (key, Floor { since_position, read_position, since_ordinal, read_ordinal, read_at })
-        })
+        .map(
+            |(key, since_position, read_position, since_ordinal, read_ordinal, read_at)| {
+                let read_at = read_at.map(Micros);
+                (
+                    key,
+                    Floor {
+                        since_position,
+                        read_position,
+                        since_ordinal,
+                        read_ordinal,
+                        read_at,
+                    },
+                )
+            },
+        )
         .collect())
 }
 
@@ -101,11 +112,19 @@ pub(super) struct View {
 }
 
 impl View {
-    fn new(ordinal: i64, floor: &Floor, read_at: Option<i64>, archived_at: Option<i64>, reopened: bool) -> Self {
+    fn new(
+        ordinal: i64,
+        floor: &Floor,
+        read_at: Option<i64>,
+        archived_at: Option<i64>,
+        reopened: bool,
+    ) -> Self {
         let by_watermark = !reopened && ordinal <= floor.read_ordinal;
         Self {
             is_read: read_at.is_some() || by_watermark,
-            read_at: read_at.map(Micros).or(if by_watermark { floor.read_at } else { None }),
+            read_at: read_at
+                .map(Micros)
+                .or(if by_watermark { floor.read_at } else { None }),
             archived_at: archived_at.map(Micros),
         }
     }
@@ -131,8 +150,15 @@ pub(super) async fn list(
         let floor = floors.get(key).copied().unwrap_or_default();
         // Below the watermark only what was reopened is unread.
         let unread_only = filter.is_read == Some(false) && floor.read_position > floor.since_position;
-        let after = if unread_only { floor.read_position } else { floor.since_position };
-        let queries = [(sql::LIST, after, true), (sql::LIST_REOPENED, floor.since_position, unread_only)];
+        let after = if unread_only {
+            floor.read_position
+        } else {
+            floor.since_position
+        };
+        let queries = [
+            (sql::LIST, after, true),
+            (sql::LIST_REOPENED, floor.since_position, unread_only),
+        ];
         for (statement, after, _) in queries.into_iter().filter(|(.., asked)| *asked) {
             let rows: Vec<ListRow> = sqlx::query_as(statement)
                 .bind(&keys.plain_json)
@@ -147,17 +173,23 @@ pub(super) async fn list(
                 .bind(wanted)
                 .fetch_all(&mut *conn)
                 .await?;
-            let listed = rows.into_iter().map(|(id, visible_at, ordinal, read_at, archived_at, reopened)| Listed {
-                id,
-                visible_at,
-                view: View::new(ordinal, &floor, read_at, archived_at, reopened != 0),
-            });
+            let listed =
+                rows.into_iter().map(
+                    |(id, visible_at, ordinal, read_at, archived_at, reopened)| Listed {
+                        id,
+                        visible_at,
+                        view: View::new(ordinal, &floor, read_at, archived_at, reopened != 0),
+                    },
+                );
             sources.push(listed.collect());
         }
     }
     let page = merge(sources, wanted).split_off_at(filter.offset as usize);
     let mut contents = contents(conn, page.iter().map(|row| row.id)).await?;
-    Ok(page.into_iter().filter_map(|row| contents.remove(&row.id).map(|content| content.seen(row.view))).collect())
+    Ok(page
+        .into_iter()
+        .filter_map(|row| contents.remove(&row.id).map(|content| content.seen(row.view)))
+        .collect())
 }
 
 trait SplitOffAt {
@@ -181,7 +213,9 @@ fn merge(mut sources: Vec<VecDeque<Listed>>, wanted: i64) -> Vec<Listed> {
             .iter_mut()
             .filter(|source| !source.is_empty())
             .max_by_key(|source| source.front().map(|row| (row.visible_at, row.id)));
-        let Some(row) = newest.and_then(VecDeque::pop_front) else { break };
+        let Some(row) = newest.and_then(VecDeque::pop_front) else {
+            break;
+        };
         if seen.insert(row.id) {
             merged.push(row);
         }
@@ -194,7 +228,12 @@ pub(super) struct Said(InboxItem);
 
 impl Said {
     pub(super) fn seen(self, view: View) -> InboxItem {
-        InboxItem { read_at: view.read_at, is_read: view.is_read, archived_at: view.archived_at, ..self.0 }
+        InboxItem {
+            read_at: view.read_at,
+            is_read: view.is_read,
+            archived_at: view.archived_at,
+            ..self.0
+        }
     }
 }
 
@@ -202,8 +241,10 @@ pub(super) async fn contents(
     conn: &mut SqliteConnection,
     wanted: impl IntoIterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Said>, StoreError> {
-    let rows: Vec<(Uuid, Option<String>, String, i64)> =
-        sqlx::query_as(sql::CONTENTS).bind(ids(wanted)?).fetch_all(conn).await?;
+    let rows: Vec<(Uuid, Option<String>, String, i64)> = sqlx::query_as(sql::CONTENTS)
+        .bind(ids(wanted)?)
+        .fetch_all(conn)
+        .await?;
     rows.into_iter()
         .map(|(id, audience, content, created_at)| {
             let item = InboxItem {
@@ -286,8 +327,20 @@ pub(super) async fn states(
         .await?;
     let mut states: HashMap<Uuid, Receipt> = HashMap::with_capacity(rows.len());
     for row in rows {
-        let (id, key, position, ordinal, known_key, known_ordinal, delivered, seen, read, archived, deleted, reopened) =
-            row;
+        let (
+            id,
+            key,
+            position,
+            ordinal,
+            known_key,
+            known_ordinal,
+            delivered,
+            seen,
+            read,
+            archived,
+            deleted,
+            reopened,
+        ) = row;
         let floor = floors.get(&key).copied().unwrap_or_default();
         if position <= floor.since_position || deleted.is_some() {
             continue;
@@ -309,7 +362,9 @@ pub(super) async fn states(
             reopened: reopened != 0,
         };
         match states.entry(id) {
-            std::collections::hash_map::Entry::Occupied(mut entry) if at_receipt => drop(entry.insert(receipt)),
+            std::collections::hash_map::Entry::Occupied(mut entry) if at_receipt => {
+                drop(entry.insert(receipt))
+            }
             std::collections::hash_map::Entry::Occupied(_) => {}
             std::collections::hash_map::Entry::Vacant(entry) => drop(entry.insert(receipt)),
         }

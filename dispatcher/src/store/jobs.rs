@@ -30,9 +30,13 @@ pub(super) async fn next_job(
         .bind(lease_until.0)
         .fetch_optional(&mut *tx.conn)
         .await?;
-    let Some((id, tenant, job, cursor, token)) = row else { return Ok(None) };
-    let (lane, visible_at, expires_at): (i16, i64, Option<i64>) =
-        sqlx::query_as(sql::JOB_NOTIFICATION).bind(id).fetch_one(&mut *tx.conn).await?;
+    let Some((id, tenant, job, cursor, token)) = row else {
+        return Ok(None);
+    };
+    let (lane, visible_at, expires_at): (i16, i64, Option<i64>) = sqlx::query_as(sql::JOB_NOTIFICATION)
+        .bind(id)
+        .fetch_one(&mut *tx.conn)
+        .await?;
     Ok(Some(JobClaim {
         notification: NotificationId(id),
         tenant: TenantId::new(&tenant).map_err(|error| StoreError::unreadable("tenant", error))?,
@@ -75,17 +79,26 @@ pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, Sto
         return Ok(false);
     }
     let claim = &step.claim;
-    let deliveries =
-        step.deliveries.iter().map(|new| (claim.notification, claim.tenant.as_str(), claim.lane, new));
+    let deliveries = step
+        .deliveries
+        .iter()
+        .map(|new| (claim.notification, claim.tenant.as_str(), claim.lane, new));
     if let Some(rows) = delivery_rows(deliveries, tx.now)? {
-        sqlx::query(accept_sql::INSERT_DELIVERIES).bind(rows).execute(&mut *tx.conn).await?;
+        sqlx::query(accept_sql::INSERT_DELIVERIES)
+            .bind(rows)
+            .execute(&mut *tx.conn)
+            .await?;
     }
     Ok(true)
 }
 
 /// A page of contacts; those that the audience means are answered. A contact's own `roles` and `stores` count where they
 /// are given, else what the user's newest token carried.
-pub(super) async fn page(conn: &mut SqliteConnection, claim: &JobClaim, limit: u32) -> Result<JobPage, StoreError> {
+pub(super) async fn page(
+    conn: &mut SqliteConnection,
+    claim: &JobClaim,
+    limit: u32,
+) -> Result<JobPage, StoreError> {
     let audience = &claim.job.audience;
     let (after_tenant, after_user): (String, String) = match &claim.cursor {
         Some(cursor) => from_json("job's cursor", cursor)?,
@@ -94,9 +107,13 @@ pub(super) async fn page(conn: &mut SqliteConnection, claim: &JobClaim, limit: u
     let all_tenants = audience.target.reaches_everyone();
     let limit = limit.max(1);
     let rows: Vec<(String, String, String)> = if all_tenants {
-        sqlx::query_as(sql::JOB_CONTACTS_ALL).bind(&after_tenant).bind(&after_user)
+        sqlx::query_as(sql::JOB_CONTACTS_ALL)
+            .bind(&after_tenant)
+            .bind(&after_user)
     } else {
-        sqlx::query_as(sql::JOB_CONTACTS).bind(claim.tenant.as_str()).bind(&after_user)
+        sqlx::query_as(sql::JOB_CONTACTS)
+            .bind(claim.tenant.as_str())
+            .bind(&after_user)
     }
     .bind(limit)
     .fetch_all(&mut *conn)
@@ -105,9 +122,14 @@ pub(super) async fn page(conn: &mut SqliteConnection, claim: &JobClaim, limit: u
         Some((tenant, user, _)) if rows.len() >= limit as usize => Some(json(&(tenant, user))?),
         _ => None,
     };
-    let people: Vec<(&str, &str)> = rows.iter().map(|(tenant, user, _)| (tenant.as_str(), user.as_str())).collect();
-    let memberships: Vec<(String, String, String)> =
-        sqlx::query_as(sql::JOB_MEMBERSHIPS).bind(json(&people)?).fetch_all(&mut *conn).await?;
+    let people: Vec<(&str, &str)> = rows
+        .iter()
+        .map(|(tenant, user, _)| (tenant.as_str(), user.as_str()))
+        .collect();
+    let memberships: Vec<(String, String, String)> = sqlx::query_as(sql::JOB_MEMBERSHIPS)
+        .bind(json(&people)?)
+        .fetch_all(&mut *conn)
+        .await?;
     let mut carried: HashMap<(&str, &str), Vec<TopicKey>> = HashMap::new();
     for (tenant, user, key) in &memberships {
         // Rows of expressions are no keys of anybody.
@@ -123,7 +145,12 @@ pub(super) async fn page(conn: &mut SqliteConnection, claim: &JobClaim, limit: u
         if audience.except.covers(user, "") {
             continue;
         }
-        let keys = keys_of(&id, &name, &contact, carried.get(&(tenant.as_str(), user.as_str())));
+        let keys = keys_of(
+            &id,
+            &name,
+            &contact,
+            carried.get(&(tenant.as_str(), user.as_str())),
+        );
         // `claim.tenant` is what the audience's names belong to.
         let meant = audience
             .target
@@ -137,9 +164,24 @@ pub(super) async fn page(conn: &mut SqliteConnection, claim: &JobClaim, limit: u
     Ok(JobPage { recipients, next })
 }
 
-fn keys_of(tenant: &TenantId, user: &Name, contact: &Contact, carried: Option<&Vec<TopicKey>>) -> HashSet<TopicKey> {
-    let mut keys = HashSet::from([TopicKey::user(tenant, user), TopicKey::tenant(tenant), TopicKey::everyone()]);
-    let of_kind = |kind: TopicKind| carried.into_iter().flatten().filter(move |key| key.kind() == kind).cloned();
+fn keys_of(
+    tenant: &TenantId,
+    user: &Name,
+    contact: &Contact,
+    carried: Option<&Vec<TopicKey>>,
+) -> HashSet<TopicKey> {
+    let mut keys = HashSet::from([
+        TopicKey::user(tenant, user),
+        TopicKey::tenant(tenant),
+        TopicKey::everyone(),
+    ]);
+    let of_kind = |kind: TopicKind| {
+        carried
+            .into_iter()
+            .flatten()
+            .filter(move |key| key.kind() == kind)
+            .cloned()
+    };
     match &contact.roles {
         Some(roles) => keys.extend(roles.iter().map(|role| TopicKey::role(tenant, role))),
         None => keys.extend(of_kind(TopicKind::Role)),

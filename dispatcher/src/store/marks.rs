@@ -29,10 +29,14 @@ pub(super) async fn touch(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), St
     let own = TopicKey::user(&reader.tenant, &reader.user);
     let is_new = known.is_empty();
     let known: HashSet<String> = known.into_iter().collect();
-    let counters: Vec<(String, i64, i64, i64)> =
-        sqlx::query_as(sql::COUNTERS).bind(&keys.all_json).fetch_all(&mut *tx.conn).await?;
-    let counters: BTreeMap<String, (i64, i64)> =
-        counters.into_iter().map(|(key, position, items, _)| (key, (position, items))).collect();
+    let counters: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql::COUNTERS)
+        .bind(&keys.all_json)
+        .fetch_all(&mut *tx.conn)
+        .await?;
+    let counters: BTreeMap<String, (i64, i64)> = counters
+        .into_iter()
+        .map(|(key, position, items, _)| (key, (position, items)))
+        .collect();
     let mut begins = Vec::new();
     for plain in &keys.plain {
         if known.contains(plain) {
@@ -80,15 +84,21 @@ pub(super) async fn touch(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), St
 
 async fn backfill_start(tx: &mut Tx<'_>, key: &str) -> Result<(i64, i64), StoreError> {
     let oldest = tx.now.minus(tx.config.backfill);
-    let position: Option<i64> =
-        sqlx::query_scalar(sql::BACKFILL_START).bind(key).bind(oldest.0).fetch_optional(&mut *tx.conn).await?;
+    let position: Option<i64> = sqlx::query_scalar(sql::BACKFILL_START)
+        .bind(key)
+        .bind(oldest.0)
+        .fetch_optional(&mut *tx.conn)
+        .await?;
     let position = position.unwrap_or_default();
     Ok((position, ordinal_at(tx, key, position).await?))
 }
 
 async fn ordinal_at(tx: &mut Tx<'_>, key: &str, position: i64) -> Result<i64, StoreError> {
-    let ordinal: Option<i64> =
-        sqlx::query_scalar(sql::ORDINAL_AT).bind(key).bind(position).fetch_optional(&mut *tx.conn).await?;
+    let ordinal: Option<i64> = sqlx::query_scalar(sql::ORDINAL_AT)
+        .bind(key)
+        .bind(position)
+        .fetch_optional(&mut *tx.conn)
+        .await?;
     Ok(ordinal.unwrap_or_default())
 }
 
@@ -133,7 +143,9 @@ pub(super) async fn mark(
     let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for id in wanted {
         // Removing makes an id that is named twice count once.
-        let Some(before) = states.remove(&id.0) else { continue };
+        let Some(before) = states.remove(&id.0) else {
+            continue;
+        };
         let floor = floors.get(&before.key).copied().unwrap_or_default();
         let after = marked(&before, mark, &floor, tx.now.0);
         if after == before {
@@ -171,7 +183,10 @@ pub(super) async fn mark(
             .await?;
     }
     if !counts.is_empty() {
-        let counts: Vec<_> = counts.into_iter().map(|(key, (done, reopened))| (key, done, reopened)).collect();
+        let counts: Vec<_> = counts
+            .into_iter()
+            .map(|(key, (done, reopened))| (key, done, reopened))
+            .collect();
         sqlx::query(sql::ADD_COUNTS)
             .bind(reader.tenant.as_str())
             .bind(reader.user.as_str())
@@ -189,7 +204,10 @@ pub(super) async fn mark(
     if let Some(op) = op {
         own_changes(tx, reader, op, changed.iter().map(|id| Some(hex(id.0))).collect()).await?;
     }
-    Ok(Marked { changed, unread: unread(tx.conn, reader, &keys).await? })
+    Ok(Marked {
+        changed,
+        unread: unread(tx.conn, reader, &keys).await?,
+    })
 }
 
 /// A user's own changes take positions of the user's key.
@@ -206,8 +224,14 @@ async fn own_changes(
     let number = i64::try_from(ids.len()).unwrap_or(i64::MAX);
     let first = take_positions(tx, vec![(key.as_str().to_owned(), number, 0)]).await?;
     let (first, _) = first.get(key.as_str()).copied().unwrap_or_default();
-    let rows: Vec<_> = (first..).zip(&ids).map(|(position, id)| (key.as_str(), position, op, id, tx.now)).collect();
-    sqlx::query(sql::INSERT_CHANGES).bind(json(&rows)?).execute(&mut *tx.conn).await?;
+    let rows: Vec<_> = (first..)
+        .zip(&ids)
+        .map(|(position, id)| (key.as_str(), position, op, id, tx.now))
+        .collect();
+    sqlx::query(sql::INSERT_CHANGES)
+        .bind(json(&rows)?)
+        .execute(&mut *tx.conn)
+        .await?;
     Ok(())
 }
 
@@ -218,8 +242,10 @@ pub(super) async fn mark_all_read(
 ) -> Result<ReadAll, StoreError> {
     let keys = Keys::of(reader)?;
     let before = unread(tx.conn, reader, &keys).await?;
-    let counters: Vec<(String, i64, i64, i64)> =
-        sqlx::query_as(sql::COUNTERS).bind(&keys.all_json).fetch_all(&mut *tx.conn).await?;
+    let counters: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql::COUNTERS)
+        .bind(&keys.all_json)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     let mut marks = Vec::with_capacity(counters.len());
     // The feed names a time: up to the first row that stays unread.
     let mut at = tx.now.0;
@@ -228,8 +254,11 @@ pub(super) async fn mark_all_read(
             None => marks.push((key, position, items)),
             Some(cursor) => {
                 let named = cursor.0.get(&key).copied().unwrap_or_default().min(position);
-                let next: Option<i64> =
-                    sqlx::query_scalar(sql::FIRST_AFTER).bind(&key).bind(named).fetch_optional(&mut *tx.conn).await?;
+                let next: Option<i64> = sqlx::query_scalar(sql::FIRST_AFTER)
+                    .bind(&key)
+                    .bind(named)
+                    .fetch_optional(&mut *tx.conn)
+                    .await?;
                 at = at.min(next.map_or(i64::MAX, |next| next - 1));
                 let ordinal = ordinal_at(tx, &key, named).await?;
                 marks.push((key, named, ordinal));
@@ -262,19 +291,35 @@ async fn read_all_entry(tx: &mut Tx<'_>, reader: &ReaderKeys, at: i64) -> Result
 }
 
 /// Takes a notification back for everyone: its rows stay as tombstones, what was not yet sent is cancelled.
-pub(super) async fn withdraw(tx: &mut Tx<'_>, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
+pub(super) async fn withdraw(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+) -> Result<bool, StoreError> {
     let visible_at: Option<i64> = sqlx::query_scalar(sql::WITHDRAW)
         .bind(id.0)
         .bind(tenant.as_str())
         .fetch_optional(&mut *tx.conn)
         .await?;
-    let Some(visible_at) = visible_at else { return Ok(false) };
-    sqlx::query(queue_sql::CANCEL_SCHEDULED).bind(visible_at).bind(id.0).execute(&mut *tx.conn).await?;
+    let Some(visible_at) = visible_at else {
+        return Ok(false);
+    };
+    sqlx::query(queue_sql::CANCEL_SCHEDULED)
+        .bind(visible_at)
+        .bind(id.0)
+        .execute(&mut *tx.conn)
+        .await?;
     for statement in [queue_sql::CANCEL_DELIVERIES, queue_sql::CANCEL_JOB] {
-        sqlx::query(statement).bind(id.0).bind(tx.now.0).execute(&mut *tx.conn).await?;
+        sqlx::query(statement)
+            .bind(id.0)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await?;
     }
-    let mut keys: Vec<String> =
-        sqlx::query_scalar(sql::WITHDRAW_ROWS).bind(id.0).fetch_all(&mut *tx.conn).await?;
+    let mut keys: Vec<String> = sqlx::query_scalar(sql::WITHDRAW_ROWS)
+        .bind(id.0)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     if keys.is_empty() {
         return Ok(true);
     }
@@ -288,7 +333,10 @@ pub(super) async fn withdraw(tx: &mut Tx<'_>, tenant: &TenantId, id: Notificatio
         .iter()
         .map(|(key, (position, _))| (key, position, "withdraw", hex(id.0), tx.now))
         .collect();
-    sqlx::query(sql::INSERT_CHANGES).bind(json(&rows)?).execute(&mut *tx.conn).await?;
+    sqlx::query(sql::INSERT_CHANGES)
+        .bind(json(&rows)?)
+        .execute(&mut *tx.conn)
+        .await?;
     Ok(true)
 }
 
@@ -296,13 +344,22 @@ pub(super) async fn withdraw(tx: &mut Tx<'_>, tenant: &TenantId, id: Notificatio
 /// the inbox again.
 pub(super) async fn prune_changes(tx: &mut Tx<'_>, limit: u32) -> Result<u64, StoreError> {
     let oldest = tx.now.minus(tx.config.feed_retention);
-    let rows: Vec<(String, i64)> =
-        sqlx::query_as(sql::OLD_CHANGES).bind(oldest.0).bind(limit).fetch_all(&mut *tx.conn).await?;
+    let rows: Vec<(String, i64)> = sqlx::query_as(sql::OLD_CHANGES)
+        .bind(oldest.0)
+        .bind(limit)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     if rows.is_empty() {
         return Ok(0);
     }
     let entries = json(&rows)?;
-    sqlx::query(sql::RAISE_FLOORS).bind(&entries).execute(&mut *tx.conn).await?;
-    let pruned = sqlx::query(sql::PRUNE_CHANGES).bind(&entries).execute(&mut *tx.conn).await?;
+    sqlx::query(sql::RAISE_FLOORS)
+        .bind(&entries)
+        .execute(&mut *tx.conn)
+        .await?;
+    let pruned = sqlx::query(sql::PRUNE_CHANGES)
+        .bind(&entries)
+        .execute(&mut *tx.conn)
+        .await?;
     Ok(pruned.rows_affected())
 }

@@ -64,7 +64,11 @@ pub async fn migrate_up(path: &Path) -> Result<Vec<MigrationStatus>, StoreError>
 pub async fn migrate_down(path: &Path) -> Result<Vec<MigrationStatus>, StoreError> {
     let mut conn = connect::writer(path).await?;
     let applied = applied(&mut conn).await?;
-    if let Some(migration) = MIGRATIONS.iter().rev().find(|migration| applied.contains(&migration.version)) {
+    if let Some(migration) = MIGRATIONS
+        .iter()
+        .rev()
+        .find(|migration| applied.contains(&migration.version))
+    {
         let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::raw_sql(migration.down).execute(&mut *transaction).await?;
         sqlx::query("DELETE FROM schema_migrations WHERE version = ?1")
@@ -97,7 +101,10 @@ async fn finish(mut conn: SqliteConnection) -> Result<Vec<MigrationStatus>, Stor
 
 pub(super) async fn up(conn: &mut SqliteConnection) -> Result<(), StoreError> {
     let done = applied(conn).await?;
-    for migration in MIGRATIONS.iter().filter(|migration| !done.contains(&migration.version)) {
+    for migration in MIGRATIONS
+        .iter()
+        .filter(|migration| !done.contains(&migration.version))
+    {
         let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
         // Another process may have been faster.
         let inserted = sqlx::query(
@@ -117,10 +124,11 @@ pub(super) async fn up(conn: &mut SqliteConnection) -> Result<(), StoreError> {
 }
 
 async fn applied(conn: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
-    let exists: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'")
-            .fetch_one(&mut *conn)
-            .await?;
+    let exists: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
     if exists == 0 {
         sqlx::raw_sql(TABLE).execute(&mut *conn).await?;
     }
@@ -155,9 +163,21 @@ mod tests {
     async fn every_migration_goes_up_and_down_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
-        assert!(migrate_status(&path).await.unwrap().iter().all(|migration| !migration.applied));
+        assert!(
+            migrate_status(&path)
+                .await
+                .unwrap()
+                .iter()
+                .all(|migration| !migration.applied)
+        );
         let empty = tables(&path).await;
-        assert!(migrate_up(&path).await.unwrap().iter().all(|migration| migration.applied));
+        assert!(
+            migrate_up(&path)
+                .await
+                .unwrap()
+                .iter()
+                .all(|migration| migration.applied)
+        );
         let full = tables(&path).await;
         for _ in MIGRATIONS {
             migrate_down(&path).await.unwrap();
@@ -174,8 +194,14 @@ mod tests {
         let path = folder.path().join("store.db");
         migrate_up(&path).await.unwrap();
         let mut conn = connect::writer(&path).await.unwrap();
-        sqlx::query("INSERT INTO schema_migrations VALUES (9999, 'later', 0)").execute(&mut conn).await.unwrap();
+        sqlx::query("INSERT INTO schema_migrations VALUES (9999, 'later', 0)")
+            .execute(&mut conn)
+            .await
+            .unwrap();
         let error = migrate_up(&path).await.unwrap_err();
-        assert!(error.to_string().contains("newer version (schema 9999"), "{error}");
+        assert!(
+            error.to_string().contains("newer version (schema 9999"),
+            "{error}"
+        );
     }
 }

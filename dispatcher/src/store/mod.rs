@@ -36,8 +36,8 @@ use uuid::Uuid;
 pub use self::{
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
-        AttemptStart, ChangesResult, ClaimRequest, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown, ReadAll,
-        Rescued, StoreConfig, StoreError, TenantStats,
+        AttemptStart, ChangesResult, ClaimRequest, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown,
+        ReadAll, Rescued, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };
@@ -70,7 +70,9 @@ struct Inner {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("path", &self.0.config.path).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("path", &self.0.config.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,11 +89,21 @@ impl Store {
         let readers = connect::readers(&config.path, config.read_connections).await?;
         let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
         let watchers = Arc::new(Watchers::default());
-        let writer =
-            Writer { conn, config: config.clone(), queue: waiting, watchers: Arc::clone(&watchers) };
+        let writer = Writer {
+            conn,
+            config: config.clone(),
+            queue: waiting,
+            watchers: Arc::clone(&watchers),
+        };
         tokio::spawn(writer.run());
         let config = config.clone();
-        Ok(Self(Arc::new(Inner { queue, readers, config, watchers, seen: DashMap::new() })))
+        Ok(Self(Arc::new(Inner {
+            queue,
+            readers,
+            config,
+            watchers,
+            seen: DashMap::new(),
+        })))
     }
 
     /// Does what was sent before, then closes. Later operations are refused with [`StoreError::Unavailable`].
@@ -120,7 +132,9 @@ impl Store {
         match tokio::time::timeout(self.0.config.wait_max, self.0.queue.send(work)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(StoreError::closed()),
-            Err(_) => Err(StoreError::Unavailable { reason: "the writer's queue is full".to_owned() }),
+            Err(_) => Err(StoreError::Unavailable {
+                reason: "the writer's queue is full".to_owned(),
+            }),
         }
     }
 
@@ -164,7 +178,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn withdraw(&self, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
-        self.single((tenant.clone(), id), |(tenant, id), tx| Box::pin(marks::withdraw(tx, tenant, *id))).await
+        self.single((tenant.clone(), id), |(tenant, id), tx| {
+            Box::pin(marks::withdraw(tx, tenant, *id))
+        })
+        .await
     }
 
     /// Forgets expired idempotency keys and old entries of the feed, at most so many of each. Answers how many it
@@ -195,7 +212,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        self.single(request, |request, tx| Box::pin(queue::claim(tx, request))).await
+        self.single(request, |request, tx| Box::pin(queue::claim(tx, request)))
+            .await
     }
 
     /// Records attempts before their providers are called. False: the lease is lost or the number is taken; the provider
@@ -220,8 +238,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn extend(&self, leases: Vec<(DeliveryId, i64)>, until: Micros) -> Result<Vec<bool>, StoreError> {
-        let leases = leases.into_iter().map(|(delivery, token)| (delivery, token, until)).collect();
+    pub async fn extend(
+        &self,
+        leases: Vec<(DeliveryId, i64)>,
+        until: Micros,
+    ) -> Result<Vec<bool>, StoreError> {
+        let leases = leases
+            .into_iter()
+            .map(|(delivery, token)| (delivery, token, until))
+            .collect();
         self.many(leases, Work::Extend).await
     }
 
@@ -230,7 +255,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn release(&self, leases: Vec<(DeliveryId, i64)>) -> Result<(), StoreError> {
-        self.single(leases, |leases, tx| Box::pin(queue::release(tx, leases))).await
+        self.single(leases, |leases, tx| Box::pin(queue::release(tx, leases)))
+            .await
     }
 
     /// Takes back leases that ran out before `now`. An attempt with a start and no end gets the outcome `unknown`, and the
@@ -263,7 +289,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn make_visible(&self, now: Micros, limit: u32) -> Result<Vec<NotificationId>, StoreError> {
-        self.single((now, limit), |(now, limit), tx| Box::pin(queue::make_visible(tx, *now, *limit))).await
+        self.single((now, limit), |(now, limit), tx| {
+            Box::pin(queue::make_visible(tx, *now, *limit))
+        })
+        .await
     }
 
     /// Leases a group's fan-out that is due or whose lease ran out.
@@ -276,9 +305,10 @@ impl Store {
         now: Micros,
         lease_until: Micros,
     ) -> Result<Option<JobClaim>, StoreError> {
-        self.single((worker.to_owned(), now, lease_until), |(worker, now, until), tx| {
-            Box::pin(jobs::next_job(tx, worker, *now, *until))
-        })
+        self.single(
+            (worker.to_owned(), now, lease_until),
+            |(worker, now, until), tx| Box::pin(jobs::next_job(tx, worker, *now, *until)),
+        )
         .await
     }
 
@@ -303,8 +333,14 @@ impl Store {
         next: Option<String>,
         lease_until: Micros,
     ) -> Result<bool, StoreError> {
-        let step = jobs::Advance { claim: claim.clone(), deliveries, next, lease_until };
-        self.single(step, |step, tx| Box::pin(jobs::advance(tx, step))).await
+        let step = jobs::Advance {
+            claim: claim.clone(),
+            deliveries,
+            next,
+            lease_until,
+        };
+        self.single(step, |step, tx| Box::pin(jobs::advance(tx, step)))
+            .await
     }
 
     /// What waits in each lane, the most important first.
@@ -327,10 +363,16 @@ impl Store {
         reader.keys.hash(&mut hasher);
         let name = (reader.tenant.clone(), reader.user.clone(), hasher.finish());
         let now = Micros::now();
-        if self.0.seen.get(&name).is_some_and(|at| now < at.plus(REFRESH_READER)) {
+        if self
+            .0
+            .seen
+            .get(&name)
+            .is_some_and(|at| now < at.plus(REFRESH_READER))
+        {
             return Ok(());
         }
-        self.single(reader.clone(), |reader, tx| Box::pin(marks::touch(tx, reader))).await?;
+        self.single(reader.clone(), |reader, tx| Box::pin(marks::touch(tx, reader)))
+            .await?;
         if self.0.seen.len() >= REMEMBERED_READERS {
             self.0.seen.clear();
         }
@@ -350,7 +392,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn item(&self, reader: &ReaderKeys, id: NotificationId) -> Result<Option<InboxItem>, StoreError> {
+    pub async fn item(
+        &self,
+        reader: &ReaderKeys,
+        id: NotificationId,
+    ) -> Result<Option<InboxItem>, StoreError> {
         inbox::item(&mut *self.snapshot().await?, reader, id).await
     }
 
@@ -397,7 +443,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn mark_all_read(&self, reader: &ReaderKeys, up_to: Option<&Cursor>) -> Result<ReadAll, StoreError> {
+    pub async fn mark_all_read(
+        &self,
+        reader: &ReaderKeys,
+        up_to: Option<&Cursor>,
+    ) -> Result<ReadAll, StoreError> {
         self.single((reader.clone(), up_to.cloned()), |(reader, up_to), tx| {
             Box::pin(marks::mark_all_read(tx, reader, up_to.as_ref()))
         })
@@ -429,15 +479,25 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn put_contact(&self, tenant: &TenantId, user: &Name, contact: &Contact) -> Result<(), StoreError> {
-        self.put_contacts(tenant, vec![(user.clone(), contact.clone())]).await
+    pub async fn put_contact(
+        &self,
+        tenant: &TenantId,
+        user: &Name,
+        contact: &Contact,
+    ) -> Result<(), StoreError> {
+        self.put_contacts(tenant, vec![(user.clone(), contact.clone())])
+            .await
     }
 
     /// Replaces what is known of many users, all or none.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn put_contacts(&self, tenant: &TenantId, contacts: Vec<(Name, Contact)>) -> Result<(), StoreError> {
+    pub async fn put_contacts(
+        &self,
+        tenant: &TenantId,
+        contacts: Vec<(Name, Contact)>,
+    ) -> Result<(), StoreError> {
         self.single((tenant.clone(), contacts), |(tenant, contacts), tx| {
             Box::pin(records::put_contacts(tx, tenant, contacts))
         })
@@ -457,7 +517,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn contacts(&self, tenant: &TenantId, users: &[Name]) -> Result<Vec<Option<Contact>>, StoreError> {
+    pub async fn contacts(
+        &self,
+        tenant: &TenantId,
+        users: &[Name],
+    ) -> Result<Vec<Option<Contact>>, StoreError> {
         records::contacts(&mut *self.snapshot().await?, tenant, users).await
     }
 
@@ -476,7 +540,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the tenant has one of the name; [`StoreError::Unavailable`].
-    pub async fn create_template(&self, tenant: &TenantId, template: NewTemplate) -> Result<Template, StoreError> {
+    pub async fn create_template(
+        &self,
+        tenant: &TenantId,
+        template: NewTemplate,
+    ) -> Result<Template, StoreError> {
         self.single((tenant.clone(), template), |(tenant, template), tx| {
             Box::pin(records::create_template(tx, tenant, template))
         })
@@ -495,7 +563,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn template_by_name(&self, tenant: &TenantId, name: &str) -> Result<Option<Template>, StoreError> {
+    pub async fn template_by_name(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+    ) -> Result<Option<Template>, StoreError> {
         records::template_by_name(&mut *self.snapshot().await?, tenant, name).await
     }
 

@@ -15,13 +15,28 @@ use super::{
 };
 use crate::model::{Channel, Claimed, Content, DeliveryState, Lane, Micros, Settlement};
 
-type ClaimedRow = (Uuid, Uuid, String, Option<String>, Option<String>, i64, i64, u32, u32);
+type ClaimedRow = (
+    Uuid,
+    Uuid,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    i64,
+    u32,
+    u32,
+);
 type NotificationRow = (Uuid, String, Option<i64>, i64, i64, String, Option<String>);
 
 pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
     let channels = match request.channels.as_slice() {
         [] => None,
-        channels => Some(json(&channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>())?),
+        channels => Some(json(
+            &channels
+                .iter()
+                .map(|channel| channel.as_str())
+                .collect::<Vec<_>>(),
+        )?),
     };
     let mut rows: Vec<ClaimedRow> = sqlx::query_as(sql::CLAIM)
         .bind(request.lane.number())
@@ -37,70 +52,119 @@ pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec
     }
     rows.sort_unstable_by_key(|row| (row.5, row.0));
     let wanted: HashSet<Uuid> = rows.iter().map(|row| row.1).collect();
-    let found: Vec<NotificationRow> =
-        sqlx::query_as(sql::CLAIMED_NOTIFICATIONS).bind(ids(wanted)?).fetch_all(&mut *tx.conn).await?;
+    let found: Vec<NotificationRow> = sqlx::query_as(sql::CLAIMED_NOTIFICATIONS)
+        .bind(ids(wanted)?)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     let mut notifications = HashMap::with_capacity(found.len());
     for (id, tenant, expires_at, created_at, visible_at, content, audience) in found {
         let tenant = TenantId::new(&tenant).map_err(|error| StoreError::unreadable("tenant", error))?;
         let content: Content = from_json("content", &content)?;
         let audience = audience.map(|text| from_json("audience", &text)).transpose()?;
-        notifications.insert(id, (tenant, expires_at.map(Micros), Micros(created_at), Micros(visible_at), content, audience));
+        notifications.insert(
+            id,
+            (
+                tenant,
+                expires_at.map(Micros),
+                Micros(created_at),
+                Micros(visible_at),
+                content,
+                audience,
+            ),
+        );
     }
     rows.into_iter()
-        .map(|(id, notification, channel, user, address, _, token, max_attempts, attempts)| {
-            let (tenant, expires_at, created_at, visible_at, content, audience) =
-                notifications.get(&notification).ok_or_else(|| StoreError::unreadable("delivery", "no notification"))?;
-            Ok(Claimed {
-                id: DeliveryId(id),
-                notification: NotificationId(notification),
-                tenant: tenant.clone(),
-                channel: channel_of(&channel)?,
-                user: super::records::user_of(user)?,
-                address,
-                lane: request.lane,
-                token,
-                attempts,
-                max_attempts,
-                expires_at: *expires_at,
-                created_at: *created_at,
-                visible_at: *visible_at,
-                content: content.clone(),
-                audience: audience.clone(),
-            })
-        })
+        .map(
+            |(id, notification, channel, user, address, _, token, max_attempts, attempts)| {
+                let (tenant, expires_at, created_at, visible_at, content, audience) = notifications
+                    .get(&notification)
+                    .ok_or_else(|| StoreError::unreadable("delivery", "no notification"))?;
+                Ok(Claimed {
+                    id: DeliveryId(id),
+                    notification: NotificationId(notification),
+                    tenant: tenant.clone(),
+                    channel: channel_of(&channel)?,
+                    user: super::records::user_of(user)?,
+                    address,
+                    lane: request.lane,
+                    token,
+                    attempts,
+                    max_attempts,
+                    expires_at: *expires_at,
+                    created_at: *created_at,
+                    visible_at: *visible_at,
+                    content: content.clone(),
+                    audience: audience.clone(),
+                })
+            },
+        )
         .collect()
 }
 
 pub(super) fn channel_of(text: &str) -> Result<Channel, StoreError> {
-    text.parse().map_err(|error| StoreError::unreadable("channel", error))
+    text.parse()
+        .map_err(|error| StoreError::unreadable("channel", error))
 }
 
 /// Answers in the order of the inputs: whether the database knew the delivery under the token. A pair that is named twice
 /// counts once.
 fn deal(inputs: impl Iterator<Item = (DeliveryId, i64)>, rows: Vec<(Uuid, i64)>) -> Vec<bool> {
     let mut found: HashSet<(Uuid, i64)> = rows.into_iter().collect();
-    inputs.map(|(delivery, token)| found.remove(&(delivery.0, token))).collect()
+    inputs
+        .map(|(delivery, token)| found.remove(&(delivery.0, token)))
+        .collect()
 }
 
-pub(super) async fn begin_attempts(tx: &mut Tx<'_>, starts: &[&AttemptStart]) -> Result<Vec<bool>, StoreError> {
+pub(super) async fn begin_attempts(
+    tx: &mut Tx<'_>,
+    starts: &[&AttemptStart],
+) -> Result<Vec<bool>, StoreError> {
     let input: Vec<_> = starts
         .iter()
-        .map(|start| (hex(start.delivery.0), start.token, start.number, start.started_at, &start.provider))
+        .map(|start| {
+            (
+                hex(start.delivery.0),
+                start.token,
+                start.number,
+                start.started_at,
+                &start.provider,
+            )
+        })
         .collect();
-    let rows = sqlx::query_as(sql::BEGIN_ATTEMPTS).bind(json(&input)?).fetch_all(&mut *tx.conn).await?;
-    Ok(deal(starts.iter().map(|start| (start.delivery, start.token)), rows))
+    let rows = sqlx::query_as(sql::BEGIN_ATTEMPTS)
+        .bind(json(&input)?)
+        .fetch_all(&mut *tx.conn)
+        .await?;
+    Ok(deal(
+        starts.iter().map(|start| (start.delivery, start.token)),
+        rows,
+    ))
 }
 
 pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Result<Vec<bool>, StoreError> {
     // Of several under one lease the first holds.
     let mut named = HashSet::with_capacity(settlements.len());
-    let first: Vec<&&Settlement> = settlements.iter().filter(|one| named.insert((one.delivery, one.token))).collect();
+    let first: Vec<&&Settlement> = settlements
+        .iter()
+        .filter(|one| named.insert((one.delivery, one.token)))
+        .collect();
     let input: Vec<_> = first
         .iter()
-        .map(|one| (hex(one.delivery.0), one.token, one.state.as_str(), one.due_at, &one.reason))
+        .map(|one| {
+            (
+                hex(one.delivery.0),
+                one.token,
+                one.state.as_str(),
+                one.due_at,
+                &one.reason,
+            )
+        })
         .collect();
-    let rows: Vec<(Uuid, i64, String, String)> =
-        sqlx::query_as(sql::SETTLE).bind(json(&input)?).bind(tx.now.0).fetch_all(&mut *tx.conn).await?;
+    let rows: Vec<(Uuid, i64, String, String)> = sqlx::query_as(sql::SETTLE)
+        .bind(json(&input)?)
+        .bind(tx.now.0)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     let mut settled = Vec::with_capacity(rows.len());
     let mut totals: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for (id, token, tenant, state) in &rows {
@@ -114,13 +178,28 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Resu
     let ended: Vec<_> = first
         .iter()
         .filter(|one| one.outcome.is_some() && held.contains(&(one.delivery.0, one.token)))
-        .map(|one| (hex(one.delivery.0), one.token, one.outcome, &one.reason, &one.response))
+        .map(|one| {
+            (
+                hex(one.delivery.0),
+                one.token,
+                one.outcome,
+                &one.reason,
+                &one.response,
+            )
+        })
         .collect();
     if !ended.is_empty() {
-        sqlx::query(sql::END_ATTEMPTS).bind(json(&ended)?).bind(tx.now.0).execute(&mut *tx.conn).await?;
+        sqlx::query(sql::END_ATTEMPTS)
+            .bind(json(&ended)?)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await?;
     }
     add_totals(tx, totals).await?;
-    Ok(deal(settlements.iter().map(|one| (one.delivery, one.token)), settled))
+    Ok(deal(
+        settlements.iter().map(|one| (one.delivery, one.token)),
+        settled,
+    ))
 }
 
 async fn add_totals(tx: &mut Tx<'_>, totals: BTreeMap<&str, (i64, i64)>) -> Result<(), StoreError> {
@@ -130,7 +209,10 @@ async fn add_totals(tx: &mut Tx<'_>, totals: BTreeMap<&str, (i64, i64)>) -> Resu
         .map(|(tenant, (sent, failed))| (tenant, 0, sent, failed))
         .collect();
     if !totals.is_empty() {
-        sqlx::query(accept_sql::ADD_TOTALS).bind(json(&totals)?).execute(&mut *tx.conn).await?;
+        sqlx::query(accept_sql::ADD_TOTALS)
+            .bind(json(&totals)?)
+            .execute(&mut *tx.conn)
+            .await?;
     }
     Ok(())
 }
@@ -139,19 +221,40 @@ pub(super) async fn extend(
     tx: &mut Tx<'_>,
     leases: &[&(DeliveryId, i64, Micros)],
 ) -> Result<Vec<bool>, StoreError> {
-    let input: Vec<_> = leases.iter().map(|(delivery, token, until)| (hex(delivery.0), token, until)).collect();
-    let rows = sqlx::query_as(sql::EXTEND).bind(json(&input)?).fetch_all(&mut *tx.conn).await?;
-    Ok(deal(leases.iter().map(|(delivery, token, _)| (*delivery, *token)), rows))
+    let input: Vec<_> = leases
+        .iter()
+        .map(|(delivery, token, until)| (hex(delivery.0), token, until))
+        .collect();
+    let rows = sqlx::query_as(sql::EXTEND)
+        .bind(json(&input)?)
+        .fetch_all(&mut *tx.conn)
+        .await?;
+    Ok(deal(
+        leases.iter().map(|(delivery, token, _)| (*delivery, *token)),
+        rows,
+    ))
 }
 
 pub(super) async fn release(tx: &mut Tx<'_>, leases: &[(DeliveryId, i64)]) -> Result<(), StoreError> {
-    let input: Vec<_> = leases.iter().map(|(delivery, token)| (hex(delivery.0), *token)).collect();
-    let released: Vec<(Uuid, i64)> =
-        sqlx::query_as(sql::RELEASE).bind(json(&input)?).bind(tx.now.0).fetch_all(&mut *tx.conn).await?;
+    let input: Vec<_> = leases
+        .iter()
+        .map(|(delivery, token)| (hex(delivery.0), *token))
+        .collect();
+    let released: Vec<(Uuid, i64)> = sqlx::query_as(sql::RELEASE)
+        .bind(json(&input)?)
+        .bind(tx.now.0)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     let none: Option<&str> = None;
-    let ended: Vec<_> =
-        released.into_iter().map(|(id, token)| (hex(id), token, "interrupted", none, none)).collect();
-    sqlx::query(sql::END_ATTEMPTS).bind(json(&ended)?).bind(tx.now.0).execute(&mut *tx.conn).await?;
+    let ended: Vec<_> = released
+        .into_iter()
+        .map(|(id, token)| (hex(id), token, "interrupted", none, none))
+        .collect();
+    sqlx::query(sql::END_ATTEMPTS)
+        .bind(json(&ended)?)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await?;
     Ok(())
 }
 
@@ -161,8 +264,11 @@ pub(super) async fn rescue(
     limit: u32,
     on_unknown: fn(Channel) -> OnUnknown,
 ) -> Result<Rescued, StoreError> {
-    let rows: Vec<(Uuid, i64, String, u32, u32, i64)> =
-        sqlx::query_as(sql::EXPIRED_LEASES).bind(now.0).bind(limit).fetch_all(&mut *tx.conn).await?;
+    let rows: Vec<(Uuid, i64, String, u32, u32, i64)> = sqlx::query_as(sql::EXPIRED_LEASES)
+        .bind(now.0)
+        .bind(limit)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     let mut rescued = Rescued::default();
     let mut unknown = Vec::new();
     let mut settled = Vec::with_capacity(rows.len());
@@ -173,9 +279,14 @@ pub(super) async fn rescue(
             rescued.unknown += 1;
             unknown.push((hex(id), token));
         }
-        let (state, reason) = match is_unknown.then(|| channel_of(&channel).map(on_unknown)).transpose()? {
+        let (state, reason) = match is_unknown
+            .then(|| channel_of(&channel).map(on_unknown))
+            .transpose()?
+        {
             Some(OnUnknown::Hold) => (DeliveryState::Dead, Some("unknown")),
-            Some(OnUnknown::Resend) if attempts >= max_attempts => (DeliveryState::Dead, Some("attempts_exhausted")),
+            Some(OnUnknown::Resend) if attempts >= max_attempts => {
+                (DeliveryState::Dead, Some("attempts_exhausted"))
+            }
             _ => (DeliveryState::Pending, None),
         };
         settled.push(Settlement {
@@ -190,28 +301,49 @@ pub(super) async fn rescue(
         });
     }
     if !settled.is_empty() {
-        sqlx::query(sql::MARK_UNKNOWN).bind(json(&unknown)?).execute(&mut *tx.conn).await?;
+        sqlx::query(sql::MARK_UNKNOWN)
+            .bind(json(&unknown)?)
+            .execute(&mut *tx.conn)
+            .await?;
         settle(tx, &settled.iter().collect::<Vec<_>>()).await?;
     }
     Ok(rescued)
 }
 
-pub(super) async fn make_visible(tx: &mut Tx<'_>, now: Micros, limit: u32) -> Result<Vec<NotificationId>, StoreError> {
-    let rows: Vec<(i64, Uuid, String)> =
-        sqlx::query_as(sql::DUE_SCHEDULED).bind(now.0).bind(limit).fetch_all(&mut *tx.conn).await?;
-    if rows.is_empty() {
+pub(super) async fn make_visible(
+    tx: &mut Tx<'_>,
+    now: Micros,
+    limit: u32,
+) -> Result<Vec<NotificationId>, StoreError> {
+    let rows: Vec<(i64, Uuid, String)> = sqlx::query_as(sql::DUE_SCHEDULED)
+        .bind(now.0)
+        .bind(limit)
+        .fetch_all(&mut *tx.conn)
+        .await?;
+    let Some((last_at, last_id, _)) = rows.last() else {
         return Ok(Vec::new());
-    }
+    };
     let mut arrivals = Vec::with_capacity(rows.len());
     for (visible_at, id, routes) in &rows {
         let routes: Vec<StoredRoute> = from_json("routes", routes)?;
-        arrivals.push(Arrival { id: NotificationId(*id), visible_at: Micros(*visible_at), routes });
+        arrivals.push(Arrival {
+            id: NotificationId(*id),
+            visible_at: Micros(*visible_at),
+            routes,
+        });
     }
     appear(tx, &arrivals).await?;
-    let due = json(&rows.iter().map(|(visible_at, id, _)| (*visible_at, hex(*id))).collect::<Vec<_>>())?;
-    sqlx::query(sql::DELETE_SCHEDULED).bind(&due).execute(&mut *tx.conn).await?;
-    let tenants: Vec<(String,)> =
-        sqlx::query_as(sql::DELIVER_VISIBLE).bind(&due).bind(tx.now.0).fetch_all(&mut *tx.conn).await?;
+    sqlx::query(sql::DELETE_SCHEDULED)
+        .bind(last_at)
+        .bind(last_id)
+        .execute(&mut *tx.conn)
+        .await?;
+    let due = ids(rows.iter().map(|(_, id, _)| *id))?;
+    let tenants: Vec<(String,)> = sqlx::query_as(sql::DELIVER_VISIBLE)
+        .bind(&due)
+        .bind(tx.now.0)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     let mut totals: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for (tenant,) in &tenants {
         totals.entry(tenant).or_default().0 += 1;
@@ -232,7 +364,11 @@ pub(super) async fn depths(conn: &mut SqliteConnection) -> Result<Vec<LaneDepth>
         .map(|lane| {
             let row = rows.iter().find(|(number, ..)| *number == lane.number());
             let (depth, oldest) = row.map_or((0, None), |(_, depth, oldest)| (count(*depth), *oldest));
-            LaneDepth { lane, depth, oldest_due: oldest.map(Micros) }
+            LaneDepth {
+                lane,
+                depth,
+                oldest_due: oldest.map(Micros),
+            }
         })
         .collect())
 }

@@ -20,22 +20,69 @@ use crate::model::{Attempt, Contact, Delivery, DeliveryState, Micros, NewTemplat
 const SHOWN_DELIVERIES: u32 = 2000;
 
 pub(super) fn user_of(text: Option<String>) -> Result<Option<Name>, StoreError> {
-    text.map(|text| Name::new(&text)).transpose().map_err(|error| StoreError::unreadable("user", error))
+    text.map(|text| Name::new(&text))
+        .transpose()
+        .map_err(|error| StoreError::unreadable("user", error))
 }
 
-type NotificationRow =
-    (Uuid, String, String, Option<String>, String, i16, String, String, i64, i64, Option<i64>, i64);
-type DeliveryRow = (Uuid, String, Option<String>, Option<String>, String, Option<String>, i64, i64);
-type AttemptRow = (Uuid, u32, i64, Option<i64>, Option<String>, Option<String>, Option<String>);
+type NotificationRow = (
+    Uuid,
+    String,
+    String,
+    Option<String>,
+    String,
+    i16,
+    String,
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    i64,
+);
+type DeliveryRow = (
+    Uuid,
+    String,
+    Option<String>,
+    Option<String>,
+    String,
+    Option<String>,
+    i64,
+    i64,
+);
+type AttemptRow = (
+    Uuid,
+    u32,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
 
 pub(super) async fn notification(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     id: NotificationId,
 ) -> Result<Option<(Notification, Vec<Delivery>)>, StoreError> {
-    let row: Option<NotificationRow> =
-        sqlx::query_as(sql::NOTIFICATION).bind(id.0).bind(tenant.as_str()).fetch_optional(&mut *conn).await?;
-    let Some((_, _, sender, audience, content, lane, strategy, channels, created, visible, expires, withdrawn)) = row
+    let row: Option<NotificationRow> = sqlx::query_as(sql::NOTIFICATION)
+        .bind(id.0)
+        .bind(tenant.as_str())
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some((
+        _,
+        _,
+        sender,
+        audience,
+        content,
+        lane,
+        strategy,
+        channels,
+        created,
+        visible,
+        expires,
+        withdrawn,
+    )) = row
     else {
         return Ok(None);
     };
@@ -53,10 +100,15 @@ pub(super) async fn notification(
         expires_at: expires.map(Micros),
         withdrawn: withdrawn != 0,
     };
-    let rows: Vec<DeliveryRow> =
-        sqlx::query_as(sql::DELIVERIES).bind(id.0).bind(SHOWN_DELIVERIES).fetch_all(&mut *conn).await?;
-    let attempts: Vec<AttemptRow> =
-        sqlx::query_as(sql::ATTEMPTS).bind(ids(rows.iter().map(|row| row.0))?).fetch_all(&mut *conn).await?;
+    let rows: Vec<DeliveryRow> = sqlx::query_as(sql::DELIVERIES)
+        .bind(id.0)
+        .bind(SHOWN_DELIVERIES)
+        .fetch_all(&mut *conn)
+        .await?;
+    let attempts: Vec<AttemptRow> = sqlx::query_as(sql::ATTEMPTS)
+        .bind(ids(rows.iter().map(|row| row.0))?)
+        .fetch_all(&mut *conn)
+        .await?;
     let mut by_delivery: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
     for (delivery, number, started, finished, outcome, reason, response) in attempts {
         by_delivery.entry(delivery).or_default().push(Attempt {
@@ -110,16 +162,28 @@ pub(super) async fn contacts(
     tenant: &TenantId,
     users: &[Name],
 ) -> Result<Vec<Option<Contact>>, StoreError> {
-    let rows: Vec<(String, String)> =
-        sqlx::query_as(sql::CONTACTS).bind(tenant.as_str()).bind(json(users)?).fetch_all(conn).await?;
+    let rows: Vec<(String, String)> = sqlx::query_as(sql::CONTACTS)
+        .bind(tenant.as_str())
+        .bind(json(users)?)
+        .fetch_all(conn)
+        .await?;
     let found: HashMap<String, String> = rows.into_iter().collect();
     users
         .iter()
-        .map(|user| found.get(user.as_str()).map(|body| from_json("contact", body)).transpose())
+        .map(|user| {
+            found
+                .get(user.as_str())
+                .map(|body| from_json("contact", body))
+                .transpose()
+        })
         .collect()
 }
 
-pub(super) async fn delete_contact(tx: &mut Tx<'_>, tenant: &TenantId, user: &Name) -> Result<bool, StoreError> {
+pub(super) async fn delete_contact(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    user: &Name,
+) -> Result<bool, StoreError> {
     let deleted = sqlx::query(sql::DELETE_CONTACT)
         .bind(tenant.as_str())
         .bind(user.as_str())
@@ -162,7 +226,10 @@ pub(super) async fn create_template(
 
 type TemplateRow = (Uuid, u32, String, i64, i64);
 
-fn template(tenant: &TenantId, (id, version, body, created, updated): TemplateRow) -> Result<Template, StoreError> {
+fn template(
+    tenant: &TenantId,
+    (id, version, body, created, updated): TemplateRow,
+) -> Result<Template, StoreError> {
     Ok(Template {
         id,
         tenant: Some(tenant.clone()),
@@ -178,7 +245,11 @@ pub(super) async fn template_by_id(
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<Option<Template>, StoreError> {
-    let row = sqlx::query_as(sql::TEMPLATE_BY_ID).bind(id).bind(tenant.as_str()).fetch_optional(conn).await?;
+    let row = sqlx::query_as(sql::TEMPLATE_BY_ID)
+        .bind(id)
+        .bind(tenant.as_str())
+        .fetch_optional(conn)
+        .await?;
     row.map(|row| template(tenant, row)).transpose()
 }
 
@@ -187,18 +258,34 @@ pub(super) async fn template_by_name(
     tenant: &TenantId,
     name: &str,
 ) -> Result<Option<Template>, StoreError> {
-    let row = sqlx::query_as(sql::TEMPLATE_BY_NAME).bind(tenant.as_str()).bind(name).fetch_optional(conn).await?;
+    let row = sqlx::query_as(sql::TEMPLATE_BY_NAME)
+        .bind(tenant.as_str())
+        .bind(name)
+        .fetch_optional(conn)
+        .await?;
     row.map(|row| template(tenant, row)).transpose()
 }
 
-pub(super) async fn templates(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
-    let rows: Vec<TemplateRow> = sqlx::query_as(sql::TEMPLATES).bind(tenant.as_str()).fetch_all(conn).await?;
+pub(super) async fn templates(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+) -> Result<Vec<Template>, StoreError> {
+    let rows: Vec<TemplateRow> = sqlx::query_as(sql::TEMPLATES)
+        .bind(tenant.as_str())
+        .fetch_all(conn)
+        .await?;
     rows.into_iter().map(|row| template(tenant, row)).collect()
 }
 
 pub(super) async fn stats(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<TenantStats, StoreError> {
-    let row: Option<(i64, i64, i64)> =
-        sqlx::query_as(sql::TOTALS).bind(tenant.as_str()).fetch_optional(conn).await?;
+    let row: Option<(i64, i64, i64)> = sqlx::query_as(sql::TOTALS)
+        .bind(tenant.as_str())
+        .fetch_optional(conn)
+        .await?;
     let (created, sent, failed) = row.unwrap_or_default();
-    Ok(TenantStats { created: count(created), sent: count(sent), failed: count(failed) })
+    Ok(TenantStats {
+        created: count(created),
+        sent: count(sent),
+        failed: count(failed),
+    })
 }

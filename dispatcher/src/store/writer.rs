@@ -36,7 +36,14 @@ pub(super) struct Slot<I, O> {
 impl<I, O> Slot<I, O> {
     pub(super) fn new(input: I) -> (Self, oneshot::Receiver<Result<O, StoreError>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { input, output: None, reply }, answer)
+        (
+            Self {
+                input,
+                output: None,
+                reply,
+            },
+            answer,
+        )
     }
 
     fn finish(self, result: Result<(), StoreError>) {
@@ -107,9 +114,11 @@ impl Work {
             Self::Settle(slot) => slot.input.len(),
             Self::Extend(slot) => slot.input.len(),
             Self::Begin(slot) => slot.input.len(),
-            Self::Accept(slot) => {
-                slot.input.iter().map(|new| 1 + new.deliveries.len() + new.inbox.len()).sum()
-            }
+            Self::Accept(slot) => slot
+                .input
+                .iter()
+                .map(|new| 1 + new.deliveries.len() + new.inbox.len())
+                .sum(),
             Self::Other(_) => 8,
             Self::Limit(..) | Self::Close(_) => 0,
         }
@@ -170,9 +179,9 @@ impl Writer {
             }
             let mut group = Vec::with_capacity(waiting.len());
             let mut rows = 0;
-            while let Some(work) = waiting.pop_front_if(|work| {
-                !work.is_outside() && (rows == 0 || rows + work.rows() <= GROUP_ROWS)
-            }) {
+            while let Some(work) = waiting
+                .pop_front_if(|work| !work.is_outside() && (rows == 0 || rows + work.rows() <= GROUP_ROWS))
+            {
                 rows += work.rows();
                 group.push(work);
             }
@@ -189,7 +198,10 @@ impl Writer {
     async fn group(&mut self, mut group: Vec<Work>) {
         match self.transaction(&mut group).await {
             Ok(()) => group.into_iter().for_each(|work| work.finish(Ok(()))),
-            Err(Fault::Begin(error)) => group.into_iter().for_each(|work| work.finish(Err(error.clone()))),
+            Err(Fault::Begin(error)) => {
+                group.into_iter().for_each(|work| work.finish(Err(error.clone())));
+                self.reopen().await;
+            }
             Err(Fault::Work(error)) if group.len() == 1 => {
                 group.into_iter().for_each(|work| work.finish(Err(error.clone())));
             }
@@ -205,10 +217,26 @@ impl Writer {
         }
     }
 
+    /// A connection on which no transaction begins may be broken for good; a new one costs little.
+    async fn reopen(&mut self) {
+        match connect::writer(&self.config.path).await {
+            Ok(conn) => self.conn = conn,
+            Err(error) => tracing::error!(%error, "the store's writer could not connect again"),
+        }
+    }
+
     async fn transaction(&mut self, group: &mut [Work]) -> Result<(), Fault> {
-        let mut transaction = self.conn.begin_with("BEGIN IMMEDIATE").await.map_err(|error| Fault::Begin(error.into()))?;
-        let mut tx =
-            Tx { conn: &mut transaction, config: &self.config, now: Micros::now(), touched: Vec::new() };
+        let mut transaction = self
+            .conn
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(|error| Fault::Begin(error.into()))?;
+        let mut tx = Tx {
+            conn: &mut transaction,
+            config: &self.config,
+            now: Micros::now(),
+            touched: Vec::new(),
+        };
         let result = perform(&mut tx, group).await;
         let touched = std::mem::take(&mut tx.touched);
         drop(tx);
@@ -219,7 +247,10 @@ impl Writer {
             return Err(Fault::Work(error));
         }
         // A commit that fails leaves the transaction open; dropping it rolls back.
-        transaction.commit().await.map_err(|error| Fault::Work(error.into()))?;
+        transaction
+            .commit()
+            .await
+            .map_err(|error| Fault::Work(error.into()))?;
         self.watchers.wake(touched.iter().map(TopicKey::as_str));
         Ok(())
     }
@@ -244,7 +275,13 @@ macro_rules! together {
     ($tx:expr, $group:expr, $kind:ident, $run:path) => {{
         let all: Vec<_> = $group
             .iter()
-            .filter_map(|work| if let Work::$kind(slot) = work { Some(slot.input.as_slice()) } else { None })
+            .filter_map(|work| {
+                if let Work::$kind(slot) = work {
+                    Some(slot.input.as_slice())
+                } else {
+                    None
+                }
+            })
             .flatten()
             .collect();
         if !all.is_empty() {
@@ -271,7 +308,13 @@ async fn perform(tx: &mut Tx<'_>, group: &mut [Work]) -> Result<(), StoreError> 
     together!(tx, group, Begin, queue::begin_attempts);
     let calls: Vec<&[NewNotification]> = group
         .iter()
-        .filter_map(|work| if let Work::Accept(slot) = work { Some(slot.input.as_slice()) } else { None })
+        .filter_map(|work| {
+            if let Work::Accept(slot) = work {
+                Some(slot.input.as_slice())
+            } else {
+                None
+            }
+        })
         .collect();
     if !calls.is_empty() {
         let mut results = accept::accept(tx, &calls).await?.into_iter();

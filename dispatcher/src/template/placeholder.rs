@@ -48,7 +48,14 @@ pub fn to_jinja(source: &str) -> Result<String, InvalidPlaceholder> {
             }
         };
     }
-    out.push_str(rest);
+    match rest.strip_suffix('\n') {
+        // Jinja2 takes the last line end of a source away.
+        Some(rest) => {
+            out.push_str(rest);
+            out.push_str(r"{{ '\n' }}");
+        }
+        None => out.push_str(rest),
+    }
     Ok(out)
 }
 
@@ -146,6 +153,8 @@ fn is_specification(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn render(source: &str) -> String {
@@ -182,6 +191,22 @@ mod tests {
     fn specifications_are_refused() {
         for source in ["{a:.2f}", "{a!r}", "{a:>10}", "{a:,}", "{a!s:5}"] {
             assert!(to_jinja(source).is_err(), "{source}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn doubled_braces_are_text(text in "[{}%#a-c.:! \\n'\"\\\\-]{0,30}") {
+            let doubled = text.replace('{', "{{").replace('}', "}}");
+            prop_assert_eq!(render(&doubled), text);
+        }
+
+        #[test]
+        fn whatever_is_translated_compiles(text in "[{}%#a-c0\\[\\].:! \\n'\"-]{0,40}") {
+            if let Ok(jinja) = to_jinja(&text) {
+                let environment = minijinja::Environment::new();
+                prop_assert!(environment.template_from_str(&jinja).is_ok(), "{}", jinja);
+            }
         }
     }
 }

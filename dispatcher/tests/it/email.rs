@@ -3,17 +3,20 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use dispatcher::model::{Channel, Delivery, DeliveryState};
+use dispatcher::{
+    config::SmtpTls,
+    model::{Channel, Delivery, DeliveryState},
+};
 
 use crate::support::{
     World, by_email, in_inbox, notification, quick,
     sink::SmtpSink,
-    smtp::{Answer, Event, SmtpServer},
+    smtp::{Answer, Event, Protected, SmtpServer},
 };
 
 fn outcomes(delivery: &Delivery) -> Vec<&str> {
@@ -69,7 +72,7 @@ async fn a_real_mail_server_takes_them_all() {
     let mut config = quick();
     config.smtp.host = Some(sink.address.ip().to_string());
     config.smtp.port = Some(sink.address.port());
-    config.smtp.tls = dispatcher::config::SmtpTls::None;
+    config.smtp.tls = SmtpTls::None;
     config.smtp.from = Some("noreply@carillon.example".to_owned());
     let running = world.start(config).await;
     let sent: Vec<_> = (0..200)
@@ -95,7 +98,7 @@ async fn a_real_mail_server_takes_them_all() {
 
 #[tokio::test]
 async fn connections_are_bounded_and_used_again() {
-    let most = std::sync::Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
     let (now, peak) = (AtomicUsize::new(0), most.clone());
     let server = SmtpServer::start(move |event| {
         match event {
@@ -264,6 +267,89 @@ async fn a_server_that_is_away_hangs_or_refuses_us_costs_only_time() {
     let delivery = world.ended(id, Channel::Email).await;
     assert_eq!(outcomes(&delivery), ["retry", "retry", "delivered"]);
     server.mail().await;
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn passwords_and_mails_go_encrypted() {
+    for (protected, tls) in [
+        (Protected::FromTheStart, SmtpTls::Tls),
+        (Protected::ByStarttls, SmtpTls::Starttls),
+    ] {
+        let logins = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&logins);
+        let mut server = SmtpServer::start_protected(Some(protected), move |event| {
+            if let Event::Login(line, encrypted) = event {
+                seen.lock().unwrap().push((line.clone(), *encrypted));
+            }
+            Answer::Usual
+        })
+        .await;
+        let world = World::new().await;
+        let running = world.start(server.configure_protected(quick(), tls)).await;
+        let sent = by_email(notification("u1"), "user@example.com");
+        let id = sent.id;
+        running.service.accept(vec![sent]).await.unwrap();
+        assert_eq!(
+            world.ended(id, Channel::Email).await.state,
+            DeliveryState::Delivered
+        );
+        assert_eq!(server.mail().await.to, "user@example.com");
+        let line = "AUTH PLAIN AGNhcmlsbG9uAGEgc2VjcmV0".to_owned();
+        assert_eq!(*logins.lock().unwrap(), [(line, true)]);
+        assert!(running.dispatcher.stop().await);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_a_server_that_cannot_be_believed() {
+    // Speaks no TLS at all; speaks it with a certificate of nobody we know.
+    let plain = SmtpServer::start(|event| match event {
+        Event::Connect => Answer::Usual,
+        other => panic!("{other:?}"),
+    })
+    .await;
+    let unknown = SmtpServer::start_protected(Some(Protected::ByStarttls), |event| match event {
+        Event::Connect => Answer::Usual,
+        other => panic!("{other:?}"),
+    })
+    .await;
+    for server in [plain, unknown] {
+        let world = World::new().await;
+        let mut config = server.configure_protected(quick(), SmtpTls::Starttls);
+        config.smtp.ca_file = None;
+        let running = world.start(config).await;
+        let sent = by_email(notification("u1"), "user@example.com");
+        let id = sent.id;
+        running.service.accept(vec![sent]).await.unwrap();
+        let delivery = world.ended(id, Channel::Email).await;
+        assert_eq!(delivery.reason.as_deref(), Some("attempts_exhausted"));
+        assert_eq!(outcomes(&delivery), ["retry", "retry", "retry"]);
+        assert!(running.dispatcher.stop().await);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_password_costs_time_and_not_the_mail() {
+    let refusals = AtomicUsize::new(0);
+    let server = SmtpServer::start_protected(Some(Protected::FromTheStart), move |event| match event {
+        Event::Login(..) if refusals.fetch_add(1, Ordering::SeqCst) == 0 => {
+            Answer::Say("535 5.7.8 wrong password")
+        }
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let running = world
+        .start(server.configure_protected(quick(), SmtpTls::Tls))
+        .await;
+    let sent = by_email(notification("u1"), "user@example.com");
+    let id = sent.id;
+    running.service.accept(vec![sent]).await.unwrap();
+    assert_eq!(
+        outcomes(&world.ended(id, Channel::Email).await),
+        ["retry", "delivered"]
+    );
     assert!(running.dispatcher.stop().await);
 }
 

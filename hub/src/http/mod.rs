@@ -4,10 +4,17 @@ mod publish;
 mod stats;
 mod upgrade;
 
-use axum::routing::get;
+use axum::{Extension, routing::get};
+use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::Hub;
+
+/// Bytes of a publish's body beside its data.
+const ENVELOPE: usize = 512 * 1024;
+
+/// A batch's body may be as large as so many of the largest publishes.
+const BATCH_SIZE: usize = 64;
 
 /// Public: sockets, broadcast and statistics of the caller's tenant.
 #[must_use]
@@ -24,9 +31,13 @@ pub fn public(hub: &Hub) -> OpenApiRouter {
 /// Internal: publish, beside broadcast and statistics.
 #[must_use]
 pub fn internal(hub: &Hub) -> OpenApiRouter {
+    let limit = hub.inner.shared.config.max_publish.0;
+    // Beside its data a publish has a target of up to 1,000 names.
+    let single = BodyLimit(limit.saturating_add(ENVELOPE));
+    let batch = BodyLimit(limit.saturating_mul(BATCH_SIZE).saturating_add(ENVELOPE));
     OpenApiRouter::new()
-        .routes(routes!(publish::publish))
-        .routes(routes!(publish::publish_batch))
+        .merge(OpenApiRouter::new().routes(routes!(publish::publish)).layer(Extension(single)))
+        .merge(OpenApiRouter::new().routes(routes!(publish::publish_batch)).layer(Extension(batch)))
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
         .with_state(hub.clone())

@@ -1,5 +1,7 @@
 //! The publish API: `POST /api/v1/publish`, `/publish/batch`, and S0's broadcast.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     Json,
     extract::State,
@@ -15,7 +17,7 @@ use common::{
     token::Identity,
 };
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
 
 use crate::{Hub, TopicResult};
@@ -53,10 +55,34 @@ pub(super) struct PublishBody {
     /// Who is left out; joined with what stands in `to`.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    except: Option<Except>,
+    except: Option<Object<Except>>,
     /// A repeat with the same key sends only what is missing, and gives the first result.
     #[serde(default)]
     idempotency_key: Option<String>,
+}
+
+/// A JSON object. Derived structs also read arrays, field by field, which no caller means.
+#[derive(Debug)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
 }
 
 fn yes() -> bool {
@@ -68,7 +94,8 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchBody {
     /// At most 1,000.
-    messages: Vec<PublishBody>,
+    #[schema(value_type = Vec<PublishBody>)]
+    messages: Vec<Object<PublishBody>>,
 }
 
 /// What became of a publish.
@@ -132,7 +159,7 @@ pub(super) async fn publish_batch(
     }
     let mut results = Vec::with_capacity(body.messages.len());
     for message in body.messages {
-        results.push(match send(&hub, &caller, message).await {
+        results.push(match send(&hub, &caller, message.0).await {
             Ok(answer) => BatchResult::Ok(answer),
             Err(problem) => BatchResult::Err(problem),
         });
@@ -163,7 +190,7 @@ async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer,
     header.priority = body.priority;
     header.expires_at = body.ttl_ms.map(|ttl| header.at.saturating_add(i64::from(ttl)));
     header.conflate = body.conflate;
-    header.except = joined(body.to.except, body.except)?;
+    header.except = joined(body.to.except, body.except.map(|except| except.0))?;
     header.any = body.to.target.any_members(&caller.tenant);
     let several = matches!(body.to.target, Target::Users(_) | Target::AnyOf(_));
     let mut topics = Vec::new();

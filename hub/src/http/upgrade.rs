@@ -37,15 +37,12 @@ pub(super) async fn voice_assistant(State(hub): State<Hub>, request: Request) ->
 async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) -> Response {
     let admitted = match admit(hub, &request, without_subprotocol) {
         Ok(admitted) => admitted,
-        Err((label, problem)) => {
-            hub.inner.shared.metrics.refused(label);
-            return problem.into_response();
-        }
+        Err(refused) => return refuse(hub, refused),
     };
     let Admitted { identity, seat, dialect, protocol } = admitted;
     let (response, upgraded) = match fastwebsockets::upgrade::upgrade(&mut request) {
         Ok(pair) => pair,
-        Err(_) => return not_an_upgrade("the WebSocket handshake is not complete").into_response(),
+        Err(_) => return refuse(hub, ("not_an_upgrade", not_an_upgrade("this is no handshake of WebSocket version 13"))),
     };
     let hub = hub.clone();
     tokio::spawn(async move {
@@ -74,6 +71,18 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
     response
 }
 
+fn refuse(hub: &Hub, (label, problem): Refused) -> Response {
+    hub.inner.shared.metrics.refused(label);
+    let is_no_upgrade = problem.status == StatusCode::UPGRADE_REQUIRED;
+    let mut response = problem.into_response();
+    if is_no_upgrade {
+        // RFC 9110 section 15.5.22, RFC 6455 section 4.4.
+        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    response
+}
+
 struct Admitted {
     identity: Identity,
     seat: Seat,
@@ -98,7 +107,7 @@ fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<A
     }
     hub.inner.connections.take_handshake().map_err(refused)?;
     let offered = Offered::new(headers);
-    let query = Query::new(request.uri());
+    let query = Query::new(request.uri())?;
     let token = query.token.as_deref().or_else(|| bearer(headers)).or(offered.token);
     let identity = token
         .ok_or(TokenError::Missing)
@@ -211,8 +220,8 @@ struct Query {
 }
 
 impl Query {
-    fn new(uri: &Uri) -> Self {
-        axum::extract::Query::try_from_uri(uri).map(|query| query.0).unwrap_or_default()
+    fn new(uri: &Uri) -> Result<Self, Refused> {
+        common::http::parse_query(uri).map_err(|problem| ("query", problem))
     }
 
     /// Names in the query must be those of the token.

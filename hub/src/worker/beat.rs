@@ -10,6 +10,9 @@ use crate::ws;
 /// Two unanswered pings end a session.
 const MAX_UNANSWERED: u8 = 2;
 
+/// Sessions that are told to reconnect are asked to wait up to so many milliseconds.
+const RESTART_SPREAD_MS: u32 = 2000;
+
 impl Worker {
     pub(super) fn tick(&mut self) {
         let (beats, due) = self.wheel.tick();
@@ -26,7 +29,7 @@ impl Worker {
         self.look_at_blocked();
         // Each topic is compared once an interval, a share of them each second.
         let parts = usize::try_from(self.shared.config.head_check.0.as_secs()).unwrap_or(30).max(1);
-        self.compare_heads(self.wheel.now() as usize % parts, parts);
+        self.compare_share(self.wheel.now() as usize % parts, parts);
     }
 
     /// Pings a session; whether it lives on.
@@ -39,12 +42,12 @@ impl Worker {
             self.close(id, Close::HeartbeatLost);
             return false;
         }
-        session.unanswered += 1;
-        if session.is_blocked() {
-            // Its queue says more about it than a ping behind that queue could.
-            return true;
+        // A blocked session is not pinged: its queue, bounded in age, says more about it than an answer could.
+        if !session.is_blocked() {
+            session.unanswered += 1;
+            self.send_control(id, ws::encode_ping(b""));
         }
-        self.send_control(id, ws::encode_ping(b""));
+        self.watch_expiry(id);
         true
     }
 
@@ -52,7 +55,7 @@ impl Worker {
         match due {
             Due::Linger(topic) => self.end_linger(topic),
             Due::Drop(id) => self.remove(id, "close_timeout"),
-            Due::Drain(id) => self.close(id, Close::Restart),
+            Due::Drain(id) => self.close_for_restart(id),
             Due::Expiring(id) => {
                 let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
                 let at = session.who.identity.expires_at;
@@ -86,9 +89,15 @@ impl Worker {
             if session.phase != Phase::Closing && outbound.is_over(bounds, now) {
                 self.evict(id);
             } else {
-                self.blocked.push(id);
+                self.blocked.insert(id);
             }
         }
+    }
+
+    /// Tells a session to come back, and when: not all at once.
+    fn close_for_restart(&mut self, id: SessionId) {
+        let reason = format!("{}; retry_after_ms={}", Close::Restart.text(), fastrand::u32(0..RESTART_SPREAD_MS));
+        self.close_with(id, Close::Restart.code(), &reason, Close::Restart.label());
     }
 
     /// The process ends: sessions are told in random order, spread over the window.
@@ -102,7 +111,7 @@ impl Worker {
         let seconds = u32::try_from(window.as_secs()).unwrap_or(u32::MAX);
         for id in sessions {
             if seconds == 0 {
-                self.close(id, Close::Restart);
+                self.close_for_restart(id);
             } else {
                 self.wheel.after(fastrand::u32(0..=seconds), Due::Drain(id));
             }

@@ -12,10 +12,13 @@ use common::{
 
 use super::{
     Input, SessionId, Worker,
-    index::Waiter,
+    index::{Membership, Waiter},
     session::{Phase, Who},
 };
 use crate::ws;
+
+/// Commands that may wait for the welcome.
+const MAX_EARLY: usize = 32;
 
 impl Worker {
     pub(super) fn input(&mut self, id: SessionId, input: Input) {
@@ -41,6 +44,18 @@ impl Worker {
         }
     }
 
+    /// What a client said before it was welcomed.
+    pub(super) fn carry_out_early(&mut self, id: SessionId) {
+        let Some(rare) = self.session(id).and_then(|session| session.rare.as_mut()) else { return };
+        let early = std::mem::take(&mut rare.early);
+        for command in early {
+            self.command(id, command);
+        }
+        if let Some(session) = self.session(id) {
+            session.forget_rare();
+        }
+    }
+
     fn refuse_command(&mut self, id: SessionId, error: &CommandError) {
         self.send_json(id, ServerFrame::error(error.code(), error.to_string(), None));
     }
@@ -50,6 +65,20 @@ impl Worker {
     }
 
     fn command(&mut self, id: SessionId, command: Command) {
+        if command != Command::TextPing
+            && let Some(session) = self.session(id)
+            && matches!(session.phase, Phase::Joining(_))
+        {
+            // Clients may speak right after the handshake; what they say is carried out behind the welcome, so that
+            // `subscribed` and `recovered` are told when they are true.
+            let early = &mut session.rare().early;
+            if early.len() < MAX_EARLY {
+                early.push(command);
+            } else {
+                self.refuse(id, "not_welcomed", "wait for `welcome` before sending so many commands");
+            }
+            return;
+        }
         match command {
             Command::TextPing => self.send_control(id, ws::encode_pong(b"")),
             Command::Ping => self.tell_positions(id),
@@ -90,13 +119,7 @@ impl Worker {
 
     /// Whether the session may have one more explicit topic; otherwise it is told why not.
     fn may_subscribe(&mut self, id: SessionId, name: &Name) -> Option<Arc<Who>> {
-        let session = self.session(id)?;
-        if !matches!(session.phase, Phase::Live) {
-            // S0's snippet subscribes right after `open`, before a welcome that its dialect does not get.
-            if matches!(session.phase, Phase::Closing) {
-                return None;
-            }
-        }
+        let session = self.session(id).filter(|session| session.phase == Phase::Live)?;
         let who = Arc::clone(&session.who);
         if !who.identity.may_subscribe(name.as_str(), &self.shared.public_topics) {
             let message = format!("the token's topics do not allow `{name}`");
@@ -130,7 +153,7 @@ impl Worker {
     pub(super) fn subscribed(&mut self, id: SessionId, key: &TopicKey) {
         let now = self.wheel.now();
         let Some(number) = self.confirmed(key) else { return };
-        if self.session(id).is_none_or(|session| session.phase == Phase::Closing) {
+        if self.session(id).is_none_or(|session| session.phase != Phase::Live) {
             return;
         }
         if !self.has(id, key)
@@ -165,29 +188,29 @@ impl Worker {
     fn unsubscribe(&mut self, id: SessionId, name: &Name) {
         let Some(session) = self.session(id) else { return };
         let key = TopicKey::topic(&session.who.identity.tenant, name);
-        if let Some(number) = self.index.find(&key)
-            && let Some(session) = self.session(id)
-            && let Some(at) = session.topics.iter().position(|its| its.topic == number)
-        {
-            let membership = session.topics.swap_remove(at);
-            self.leave(membership);
-        }
+        self.leave_explicit(id, &key);
         self.send_json(id, ServerFrame::Unsubscribed { topic: &key.public_name() }.to_json());
     }
 
-    fn resume(&mut self, id: SessionId, positions: Vec<(String, Option<Position>)>) {
+    fn leave_explicit(&mut self, id: SessionId, key: &TopicKey) {
+        let Some(number) = self.index.find(key) else { return };
+        if let Some(topic) = self.index.get_mut(number) {
+            // It may not be confirmed yet.
+            topic.waiters.retain(|waiter| waiter.session != id);
+        }
         let Some(session) = self.session(id) else { return };
-        if session.phase != Phase::Live {
-            self.refuse(id, "not_welcomed", "wait for `welcome` before `resume`");
-            return;
+        if let Some(at) = session.topics.iter().position(|its| its.topic == number) {
+            let membership = session.topics.swap_remove(at);
+            self.leave(membership);
         }
-        if session.rare.as_ref().is_some_and(|rare| rare.replaying > 0 || !rare.resume_after_join.is_empty()) {
-            self.refuse(id, "resume_running", "another `resume` is not done yet");
-            return;
-        }
+        self.resume_ends_without(id, key);
+    }
+
+    fn resume(&mut self, id: SessionId, positions: Vec<(String, Option<Position>)>) {
+        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
         let who = Arc::clone(&session.who);
-        // Counted as one more, so that the answer waits until every topic has been looked at.
-        session.rare().replaying += 1;
+        // One that comes while another runs is answered together with it.
+        session.rare().reading_resume = true;
         for (public, from) in positions {
             let key = TopicKey::from_public_name(&public, &who.identity.tenant, &who.identity.user).ok();
             match (key, from) {
@@ -198,11 +221,13 @@ impl Worker {
                 }
                 (Some(key), from) if key.kind() == TopicKind::Topic && !self.has(id, &key) => {
                     let name = key.name().and_then(|name| Name::new(&name).ok());
-                    if name.is_some_and(|name| self.may_subscribe(id, &name).is_some()) {
-                        if let Some(session) = self.session(id) {
-                            session.rare().resume_after_join.push((key.clone(), from));
-                        }
+                    let may = name.is_some_and(|name| self.may_subscribe(id, &name).is_some());
+                    let Some(session) = self.session(id) else { return };
+                    if may {
+                        session.rare().resume_after_join.push((key.clone(), from));
                         self.join_explicit(id, &key);
+                    } else {
+                        session.rare().resync.push(public);
                     }
                 }
                 _ => {
@@ -213,8 +238,7 @@ impl Worker {
             }
         }
         if let Some(session) = self.session(id) {
-            let rare = session.rare();
-            rare.replaying = rare.replaying.saturating_sub(1);
+            session.rare().reading_resume = false;
             self.tell_recovered(id);
         }
     }
@@ -239,13 +263,30 @@ impl Worker {
             self.close(id, Close::TokenExpired);
             return;
         }
-        let expires_at = identity.expires_at;
         let reader = who.reader.clone();
+        let mut memberships = Vec::new();
         if let Some(session) = self.session(id) {
             session.who = Arc::new(Who { identity, reader });
+            session.expiry_watched = false;
+            memberships.clone_from(&session.topics);
         }
-        self.watch_expiry(id, expires_at);
+        self.watch_expiry(id);
+        for key in self.no_longer_allowed(id, &memberships) {
+            self.leave_explicit(id, &key);
+            self.send_json(id, ServerFrame::Unsubscribed { topic: &key.public_name() }.to_json());
+        }
         self.tell_positions(id);
+    }
+
+    /// Explicit topics of the session that its token does not allow.
+    fn no_longer_allowed(&self, id: SessionId, memberships: &[Membership]) -> Vec<TopicKey> {
+        let Some(session) = self.session_ref(id) else { return Vec::new() };
+        let allowed = |key: &TopicKey| {
+            let name = key.name().unwrap_or_default();
+            key.kind() != TopicKind::Topic || session.who.identity.may_subscribe(&name, &self.shared.public_topics)
+        };
+        let keys = memberships.iter().filter_map(|membership| self.index.get(membership.topic)).map(|topic| &topic.key);
+        keys.filter(|key| !allowed(key)).cloned().collect()
     }
 
     fn pong(&mut self, id: SessionId, payload: &[u8]) {

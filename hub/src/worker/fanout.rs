@@ -71,8 +71,25 @@ impl<'a> Filter<'a> {
         Self { header, require: numbers(&header.require), earlier: before.filter_map(|m| numbers(m)).collect(), open }
     }
 
-    /// Whether the session gets the message that came by a topic it has.
+    /// Whether the session gets the message that came live by a topic it has.
     pub(super) fn passes(&self, session: &Session, now: u32) -> bool {
+        // It got its copy by an earlier member, if it had that member for long enough to be sure.
+        let settled = |held: &Membership| now.saturating_sub(held.since) >= ANY_OF_SETTLED;
+        let got = |member: &SmallVec<[u32; 4]>| member.iter().all(|topic| held(session, *topic).is_some_and(settled));
+        self.fits(session) && !self.earlier.iter().any(got)
+    }
+
+    /// Whether the session gets the message that is replayed by a topic it has. A copy is held back only where the same
+    /// `resume` replays the topic by which the earlier member's copy went.
+    pub(super) fn passes_replay(&self, session: &Session) -> bool {
+        let named = |topic: &u32| session.rare.as_ref().is_some_and(|rare| rare.named.contains(topic));
+        let got = |member: &SmallVec<[u32; 4]>| {
+            member.first().is_some_and(named) && member.iter().all(|topic| held(session, *topic).is_some())
+        };
+        self.fits(session) && !self.earlier.iter().any(got)
+    }
+
+    fn fits(&self, session: &Session) -> bool {
         if !session.dialect.takes(self.header.kind) {
             return false;
         }
@@ -83,15 +100,12 @@ impl<'a> Filter<'a> {
         if self.header.except.covers(reader.user.as_str(), &reader.session) {
             return false;
         }
-        let membership = |topic: u32| session.topics.iter().find(|membership| membership.topic == topic);
-        let Some(require) = &self.require else { return false };
-        if !require.iter().all(|topic| membership(*topic).is_some()) {
-            return false;
-        }
-        // It got its copy by an earlier member, if it had that member for long enough to be sure.
-        let settled = |held: &Membership| now.saturating_sub(held.since) >= ANY_OF_SETTLED;
-        !self.earlier.iter().any(|member| member.iter().all(|topic| membership(*topic).is_some_and(settled)))
+        self.require.as_ref().is_some_and(|require| require.iter().all(|topic| held(session, *topic).is_some()))
     }
+}
+
+fn held(session: &Session, topic: u32) -> Option<&Membership> {
+    session.topics.iter().find(|membership| membership.topic == topic)
 }
 
 impl Worker {
@@ -214,8 +228,16 @@ impl Worker {
     /// Hands a receipt to the dispatcher without waiting here.
     pub(super) fn report(&self, receipt: Receipt) {
         let receipts = self.shared.receipts.clone();
-        if !receipts.try_send(receipt.clone()) {
-            tokio::spawn(async move { receipts.send(receipt).await });
+        if receipts.try_send(receipt.clone()) {
+            return;
+        }
+        match Arc::clone(&self.shared.waiting_receipts).try_acquire_owned() {
+            Ok(permit) => drop(tokio::spawn(async move {
+                receipts.send(receipt).await;
+                drop(permit);
+            })),
+            // The dispatcher has been away for long; what it does not hear of is tried again by its own rules.
+            Err(_) => drop(self.shared.metrics.receipts_dropped.inc()),
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Membership {
     pub(crate) since: u32,
     /// Low bits of the offset that the client was last told.
     pub(crate) told: u32,
+    /// Low bits of the offset at which the session joined: what comes behind it comes live.
+    pub(crate) joined: u32,
     /// History is being replayed: live messages with history wait in history.
     pub(crate) replaying: bool,
 }
@@ -52,8 +54,10 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// Whether nobody has or wants the topic. An unconfirmed one is waited for, also when its waiters have gone: its
+    /// subscription is on the way.
     pub(crate) fn is_unused(&self) -> bool {
-        self.members.is_empty() && self.waiters.is_empty()
+        self.members.is_empty() && self.waiters.is_empty() && self.progress.position().is_some()
     }
 }
 
@@ -110,7 +114,7 @@ impl Index {
         let topic = self.topics.get_mut(number as usize)?;
         topic.members.push(Member { session });
         let told = topic.progress.position().map_or(0, |position| position.offset as u32);
-        Some(Membership { topic: number, place: (topic.members.len() - 1) as u32, since: now, told, replaying: false })
+        Some(Membership { topic: number, place: (topic.members.len() - 1) as u32, since: now, told, joined: told, replaying: false })
     }
 
     /// Takes a member out. The member that fills its place is returned: its session has to be told the new place.
@@ -150,13 +154,18 @@ impl Index {
         self.topics.is_empty()
     }
 
-    /// The confirmed topics of the `part`-th of `parts` equal shares.
-    pub(crate) fn confirmed_share(&self, part: usize, parts: usize) -> Vec<TopicKey> {
-        self.topics
-            .iter()
-            .filter(|(number, topic)| number % parts.max(1) == part && topic.progress.position().is_some())
-            .map(|(_, topic)| topic.key.clone())
+    /// The topics of the `part`-th of `parts` equal shares that wait for nothing, and where they stand.
+    pub(crate) fn live_share(&self, part: usize, parts: usize) -> Vec<(TopicKey, Head)> {
+        (part..self.topics.capacity())
+            .step_by(parts.max(1))
+            .filter_map(|number| self.topics.get(number))
+            .filter_map(|topic| Some((topic.key.clone(), topic.progress.live()?)))
             .collect()
+    }
+
+    /// Something was dropped: topics that wait for a confirmation or a healing read history once more behind it.
+    pub(crate) fn spill(&mut self) {
+        self.topics.iter_mut().for_each(|(_, topic)| topic.progress.spill());
     }
 
     /// How many explicit topics a session has.

@@ -14,7 +14,10 @@ use super::{
     session::{Pending, Phase, Session},
     wheel::Due,
 };
-use crate::interest::{Joined, Wish};
+use crate::{
+    interest::{Joined, Wish},
+    ws,
+};
 
 /// Before a token ends, its session is told so many seconds ahead.
 const EXPIRING_AHEAD: i64 = 60;
@@ -24,20 +27,20 @@ impl Worker {
     pub(super) fn connect(&mut self, new: NewSession) {
         let NewSession { stream, who, dialect, early, seat } = new;
         if self.draining {
-            // It came through the door while it closed; the client tries another node.
-            drop(stream);
+            // It came through the door while it closed; the client tries another node. A new socket takes a few bytes.
+            drop(stream.try_write(&ws::encode_close(Close::Restart.code(), Close::Restart.text())));
             return;
         }
         let stream = Arc::new(stream);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { slot: self.sessions.vacant_key() as u32, generation: self.generation };
         let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), early, self.controls.clone(), &self.shared);
-        let expires_at = who.identity.expires_at;
         self.sessions.insert(Session {
             generation: self.generation,
             phase: Phase::Joining(0),
             dialect,
             unanswered: 0,
+            expiry_watched: false,
             pending: Pending::default(),
             topics: Vec::with_capacity(who.reader.keys.len()),
             stream,
@@ -49,13 +52,20 @@ impl Worker {
         });
         self.shared.metrics.connections.inc();
         self.wheel.beat(id);
-        self.watch_expiry(id, expires_at);
+        self.watch_expiry(id);
         self.join_implicit(id);
     }
 
-    /// Sets when the session is told that its token ends, and when it is closed for it.
-    pub(super) fn watch_expiry(&mut self, id: SessionId, expires_at: i64) {
-        let left = expires_at.saturating_sub(jiff::Timestamp::now().as_second());
+    /// Sets when the session is told that its token ends, and when it is closed for it; only when that is near, so that
+    /// sessions that have gone leave nothing behind until tokens of a year expire. Each heartbeat looks again.
+    pub(super) fn watch_expiry(&mut self, id: SessionId) {
+        let near = i64::try_from(self.shared.config.heartbeat.0.as_secs()).unwrap_or(i64::MAX / 4) * 2 + EXPIRING_AHEAD;
+        let Some(session) = self.session(id).filter(|session| !session.expiry_watched) else { return };
+        let left = session.who.identity.expires_at.saturating_sub(jiff::Timestamp::now().as_second());
+        if left > near {
+            return;
+        }
+        session.expiry_watched = true;
         let seconds = |left: i64| u32::try_from(left.max(0)).unwrap_or(u32::MAX);
         self.wheel.after(seconds(left - EXPIRING_AHEAD), Due::Expiring(id));
         self.wheel.after(seconds(left), Due::Expired(id));
@@ -97,15 +107,21 @@ impl Worker {
     }
 
     /// Asks for topics on the bus.
-    pub(super) fn wish(&self, keys: Vec<TopicKey>) {
-        if keys.is_empty() {
-            return;
+    pub(super) fn wish(&mut self, keys: Vec<TopicKey>) {
+        if !keys.is_empty() {
+            self.wishes.push_back(Wish::Join { worker: self.number, keys });
+            self.send_wishes();
         }
-        let wish = Wish::Join { worker: self.number, keys };
-        if let Err(full) = self.shared.wishes.try_send(wish) {
-            let wishes = self.shared.wishes.clone();
-            // The interest task ends only with its workers.
-            tokio::spawn(async move { drop(wishes.send(full.into_inner()).await) });
+    }
+
+    /// Hands wishes on as far as there is room. A worker never waits here: the interest task may be waiting for it.
+    pub(super) fn send_wishes(&mut self) {
+        while let Some(wish) = self.wishes.pop_front() {
+            if let Err(full) = self.shared.wishes.try_send(wish) {
+                // The interest task ends only with its workers.
+                self.wishes.push_front(full.into_inner());
+                return;
+            }
         }
     }
 
@@ -145,6 +161,7 @@ impl Worker {
             };
             self.send_json(id, frame.to_json());
         }
+        self.carry_out_early(id);
     }
 
     /// The number of a topic that the bus has confirmed.
@@ -200,6 +217,7 @@ impl Worker {
             let message = format!("`{}` cannot be confirmed now; subscribe again", key.public_name());
             let json = ServerFrame::error("unavailable", message, Some(std::time::Duration::from_secs(2)));
             self.send_json(waiter.session, json);
+            self.resume_ends_without(waiter.session, key);
         } else {
             self.close(waiter.session, Close::Unavailable);
         }
@@ -235,11 +253,8 @@ impl Worker {
     /// The while has passed.
     pub(super) fn end_linger(&mut self, number: u32) {
         if let Some(key) = self.index.remove_unused(number) {
-            let wish = Wish::Leave { worker: self.number, key };
-            if let Err(full) = self.shared.wishes.try_send(wish) {
-                let wishes = self.shared.wishes.clone();
-                tokio::spawn(async move { drop(wishes.send(full.into_inner()).await) });
-            }
+            self.wishes.push_back(Wish::Leave { worker: self.number, key });
+            self.send_wishes();
         }
     }
 }

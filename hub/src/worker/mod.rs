@@ -19,12 +19,15 @@ mod session;
 mod wheel;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use common::{
     bus::{Bus, BusError, Head, History},
-    ids::{NodeId},
-    message::Position,
+    ids::NodeId,
     protocol::{Close, Command},
     receipts::ReceiptSink,
     token::Verifier,
@@ -32,12 +35,12 @@ use common::{
 };
 use slab::Slab;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, MissedTickBehavior},
 };
 
 pub(crate) use self::session::{NewSession, SessionId, Who};
-use self::{fanout::Fanout, index::Index, outbound::Bounds, session::Session, wheel::Wheel};
+use self::{fanout::Fanout, index::Index, outbound::Bounds, session::{Pending, Session}, wheel::Wheel};
 use crate::{
     config::HubConfig,
     interest::{Joined, Wish},
@@ -58,10 +61,10 @@ pub(crate) enum Control {
     Joined(Joined),
     /// History after a worker's place in a topic was read.
     Healed(TopicKey, Result<History, BusError>),
-    /// History after a session's position was read.
-    Replayed(SessionId, TopicKey, Position, Result<History, BusError>),
+    /// History after a session's position was read, for the replay of this serial.
+    Replayed(SessionId, u32, Result<History, BusError>),
     /// The ends of topics were read.
-    Heads(Vec<TopicKey>, Vec<Head>),
+    Heads(Comparison),
     /// The process ends: sessions are told to reconnect, spread over this time.
     Drain(Duration),
 }
@@ -70,6 +73,17 @@ impl From<Joined> for Control {
     fn from(joined: Joined) -> Self {
         Self::Joined(joined)
     }
+}
+
+/// Topics that are compared with the bus.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    /// The topics, and where this worker stood when the bus was asked.
+    pub(crate) asked: Vec<(TopicKey, Head)>,
+    /// Their ends, in the same order; empty when the bus could not be asked.
+    pub(crate) heads: Vec<Head>,
+    /// Part of a comparison of all topics.
+    pub(crate) sweep: bool,
 }
 
 /// What a client sent.
@@ -99,11 +113,14 @@ pub(crate) struct Shared {
     pub(crate) public_topics: Vec<String>,
     pub(crate) receipts: ReceiptSink,
     pub(crate) wishes: mpsc::Sender<Wish>,
+    /// Receipts of workers that wait for the dispatcher.
+    pub(crate) waiting_receipts: Arc<Semaphore>,
     pub(crate) metrics: HubMetrics,
 }
 
-/// Messages that one fan-out takes together.
-const BATCH: usize = 64;
+/// Messages that one fan-out takes together: no more than a session can have pending, so that marking them writes to no
+/// socket and all writing is done in slices.
+const BATCH: usize = Pending::CAPACITY - 1;
 
 /// Other inputs that one round takes.
 const CONTROLS: usize = 128;
@@ -118,9 +135,22 @@ pub(crate) struct Worker {
     fanout: Fanout,
     bounds: Bounds,
     /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
-    blocked: Vec<SessionId>,
+    blocked: HashSet<SessionId>,
+    /// Wishes that the interest task has not taken yet, in order: a leave must not overtake a join, nor be overtaken.
+    wishes: VecDeque<Wish>,
+    sweep: Sweep,
     controls: mpsc::Sender<Control>,
     draining: bool,
+}
+
+/// The comparison of all topics with the bus, after something was dropped. One runs at a time, so that a worker that is
+/// too slow is not given ever more to do.
+#[derive(Debug, Default)]
+struct Sweep {
+    /// Answers of the bus that have not come.
+    outstanding: usize,
+    /// Something was dropped since it began.
+    again: bool,
 }
 
 /// The receiving ends of a worker.
@@ -145,7 +175,9 @@ impl Worker {
             wheel,
             fanout: Fanout::default(),
             bounds,
-            blocked: Vec::new(),
+            blocked: HashSet::new(),
+            wishes: VecDeque::new(),
+            sweep: Sweep::default(),
             controls,
             draining: false,
         }
@@ -159,6 +191,8 @@ impl Worker {
         let second = Duration::from_secs(1);
         let mut tick = tokio::time::interval_at(Instant::now() + second, second);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = Arc::clone(&self.shared);
+        let mut bus_ended = false;
         loop {
             if self.draining && self.sessions.is_empty() {
                 return;
@@ -171,6 +205,7 @@ impl Worker {
                     asked.push(control);
                 }
                 asked.drain(..).for_each(|control| self.control(control));
+                self.send_wishes();
                 if tick_is_due(&mut tick).await {
                     self.tick();
                 }
@@ -178,20 +213,21 @@ impl Worker {
                 continue;
             }
             tokio::select! {
-                taken = messages.recv_many(&mut waiting, BATCH) => {
-                    if taken == 0 {
-                        // The bus has ended; sessions live on until they are drained.
-                        tokio::select! {
-                            control = controls.recv() => if let Some(control) = control { self.control(control) },
-                            _ = tick.tick() => self.tick(),
-                        }
-                    }
+                taken = messages.recv_many(&mut waiting, BATCH), if !bus_ended => {
+                    // When the bus has ended, sessions live on until they are drained.
+                    bus_ended = taken == 0;
                     self.begin_fanout(&mut waiting);
                 }
                 _ = controls.recv_many(&mut asked, CONTROLS) => {
                     asked.drain(..).for_each(|control| self.control(control));
                 }
-                () = missed.take() => self.compare_heads(0, 1),
+                () = missed.take() => self.compare_all(),
+                permit = shared.wishes.reserve(), if !self.wishes.is_empty() => {
+                    if let (Ok(permit), Some(wish)) = (permit, self.wishes.pop_front()) {
+                        permit.send(wish);
+                    }
+                    self.send_wishes();
+                }
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -204,14 +240,18 @@ impl Worker {
             Control::Writable(id) => self.writable(id),
             Control::Joined(joined) => self.joined(joined),
             Control::Healed(key, history) => self.healed(&key, history),
-            Control::Replayed(id, key, from, history) => self.replayed(id, &key, from, history),
-            Control::Heads(keys, heads) => self.compared(&keys, &heads),
+            Control::Replayed(id, serial, history) => self.replayed(id, serial, history),
+            Control::Heads(comparison) => self.compared(&comparison),
             Control::Drain(window) => self.drain(window),
         }
     }
 
     fn session(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(id.slot as usize).filter(|session| session.generation == id.generation)
+    }
+
+    fn session_ref(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(id.slot as usize).filter(|session| session.generation == id.generation)
     }
 
     /// Runs something that waits, and takes its answer as an input.

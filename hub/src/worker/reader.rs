@@ -14,6 +14,10 @@ use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::Instant};
 use super::{Control, Input, SessionId, Shared, Who};
 use crate::ws::{Event, Parser};
 
+/// A pong is mostly the answer to a ping of ours: a burst of notifications that ask for receipts must not use up what the
+/// client itself may send.
+const PONG_COST: f64 = 1.0 / 64.0;
+
 /// Bytes that one read takes. The buffer belongs to the thread, not to the session.
 const READ: usize = 64 * 1024;
 
@@ -45,11 +49,11 @@ impl Allowance {
         Self { rate, left: rate * 2.0, at: Instant::now() }
     }
 
-    /// Takes one; false when nothing is left.
-    fn take(&mut self, now: Instant) -> bool {
+    /// Takes one message, or a part of one; false when nothing is left.
+    fn take(&mut self, cost: f64, now: Instant) -> bool {
         let filled = now.duration_since(self.at).as_secs_f64() * self.rate;
         self.at = now;
-        self.left = (self.left + filled).min(self.rate * 2.0) - 1.0;
+        self.left = (self.left + filled).min(self.rate * 2.0) - cost;
         self.left >= 0.0
     }
 }
@@ -126,7 +130,12 @@ impl Reader {
             if !open {
                 return;
             }
-            if !matches!(event, Event::Close { .. }) && !allowance.take(now) {
+            let cost = match event {
+                Event::Close { .. } => 0.0,
+                Event::Pong(_) => PONG_COST,
+                _ => 1.0,
+            };
+            if !allowance.take(cost, now) {
                 inputs.push(Input::Violation(Close::RateLimited, Close::RateLimited.text()));
                 open = false;
                 return;
@@ -213,11 +222,11 @@ mod tests {
         let mut allowance = Allowance::new(10);
         let mut now = Instant::now();
         for _ in 0..20 {
-            assert!(allowance.take(now));
+            assert!(allowance.take(1.0, now));
         }
-        assert!(!allowance.take(now));
+        assert!(!allowance.take(1.0, now));
         now += Duration::from_millis(210);
-        assert!(allowance.take(now));
-        assert!(!allowance.take(now));
+        assert!(allowance.take(1.0, now));
+        assert!(!allowance.take(1.0, now));
     }
 }

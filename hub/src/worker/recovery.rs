@@ -17,6 +17,8 @@ const MAX_HELD: usize = 1024;
 pub(crate) struct Progress {
     state: State,
     held: VecDeque<Arc<Outgoing>>,
+    /// Something that should have been held was dropped: history is read once more before going live.
+    spilled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,15 @@ pub(crate) enum Arrival {
     Resync,
 }
 
+/// What a comparison with the bus showed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Compared {
+    /// Messages may have been lost: tell the members.
+    pub(crate) resync: bool,
+    /// Something is missing: read history after this offset.
+    pub(crate) heal: Option<u64>,
+}
+
 /// What a healing brought.
 #[derive(Debug, Default)]
 pub(crate) struct Healed {
@@ -55,11 +66,11 @@ pub(crate) struct Healed {
 
 impl Progress {
     pub(crate) fn unconfirmed() -> Self {
-        Self { state: State::Unconfirmed, held: VecDeque::new() }
+        Self { state: State::Unconfirmed, held: VecDeque::new(), spilled: false }
     }
 
     pub(crate) fn confirmed(head: Head) -> Self {
-        Self { state: State::Live(head), held: VecDeque::new() }
+        Self { state: State::Live(head), held: VecDeque::new(), spilled: false }
     }
 
     /// Up to where all has been handed on; none before the confirmation.
@@ -70,9 +81,24 @@ impl Progress {
         }
     }
 
+    /// Where it stands, if it waits for nothing.
+    pub(crate) fn live(&self) -> Option<Head> {
+        match self.state {
+            State::Live(head) => Some(head),
+            State::Unconfirmed | State::Healing(_) => None,
+        }
+    }
+
+    /// Something was dropped on the way here. What waits reads history once more; what does not wait is compared.
+    pub(crate) fn spill(&mut self) {
+        self.spilled = !matches!(self.state, State::Live(_));
+    }
+
     fn hold(&mut self, outgoing: &Arc<Outgoing>) {
         if self.held.len() < MAX_HELD {
             self.held.push_back(Arc::clone(outgoing));
+        } else {
+            self.spilled = true;
         }
     }
 
@@ -115,25 +141,32 @@ impl Progress {
         if self.state == State::Unconfirmed {
             self.state = State::Live(head);
         }
-        self.replay_held()
+        let mut healed = self.replay_held();
+        self.read_spilled(&mut healed);
+        healed
     }
 
-    /// The bus was asked for the topic's end.
-    pub(crate) fn compare(&mut self, head: Head) -> Arrival {
-        match self.state {
-            State::Live(last) if head.epoch != last.epoch || head.offset < last.offset => {
+    /// The bus was asked for the topic's end when this stood at `asked`; more may have arrived since, so only what was
+    /// known then can have been lost.
+    pub(crate) fn compare(&mut self, asked: Head, head: Head) -> Compared {
+        let State::Live(last) = self.state else { return Compared::default() };
+        if head.epoch != last.epoch {
+            // Where the epoch has changed since, the answer is the older one.
+            let resync = asked.epoch == last.epoch;
+            if resync {
                 self.state = State::Live(head);
-                Arrival::Resync
             }
-            State::Live(last) if head.offset == last.offset && head.id != last.id => {
-                self.state = State::Live(head);
-                Arrival::Resync
-            }
-            State::Live(last) if head.offset > last.offset => {
-                self.state = State::Healing(last);
-                Arrival::Heal(last.offset)
-            }
-            _ => Arrival::Nothing,
+            return Compared { resync, heal: None };
+        }
+        let lost = head.offset < asked.offset || (head.offset == asked.offset && head.id != asked.id);
+        if asked.epoch == head.epoch && lost {
+            self.state = State::Healing(head);
+            Compared { resync: true, heal: Some(head.offset) }
+        } else if head.offset > last.offset {
+            self.state = State::Healing(last);
+            Compared { resync: false, heal: Some(last.offset) }
+        } else {
+            Compared::default()
         }
     }
 
@@ -174,7 +207,18 @@ impl Progress {
         healed.resync |= held.resync;
         healed.deliver.extend(held.deliver);
         healed.again = held.again;
+        self.read_spilled(&mut healed);
         healed
+    }
+
+    /// Before going live, what could not be held is read.
+    fn read_spilled(&mut self, healed: &mut Healed) {
+        if let State::Live(last) = self.state
+            && std::mem::take(&mut self.spilled)
+        {
+            self.state = State::Healing(last);
+            healed.again = Some(last.offset);
+        }
     }
 
     /// A healing failed; the next message or head check tries again.
@@ -225,6 +269,8 @@ mod tests {
         })
     }
 
+    const HEAL_1: Compared = Compared { resync: false, heal: Some(1) };
+
     fn outgoing(message: &Arc<Message>) -> Arc<Outgoing> {
         Arc::new(Outgoing::new(Arc::clone(message)))
     }
@@ -263,7 +309,7 @@ mod tests {
         assert_eq!(offsets(&healed.deliver), [5, 6]);
         // Nothing left at all.
         let mut progress = Progress::confirmed(head(&messages[0]));
-        assert!(matches!(progress.compare(head(&messages[3])), Arrival::Heal(1)));
+        assert_eq!(progress.compare(head(&messages[0]), head(&messages[3])), HEAL_1);
         let healed = progress.heal(&History { head: head(&messages[3]), messages: vec![] });
         assert!(healed.resync && healed.again.is_none());
         assert_eq!(progress.position().unwrap().offset, 4);
@@ -273,7 +319,7 @@ mod tests {
     fn a_limited_read_goes_on() {
         let messages: Vec<_> = (1..=5).map(|offset| message(1, offset)).collect();
         let mut progress = Progress::confirmed(head(&messages[0]));
-        assert!(matches!(progress.compare(head(&messages[4])), Arrival::Heal(1)));
+        assert_eq!(progress.compare(head(&messages[0]), head(&messages[4])), HEAL_1);
         let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[1..3].to_vec() });
         assert_eq!((offsets(&healed.deliver), healed.again), (vec![2, 3], Some(3)));
         let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[3..].to_vec() });
@@ -289,10 +335,49 @@ mod tests {
         assert!(matches!(progress.arrived(&outgoing(&message(2, 1))), Arrival::Resync));
         assert_eq!(progress.position().unwrap().epoch, 2);
         let mut progress = Progress::confirmed(head(&first));
-        assert!(matches!(progress.compare(head(&second)), Arrival::Resync));
+        assert_eq!(progress.compare(head(&first), head(&second)), Compared { resync: true, heal: Some(3) });
         let mut progress = Progress::confirmed(head(&first));
-        assert!(matches!(progress.compare(Head { offset: 2, ..head(&first) }), Arrival::Resync));
-        assert!(matches!(progress.compare(Head { offset: 2, ..head(&first) }), Arrival::Nothing));
+        let lower = Head { offset: 2, ..head(&first) };
+        assert_eq!(progress.compare(head(&first), lower), Compared { resync: true, heal: Some(2) });
+        assert_eq!(progress.compare(head(&first), lower), Compared::default(), "it is being healed");
+        let mut progress = Progress::confirmed(head(&first));
+        assert_eq!(progress.compare(head(&first), Head { epoch: 2, ..lower }), Compared { resync: true, heal: None });
+    }
+
+    #[test]
+    fn an_answer_that_is_older_than_what_arrived_since_is_no_loss() {
+        let messages: Vec<_> = (1..=3).map(|offset| message(1, offset)).collect();
+        let mut progress = Progress::confirmed(head(&messages[0]));
+        let asked = progress.live().unwrap();
+        for message in &messages[1..] {
+            assert!(matches!(progress.arrived(&outgoing(message)), Arrival::Deliver));
+        }
+        assert_eq!(progress.compare(asked, head(&messages[1])), Compared::default());
+        assert_eq!(progress.position().unwrap().offset, 3);
+        let newer = message(2, 1);
+        assert!(matches!(progress.arrived(&outgoing(&newer)), Arrival::Resync));
+        assert_eq!(progress.compare(asked, head(&messages[2])), Compared::default(), "from before the epoch's end");
+    }
+
+    #[test]
+    fn what_could_not_be_held_is_read_before_going_live() {
+        let messages: Vec<_> = (1..=5).map(|offset| message(1, offset)).collect();
+        let mut progress = Progress::unconfirmed();
+        assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Nothing));
+        // The third was dropped on the way, and nothing comes behind it.
+        progress.spill();
+        let healed = progress.confirm(head(&messages[0]));
+        assert_eq!((offsets(&healed.deliver), healed.again), (vec![2], Some(2)));
+        let healed = progress.heal(&History { head: head(&messages[2]), messages: vec![Arc::clone(&messages[2])] });
+        assert_eq!((offsets(&healed.deliver), healed.again), (vec![3], None));
+        // While healing.
+        assert!(matches!(progress.arrived(&outgoing(&messages[4])), Arrival::Heal(3)));
+        progress.spill();
+        let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[3..].to_vec() });
+        assert_eq!((offsets(&healed.deliver), healed.again), (vec![4, 5], Some(5)));
+        let healed = progress.heal(&History { head: head(&messages[4]), messages: vec![] });
+        assert!(healed.again.is_none() && !healed.resync);
+        assert!(progress.live().is_some());
     }
 
     #[test]

@@ -10,10 +10,10 @@ use common::{
 };
 
 use super::{
-    Control, SessionId, Worker,
+    Comparison, Control, SessionId, Worker,
     fanout::Filter,
-    recovery::{Arrival, Healed},
-    session::Phase,
+    recovery::Healed,
+    session::{Phase, Replaying},
 };
 use crate::receive::Outgoing;
 
@@ -79,96 +79,131 @@ impl Worker {
     }
 
     /// Compares a share of the topics with the bus.
-    pub(super) fn compare_heads(&self, part: usize, parts: usize) {
-        let keys = self.index.confirmed_share(part, parts);
-        for keys in keys.chunks(COMPARE).map(<[TopicKey]>::to_vec) {
-            let bus = self.shared.bus.clone();
-            self.ask(async move {
-                // A bus that cannot be reached is noticed elsewhere; the next comparison comes.
-                let heads = bus.heads(&keys).await.unwrap_or_default();
-                Control::Heads(keys, heads)
-            });
-        }
+    pub(super) fn compare_share(&self, part: usize, parts: usize) {
+        self.compare(self.index.live_share(part, parts), false);
     }
 
-    pub(super) fn compared(&mut self, keys: &[TopicKey], heads: &[Head]) {
-        for (key, head) in keys.iter().zip(heads) {
+    /// Something was dropped on the way here: all topics are compared.
+    pub(super) fn compare_all(&mut self) {
+        if self.sweep.outstanding > 0 {
+            self.sweep.again = true;
+            return;
+        }
+        self.index.spill();
+        self.sweep.outstanding = self.compare(self.index.live_share(0, 1), true);
+    }
+
+    /// Asks for the ends of topics; how many answers will come.
+    fn compare(&self, topics: Vec<(TopicKey, Head)>, sweep: bool) -> usize {
+        let parts = topics.chunks(COMPARE);
+        let count = parts.len();
+        for asked in parts.map(<[_]>::to_vec) {
+            let bus = self.shared.bus.clone();
+            self.ask(async move {
+                let keys: Vec<TopicKey> = asked.iter().map(|(key, _)| key.clone()).collect();
+                // A bus that cannot be reached is noticed elsewhere; the next comparison comes.
+                let heads = bus.heads(&keys).await.unwrap_or_default();
+                Control::Heads(Comparison { asked, heads, sweep })
+            });
+        }
+        count
+    }
+
+    pub(super) fn compared(&mut self, comparison: &Comparison) {
+        for ((key, asked), head) in comparison.asked.iter().zip(&comparison.heads) {
             let Some(number) = self.index.find(key) else { continue };
             let Some(topic) = self.index.get_mut(number) else { continue };
-            match topic.progress.compare(*head) {
-                Arrival::Heal(after) => self.read_missing(key, after),
-                Arrival::Resync => self.resync(number),
-                Arrival::Deliver | Arrival::Nothing => {}
+            let compared = topic.progress.compare(*asked, *head);
+            if compared.resync {
+                self.resync(number);
+            }
+            if let Some(after) = compared.heal {
+                self.read_missing(key, after);
+            }
+        }
+        if comparison.sweep {
+            self.sweep.outstanding = self.sweep.outstanding.saturating_sub(1);
+            if self.sweep.outstanding == 0 && std::mem::take(&mut self.sweep.again) {
+                self.compare_all();
             }
         }
     }
 
     /// A session resumes a topic that it has: live messages wait in history until the replay has caught up.
     pub(super) fn begin_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position) {
+        let Some(live) = self.index.get(number).and_then(|topic| topic.progress.position()) else { return };
         let Some(session) = self.session(id) else { return };
         let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else { return };
         if membership.replaying {
             return;
         }
         membership.replaying = true;
-        session.rare().replaying += 1;
-        self.read_replay(id, key.clone(), from);
+        // The low bits say how far the topic has come since the session joined.
+        let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
+        let joined = live.offset.saturating_sub(since);
+        let rare = session.rare();
+        let serial = rare.next_replay;
+        rare.next_replay = serial.wrapping_add(1);
+        rare.named.push(number);
+        let replaying =
+            Replaying { serial, topic: number, key: key.clone(), from, joined, began: live.offset, asked: live.offset };
+        self.read_replay(id, replaying);
     }
 
-    fn read_replay(&self, id: SessionId, key: TopicKey, from: Position) {
+    fn read_replay(&mut self, id: SessionId, replaying: Replaying) {
+        let Some(session) = self.session(id) else { return };
+        let (serial, key) = (replaying.serial, replaying.key.clone());
+        // From one before, so that the message at the position itself can be compared.
+        let after = replaying.from.offset.saturating_sub(1);
+        session.rare().replays.push(replaying);
         let bus = self.shared.bus.clone();
-        self.ask(async move {
-            // From one before, so that the message at the position itself can be compared.
-            let history = bus.history(&key, from.offset.saturating_sub(1), READ).await;
-            Control::Replayed(id, key, from, history)
-        });
+        self.ask(async move { Control::Replayed(id, serial, bus.history(&key, after, READ).await) });
     }
 
     /// History after a session's position was read.
-    pub(super) fn replayed(&mut self, id: SessionId, key: &TopicKey, from: Position, history: Result<History, BusError>) {
-        let Some(number) = self.index.find(key) else { return };
-        let Some(live) = self.index.get(number).and_then(|topic| topic.progress.position()) else { return };
-        if self.session(id).is_none_or(|session| session.phase != Phase::Live) {
-            return;
-        }
-        let replay = match &history {
+    pub(super) fn replayed(&mut self, id: SessionId, serial: u32, history: Result<History, BusError>) {
+        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
+        let Some(rare) = &mut session.rare else { return };
+        let Some(place) = rare.replays.iter().position(|replay| replay.serial == serial) else { return };
+        let mut replay = rare.replays.swap_remove(place);
+        let Some(live) = self.index.get(replay.topic).and_then(|topic| topic.progress.position()) else { return };
+        let missed = match &history {
             // A read that was limited is whole up to where it came.
-            Ok(history) => resume(from, &limited(history)),
-            Err(_) => Replay::Resync,
+            Ok(history) if history.head.epoch == live.epoch => resume(replay.from, &limited(history)),
+            _ => Replay::Resync,
         };
-        let (Replay::Missed(missed), Ok(history)) = (replay, history) else {
-            self.end_replay(id, number, key, None);
+        let Replay::Missed(missed) = missed else {
+            self.end_replay(id, &replay, None);
             return;
         };
-        if history.head.epoch != live.epoch {
-            self.end_replay(id, number, key, None);
-            return;
-        }
+        let began_at = replay.from;
         // What lies behind the worker's own place comes to it, and to this session, as live messages.
-        let mut reached = from;
         for message in missed {
             let Some(at) = message.position.filter(|at| at.offset <= live.offset) else { break };
-            reached = at;
-            self.replay_one(id, number, Outgoing::new(message));
-        }
-        if reached.offset < live.offset {
-            if reached == from {
-                self.end_replay(id, number, key, None);
-            } else {
-                self.read_replay(id, key.clone(), reached);
+            replay.from = at;
+            if at.offset <= replay.joined || at.offset > replay.began {
+                self.replay_one(id, Outgoing::new(message));
             }
-            return;
         }
-        self.end_replay(id, number, key, Some(live));
+        if replay.from.offset >= live.offset {
+            self.end_replay(id, &replay, Some(live));
+        } else if replay.from == began_at && replay.from.offset < replay.asked {
+            // The read should have come at least as far as the worker had when it was asked.
+            self.end_replay(id, &replay, None);
+        } else {
+            replay.asked = live.offset;
+            self.read_replay(id, replay);
+        }
     }
 
-    fn replay_one(&mut self, id: SessionId, number: u32, outgoing: Outgoing) {
-        let now = self.wheel.now();
+    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing) {
+        let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
+        if outgoing.message.header.expires_at.is_some_and(expired) {
+            return;
+        }
         let filter = Filter::new(&outgoing, &self.index);
-        // Copies held back by an earlier member of `any_of` are not: that member is being replayed as well.
-        let Some(session) = self.sessions.get(id.slot as usize).filter(|s| s.generation == id.generation) else { return };
-        debug_assert!(session.topics.iter().any(|its| its.topic == number));
-        if filter.passes(session, now) {
+        let Some(session) = self.session_ref(id).filter(|session| session.phase == Phase::Live) else { return };
+        if filter.passes_replay(session) {
             if let Some(session) = self.session(id) {
                 session.rare().replayed += 1;
             }
@@ -179,27 +214,41 @@ impl Worker {
     }
 
     /// A topic's replay is done, or refused where `at` is none; with the last one the client is told.
-    fn end_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, at: Option<Position>) {
-        let Some(session) = self.session(id) else { return };
-        if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) {
+    fn end_replay(&mut self, id: SessionId, replay: &Replaying, at: Option<Position>) {
+        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
+        if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
             membership.replaying = false;
         }
         let rare = session.rare();
-        rare.replaying = rare.replaying.saturating_sub(1);
+        let name = replay.key.public_name();
         match at {
-            Some(at) => drop(rare.recovered.insert(key.public_name(), at.to_string())),
-            None => rare.resync.push(key.public_name()),
+            Some(at) => drop(rare.recovered.insert(name, at.to_string())),
+            None => rare.resync.push(name),
         }
         self.tell_recovered(id);
+    }
+
+    /// The session left a topic, or could not get it: its `resume` goes on without.
+    pub(super) fn resume_ends_without(&mut self, id: SessionId, key: &TopicKey) {
+        let Some(session) = self.session(id) else { return };
+        let Some(rare) = &mut session.rare else { return };
+        let before = rare.replays.len() + rare.resume_after_join.len();
+        rare.replays.retain(|replay| replay.key != *key);
+        rare.resume_after_join.retain(|(waiting, _)| waiting != key);
+        if rare.replays.len() + rare.resume_after_join.len() < before {
+            rare.resync.push(key.public_name());
+            self.tell_recovered(id);
+        }
     }
 
     /// Tells a session how its `resume` ended, when all of its topics are done.
     pub(super) fn tell_recovered(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let rare = session.rare();
-        if rare.replaying > 0 || !rare.resume_after_join.is_empty() {
+        if rare.is_resuming() {
             return;
         }
+        rare.named.clear();
         let positions = std::mem::take(&mut rare.recovered);
         let topics = std::mem::take(&mut rare.resync);
         let count = std::mem::take(&mut rare.replayed);

@@ -4,9 +4,11 @@ use std::{fmt, sync::Arc};
 
 use common::{
     ids::MessageId,
-    protocol::Dialect,
+    message::Position,
+    protocol::{Command, Dialect},
     receipts::Reader,
     token::Identity,
+    topic::TopicKey,
 };
 use tokio::{net::TcpStream, task::AbortHandle};
 
@@ -82,11 +84,35 @@ impl Pending {
     }
 }
 
+/// One topic of a `resume` whose replay is not done.
+#[derive(Debug)]
+pub(crate) struct Replaying {
+    /// Tells the answers of its reads from those of a replay that was given up.
+    pub(crate) serial: u32,
+    /// The topic's number; it stands as long as the session is a member.
+    pub(crate) topic: u32,
+    pub(crate) key: TopicKey,
+    /// Up to where the client has it.
+    pub(crate) from: Position,
+    /// Offsets behind `joined` and up to `began` came to the session live.
+    pub(crate) joined: u64,
+    pub(crate) began: u64,
+    /// Where the worker stood when history was asked last.
+    pub(crate) asked: u64,
+}
+
 /// What a session has only while it resumes or waits for receipts.
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
-    /// Topics whose replay is not done.
-    pub(crate) replaying: usize,
+    /// Commands that came before the welcome.
+    pub(crate) early: Vec<Command>,
+    /// Replays that are not done.
+    pub(crate) replays: Vec<Replaying>,
+    pub(crate) next_replay: u32,
+    /// A `resume` is being read: its answer waits until every topic has been looked at.
+    pub(crate) reading_resume: bool,
+    /// Numbers of the topics that the `resume` at hand named and that are replayed.
+    pub(crate) named: Vec<u32>,
     /// Replayed messages.
     pub(crate) replayed: usize,
     /// Positions of topics whose replay is done.
@@ -94,10 +120,17 @@ pub(crate) struct Rare {
     /// Topics that could not be replayed.
     pub(crate) resync: Vec<String>,
     /// Positions of explicit topics of a `resume` that wait for their confirmation.
-    pub(crate) resume_after_join: Vec<(common::topic::TopicKey, Option<common::message::Position>)>,
+    pub(crate) resume_after_join: Vec<(TopicKey, Option<Position>)>,
     /// Seeds: serials of pings that were sent right behind a message that asks for a receipt.
     pub(crate) pings: std::collections::VecDeque<(u32, MessageId)>,
     pub(crate) next_ping: u32,
+}
+
+impl Rare {
+    /// Whether a `resume` has not been answered.
+    pub(crate) fn is_resuming(&self) -> bool {
+        self.reading_resume || !self.replays.is_empty() || !self.resume_after_join.is_empty()
+    }
 }
 
 /// One authenticated connection.
@@ -107,6 +140,8 @@ pub(crate) struct Session {
     pub(crate) dialect: Dialect,
     /// Heartbeats without an answer.
     pub(crate) unanswered: u8,
+    /// The end of its token is near and on the wheel.
+    pub(crate) expiry_watched: bool,
     pub(crate) pending: Pending,
     pub(crate) topics: Vec<Membership>,
     pub(crate) stream: Arc<TcpStream>,
@@ -124,7 +159,7 @@ impl Session {
 
     /// Gives back what is only needed while something unusual happens.
     pub(crate) fn forget_rare(&mut self) {
-        let unused = |rare: &Rare| rare.replaying == 0 && rare.resume_after_join.is_empty() && rare.pings.is_empty();
+        let unused = |rare: &Rare| !rare.is_resuming() && rare.early.is_empty() && rare.pings.is_empty();
         if self.rare.as_deref().is_some_and(unused) {
             self.rare = None;
         }

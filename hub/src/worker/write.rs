@@ -27,6 +27,10 @@ impl Worker {
         }
         let frames = &self.fanout.batch;
         let places = session.pending.take();
+        if session.phase == Phase::Closing {
+            // Nothing follows a close frame.
+            return;
+        }
         if let Some(outbound) = &mut session.outbound {
             for place in places {
                 outbound.push(frames[usize::from(place)].frame.clone(), now);
@@ -148,7 +152,7 @@ impl Worker {
         let over = outbound.is_over(bounds, now);
         let Some(session) = self.session(id) else { return };
         session.outbound = Some(outbound);
-        self.blocked.push(id);
+        self.blocked.insert(id);
         self.await_writable(id);
         if over {
             self.evict(id);
@@ -253,6 +257,7 @@ impl Worker {
         self.shared.metrics.connections.dec();
         // Its place in the counts is given back before the client can see the end of the connection.
         drop(session.seat);
-        drop(session.stream);
+        // Wakes whoever still waits for the socket, and with it holds it: a peer that never reads would keep it open.
+        drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Both));
     }
 }

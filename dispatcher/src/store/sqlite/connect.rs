@@ -35,8 +35,12 @@ pub(in crate::store) async fn writer(path: &Path) -> Result<SqliteConnection, St
         .pragma("wal_autocheckpoint", "4000")
         .pragma("journal_size_limit", "67108864");
     let mut conn = options.connect().await?;
-    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut conn).await?;
-    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut conn).await?;
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+        .fetch_one(&mut conn)
+        .await?;
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut conn)
+        .await?;
     // 2 is FULL, 3 EXTRA.
     if synchronous < 2 || journal != "wal" {
         return Err(StoreError::Corrupt {
@@ -61,10 +65,19 @@ pub(in crate::store) async fn readers(path: &Path, connections: u32) -> Result<S
 }
 
 /// Bounds the file to so many bytes more or less; none lifts the bound.
-pub(in crate::store) async fn limit_size(conn: &mut SqliteConnection, bytes: Option<u64>) -> Result<(), StoreError> {
-    let page: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut *conn).await?;
-    let pages = bytes.map_or(4_294_967_294, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1));
+pub(in crate::store) async fn limit_size(
+    conn: &mut SqliteConnection,
+    bytes: Option<u64>,
+) -> Result<(), StoreError> {
+    let page: i64 = sqlx::query_scalar("PRAGMA page_size")
+        .fetch_one(&mut *conn)
+        .await?;
+    let pages = bytes.map_or(4_294_967_294, |bytes| {
+        i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1)
+    });
     // A pragma takes no parameters; `pages` is a number.
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"))).execute(conn).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))
+        .execute(conn)
+        .await?;
     Ok(())
 }

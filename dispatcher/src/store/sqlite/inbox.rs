@@ -39,7 +39,8 @@ ORDER BY i.position DESC LIMIT ?10"
 /// with `?6` and `?7` unused but bound.
 pub(in crate::store) const LIST_REOPENED: &str = concat!(
     "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, r.reopened
-FROM receipts r CROSS JOIN inbox i ON i.notification_id = r.notification_id AND i.key = r.key
+FROM receipts r INDEXED BY receipts_reopened
+  CROSS JOIN inbox i INDEXED BY inbox_notification ON i.notification_id = r.notification_id AND i.key = r.key
 WHERE r.tenant = ?3 AND r.user = ?2 AND r.key = ?4 AND r.reopened = 1 AND +r.done = 0
   AND i.position > ?5 AND r.ordinal <= ?6 AND ?7 IS NOT NULL AND i.withdrawn = 0
   AND ((?8 IS NULL AND ?9 IS NULL) OR EXISTS (SELECT 1 FROM notifications n WHERE n.id = i.notification_id
@@ -89,8 +90,9 @@ WHERE +i.withdrawn = 0 AND coalesce(r.done, 0) = 0 AND ",
     "
 UNION
 SELECT i.notification_id FROM json_each(?4) j
-  CROSS JOIN receipts r ON r.tenant = ?3 AND r.user = ?2 AND r.key = j.value AND r.reopened = 1 AND +r.done = 0
-  CROSS JOIN inbox i ON i.notification_id = r.notification_id AND i.key = r.key AND i.withdrawn = 0
+  CROSS JOIN receipts r INDEXED BY receipts_reopened
+    ON r.tenant = ?3 AND r.user = ?2 AND r.key = j.value AND r.reopened = 1 AND +r.done = 0
+  CROSS JOIN inbox i INDEXED BY inbox_notification ON i.notification_id = r.notification_id AND i.key = r.key AND i.withdrawn = 0
 WHERE ",
     fits!(),
     ")"
@@ -106,7 +108,7 @@ pub(in crate::store) const FEED_ARRIVALS: &str = concat!(
 /// Changes under one key after a position; a withdrawal only where the reader could see the row.
 pub(in crate::store) const FEED_CHANGES: &str = concat!(
     "SELECT c.position, c.op, c.notification_id, c.at FROM changes c
-WHERE c.key = ?3 AND c.position > ?4 AND (c.op <> 'withdraw' OR EXISTS (SELECT 1 FROM inbox i
+WHERE c.key = ?3 AND c.position > ?4 AND (c.op <> 'withdraw' OR EXISTS (SELECT 1 FROM inbox i INDEXED BY inbox_notification
   WHERE i.notification_id = c.notification_id AND i.key = c.key AND ",
     fits!(),
     ")) ORDER BY c.position LIMIT ?5"
@@ -118,7 +120,8 @@ INSERT INTO changes (key, position, op, notification_id, at)
 SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4 FROM json_each(?1)";
 
 /// All keys under which a user was seen.
-pub(in crate::store) const KNOWN_MEMBERSHIPS: &str = "SELECT key FROM readers WHERE tenant = ?1 AND user = ?2";
+pub(in crate::store) const KNOWN_MEMBERSHIPS: &str =
+    "SELECT key FROM readers WHERE tenant = ?1 AND user = ?2";
 
 /// The position of the newest row of a key that is older than a time, 0 for none. Binary search: rows of a key are in the
 /// order of their times but for the moments between accepting and committing.
@@ -182,7 +185,7 @@ ON CONFLICT (tenant, user, key) DO UPDATE SET
 
 /// What was explicitly unread up to `[key, position, ordinal]` is read.
 pub(in crate::store) const CLOSE_REOPENED: &str = "
-UPDATE receipts SET reopened = 0, read_at = ?4, done = 1
+UPDATE receipts INDEXED BY receipts_reopened SET reopened = 0, read_at = ?4, done = 1
 FROM (SELECT value ->> 0 AS key, value ->> 2 AS ordinal FROM json_each(?3)) s
 WHERE receipts.tenant = ?1 AND receipts.user = ?2 AND receipts.key = s.key AND receipts.ordinal <= s.ordinal
   AND receipts.reopened = 1";
@@ -192,12 +195,11 @@ pub(in crate::store) const RECOUNT: &str = "
 UPDATE readers SET
   done = (SELECT count(*) FROM receipts r WHERE r.tenant = ?1 AND r.user = ?2 AND r.key = readers.key
     AND r.ordinal > max(readers.since_ordinal, readers.read_ordinal) AND r.done = 1),
-  reopened = (SELECT count(*) FROM receipts r WHERE r.tenant = ?1 AND r.user = ?2 AND r.key = readers.key
+  reopened = (SELECT count(*) FROM receipts r INDEXED BY receipts_reopened WHERE r.tenant = ?1 AND r.user = ?2 AND r.key = readers.key
     AND r.reopened = 1 AND +r.done = 0)
 WHERE tenant = ?1 AND user = ?2 AND key IN (SELECT value ->> 0 FROM json_each(?3))";
 
-pub(in crate::store) const WITHDRAW: &str =
-    "UPDATE notifications SET withdrawn = 1 WHERE id = ?1 AND tenant = ?2 AND withdrawn = 0 RETURNING visible_at";
+pub(in crate::store) const WITHDRAW: &str = "UPDATE notifications SET withdrawn = 1 WHERE id = ?1 AND tenant = ?2 AND withdrawn = 0 RETURNING visible_at";
 
 pub(in crate::store) const WITHDRAW_ROWS: &str = "
 UPDATE inbox SET withdrawn = 1
@@ -217,7 +219,8 @@ pub(in crate::store) const OLD_CHANGES: &str =
 
 /// Takes `[key, position]`.
 pub(in crate::store) const PRUNE_CHANGES: &str = "
-DELETE FROM changes WHERE (key, position) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+DELETE FROM changes WHERE (key, position) IN
+  (SELECT CAST(value ->> 0 AS TEXT), CAST(value ->> 1 AS INTEGER) FROM json_each(?1))";
 
 /// Raises the floors of `[key, position]`: a cursor below one may have missed an entry.
 pub(in crate::store) const RAISE_FLOORS: &str = "

@@ -91,16 +91,17 @@ pub(in crate::store) const DEPTHS: &str =
     "SELECT lane, count(*), min(due_at) FROM deliveries WHERE state = 'pending' GROUP BY lane ORDER BY lane";
 
 pub(in crate::store) const DUE_SCHEDULED: &str =
-    "SELECT visible_at, notification_id, routes FROM scheduled WHERE visible_at <= ?1 ORDER BY visible_at LIMIT ?2";
+    "SELECT visible_at, notification_id, routes FROM scheduled WHERE visible_at <= ?1
+ORDER BY visible_at, notification_id LIMIT ?2";
 
-pub(in crate::store) const DELETE_SCHEDULED: &str = "
-DELETE FROM scheduled WHERE (visible_at, notification_id) IN
-  (SELECT value ->> 0, unhex(value ->> 1) FROM json_each(?1))";
+/// Up to the last of those that were found due, in the same order.
+pub(in crate::store) const DELETE_SCHEDULED: &str =
+    "DELETE FROM scheduled WHERE (visible_at, notification_id) <= (?1, ?2)";
 
 /// Rows of the inbox have no worker: they are delivered when they are visible.
 pub(in crate::store) const DELIVER_VISIBLE: &str = "
 UPDATE deliveries SET state = 'delivered', updated_at = ?2
-FROM (SELECT unhex(value ->> 1) AS id FROM json_each(?1)) s
+FROM (SELECT unhex(value) AS id FROM json_each(?1)) s
 WHERE deliveries.notification_id = s.id AND deliveries.channel = 'in_app' AND +deliveries.state = 'pending'
 RETURNING tenant";
 
@@ -126,15 +127,16 @@ pub(in crate::store) const JOB_CONTACTS_ALL: &str =
 
 /// Keys that the newest tokens of these `[tenant, user]` carried.
 pub(in crate::store) const JOB_MEMBERSHIPS: &str = "
-SELECT r.tenant, r.user, r.key FROM json_each(?1) j CROSS JOIN readers r
-  ON r.tenant = j.value ->> 0 AND r.user = j.value ->> 1
-WHERE r.current = 1";
+SELECT m.tenant, m.user, m.key FROM json_each(?1) j CROSS JOIN readers m
+  ON m.tenant = j.value ->> 0 AND m.user = j.value ->> 1
+WHERE m.current = 1";
 
 pub(in crate::store) const CANCEL_DELIVERIES: &str = "
 UPDATE deliveries SET state = 'cancelled', reason = 'withdrawn', updated_at = ?2
 WHERE notification_id = ?1 AND +state = 'pending'";
 
-pub(in crate::store) const CANCEL_JOB: &str = "UPDATE jobs SET done = 1, updated_at = ?2 WHERE notification_id = ?1 AND done = 0";
+pub(in crate::store) const CANCEL_JOB: &str =
+    "UPDATE jobs SET done = 1, updated_at = ?2 WHERE notification_id = ?1 AND done = 0";
 
 pub(in crate::store) const CANCEL_SCHEDULED: &str =
     "DELETE FROM scheduled WHERE visible_at = ?1 AND notification_id = ?2";

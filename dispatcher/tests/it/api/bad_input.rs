@@ -265,3 +265,14 @@ async fn unknown_paths_methods_and_queries() {
         404
     );
 }
+
+#[tokio::test]
+async fn a_store_that_is_away_is_said_so() {
+    let api = Api::new().await;
+    api.world.store.close().await;
+    let body = json!({ "user_id": "u", "title": "T", "content": "C" });
+    let answer = api.post(&Who::service(), CREATE, &body).await;
+    assert_eq!(answer.problem(), (503, "unavailable".to_owned(), None));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(api.get(&Who::user("u"), CREATE).await.problem().0, 503);
+}

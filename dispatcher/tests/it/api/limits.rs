@@ -1,5 +1,7 @@
 //! How much a token may ask.
 
+use serde_json::json;
+
 use super::{Api, Who};
 
 #[tokio::test]
@@ -52,4 +54,32 @@ async fn the_default_is_a_hundred_a_minute() {
         api.get(&who, "/api/v1/health").await.expect(200);
     }
     assert_eq!(api.get(&who, "/api/v1/health").await.status, 429);
+}
+
+#[tokio::test]
+async fn bulk_calls_are_bounded() {
+    let mut config = crate::support::quick();
+    config.limits.bulk_items = 2;
+    let api = Api::start(config).await;
+    let who = Who::user("u1").scope("contacts:write");
+    let ids = json!({ "ids": ["a", "b", "c"] });
+    let answer = api
+        .json("PUT", &who, "/api/v1/notifications/bulk-read", &ids.to_string())
+        .await;
+    assert_eq!(
+        answer.problem(),
+        (422, "too_many".to_owned(), Some("ids".to_owned()))
+    );
+    let contacts = json!({ "contacts": { "a": {}, "b": {}, "c": {} } });
+    let answer = api
+        .json("PUT", &who, "/api/v1/contacts", &contacts.to_string())
+        .await;
+    assert_eq!(
+        answer.problem(),
+        (422, "too_many".to_owned(), Some("contacts".to_owned()))
+    );
+    let ids = json!({ "notification_ids": ["a", "b"] });
+    api.json("PUT", &who, "/api/v1/notifications/bulk-read", &ids.to_string())
+        .await
+        .expect(200);
 }

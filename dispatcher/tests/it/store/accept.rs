@@ -25,7 +25,10 @@ async fn what_was_accepted_is_there_after_opening_again() {
     let fresh = fresh().await;
     let id = put(&fresh, to(user_key("u"))).await;
     fresh.close().await;
-    assert!(matches!(fresh.accept(vec![to(user_key("u"))]).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(
+        fresh.accept(vec![to(user_key("u"))]).await,
+        Err(StoreError::Unavailable { .. })
+    ));
     let store = Store::open(&fresh.config).await.unwrap();
     assert_eq!(listed(&store, &reader("u", &[])).await, [id]);
     let (notification, _) = store.notification(&tenant(), id).await.unwrap().unwrap();
@@ -63,25 +66,50 @@ async fn of_many_with_one_key_exactly_one_is_stored() {
 async fn a_key_belongs_to_credential_and_request() {
     let store = fresh().await;
     let one = |credential: &str, key: &str, body: &str| keyed(to(user_key("u")), credential, key, body);
-    assert_eq!(store.accept(vec![one("c", "k", "a")]).await.unwrap(), [Accepted::New]);
-    assert_eq!(store.accept(vec![one("c", "k", "b")]).await.unwrap(), [Accepted::Mismatch]);
-    assert_eq!(store.accept(vec![one("d", "k", "b")]).await.unwrap(), [Accepted::New]);
-    assert_eq!(store.accept(vec![one("c", "l", "b")]).await.unwrap(), [Accepted::New]);
+    assert_eq!(
+        store.accept(vec![one("c", "k", "a")]).await.unwrap(),
+        [Accepted::New]
+    );
+    assert_eq!(
+        store.accept(vec![one("c", "k", "b")]).await.unwrap(),
+        [Accepted::Mismatch]
+    );
+    assert_eq!(
+        store.accept(vec![one("d", "k", "b")]).await.unwrap(),
+        [Accepted::New]
+    );
+    assert_eq!(
+        store.accept(vec![one("c", "l", "b")]).await.unwrap(),
+        [Accepted::New]
+    );
     assert_eq!(listed(&store, &reader("u", &[])).await.len(), 3);
 }
 
 #[tokio::test]
 async fn a_bulk_shares_the_key_of_its_request_and_its_items_have_their_own() {
     let store = fresh().await;
-    let bulk = || vec![
-        keyed(to(user_key("u")), "c", "request", "bulk"),
-        keyed(keyed(to(user_key("u")), "c", "request", "bulk"), "", "item", "i"),
-        keyed(keyed(to(user_key("u")), "c", "request", "bulk"), "", "item", "i"),
-    ];
+    let bulk = || {
+        vec![
+            keyed(to(user_key("u")), "c", "request", "bulk"),
+            keyed(keyed(to(user_key("u")), "c", "request", "bulk"), "", "item", "i"),
+            keyed(keyed(to(user_key("u")), "c", "request", "bulk"), "", "item", "i"),
+        ]
+    };
     let answers = store.accept(bulk()).await.unwrap();
-    assert!(matches!(answers.as_slice(), [Accepted::New, Accepted::New, Accepted::Repeat { .. }]), "{answers:?}");
+    assert!(
+        matches!(
+            answers.as_slice(),
+            [Accepted::New, Accepted::New, Accepted::Repeat { .. }]
+        ),
+        "{answers:?}"
+    );
     let again = store.accept(bulk()).await.unwrap();
-    assert!(again.iter().all(|answer| matches!(answer, Accepted::Repeat { .. })), "{again:?}");
+    assert!(
+        again
+            .iter()
+            .all(|answer| matches!(answer, Accepted::Repeat { .. })),
+        "{again:?}"
+    );
     assert_eq!(listed(&store, &reader("u", &[])).await.len(), 2);
 }
 

@@ -18,7 +18,13 @@ use super::{changes, fresh, listed, note, plain, present, put, reader, role_key,
 fn upserts(changes: &[Change]) -> Vec<NotificationId> {
     changes
         .iter()
-        .filter_map(|change| if let Change::Upsert(item) = change { Some(item.id) } else { None })
+        .filter_map(|change| {
+            if let Change::Upsert(item) = change {
+                Some(item.id)
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
@@ -40,13 +46,23 @@ async fn the_feed_tells_what_happened_with_the_state_at_hand() {
     assert!(matches!(&all.changes[0], Change::Upsert(item) if item.id == a && item.is_read));
     assert!(all.changes.contains(&Change::Delete(c)));
     assert!(upserts(&all.changes).contains(&b));
-    assert!(changes(&store, &me, Some(&all.cursor), 100).await.changes.is_empty());
+    assert!(
+        changes(&store, &me, Some(&all.cursor), 100)
+            .await
+            .changes
+            .is_empty()
+    );
     store.mark(&me, vec![b], Mark::Read).await.unwrap();
     let next = changes(&store, &me, Some(&all.cursor), 100).await;
     assert!(matches!(next.changes.as_slice(), [Change::State(item)] if item.id == b && item.is_read));
     // That a device has it is nothing to draw.
     store.mark(&me, vec![b], Mark::Seen).await.unwrap();
-    assert!(changes(&store, &me, Some(&next.cursor), 100).await.changes.is_empty());
+    assert!(
+        changes(&store, &me, Some(&next.cursor), 100)
+            .await
+            .changes
+            .is_empty()
+    );
     let d = put(&store, to(role_key("r"))).await;
     store.mark_all_read(&me, None).await.unwrap();
     store.mark(&me, vec![d], Mark::Unread).await.unwrap();
@@ -163,13 +179,25 @@ async fn a_cursor_of_another_database_or_from_before_what_is_kept_is_told_so() {
     let id = put(&store, to(user_key("u"))).await;
     let old = present(&store, &me).await;
     let foreign = Cursor(std::iter::once((user_key("u").as_str().to_owned(), 7)).collect());
-    assert_eq!(store.changes(&me, Some(&foreign), 10).await.unwrap(), ChangesResult::Resync);
+    assert_eq!(
+        store.changes(&me, Some(&foreign), 10).await.unwrap(),
+        ChangesResult::Resync
+    );
     let unknown = Cursor(std::iter::once((role_key("r").as_str().to_owned(), 7)).collect());
-    assert_eq!(store.changes(&reader("u", &["r"]), Some(&unknown), 10).await.unwrap(), ChangesResult::Resync);
+    assert_eq!(
+        store
+            .changes(&reader("u", &["r"]), Some(&unknown), 10)
+            .await
+            .unwrap(),
+        ChangesResult::Resync
+    );
     store.mark(&me, vec![id], Mark::Read).await.unwrap();
     let current = present(&store, &me).await;
     assert_eq!(store.prune(Micros::now(), 10).await.unwrap(), 1);
-    assert_eq!(store.changes(&me, Some(&old), 10).await.unwrap(), ChangesResult::Resync);
+    assert_eq!(
+        store.changes(&me, Some(&old), 10).await.unwrap(),
+        ChangesResult::Resync
+    );
     assert!(changes(&store, &me, Some(&current), 10).await.changes.is_empty());
 }
 
@@ -177,9 +205,19 @@ async fn a_cursor_of_another_database_or_from_before_what_is_kept_is_told_so() {
 async fn a_tombstone_follows_a_withdrawal_into_each_key() {
     let store = fresh().await;
     let (me, you) = (reader("u", &[]), reader("v", &[]));
-    let id = put(&store, note("x", vec![plain(user_key("u")), plain(user_key("v"))])).await;
+    let id = put(
+        &store,
+        note("x", vec![plain(user_key("u")), plain(user_key("v"))]),
+    )
+    .await;
     let (mine, yours) = (present(&store, &me).await, present(&store, &you).await);
     store.withdraw(&tenant(), id).await.unwrap();
-    assert_eq!(changes(&store, &me, Some(&mine), 10).await.changes, [Change::Delete(id)]);
-    assert_eq!(changes(&store, &you, Some(&yours), 10).await.changes, [Change::Delete(id)]);
+    assert_eq!(
+        changes(&store, &me, Some(&mine), 10).await.changes,
+        [Change::Delete(id)]
+    );
+    assert_eq!(
+        changes(&store, &you, Some(&yours), 10).await.changes,
+        [Change::Delete(id)]
+    );
 }

@@ -1,17 +1,14 @@
 use std::time::Duration;
 
-use common::{
-    ids::TenantId,
-    topic::TopicKey,
-};
+use common::{ids::TenantId, topic::TopicKey};
 use dispatcher::{
     model::{Change, Kind, ListFilter, ReaderKeys},
     store::Mark,
 };
 
 use super::{
-    aged, changes, filtered, fresh, listed, named, note, plain, present, put, reader, role_key, store_key, tenant, to,
-    user_key,
+    aged, changes, filtered, fresh, listed, named, note, plain, present, put, reader, role_key, store_key,
+    tenant, to, user_key,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -37,9 +34,25 @@ async fn the_inbox_is_the_union_over_the_readers_keys() {
         store.touch_reader(&me).await.unwrap();
     }
     for page in 0..3 {
-        let filter = ListFilter { limit: 2, offset: page * 2, ..ListFilter::default() };
-        let ids: Vec<_> = store.list(&me, &filter).await.unwrap().into_iter().map(|item| item.id).collect();
-        let expected: Vec<_> = wanted.iter().rev().copied().skip(page as usize * 2).take(2).collect();
+        let filter = ListFilter {
+            limit: 2,
+            offset: page * 2,
+            ..ListFilter::default()
+        };
+        let ids: Vec<_> = store
+            .list(&me, &filter)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|item| item.id)
+            .collect();
+        let expected: Vec<_> = wanted
+            .iter()
+            .rev()
+            .copied()
+            .skip(page as usize * 2)
+            .take(2)
+            .collect();
         assert_eq!(ids, expected);
     }
 }
@@ -63,7 +76,13 @@ async fn lists_are_filtered() {
             limit: 10,
             offset: 0,
         };
-        store.list(&me, &filter).await.unwrap().into_iter().map(|item| item.id).collect::<Vec<_>>()
+        store
+            .list(&me, &filter)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|item| item.id)
+            .collect::<Vec<_>>()
     };
     assert_eq!(find(Some(true), None, None).await, [alert]);
     assert_eq!(find(Some(false), None, None).await, [other]);
@@ -89,16 +108,33 @@ async fn marks_are_the_readers_own() {
     let foreign = put(&store, to(user_key("v"))).await;
     let marked = store.mark(&me, vec![id, foreign, id], Mark::Read).await.unwrap();
     assert_eq!((marked.changed, marked.unread), (vec![id], 0));
-    assert!(store.mark(&me, vec![id], Mark::Read).await.unwrap().changed.is_empty());
+    assert!(
+        store
+            .mark(&me, vec![id], Mark::Read)
+            .await
+            .unwrap()
+            .changed
+            .is_empty()
+    );
     let item = store.item(&me, id).await.unwrap().unwrap();
     assert!(item.is_read && item.read_at.is_some());
     assert!(store.item(&me, foreign).await.unwrap().is_none());
     assert_eq!(store.unread_count(&you).await.unwrap(), 2);
     // Deleting hides it from one reader.
-    assert_eq!(store.mark(&me, vec![id], Mark::Deleted).await.unwrap().changed, [id]);
+    assert_eq!(
+        store.mark(&me, vec![id], Mark::Deleted).await.unwrap().changed,
+        [id]
+    );
     assert!(store.item(&me, id).await.unwrap().is_none());
     assert!(listed(&store, &me).await.is_empty());
-    assert!(store.mark(&me, vec![id], Mark::Unread).await.unwrap().changed.is_empty());
+    assert!(
+        store
+            .mark(&me, vec![id], Mark::Unread)
+            .await
+            .unwrap()
+            .changed
+            .is_empty()
+    );
     assert_eq!(listed(&store, &you).await, [foreign, id]);
 }
 
@@ -111,7 +147,10 @@ async fn archived_is_out_of_list_and_count_and_comes_back() {
     assert_eq!(store.mark(&me, vec![id], Mark::Archived).await.unwrap().unread, 0);
     assert!(listed(&store, &me).await.is_empty());
     assert!(store.item(&me, id).await.unwrap().unwrap().archived_at.is_some());
-    assert_eq!(store.mark(&me, vec![id], Mark::Unarchived).await.unwrap().unread, 1);
+    assert_eq!(
+        store.mark(&me, vec![id], Mark::Unarchived).await.unwrap().unread,
+        1
+    );
     assert_eq!(listed(&store, &me).await, [id]);
 }
 
@@ -128,10 +167,20 @@ async fn read_all_is_a_watermark_and_unread_overrides_it() {
     assert_eq!((read.count, read.unread), (2, 1));
     let is_read = async |id| store.item(&me, id).await.unwrap().unwrap().is_read;
     assert!(is_read(first).await && is_read(second).await && !is_read(third).await);
-    assert_eq!(store.mark(&me, vec![second], Mark::Unread).await.unwrap().unread, 2);
+    assert_eq!(
+        store.mark(&me, vec![second], Mark::Unread).await.unwrap().unread,
+        2
+    );
     assert!(!is_read(second).await);
     // An older watermark takes nothing back.
-    assert_eq!(store.mark_all_read(&me, Some(&Default::default())).await.unwrap().count, 0);
+    assert_eq!(
+        store
+            .mark_all_read(&me, Some(&Default::default()))
+            .await
+            .unwrap()
+            .count,
+        0
+    );
     assert_eq!(store.mark_all_read(&me, None).await.unwrap().unread, 0);
     assert!(is_read(second).await && is_read(third).await);
     let fourth = put(&store, to(role_key("r"))).await;
@@ -159,7 +208,10 @@ async fn a_withdrawn_notification_is_gone_for_all() {
     }
     assert_eq!(store.unread_count(&me).await.unwrap(), 1);
     assert_eq!(store.unread_count(&you).await.unwrap(), 0);
-    assert_eq!(changes(&store, &me, Some(&before), 10).await.changes, [Change::Delete(id)]);
+    assert_eq!(
+        changes(&store, &me, Some(&before), 10).await.changes,
+        [Change::Delete(id)]
+    );
 }
 
 #[tokio::test]
@@ -168,13 +220,23 @@ async fn first_sight_looks_back_and_a_new_key_does_not() {
     for age in [40, 35, 31] {
         put(&store, aged(to(role_key("r")), DAY * age)).await;
         put(&store, aged(to(role_key("s")), DAY * age)).await;
-        put(&store, aged(note("x", vec![filtered(role_key("r"), &[], &["z"])]), DAY * age)).await;
+        put(
+            &store,
+            aged(note("x", vec![filtered(role_key("r"), &[], &["z"])]), DAY * age),
+        )
+        .await;
     }
     let own = put(&store, aged(to(user_key("u")), DAY * 90)).await;
     let mut seen = vec![own];
     for age in [29, 10] {
         seen.push(put(&store, aged(to(role_key("r")), DAY * age)).await);
-        seen.push(put(&store, aged(note("x", vec![filtered(role_key("r"), &[], &["z"])]), DAY * age)).await);
+        seen.push(
+            put(
+                &store,
+                aged(note("x", vec![filtered(role_key("r"), &[], &["z"])]), DAY * age),
+            )
+            .await,
+        );
         put(&store, aged(to(role_key("s")), DAY * age)).await;
     }
     let me = reader("u", &["r"]);
@@ -194,7 +256,10 @@ async fn first_sight_looks_back_and_a_new_key_does_not() {
     let new = put(&store, to(role_key("s"))).await;
     assert_eq!(store.unread_count(&more).await.unwrap(), 6);
     let changes = changes(&store, &more, Some(&before), 10).await.changes;
-    assert!(matches!(changes.as_slice(), [Change::Upsert(item)] if item.id == new), "{changes:?}");
+    assert!(
+        matches!(changes.as_slice(), [Change::Upsert(item)] if item.id == new),
+        "{changes:?}"
+    );
 }
 
 #[tokio::test]
@@ -205,25 +270,67 @@ async fn expressions_reach_who_fits() {
         user: named("u"),
         keys: vec![user_key("u"), role_key("manager"), store_key("12")],
     };
-    let one = ReaderKeys { tenant: tenant(), user: named("v"), keys: vec![user_key("v"), store_key("12")] };
+    let one = ReaderKeys {
+        tenant: tenant(),
+        user: named("v"),
+        keys: vec![user_key("v"), store_key("12")],
+    };
     store.touch_reader(&both).await.unwrap();
     store.touch_reader(&one).await.unwrap();
-    let all_of = put(&store, note("x", vec![filtered(store_key("12"), &[role_key("manager")], &[])])).await;
+    let all_of = put(
+        &store,
+        note("x", vec![filtered(store_key("12"), &[role_key("manager")], &[])]),
+    )
+    .await;
     let except = put(&store, note("x", vec![filtered(store_key("12"), &[], &["u"])])).await;
     assert_eq!(listed(&store, &both).await, [all_of]);
     assert_eq!(listed(&store, &one).await, [except]);
     assert_eq!(store.unread_count(&both).await.unwrap(), 1);
-    assert!(store.mark(&one, vec![all_of], Mark::Read).await.unwrap().changed.is_empty());
-    assert_eq!(store.mark(&both, vec![all_of], Mark::Read).await.unwrap().unread, 0);
-    assert_eq!(store.mark(&both, vec![all_of], Mark::Unread).await.unwrap().unread, 1);
+    assert!(
+        store
+            .mark(&one, vec![all_of], Mark::Read)
+            .await
+            .unwrap()
+            .changed
+            .is_empty()
+    );
+    assert_eq!(
+        store.mark(&both, vec![all_of], Mark::Read).await.unwrap().unread,
+        0
+    );
+    assert_eq!(
+        store
+            .mark(&both, vec![all_of], Mark::Unread)
+            .await
+            .unwrap()
+            .unread,
+        1
+    );
     assert_eq!(store.mark_all_read(&both, None).await.unwrap().unread, 0);
-    assert_eq!(store.mark(&both, vec![all_of], Mark::Unread).await.unwrap().unread, 1);
-    assert_eq!(store.mark(&both, vec![all_of], Mark::Deleted).await.unwrap().unread, 0);
+    assert_eq!(
+        store
+            .mark(&both, vec![all_of], Mark::Unread)
+            .await
+            .unwrap()
+            .unread,
+        1
+    );
+    assert_eq!(
+        store
+            .mark(&both, vec![all_of], Mark::Deleted)
+            .await
+            .unwrap()
+            .unread,
+        0
+    );
     // A tombstone says nothing to who could not see the row.
     let (mine, theirs) = (present(&store, &both).await, present(&store, &one).await);
     store.withdraw(&tenant(), except).await.unwrap();
     assert!(changes(&store, &both, Some(&mine), 10).await.changes.is_empty());
-    assert_eq!(changes(&store, &one, Some(&theirs), 10).await.changes, [Change::Delete(except)]);
+    assert_eq!(
+        changes(&store, &one, Some(&theirs), 10).await.changes,
+        [Change::Delete(except)]
+    );
 }
 
 #[tokio::test]
@@ -232,7 +339,11 @@ async fn any_of_is_one_notification() {
     let me = reader("u", &["a", "b"]);
     store.touch_reader(&me).await.unwrap();
     let before = present(&store, &me).await;
-    let id = put(&store, note("x", vec![plain(role_key("a")), filtered(role_key("b"), &[], &[])])).await;
+    let id = put(
+        &store,
+        note("x", vec![plain(role_key("a")), filtered(role_key("b"), &[], &[])]),
+    )
+    .await;
     assert_eq!(listed(&store, &me).await, [id]);
     assert_eq!(store.unread_count(&me).await.unwrap(), 1);
     let feed = changes(&store, &me, Some(&before), 10).await;
@@ -245,7 +356,9 @@ async fn any_of_is_one_notification() {
 #[tokio::test]
 async fn many_users_have_a_row_each() {
     let store = fresh().await;
-    let routes = (0..100).map(|number| plain(user_key(&format!("u{number}")))).collect();
+    let routes = (0..100)
+        .map(|number| plain(user_key(&format!("u{number}"))))
+        .collect();
     let id = put(&store, note("x", routes)).await;
     for user in ["u0", "u99"] {
         let one = reader(user, &[]);

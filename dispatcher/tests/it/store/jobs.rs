@@ -10,14 +10,25 @@ use super::{email, fresh, named, note, put, reader, tenant};
 
 fn grouped(target: Target) -> dispatcher::model::NewNotification {
     let mut new = note("group", Vec::new());
-    new.job = Some(GroupJob { audience: Audience::from(target), channels: vec![Channel::Email], max_attempts: 3 });
+    new.job = Some(GroupJob {
+        audience: Audience::from(target),
+        channels: vec![Channel::Email],
+        max_attempts: 3,
+    });
     new
 }
 
 async fn contact(store: &Store, user: &str, roles: Option<&[&str]>) {
     let roles = roles.map(|roles| roles.iter().map(|role| named(role)).collect());
-    let contact = Contact { email: Some(format!("{user}@example.org")), roles, ..Contact::default() };
-    store.put_contact(&tenant(), &named(user), &contact).await.unwrap();
+    let contact = Contact {
+        email: Some(format!("{user}@example.org")),
+        roles,
+        ..Contact::default()
+    };
+    store
+        .put_contact(&tenant(), &named(user), &contact)
+        .await
+        .unwrap();
 }
 
 /// Walks a job to its end in pages of two.
@@ -28,9 +39,22 @@ async fn walk(store: &Store) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     loop {
         let page = store.job_page(&claim, 2).await.unwrap();
-        let deliveries = page.recipients.iter().map(|(_, user, _)| email(user.as_str(), now)).collect();
-        found.extend(page.recipients.iter().map(|(_, user, _)| user.as_str().to_owned()));
-        assert!(store.advance_job(&claim, deliveries, page.next.clone(), until).await.unwrap());
+        let deliveries = page
+            .recipients
+            .iter()
+            .map(|(_, user, _)| email(user.as_str(), now))
+            .collect();
+        found.extend(
+            page.recipients
+                .iter()
+                .map(|(_, user, _)| user.as_str().to_owned()),
+        );
+        assert!(
+            store
+                .advance_job(&claim, deliveries, page.next.clone(), until)
+                .await
+                .unwrap()
+        );
         if page.next.is_none() {
             return found;
         }
@@ -52,7 +76,10 @@ async fn a_group_is_walked_by_contacts_and_memberships() {
     store.touch_reader(&reader("d", &["r"])).await.unwrap();
     store.touch_reader(&reader("d", &[])).await.unwrap();
     let id = put(&store, grouped(Target::Role(named("r")))).await;
-    assert_eq!(walk(&store).await, BTreeSet::from(["a".to_owned(), "c".to_owned()]));
+    assert_eq!(
+        walk(&store).await,
+        BTreeSet::from(["a".to_owned(), "c".to_owned()])
+    );
     let (_, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
     assert_eq!(deliveries.len(), 2);
     put(&store, grouped(Target::Tenant)).await;
@@ -73,16 +100,35 @@ async fn a_job_goes_on_after_a_crash_and_repeats_nothing() {
     let first = store.next_job("w1", now, until).await.unwrap().unwrap();
     assert!(store.next_job("w2", now, until).await.unwrap().is_none());
     let page = store.job_page(&first, 2).await.unwrap();
-    assert!(store.advance_job(&first, vec![email("a", now), email("b", now)], page.next, until).await.unwrap());
+    assert!(
+        store
+            .advance_job(&first, vec![email("a", now), email("b", now)], page.next, until)
+            .await
+            .unwrap()
+    );
     // The lease runs out; another goes on where the first was, and the first can do nothing more.
     let later = until.plus(Duration::from_secs(1));
-    let second = store.next_job("w2", later, later.plus(Duration::from_secs(30))).await.unwrap().unwrap();
+    let second = store
+        .next_job("w2", later, later.plus(Duration::from_secs(30)))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(second.token > first.token);
-    assert!(!store.advance_job(&first, vec![email("z", now)], None, later).await.unwrap());
+    assert!(
+        !store
+            .advance_job(&first, vec![email("z", now)], None, later)
+            .await
+            .unwrap()
+    );
     let page = store.job_page(&second, 2).await.unwrap();
     assert_eq!(page.recipients.len(), 1);
     // The same recipient once more is left out.
-    assert!(store.advance_job(&second, vec![email("b", now), email("c", now)], page.next, later).await.unwrap());
+    assert!(
+        store
+            .advance_job(&second, vec![email("b", now), email("c", now)], page.next, later)
+            .await
+            .unwrap()
+    );
     let (_, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
     assert_eq!(deliveries.len(), 3);
 }

@@ -18,8 +18,8 @@ use common::{
 };
 use dispatcher::{
     model::{
-        Channel, Content, Cursor, DeliveryState, InboxFilter, InboxRoute, Lane, ListFilter, Micros, NewDelivery,
-        NewNotification, ReaderKeys, Strategy,
+        Channel, Content, Cursor, DeliveryState, InboxFilter, InboxRoute, Lane, ListFilter, Micros,
+        NewDelivery, NewNotification, ReaderKeys, Strategy,
     },
     store::{ChangesResult, ClaimRequest, Store, StoreConfig},
 };
@@ -43,7 +43,11 @@ impl std::ops::Deref for Fresh {
 async fn fresh() -> Fresh {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig::new(folder.path().join("store.db"));
-    Fresh { store: Store::open(&config).await.unwrap(), config, _folder: folder }
+    Fresh {
+        store: Store::open(&config).await.unwrap(),
+        config,
+        _folder: folder,
+    }
 }
 
 fn tenant() -> TenantId {
@@ -71,7 +75,11 @@ fn reader(user: &str, roles: &[&str]) -> ReaderKeys {
     let mut keys = vec![user_key(user)];
     keys.extend(roles.iter().map(|role| role_key(role)));
     keys.extend([TopicKey::tenant(&tenant()), TopicKey::everyone()]);
-    ReaderKeys { tenant: tenant(), user: named(user), keys }
+    ReaderKeys {
+        tenant: tenant(),
+        user: named(user),
+        keys,
+    }
 }
 
 fn plain(key: TopicKey) -> InboxRoute {
@@ -80,7 +88,13 @@ fn plain(key: TopicKey) -> InboxRoute {
 
 fn filtered(key: TopicKey, require: &[TopicKey], except: &[&str]) -> InboxRoute {
     let except = except.iter().map(|user| named(user)).collect();
-    InboxRoute { key, filter: Some(InboxFilter { require: require.to_vec(), except }) }
+    InboxRoute {
+        key,
+        filter: Some(InboxFilter {
+            require: require.to_vec(),
+            except,
+        }),
+    }
 }
 
 fn note(title: &str, inbox: Vec<InboxRoute>) -> NewNotification {
@@ -90,7 +104,11 @@ fn note(title: &str, inbox: Vec<InboxRoute>) -> NewNotification {
         tenant: tenant(),
         sender: "test".to_owned(),
         audience: Some(Audience::from(Target::Tenant)),
-        content: Content { title: title.to_owned(), content: format!("{title} \u{0} 文"), ..Content::default() },
+        content: Content {
+            title: title.to_owned(),
+            content: format!("{title} \u{0} 文"),
+            ..Content::default()
+        },
         lane: Lane::Medium,
         strategy: Strategy::All,
         channels: vec!["in_app".to_owned()],
@@ -150,13 +168,25 @@ fn ask(lane: Lane, limit: u32) -> ClaimRequest {
 
 async fn put(store: &Store, new: NewNotification) -> NotificationId {
     let id = new.id;
-    assert_eq!(store.accept(vec![new]).await.unwrap(), [dispatcher::model::Accepted::New]);
+    assert_eq!(
+        store.accept(vec![new]).await.unwrap(),
+        [dispatcher::model::Accepted::New]
+    );
     id
 }
 
 async fn listed(store: &Store, reader: &ReaderKeys) -> Vec<NotificationId> {
-    let filter = ListFilter { limit: 1000, ..ListFilter::default() };
-    store.list(reader, &filter).await.unwrap().into_iter().map(|item| item.id).collect()
+    let filter = ListFilter {
+        limit: 1000,
+        ..ListFilter::default()
+    };
+    store
+        .list(reader, &filter)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|item| item.id)
+        .collect()
 }
 
 async fn present(store: &Store, reader: &ReaderKeys) -> Cursor {

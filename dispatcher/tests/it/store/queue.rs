@@ -25,7 +25,11 @@ fn settled(claimed: &Claimed, state: DeliveryState) -> Settlement {
         state,
         due_at: (state == DeliveryState::Pending).then(Micros::now),
         reason: None,
-        outcome: Some(if state == DeliveryState::Delivered { "delivered" } else { "retry" }),
+        outcome: Some(if state == DeliveryState::Delivered {
+            "delivered"
+        } else {
+            "retry"
+        }),
         response: Some("250 ok".to_owned()),
     }
 }
@@ -38,7 +42,10 @@ async fn one(store: &Store) -> Claimed {
 
 /// As if the lease had run out.
 async fn rescue(store: &Store, on_unknown: fn(Channel) -> OnUnknown) -> Rescued {
-    store.rescue(Micros::now().plus(Duration::from_secs(31)), 100, on_unknown).await.unwrap()
+    store
+        .rescue(Micros::now().plus(Duration::from_secs(31)), 100, on_unknown)
+        .await
+        .unwrap()
 }
 
 fn resend(_: Channel) -> OnUnknown {
@@ -50,7 +57,11 @@ fn hold(_: Channel) -> OnUnknown {
 }
 
 async fn shown(store: &Store, claimed: &Claimed) -> dispatcher::model::Delivery {
-    let (_, mut deliveries) = store.notification(&tenant(), claimed.notification).await.unwrap().unwrap();
+    let (_, mut deliveries) = store
+        .notification(&tenant(), claimed.notification)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(deliveries.len(), 1);
     deliveries.remove(0)
 }
@@ -66,14 +77,30 @@ async fn a_delivery_goes_its_way() {
     assert_eq!(store.begin_attempts(vec![start(&claimed)]).await.unwrap(), [true]);
     // The attempt is on record before its end is known.
     assert_eq!(shown(&store, &claimed).await.attempts.len(), 1);
-    assert_eq!(store.settle(vec![settled(&claimed, DeliveryState::Pending)]).await.unwrap(), [true]);
+    assert_eq!(
+        store
+            .settle(vec![settled(&claimed, DeliveryState::Pending)])
+            .await
+            .unwrap(),
+        [true]
+    );
     let again = one(&store).await;
     assert_eq!((again.token, again.attempts), (2, 1));
     assert_eq!(store.begin_attempts(vec![start(&again)]).await.unwrap(), [true]);
-    assert_eq!(store.settle(vec![settled(&again, DeliveryState::Delivered)]).await.unwrap(), [true]);
+    assert_eq!(
+        store
+            .settle(vec![settled(&again, DeliveryState::Delivered)])
+            .await
+            .unwrap(),
+        [true]
+    );
     let shown = shown(&store, &again).await;
     assert_eq!(shown.state, DeliveryState::Delivered);
-    let outcomes: Vec<_> = shown.attempts.iter().map(|attempt| attempt.outcome.as_deref().unwrap()).collect();
+    let outcomes: Vec<_> = shown
+        .attempts
+        .iter()
+        .map(|attempt| attempt.outcome.as_deref().unwrap())
+        .collect();
     assert_eq!(outcomes, ["retry", "delivered"]);
     assert!(shown.attempts.iter().all(|attempt| attempt.finished_at.is_some()));
     let stats = store.stats(&tenant()).await.unwrap();
@@ -86,35 +113,58 @@ async fn claims_follow_lane_channel_and_due_time() {
     let store = fresh().await;
     let now = Micros::now();
     let mut wanted = Vec::new();
-    for (seconds, lane) in [(3, Lane::Low), (1, Lane::Low), (2, Lane::Low), (1, Lane::Critical)] {
+    for (seconds, lane) in [
+        (3, Lane::Low),
+        (1, Lane::Low),
+        (2, Lane::Low),
+        (1, Lane::Critical),
+    ] {
         let mut new = note("mail", Vec::new());
         new.lane = lane;
-        new.deliveries.push(email("u", now.minus(Duration::from_secs(seconds))));
+        new.deliveries
+            .push(email("u", now.minus(Duration::from_secs(seconds))));
         wanted.push(new.deliveries[0].id);
         put(&store, new).await;
     }
     let mut future = note("mail", Vec::new());
     future.lane = Lane::Low;
-    future.deliveries.push(email("u", now.plus(Duration::from_secs(60))));
+    future
+        .deliveries
+        .push(email("u", now.plus(Duration::from_secs(60))));
     put(&store, future).await;
     let depths = store.queue_depths().await.unwrap();
-    assert_eq!(depths.iter().map(|depth| depth.depth).collect::<Vec<_>>(), [1, 0, 0, 4]);
+    assert_eq!(
+        depths.iter().map(|depth| depth.depth).collect::<Vec<_>>(),
+        [1, 0, 0, 4]
+    );
     assert_eq!(depths[3].oldest_due, Some(now.minus(Duration::from_secs(3))));
-    assert_eq!(store.next_due().await.unwrap(), Some(now.minus(Duration::from_secs(3))));
+    assert_eq!(
+        store.next_due().await.unwrap(),
+        Some(now.minus(Duration::from_secs(3)))
+    );
     let mut other = ask(Lane::Low, 10);
     other.channels = vec![Channel::Sms];
     assert!(store.claim(other).await.unwrap().is_empty());
     let ids = |claimed: Vec<Claimed>| claimed.iter().map(|one| one.id).collect::<Vec<DeliveryId>>();
-    assert_eq!(ids(store.claim(ask(Lane::Low, 2)).await.unwrap()), [wanted[0], wanted[2]]);
+    assert_eq!(
+        ids(store.claim(ask(Lane::Low, 2)).await.unwrap()),
+        [wanted[0], wanted[2]]
+    );
     assert_eq!(ids(store.claim(ask(Lane::Low, 10)).await.unwrap()), [wanted[1]]);
     assert!(store.claim(ask(Lane::High, 10)).await.unwrap().is_empty());
-    assert_eq!(ids(store.claim(ask(Lane::Critical, 10)).await.unwrap()), [wanted[3]]);
+    assert_eq!(
+        ids(store.claim(ask(Lane::Critical, 10)).await.unwrap()),
+        [wanted[3]]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_workers_never_claim_the_same() {
     let fresh = fresh().await;
-    fresh.accept((0..300).map(|number| mailed(&format!("u{number}"))).collect()).await.unwrap();
+    fresh
+        .accept((0..300).map(|number| mailed(&format!("u{number}"))).collect())
+        .await
+        .unwrap();
     let workers: Vec<_> = (0..8)
         .map(|_| {
             let store = fresh.store.clone();
@@ -143,21 +193,42 @@ async fn a_stale_token_writes_nothing() {
     let store = fresh().await;
     put(&store, mailed("u")).await;
     let stale = one(&store).await;
-    assert_eq!(rescue(&store, resend).await, Rescued { released: 1, unknown: 0 });
+    assert_eq!(
+        rescue(&store, resend).await,
+        Rescued {
+            released: 1,
+            unknown: 0
+        }
+    );
     let current = one(&store).await;
     assert!(current.token > stale.token);
-    assert_eq!(store.begin_attempts(vec![start(&stale), start(&current)]).await.unwrap(), [false, true]);
+    assert_eq!(
+        store
+            .begin_attempts(vec![start(&stale), start(&current)])
+            .await
+            .unwrap(),
+        [false, true]
+    );
     let until = Micros::now().plus(Duration::from_secs(60));
     let leases = vec![(stale.id, stale.token), (current.id, current.token)];
     assert_eq!(store.extend(leases, until).await.unwrap(), [false, true]);
     store.release(vec![(stale.id, stale.token)]).await.unwrap();
-    let both = vec![settled(&stale, DeliveryState::Dead), settled(&current, DeliveryState::Delivered)];
+    let both = vec![
+        settled(&stale, DeliveryState::Dead),
+        settled(&current, DeliveryState::Delivered),
+    ];
     assert_eq!(store.settle(both).await.unwrap(), [false, true]);
     let shown = shown(&store, &current).await;
     assert_eq!(shown.state, DeliveryState::Delivered);
     assert_eq!(shown.attempts[0].outcome.as_deref(), Some("delivered"));
     // What is settled is settled.
-    assert_eq!(store.settle(vec![settled(&current, DeliveryState::Dead)]).await.unwrap(), [false]);
+    assert_eq!(
+        store
+            .settle(vec![settled(&current, DeliveryState::Dead)])
+            .await
+            .unwrap(),
+        [false]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -172,7 +243,13 @@ async fn rescue_and_settle_exclude_each_other() {
         let rescued = tokio::spawn(async move { rescue(&rescuer, hold).await });
         let settled = tokio::spawn(async move { settler.settle(vec![settlement]).await.unwrap() });
         let (rescued, settled) = (rescued.await.unwrap(), settled.await.unwrap());
-        let shown = fresh.notification(&tenant(), id).await.unwrap().unwrap().1.remove(0);
+        let shown = fresh
+            .notification(&tenant(), id)
+            .await
+            .unwrap()
+            .unwrap()
+            .1
+            .remove(0);
         match (rescued.released, settled[0]) {
             (0, true) => assert_eq!(shown.state, DeliveryState::Delivered),
             (1, false) => assert_eq!(shown.state, DeliveryState::Dead),
@@ -187,16 +264,37 @@ async fn a_rescue_finds_the_open_attempt_unknown() {
     put(&store, mailed("u")).await;
     let claimed = one(&store).await;
     store.begin_attempts(vec![start(&claimed)]).await.unwrap();
-    assert_eq!(store.rescue(Micros::now(), 100, resend).await.unwrap(), Rescued::default());
-    assert_eq!(rescue(&store, resend).await, Rescued { released: 1, unknown: 1 });
+    assert_eq!(
+        store.rescue(Micros::now(), 100, resend).await.unwrap(),
+        Rescued::default()
+    );
+    assert_eq!(
+        rescue(&store, resend).await,
+        Rescued {
+            released: 1,
+            unknown: 1
+        }
+    );
     let again = one(&store).await;
     assert_eq!(again.attempts, 1);
     let first = shown(&store, &again).await.attempts.remove(0);
-    assert_eq!((first.outcome.as_deref(), first.finished_at), (Some("unknown"), None));
+    assert_eq!(
+        (first.outcome.as_deref(), first.finished_at),
+        (Some("unknown"), None)
+    );
     store.begin_attempts(vec![start(&again)]).await.unwrap();
-    assert_eq!(rescue(&store, hold).await, Rescued { released: 1, unknown: 1 });
+    assert_eq!(
+        rescue(&store, hold).await,
+        Rescued {
+            released: 1,
+            unknown: 1
+        }
+    );
     let held = shown(&store, &again).await;
-    assert_eq!((held.state, held.reason.as_deref()), (DeliveryState::Dead, Some("unknown")));
+    assert_eq!(
+        (held.state, held.reason.as_deref()),
+        (DeliveryState::Dead, Some("unknown"))
+    );
     assert_eq!(store.stats(&tenant()).await.unwrap().failed, 1);
 }
 
@@ -221,7 +319,10 @@ async fn an_orderly_stop_consumes_no_attempt() {
     store.release(vec![(claimed.id, claimed.token)]).await.unwrap();
     let again = one(&store).await;
     assert_eq!((again.attempts, again.max_attempts), (1, 4));
-    assert_eq!(shown(&store, &again).await.attempts[0].outcome.as_deref(), Some("interrupted"));
+    assert_eq!(
+        shown(&store, &again).await.attempts[0].outcome.as_deref(),
+        Some("interrupted")
+    );
 }
 
 #[tokio::test]
@@ -255,7 +356,13 @@ async fn what_was_withdrawn_is_not_sent_again() {
     assert!(store.withdraw(&tenant(), running).await.unwrap());
     assert!(store.withdraw(&tenant(), pending).await.unwrap());
     assert!(!store.withdraw(&tenant(), pending).await.unwrap());
-    assert_eq!(store.settle(vec![settled(&claimed, DeliveryState::Pending)]).await.unwrap(), [true]);
+    assert_eq!(
+        store
+            .settle(vec![settled(&claimed, DeliveryState::Pending)])
+            .await
+            .unwrap(),
+        [true]
+    );
     assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
     for id in [running, pending] {
         let (notification, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();

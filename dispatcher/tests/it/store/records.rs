@@ -25,14 +25,29 @@ fn template(name: &str) -> NewTemplate {
 async fn contacts_are_replaced_found_and_forgotten() {
     let store = fresh().await;
     let user = named("u:1 张");
-    let contact = |email: &str| Contact { email: Some(email.to_owned()), ..Contact::default() };
+    let contact = |email: &str| Contact {
+        email: Some(email.to_owned()),
+        ..Contact::default()
+    };
     assert_eq!(store.contact(&tenant(), &user).await.unwrap(), None);
     store.put_contact(&tenant(), &user, &contact("a")).await.unwrap();
-    store.put_contacts(&tenant(), vec![(user.clone(), contact("b")), (named("v"), contact("c"))]).await.unwrap();
+    store
+        .put_contacts(
+            &tenant(),
+            vec![(user.clone(), contact("b")), (named("v"), contact("c"))],
+        )
+        .await
+        .unwrap();
     assert_eq!(store.contact(&tenant(), &user).await.unwrap(), Some(contact("b")));
-    let many = store.contacts(&tenant(), &[named("v"), named("w"), user.clone()]).await.unwrap();
+    let many = store
+        .contacts(&tenant(), &[named("v"), named("w"), user.clone()])
+        .await
+        .unwrap();
     assert_eq!(many, [Some(contact("c")), None, Some(contact("b"))]);
-    assert_eq!(store.contact(&TenantId::new("t2").unwrap(), &user).await.unwrap(), None);
+    assert_eq!(
+        store.contact(&TenantId::new("t2").unwrap(), &user).await.unwrap(),
+        None
+    );
     assert!(store.delete_contact(&tenant(), &user).await.unwrap());
     assert!(!store.delete_contact(&tenant(), &user).await.unwrap());
 }
@@ -47,9 +62,15 @@ async fn a_templates_name_is_taken_once_a_tenant() {
     store.create_template(&other, template("b")).await.unwrap();
     let second = store.create_template(&tenant(), template("a")).await.unwrap();
     assert_eq!(store.templates(&tenant()).await.unwrap(), [second, made.clone()]);
-    assert_eq!(store.template_by_id(&tenant(), made.id).await.unwrap(), Some(made.clone()));
+    assert_eq!(
+        store.template_by_id(&tenant(), made.id).await.unwrap(),
+        Some(made.clone())
+    );
     assert_eq!(store.template_by_id(&other, made.id).await.unwrap(), None);
-    assert_eq!(store.template_by_id(&tenant(), Uuid::now_v7()).await.unwrap(), None);
+    assert_eq!(
+        store.template_by_id(&tenant(), Uuid::now_v7()).await.unwrap(),
+        None
+    );
     assert_eq!(store.template_by_name(&tenant(), "b").await.unwrap(), Some(made));
     assert_eq!(store.template_by_name(&tenant(), "c").await.unwrap(), None);
 }

@@ -22,17 +22,18 @@ fn step() -> impl Strategy<Value = Step> {
     let mark = prop_oneof![
         Just(Mark::Read),
         Just(Mark::Unread),
+        Just(Mark::Unread),
         Just(Mark::Archived),
         Just(Mark::Unarchived),
         Just(Mark::Deleted),
         Just(Mark::Seen),
     ];
     prop_oneof![
-        6 => (0usize..6).prop_map(Step::Accept),
-        8 => (0usize..40, mark).prop_map(|(which, mark)| Step::Mark(which, mark)),
-        1 => Just(Step::ReadAll),
+        4 => (0usize..6).prop_map(Step::Accept),
+        8 => (0usize..2, mark).prop_map(|(which, mark)| Step::Mark(which, mark)),
+        2 => Just(Step::ReadAll),
         1 => (0usize..10).prop_map(Step::ReadUpTo),
-        2 => (0usize..40).prop_map(Step::Withdraw),
+        2 => (0usize..2).prop_map(Step::Withdraw),
         1 => Just(Step::NewRole),
     ]
 }
@@ -54,7 +55,15 @@ struct Model {
 
 impl Model {
     fn expected(&self) -> u64 {
-        self.visible.values().filter(|known| !known.read && !known.archived && !known.gone).count() as u64
+        self.visible
+            .values()
+            .filter(|known| !known.read && !known.archived && !known.gone)
+            .count() as u64
+    }
+
+    /// Few, so that steps meet.
+    fn recent(&self, which: usize) -> Option<NotificationId> {
+        self.sent.iter().rev().nth(which).copied()
     }
 
     async fn apply(&mut self, step: Step) {
@@ -80,12 +89,15 @@ impl Model {
                     self.visible.insert(id, Known::default());
                 }
                 let cursor = super::present(&self.store, &me).await;
-                self.cursors.push((cursor, self.visible.keys().copied().collect()));
+                self.cursors
+                    .push((cursor, self.visible.keys().copied().collect()));
             }
             Step::Mark(which, mark) => {
-                let Some(&id) = self.sent.get(which) else { return };
+                let Some(id) = self.recent(which) else { return };
                 self.store.mark(&me, vec![id], mark).await.unwrap();
-                let Some(known) = self.visible.get_mut(&id).filter(|known| !known.gone) else { return };
+                let Some(known) = self.visible.get_mut(&id).filter(|known| !known.gone) else {
+                    return;
+                };
                 match mark {
                     Mark::Read => known.read = true,
                     Mark::Unread => known.read = false,
@@ -102,7 +114,9 @@ impl Model {
                 self.visible.values_mut().for_each(|known| known.read = true);
             }
             Step::ReadUpTo(which) => {
-                let Some((cursor, covered)) = self.cursors.get(which) else { return };
+                let Some((cursor, covered)) = self.cursors.get(which) else {
+                    return;
+                };
                 self.store.mark_all_read(&me, Some(cursor)).await.unwrap();
                 for id in covered {
                     if let Some(known) = self.visible.get_mut(id) {
@@ -111,7 +125,7 @@ impl Model {
                 }
             }
             Step::Withdraw(which) => {
-                let Some(&id) = self.sent.get(which) else { return };
+                let Some(id) = self.recent(which) else { return };
                 self.store.withdraw(&tenant(), id).await.unwrap();
                 self.visible.remove(&id);
             }
@@ -126,14 +140,26 @@ impl Model {
         let me = reader("u", &self.roles);
         assert_eq!(self.store.unread_count(&me).await.unwrap(), self.expected());
         for wanted in [None, Some(true), Some(false)] {
-            let filter = ListFilter { is_read: wanted, limit: 1000, ..ListFilter::default() };
-            let mut listed: Vec<_> =
-                self.store.list(&me, &filter).await.unwrap().iter().map(|item| (item.id, item.is_read)).collect();
+            let filter = ListFilter {
+                is_read: wanted,
+                limit: 1000,
+                ..ListFilter::default()
+            };
+            let mut listed: Vec<_> = self
+                .store
+                .list(&me, &filter)
+                .await
+                .unwrap()
+                .iter()
+                .map(|item| (item.id, item.is_read))
+                .collect();
             listed.sort_unstable();
             let expected: Vec<_> = self
                 .visible
                 .iter()
-                .filter(|(_, known)| !known.gone && !known.archived && wanted.is_none_or(|read| read == known.read))
+                .filter(|(_, known)| {
+                    !known.gone && !known.archived && wanted.is_none_or(|read| read == known.read)
+                })
                 .map(|(id, known)| (*id, known.read))
                 .collect();
             assert_eq!(listed, expected, "{wanted:?}");
@@ -142,7 +168,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn counts_are_exact(steps in prop::collection::vec(step(), 1..60)) {

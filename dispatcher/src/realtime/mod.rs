@@ -4,6 +4,8 @@
 //! safety net. To a group a delivery is `delivered` when the bus took it. To a single user it is `delivered` at the first
 //! receipt (a hub wrote it to a socket, or a client says it has it) and `skipped` when none came in time.
 
+mod frame;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,21 +14,18 @@ use std::{
 use bytes::Bytes;
 use common::{
     bus::{Bus, BusError, Publication},
-    ids::{DeliveryId, MessageId, NotificationId, TenantId},
+    ids::{DeliveryId, MessageId, NotificationId},
     message::{FrameKind, Header},
-    target::{Audience, Except},
+    target::Except,
     topic::TopicKey,
 };
-use serde::Serialize;
 use tokio::{sync::Notify, time::Instant};
 
+use self::frame::{Outgoing, Source, outgoing};
 use crate::{
     config::RealtimeConfig,
     metrics::Metrics,
-    model::{
-        Channel, Claimed, Content, DeliveryState, Kind, Lane, Micros, NewNotification, Outcome, Reason,
-        Settlement,
-    },
+    model::{Channel, Claimed, DeliveryState, Micros, NewNotification, Outcome, Reason, Settlement},
     queue::{
         lease::{Lease, Leases},
         retry::{Ended, decide},
@@ -76,15 +75,6 @@ struct Sent {
 pub(crate) struct Frames {
     message: Outgoing,
     deliveries: Vec<(DeliveryId, Option<TopicKey>)>,
-}
-
-/// The same message by each of its topics.
-#[derive(Debug)]
-struct Outgoing {
-    id: MessageId,
-    publications: Vec<Publication>,
-    visible_at: Micros,
-    expires_at: Option<Micros>,
 }
 
 impl Realtime {
@@ -390,10 +380,7 @@ impl Realtime {
 
     /// Tells all sessions of a user the unread count.
     pub(crate) async fn publish_unread(&self, user: &TopicKey, count: u64) {
-        let payload = payload(&UnreadFrame {
-            kind: "unread",
-            count,
-        });
+        let payload = frame::unread(count);
         self.publish_hint(user, FrameKind::Unread, payload, None).await;
     }
 
@@ -405,12 +392,7 @@ impl Realtime {
         state: &'static str,
         session: Option<&str>,
     ) {
-        let payload = payload(&ChangedFrame {
-            kind: "changed",
-            ids,
-            all: ids.is_none().then_some(true),
-            state,
-        });
+        let payload = frame::changed(ids, state);
         self.publish_hint(user, FrameKind::Changed, payload, session)
             .await;
     }
@@ -433,118 +415,4 @@ impl Realtime {
             tracing::debug!(%error, "a hint is not on the bus");
         }
     }
-}
-
-/// What a notification's frame is made of.
-struct Source<'a> {
-    id: NotificationId,
-    tenant: &'a TenantId,
-    audience: &'a Audience,
-    content: &'a Content,
-    lane: Lane,
-    created_at: Micros,
-    visible_at: Micros,
-    expires_at: Option<Micros>,
-    /// To single users, whose receipts decide.
-    single: bool,
-}
-
-fn outgoing(source: &Source<'_>) -> Outgoing {
-    let id = MessageId::from(source.id);
-    let mut header = Header::new(id, FrameKind::Notification);
-    header.priority = source.lane.into();
-    header.expires_at = source.expires_at.map(|at| at.0.div_euclid(1000));
-    header.except = source.audience.except.clone();
-    header.any = source.audience.target.any_members(source.tenant);
-    header.receipt = source.content.receipt;
-    header.report = source.single && !source.content.receipt;
-    let payload = frame(source.id, source.content, source.created_at);
-    let publications = source
-        .audience
-        .target
-        .routes(source.tenant)
-        .into_iter()
-        .enumerate()
-        .map(|(index, route)| Publication {
-            key: route.key,
-            header: Header {
-                require: route.require,
-                ..header.clone()
-            },
-            payload: payload.clone(),
-            history: true,
-            // Two members of `any_of` may go by one topic and differ in the rest: each is published once.
-            idempotency_key: Some(if index == 0 {
-                id.to_string()
-            } else {
-                format!("{id}:{index}")
-            }),
-        })
-        .collect();
-    Outgoing {
-        id,
-        publications,
-        visible_at: source.visible_at,
-        expires_at: source.expires_at,
-    }
-}
-
-/// The flat frame of `docs/protocol.md`; the hub adds `topic` and `position`.
-fn frame(id: NotificationId, content: &Content, created_at: Micros) -> Bytes {
-    let empty = serde_json::Value::Object(serde_json::Map::new());
-    payload(&NotificationFrame {
-        frame: "notification",
-        id,
-        title: &content.title,
-        content: &content.content,
-        message: &content.content,
-        kind: content.kind,
-        priority: &content.priority,
-        metadata: content.data.as_ref().unwrap_or(&empty),
-        timestamp: created_at.seconds(),
-        created_at: created_at.rfc3339(),
-        receipt: content.receipt,
-    })
-}
-
-#[derive(Serialize)]
-struct NotificationFrame<'a> {
-    #[serde(rename = "type")]
-    frame: &'static str,
-    id: NotificationId,
-    title: &'a str,
-    content: &'a str,
-    message: &'a str,
-    kind: Kind,
-    priority: &'a serde_json::Value,
-    metadata: &'a serde_json::Value,
-    timestamp: i64,
-    created_at: String,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    receipt: bool,
-}
-
-#[derive(Serialize)]
-struct UnreadFrame {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    count: u64,
-}
-
-#[derive(Serialize)]
-struct ChangedFrame<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ids: Option<&'a [NotificationId]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    all: Option<bool>,
-    state: &'static str,
-}
-
-fn payload(frame: &impl Serialize) -> Bytes {
-    // Texts, numbers and JSON values with text keys always serialise.
-    serde_json::to_vec(frame)
-        .unwrap_or_else(|_| b"{}".to_vec())
-        .into()
 }

@@ -1,0 +1,24 @@
+//! A hub on an in-process bus, reached over real sockets. One binary: linked once, run in parallel.
+
+// clippy's allowances for tests cover functions marked as tests, not what they call.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
+
+mod support;
+
+mod audience;
+mod commands;
+mod dialects;
+mod document;
+mod drain;
+mod handshake;
+mod heartbeat;
+mod isolation;
+mod limits;
+mod malformed;
+mod order;
+mod overflow;
+mod publish;
+mod receipts;
+mod resume;
+mod slow;
+mod wire;
