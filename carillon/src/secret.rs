@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -32,6 +32,18 @@ pub(crate) fn configured_or_kept(
     }
 }
 
+/// Makes the data folder, where there is none, for its owner alone: it holds what people were told.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("the data folder {}", folder.display()))
+}
+
 fn read(path: &Path) -> anyhow::Result<Option<SecretString>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -50,7 +62,7 @@ fn read(path: &Path) -> anyhow::Result<Option<SecretString>> {
 }
 
 fn make(folder: &Path, path: &Path) -> anyhow::Result<SecretString> {
-    fs::create_dir_all(folder).with_context(|| format!("the data folder {}", folder.display()))?;
+    make_folder(folder)?;
     let mut bytes = [0u8; 32];
     // Two version 4 UUIDs would have fixed bits; the operating system's generator has none.
     fs::File::open("/dev/urandom")

@@ -48,8 +48,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         backfill: parts.inbox.backfill.0,
         ..StoreConfig::new(&path)
     };
-    std::fs::create_dir_all(&config.server.data_dir)
-        .with_context(|| format!("the data folder {}", config.server.data_dir.display()))?;
+    secret::make_folder(&config.server.data_dir)?;
     let store = Store::open(&store_config)
         .await
         .with_context(|| format!("the database {}", path.display()))?;

@@ -94,3 +94,55 @@ impl HubConfig {
         if self.workers == 0 { cores.min(crate::registry::MAX_WORKERS) } else { self.workers }
     }
 }
+
+#[cfg(test)]
+impl HubConfig {
+    /// Large limits, for tests that meet none of them.
+    pub(crate) fn for_tests() -> Self {
+        let seconds = |seconds| Span(std::time::Duration::from_secs(seconds));
+        Self {
+            workers: 1,
+            max_connections: 1000,
+            max_connections_per_tenant: 1000,
+            max_connections_per_user: 1000,
+            max_connections_per_address: 1000,
+            handshakes_per_second: 1000,
+            max_topics: 100,
+            inbound_per_second: 100,
+            max_message: Bytes(64 * 1024),
+            heartbeat: seconds(25),
+            outbound_bytes: Bytes(1024 * 1024),
+            outbound_age: seconds(30),
+            send_buffer: Bytes(0),
+            close_timeout: seconds(5),
+            worker_queue: 1024,
+            head_check: seconds(30),
+            topic_linger: seconds(1),
+            lame_duck: seconds(0),
+            drain_window: seconds(0),
+            max_publish: Bytes(256 * 1024),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_values_are_named() {
+        HubConfig::for_tests().validate().unwrap();
+        for (key, change) in [
+            ("hub.max_connections", (|config| config.max_connections = 0) as fn(&mut HubConfig)),
+            ("hub.workers", |config| config.workers = 65),
+            ("hub.max_message", |config| config.max_message = Bytes(1023)),
+            ("hub.heartbeat", |config| config.heartbeat = Span::default()),
+            ("hub.outbound_bytes", |config| config.outbound_bytes = Bytes(config.max_publish.0 - 1)),
+            ("hub", |config| config.close_timeout = Span::default()),
+        ] {
+            let mut config = HubConfig::for_tests();
+            change(&mut config);
+            assert!(config.validate().unwrap_err().to_string().contains(key), "{key}");
+        }
+    }
+}

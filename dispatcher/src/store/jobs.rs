@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use super::{
     JobClaim, JobPage, StoreError,
-    accept::delivery_rows,
+    accept::{counts, delivery_rows},
     codec::{from_json, json},
+    queue::add_totals,
     sqlite::{accept as accept_sql, queue as sql},
     writer::Tx,
 };
@@ -89,6 +90,12 @@ pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, Sto
             .execute(&mut *tx.conn)
             .await?;
     }
+    let mut sums = (0, 0);
+    for delivery in &step.deliveries {
+        let (sent, failed) = counts(delivery.state);
+        sums = (sums.0 + sent, sums.1 + failed);
+    }
+    add_totals(tx, std::iter::once((claim.tenant.as_str(), sums)).collect()).await?;
     Ok(true)
 }
 

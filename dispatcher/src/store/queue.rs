@@ -202,7 +202,10 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Resu
     ))
 }
 
-async fn add_totals(tx: &mut Tx<'_>, totals: BTreeMap<&str, (i64, i64)>) -> Result<(), StoreError> {
+pub(super) async fn add_totals(
+    tx: &mut Tx<'_>,
+    totals: BTreeMap<&str, (i64, i64)>,
+) -> Result<(), StoreError> {
     let totals: Vec<_> = totals
         .into_iter()
         .filter(|(_, sums)| *sums != (0, 0))

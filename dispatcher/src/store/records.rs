@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    StoreError, TenantStats,
+    Store, StoreError, TenantStats,
     codec::{count, from_json, ids, json},
     jobs::lane_of,
     queue::channel_of,
@@ -15,6 +15,132 @@ use super::{
     writer::Tx,
 };
 use crate::model::{Attempt, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template};
+
+impl Store {
+    /// A tenant's notification with its deliveries (the first 2,000) and their attempts.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn notification(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Option<(Notification, Vec<Delivery>)>, StoreError> {
+        notification(&mut *self.snapshot().await?, tenant, id).await
+    }
+
+    /// Replaces what is known of a user.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_contact(
+        &self,
+        tenant: &TenantId,
+        user: &Name,
+        contact: &Contact,
+    ) -> Result<(), StoreError> {
+        self.put_contacts(tenant, vec![(user.clone(), contact.clone())])
+            .await
+    }
+
+    /// Replaces what is known of many users, all or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_contacts(
+        &self,
+        tenant: &TenantId,
+        contacts: Vec<(Name, Contact)>,
+    ) -> Result<(), StoreError> {
+        self.single((tenant.clone(), contacts), |(tenant, contacts), tx| {
+            Box::pin(put_contacts(tx, tenant, contacts))
+        })
+        .await
+    }
+
+    /// What is known of a user.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn contact(&self, tenant: &TenantId, user: &Name) -> Result<Option<Contact>, StoreError> {
+        let mut found = self.contacts(tenant, std::slice::from_ref(user)).await?;
+        Ok(found.pop().flatten())
+    }
+
+    /// What is known of users, in the order asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn contacts(
+        &self,
+        tenant: &TenantId,
+        users: &[Name],
+    ) -> Result<Vec<Option<Contact>>, StoreError> {
+        contacts(&mut *self.snapshot().await?, tenant, users).await
+    }
+
+    /// Forgets a user; false where there was none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn delete_contact(&self, tenant: &TenantId, user: &Name) -> Result<bool, StoreError> {
+        self.single((tenant.clone(), user.clone()), |(tenant, user), tx| {
+            Box::pin(delete_contact(tx, tenant, user))
+        })
+        .await
+    }
+
+    /// Stores a template's first version.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the tenant has one of the name; [`StoreError::Unavailable`].
+    pub async fn create_template(
+        &self,
+        tenant: &TenantId,
+        template: NewTemplate,
+    ) -> Result<Template, StoreError> {
+        self.single((tenant.clone(), template), |(tenant, template), tx| {
+            Box::pin(create_template(tx, tenant, template))
+        })
+        .await?
+    }
+
+    /// A tenant's template.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn template_by_id(&self, tenant: &TenantId, id: Uuid) -> Result<Option<Template>, StoreError> {
+        template_by_id(&mut *self.snapshot().await?, tenant, id).await
+    }
+
+    /// A tenant's template.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn template_by_name(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+    ) -> Result<Option<Template>, StoreError> {
+        template_by_name(&mut *self.snapshot().await?, tenant, name).await
+    }
+
+    /// A tenant's templates by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn templates(&self, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
+        templates(&mut *self.snapshot().await?, tenant).await
+    }
+
+    /// A tenant's sums.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn stats(&self, tenant: &TenantId) -> Result<TenantStats, StoreError> {
+        stats(&mut *self.snapshot().await?, tenant).await
+    }
+}
 
 /// Deliveries of one notification that are shown.
 const SHOWN_DELIVERIES: u32 = 2000;
@@ -59,7 +185,7 @@ type AttemptRow = (
     Option<String>,
 );
 
-pub(super) async fn notification(
+async fn notification(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     id: NotificationId,
@@ -139,7 +265,7 @@ pub(super) async fn notification(
     Ok(Some((notification, deliveries)))
 }
 
-pub(super) async fn put_contacts(
+async fn put_contacts(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     contacts: &[(Name, Contact)],
@@ -157,7 +283,7 @@ pub(super) async fn put_contacts(
     Ok(())
 }
 
-pub(super) async fn contacts(
+async fn contacts(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     users: &[Name],
@@ -179,11 +305,7 @@ pub(super) async fn contacts(
         .collect()
 }
 
-pub(super) async fn delete_contact(
-    tx: &mut Tx<'_>,
-    tenant: &TenantId,
-    user: &Name,
-) -> Result<bool, StoreError> {
+async fn delete_contact(tx: &mut Tx<'_>, tenant: &TenantId, user: &Name) -> Result<bool, StoreError> {
     let deleted = sqlx::query(sql::DELETE_CONTACT)
         .bind(tenant.as_str())
         .bind(user.as_str())
@@ -192,7 +314,7 @@ pub(super) async fn delete_contact(
     Ok(deleted.rows_affected() > 0)
 }
 
-pub(super) async fn create_template(
+async fn create_template(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     body: &NewTemplate,
@@ -240,7 +362,7 @@ fn template(
     })
 }
 
-pub(super) async fn template_by_id(
+async fn template_by_id(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     id: Uuid,
@@ -253,7 +375,7 @@ pub(super) async fn template_by_id(
     row.map(|row| template(tenant, row)).transpose()
 }
 
-pub(super) async fn template_by_name(
+async fn template_by_name(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     name: &str,
@@ -266,10 +388,7 @@ pub(super) async fn template_by_name(
     row.map(|row| template(tenant, row)).transpose()
 }
 
-pub(super) async fn templates(
-    conn: &mut SqliteConnection,
-    tenant: &TenantId,
-) -> Result<Vec<Template>, StoreError> {
+async fn templates(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
     let rows: Vec<TemplateRow> = sqlx::query_as(sql::TEMPLATES)
         .bind(tenant.as_str())
         .fetch_all(conn)
@@ -277,7 +396,7 @@ pub(super) async fn templates(
     rows.into_iter().map(|row| template(tenant, row)).collect()
 }
 
-pub(super) async fn stats(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<TenantStats, StoreError> {
+async fn stats(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<TenantStats, StoreError> {
     let row: Option<(i64, i64, i64)> = sqlx::query_as(sql::TOTALS)
         .bind(tenant.as_str())
         .fetch_optional(conn)

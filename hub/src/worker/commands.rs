@@ -128,8 +128,10 @@ impl Worker {
         }
         let max = self.shared.config.max_topics;
         let key = TopicKey::topic(&who.identity.tenant, name);
-        let session = self.sessions.get(id.slot as usize)?;
-        if !self.has(id, &key) && self.index.explicit(&session.topics) >= max {
+        let session = self.session_ref(id)?;
+        let joining = session.rare.as_ref().map_or(&[][..], |rare| &rare.joining);
+        let is_new = !joining.contains(&key) && !self.has(id, &key);
+        if is_new && self.index.explicit(&session.topics) + joining.len() >= max {
             self.refuse(id, "too_many_topics", format!("a session has at most {max} topics; unsubscribe from one first"));
             return None;
         }
@@ -145,8 +147,22 @@ impl Worker {
         let mut wanted = Vec::new();
         if !self.wait_for(key, Waiter { session: id, explicit: true }, &mut wanted) {
             self.subscribed(id, key);
+        } else if let Some(session) = self.session(id) {
+            let joining = &mut session.rare().joining;
+            if !joining.contains(key) {
+                joining.push(key.clone());
+            }
         }
         self.wish(wanted);
+    }
+
+    /// The session waits for the topic no more.
+    pub(super) fn end_joining(&mut self, id: SessionId, key: &TopicKey) {
+        let Some(session) = self.session(id) else { return };
+        if let Some(rare) = &mut session.rare {
+            rare.joining.retain(|joining| joining != key);
+            session.forget_rare();
+        }
     }
 
     /// An explicit topic is confirmed.
@@ -162,6 +178,7 @@ impl Worker {
         {
             session.topics.push(membership);
         }
+        self.end_joining(id, key);
         self.tell_subscribed(id, key);
         // It was asked for by a `resume`: now the replay can begin.
         let Some(session) = self.session(id) else { return };
@@ -203,6 +220,7 @@ impl Worker {
             let membership = session.topics.swap_remove(at);
             self.leave(membership);
         }
+        self.end_joining(id, key);
         self.resume_ends_without(id, key);
     }
 

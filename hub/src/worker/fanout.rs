@@ -245,3 +245,142 @@ impl Worker {
 fn is_replaying(session: &Session, topic: u32) -> bool {
     session.topics.iter().any(|membership| membership.topic == topic && membership.replaying)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use bytes::Bytes;
+    use common::{
+        bus::Head,
+        ids::{MessageId, Name, TenantId},
+        message::Message,
+        protocol::Dialect,
+        receipts::Reader,
+        target::{Except, Target},
+        token::Identity,
+    };
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{
+        config::HubConfig,
+        limits::Connections,
+        worker::session::{Pending, Who},
+    };
+
+    fn tenant() -> TenantId {
+        TenantId::new("t").unwrap()
+    }
+
+    fn role(name: &str) -> Target {
+        Target::Role(Name::new(name).unwrap())
+    }
+
+    fn key(role: &str) -> TopicKey {
+        TopicKey::role(&tenant(), &Name::new(role).unwrap())
+    }
+
+    /// A session that joined the topics of these roles at these seconds.
+    async fn session(index: &mut Index, roles: &[(&str, u32)]) -> Session {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let identity = Identity {
+            tenant: tenant(),
+            user: Name::new("u").unwrap(),
+            roles: vec![],
+            stores: vec![],
+            topics: vec![],
+            scopes: std::collections::BTreeSet::new(),
+            expires_at: 0,
+        };
+        let connections = Arc::new(Connections::new(&HubConfig::for_tests()));
+        let seat = connections.admit(&identity, IpAddr::from([127, 0, 0, 1])).unwrap();
+        let reader = Reader {
+            tenant: tenant(),
+            user: identity.user.clone(),
+            session: "s".into(),
+            keys: identity.keys().into(),
+        };
+        let mut topics = Vec::new();
+        for (role, since) in roles {
+            let number = index.insert_confirmed(&key(role), Head { epoch: 1, offset: 0, id: None });
+            topics.push(index.join(number, 0, *since).unwrap());
+        }
+        Session {
+            generation: 1,
+            phase: Phase::Live,
+            dialect: Dialect::CarillonV1,
+            unanswered: 0,
+            expiry_watched: false,
+            pending: Pending::default(),
+            topics,
+            stream: Arc::new(stream),
+            who: Arc::new(Who { identity, reader }),
+            outbound: None,
+            rare: None,
+            reader: tokio::spawn(std::future::pending::<()>()).abort_handle(),
+            seat: Box::new(seat),
+        }
+    }
+
+    /// The copies of a publish, one for each route of its target.
+    fn copies(target: &Target, except: &Except) -> Vec<Outgoing> {
+        let mut header = Header::new(MessageId::generate(), FrameKind::Message);
+        header.any = target.any_members(&tenant());
+        header.except = except.clone();
+        let copy = |route: common::target::Route| {
+            let header = Header { require: route.require, ..header.clone() };
+            Outgoing::new(Arc::new(Message { key: route.key, position: None, header, payload: Bytes::from_static(b"{}") }))
+        };
+        target.routes(&tenant()).into_iter().map(copy).collect()
+    }
+
+    #[tokio::test]
+    async fn a_later_member_s_copy_is_held_back_once_the_earlier_is_settled() {
+        let mut index = Index::default();
+        let session = session(&mut index, &[("a", 100), ("b", 100), ("c", 0)]).await;
+        let both = Target::AnyOf(vec![role("a"), role("b")]);
+        let passes = |target: &Target, now: u32| -> Vec<bool> {
+            let copies = copies(target, &Except::default());
+            copies.iter().map(|copy| Filter::new(copy, &index).passes(&session, now)).collect()
+        };
+        assert_eq!(passes(&both, 109), [true, true], "too early to be sure");
+        assert_eq!(passes(&both, 110), [true, false]);
+        // A member that the session, or nobody here, has holds nothing back.
+        assert_eq!(passes(&Target::AnyOf(vec![role("nobody"), role("b")]), 1000)[1..], [true]);
+        // A member of several keys counts when the session has had all of them for long enough.
+        let narrow = Target::AnyOf(vec![Target::AllOf(vec![role("c"), role("a")]), role("b")]);
+        assert_eq!(passes(&narrow, 109), [true, true]);
+        assert_eq!(passes(&narrow, 110), [true, false]);
+        let other = Target::AnyOf(vec![Target::AllOf(vec![role("c"), role("nobody")]), role("b")]);
+        assert_eq!(passes(&other, 1000), [false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_replayed_copy_is_held_back_only_by_a_topic_that_is_replayed_too() {
+        let mut index = Index::default();
+        let mut session = session(&mut index, &[("a", 0), ("b", 0)]).await;
+        let copies = copies(&Target::AnyOf(vec![role("a"), role("b")]), &Except::default());
+        assert!(Filter::new(&copies[1], &index).passes_replay(&session), "however long it has had the earlier one");
+        session.rare().named.push(index.find(&key("a")).unwrap());
+        assert!(Filter::new(&copies[0], &index).passes_replay(&session));
+        assert!(!Filter::new(&copies[1], &index).passes_replay(&session));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_excepted_gets_no_copy() {
+        let mut index = Index::default();
+        let session = session(&mut index, &[("a", 0)]).await;
+        for (except, passes) in [
+            (Except::default(), true),
+            (Except { user: Some(Name::new("u").unwrap()), ..Except::default() }, false),
+            (Except { users: vec![Name::new("x").unwrap(), Name::new("u").unwrap()], ..Except::default() }, false),
+            (Except { session: Some("s".to_owned()), ..Except::default() }, false),
+            (Except { session: Some("x".to_owned()), ..Except::default() }, true),
+        ] {
+            let copies = copies(&role("a"), &except);
+            assert_eq!(Filter::new(&copies[0], &index).passes(&session, 0), passes, "{except:?}");
+        }
+    }
+}

@@ -217,6 +217,7 @@ impl Worker {
             let message = format!("`{}` cannot be confirmed now; subscribe again", key.public_name());
             let json = ServerFrame::error("unavailable", message, Some(std::time::Duration::from_secs(2)));
             self.send_json(waiter.session, json);
+            self.end_joining(waiter.session, key);
             self.resume_ends_without(waiter.session, key);
         } else {
             self.close(waiter.session, Close::Unavailable);

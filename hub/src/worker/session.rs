@@ -106,6 +106,8 @@ pub(crate) struct Replaying {
 pub(crate) struct Rare {
     /// Commands that came before the welcome.
     pub(crate) early: Vec<Command>,
+    /// Explicit topics that the bus has not confirmed; they count as topics of the session.
+    pub(crate) joining: Vec<TopicKey>,
     /// Replays that are not done.
     pub(crate) replays: Vec<Replaying>,
     pub(crate) next_replay: u32,
@@ -159,7 +161,7 @@ impl Session {
 
     /// Gives back what is only needed while something unusual happens.
     pub(crate) fn forget_rare(&mut self) {
-        let unused = |rare: &Rare| !rare.is_resuming() && rare.early.is_empty() && rare.pings.is_empty();
+        let unused = |rare: &Rare| !rare.is_resuming() && rare.early.is_empty() && rare.joining.is_empty() && rare.pings.is_empty();
         if self.rare.as_deref().is_some_and(unused) {
             self.rare = None;
         }

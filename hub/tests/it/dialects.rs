@@ -119,7 +119,7 @@ async fn an_ordinary_library_gets_along() {
         .unwrap();
     let (socket, _) = handshake::client(&TokioExecutor::new(), request, stream).await.unwrap();
     let mut socket: FragmentCollector<TokioIo<hyper::upgrade::Upgraded>> = FragmentCollector::new(socket);
-    let mut next = async |socket: &mut FragmentCollector<_>| -> Value {
+    let next = async |socket: &mut FragmentCollector<_>| -> Value {
         let frame = soon("a frame", socket.read_frame()).await.unwrap();
         assert_eq!(frame.opcode, OpCode::Text);
         serde_json::from_slice(&frame.payload).unwrap()

@@ -20,7 +20,7 @@ async fn sessions_are_sent_away_and_new_ones_refused() {
     clients.push(hub.user("late").await);
     let draining = tokio::spawn({
         let hub = hub.hub.clone();
-        async move { hub.drain(PATIENCE).await }
+        async move { hub.drain(PATIENCE, true).await }
     });
     for client in clients {
         let (code, reason) = client.closed().await;
@@ -43,7 +43,7 @@ async fn a_drain_is_spread_over_its_window() {
         clients.spawn(hub.user(&format!("u{number}")).await.closed());
     }
     let began = tokio::time::Instant::now();
-    assert!(hub.hub.drain(PATIENCE).await);
+    assert!(hub.hub.drain(PATIENCE, true).await);
     assert!(began.elapsed() >= Duration::from_secs(1), "all were sent away at once");
     while let Some(closed) = clients.join_next().await {
         assert_eq!(closed.unwrap().0, Some(1012));
@@ -54,7 +54,7 @@ async fn a_drain_is_spread_over_its_window() {
 async fn a_client_that_never_answers_is_dropped_in_time() {
     let hub = TestHub::with(|setup| setup.config.close_timeout = Span(Duration::from_secs(1))).await;
     let _silent = hub.user("u1").await;
-    assert!(hub.hub.drain(PATIENCE).await);
+    assert!(hub.hub.drain(PATIENCE, true).await);
 }
 
 #[tokio::test]
@@ -62,6 +62,6 @@ async fn the_deadline_holds() {
     let hub = TestHub::with(|setup| setup.config.close_timeout = Span(Duration::from_secs(3600))).await;
     let _silent = hub.user("u1").await;
     let began = tokio::time::Instant::now();
-    assert!(!hub.hub.drain(Duration::from_millis(300)).await);
+    assert!(!hub.hub.drain(Duration::from_millis(300), true).await);
     assert!(began.elapsed() < Duration::from_secs(10));
 }

@@ -217,6 +217,17 @@ impl Client {
         }
     }
 
+    /// All text frames up to one of a type, and then nothing up to a pong.
+    pub(crate) async fn until_pong_and(&mut self, kind: &str) -> Vec<Value> {
+        let mut frames = self.until_pong().await;
+        // A replay is read beside the session's commands, so the pong may come first.
+        while frames.last().is_none_or(|frame| frame["type"] != kind) {
+            frames.push(self.json().await);
+        }
+        frames.pop();
+        frames
+    }
+
     /// Text frames up to one whose `data` is this, which is not among them.
     pub(crate) async fn until_data(&mut self, data: &str) -> Vec<Value> {
         let mut frames = Vec::new();
@@ -241,6 +252,12 @@ impl Client {
                 Frame::Text(_) | Frame::Ping(_) | Frame::Pong(_) => {}
             }
         }
+    }
+
+    /// Reads and forgets; none at the end.
+    pub(crate) async fn read_raw(&mut self) -> Option<usize> {
+        self.pending.clear();
+        self.stream.read_buf(&mut self.pending).await.ok().filter(|read| *read > 0)
     }
 
     /// Closes in order, and waits for the server's answer and the end.
