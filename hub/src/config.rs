@@ -59,7 +59,10 @@ impl HubConfig {
             ("hub.max_connections", self.max_connections),
             ("hub.max_connections_per_tenant", self.max_connections_per_tenant),
             ("hub.max_connections_per_user", self.max_connections_per_user),
-            ("hub.max_connections_per_address", self.max_connections_per_address),
+            (
+                "hub.max_connections_per_address",
+                self.max_connections_per_address,
+            ),
             ("hub.handshakes_per_second", self.handshakes_per_second as usize),
             ("hub.inbound_per_second", self.inbound_per_second as usize),
             ("hub.worker_queue", self.worker_queue),
@@ -74,24 +77,40 @@ impl HubConfig {
             return Err(ConfigError::invalid("hub.workers", "can be at most 64"));
         }
         if self.max_message.0 < 1024 {
-            return Err(ConfigError::invalid("hub.max_message", "has to be at least 1KiB: a refresh carries a token"));
+            return Err(ConfigError::invalid(
+                "hub.max_message",
+                "has to be at least 1KiB: a refresh carries a token",
+            ));
         }
         let seconds = self.heartbeat.0.as_secs();
         if !(1..=3600).contains(&seconds) {
-            return Err(ConfigError::invalid("hub.heartbeat", "has to be between 1s and 1h"));
+            return Err(ConfigError::invalid(
+                "hub.heartbeat",
+                "has to be between 1s and 1h",
+            ));
         }
         if self.outbound_bytes.0 < self.max_publish.0 {
-            return Err(ConfigError::invalid("hub.outbound_bytes", "has to hold one publish (hub.max_publish)"));
+            return Err(ConfigError::invalid(
+                "hub.outbound_bytes",
+                "has to hold one publish (hub.max_publish)",
+            ));
         }
         if self.outbound_age.0.is_zero() || self.close_timeout.0.is_zero() || self.head_check.0.is_zero() {
-            return Err(ConfigError::invalid("hub", "outbound_age, close_timeout and head_check have to be longer than nothing"));
+            return Err(ConfigError::invalid(
+                "hub",
+                "outbound_age, close_timeout and head_check have to be longer than nothing",
+            ));
         }
         Ok(())
     }
 
     pub(crate) fn worker_count(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        if self.workers == 0 { cores.min(crate::registry::MAX_WORKERS) } else { self.workers }
+        if self.workers == 0 {
+            cores.min(crate::registry::MAX_WORKERS)
+        } else {
+            self.workers
+        }
     }
 }
 
@@ -133,11 +152,16 @@ mod tests {
     fn impossible_values_are_named() {
         HubConfig::for_tests().validate().unwrap();
         for (key, change) in [
-            ("hub.max_connections", (|config| config.max_connections = 0) as fn(&mut HubConfig)),
+            (
+                "hub.max_connections",
+                (|config| config.max_connections = 0) as fn(&mut HubConfig),
+            ),
             ("hub.workers", |config| config.workers = 65),
             ("hub.max_message", |config| config.max_message = Bytes(1023)),
             ("hub.heartbeat", |config| config.heartbeat = Span::default()),
-            ("hub.outbound_bytes", |config| config.outbound_bytes = Bytes(config.max_publish.0 - 1)),
+            ("hub.outbound_bytes", |config| {
+                config.outbound_bytes = Bytes(config.max_publish.0 - 1)
+            }),
             ("hub", |config| config.close_timeout = Span::default()),
         ] {
             let mut config = HubConfig::for_tests();

@@ -2,10 +2,10 @@
 //! message of the bus to the sockets it concerns.
 //!
 //! In the order of the data's way:
-//! - [`http`]: handshake, publish API, statistics; [`limits`]: who is let in;
+//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
-//! - [`registry`] and [`interest`]: which worker, and which node, wants a topic;
-//! - [`receive`]: from the bus to the workers.
+//! - `registry` and `interest`: which worker, and which node, wants a topic;
+//! - `receive`: from the bus to the workers.
 
 pub mod config;
 pub mod http;
@@ -125,13 +125,25 @@ impl Hub {
             let (sender, messages) = mpsc::channel(shared.config.worker_queue);
             let (controls, controls_in) = mpsc::channel(CONTROLS);
             let missed = Arc::new(Missed::default());
-            lanes.push(Lane { sender, missed: Arc::clone(&missed) });
+            lanes.push(Lane {
+                sender,
+                missed: Arc::clone(&missed),
+            });
             let worker = Worker::new(number, Arc::clone(&shared), controls.clone());
-            tasks.push(tokio::spawn(worker.run(Inputs { messages, missed, controls: controls_in })));
+            tasks.push(tokio::spawn(worker.run(Inputs {
+                messages,
+                missed,
+                controls: controls_in,
+            })));
             workers.push(controls);
         }
         let weak = workers.iter().map(mpsc::Sender::downgrade).collect();
-        tokio::spawn(interest::run(wishes_in, weak, Arc::clone(&registry), subscriptions));
+        tokio::spawn(interest::run(
+            wishes_in,
+            weak,
+            Arc::clone(&registry),
+            subscriptions,
+        ));
         tokio::spawn(receive::run(events, lanes, Arc::clone(&registry), metrics));
         Self {
             inner: Arc::new(Inner {
@@ -164,7 +176,9 @@ impl Hub {
     /// Whether this node should get new connections: the bus is there and the end has not begun.
     #[must_use]
     pub fn ready(&self) -> bool {
-        !self.inner.leaving.load(Ordering::Acquire) && self.inner.shared.bus.ready()
+        // A worker ends by itself only in a panic; its users would find nobody here.
+        let whole = !self.inner.workers.iter().any(mpsc::Sender::is_closed);
+        whole && !self.inner.leaving.load(Ordering::Acquire) && self.inner.shared.bus.ready()
     }
 
     /// The end begins: `/ready` is red, all else goes on.
@@ -177,12 +191,22 @@ impl Hub {
     pub async fn drain(&self, deadline: Duration, spread: bool) -> bool {
         self.begin_leaving();
         self.inner.refusing.store(true, Ordering::Release);
-        let window = if spread { self.inner.shared.config.drain_window.0 } else { Duration::ZERO };
+        let window = if spread {
+            self.inner.shared.config.drain_window.0
+        } else {
+            Duration::ZERO
+        };
         for worker in &self.inner.workers {
             // A worker that has ended has no sessions.
             drop(worker.send(Control::Drain(window)).await);
         }
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let tasks = std::mem::take(
+            &mut *self
+                .inner
+                .tasks
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
         let ended = async {
             for task in tasks {
                 if let Err(error) = task.await {
@@ -199,10 +223,20 @@ impl Hub {
 
     /// Gives a connection to the worker of its user, so that a user's devices share one.
     async fn hand_over(&self, new: NewSession) {
-        let user = new.who.reader.keys.first().map(TopicKey::as_str).unwrap_or_default();
+        let user = new
+            .who
+            .reader
+            .keys
+            .first()
+            .map(TopicKey::as_str)
+            .unwrap_or_default();
         let number = self.inner.hasher.hash_one(user) as usize % self.inner.workers.len();
         // A worker that has ended drops the connection, which tells the client to come back.
-        drop(self.inner.workers[number].send(Control::Connect(Box::new(new))).await);
+        drop(
+            self.inner.workers[number]
+                .send(Control::Connect(Box::new(new)))
+                .await,
+        );
     }
 }
 

@@ -131,7 +131,11 @@ impl Connections {
         let connections = self.tenants.get(tenant).map_or(0, |count| *count);
         // Counted rather than kept: two sessions of a user that come and go at once could not disagree about it.
         let prefix = format!("{tenant}:u:");
-        let users = self.users.iter().filter(|user| user.key().as_str().starts_with(&prefix)).count();
+        let users = self
+            .users
+            .iter()
+            .filter(|user| user.key().as_str().starts_with(&prefix))
+            .count();
         TenantCount { connections, users }
     }
 }
@@ -205,7 +209,12 @@ mod tests {
 
     fn connections(node: usize, tenant: usize, user: usize, address: usize) -> Arc<Connections> {
         Arc::new(Connections {
-            limits: Limits { node, tenant, user, address },
+            limits: Limits {
+                node,
+                tenant,
+                user,
+                address,
+            },
             handshakes: RateLimiter::direct(Quota::per_second(NonZeroU32::MIN)),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
@@ -227,9 +236,23 @@ mod tests {
             let all = connections(limits.0, limits.1, limits.2, limits.3);
             let seat = all.admit(&identity("t", "u"), here).unwrap();
             assert_eq!(all.admit(&identity("t", "u"), here).unwrap_err(), refusal);
-            assert_eq!(all.tenant(&TenantId::new("t").unwrap()), TenantCount { connections: 1, users: 1 });
+            assert_eq!(
+                all.tenant(&TenantId::new("t").unwrap()),
+                TenantCount {
+                    connections: 1,
+                    users: 1
+                }
+            );
             drop(seat);
-            assert_eq!((all.total(), all.tenants.len(), all.users.len(), all.addresses.len()), (0, 0, 0, 0));
+            assert_eq!(
+                (
+                    all.total(),
+                    all.tenants.len(),
+                    all.users.len(),
+                    all.addresses.len()
+                ),
+                (0, 0, 0, 0)
+            );
             all.admit(&identity("t", "u"), there).unwrap();
         }
     }

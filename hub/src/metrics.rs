@@ -62,20 +62,52 @@ impl HubMetrics {
             let m = new.clone();
             registry.register("websocket_connections_active", "Open sessions", m.connections);
             registry.register("hub_sessions_opened", "Sessions that were welcomed", m.opened);
-            registry.register("hub_handshakes_refused", "Handshakes that were refused", m.refused);
+            registry.register(
+                "hub_handshakes_refused",
+                "Handshakes that were refused",
+                m.refused,
+            );
             registry.register("hub_sessions_closed", "Sessions that ended", m.closed);
             registry.register("hub_commands_received", "Messages from clients", m.received);
-            registry.register("hub_messages", "Messages from the bus that had members here", m.messages);
-            registry.register("hub_messages_unwanted", "Messages from the bus without members here", m.unwanted);
+            registry.register(
+                "hub_messages",
+                "Messages from the bus that had members here",
+                m.messages,
+            );
+            registry.register(
+                "hub_messages_unwanted",
+                "Messages from the bus without members here",
+                m.unwanted,
+            );
             registry.register("hub_deliveries", "Frames handed to sessions", m.deliveries);
             registry.register("hub_outbound_bytes", "Bytes the kernel took", m.bytes_out);
-            registry.register("hub_outbound_queued", "Frames the kernel did not take at once", m.queued);
-            registry.register("hub_messages_dropped", "Messages dropped on the way to a worker, to be healed", m.dropped);
+            registry.register(
+                "hub_outbound_queued",
+                "Frames the kernel did not take at once",
+                m.queued,
+            );
+            registry.register(
+                "hub_messages_dropped",
+                "Messages dropped on the way to a worker, to be healed",
+                m.dropped,
+            );
             registry.register("hub_gaps_healed", "Gaps closed from history", m.healed);
-            registry.register("hub_resyncs", "Times sessions of a topic were told to resync", m.resyncs);
-            registry.register("hub_messages_replayed", "Messages replayed to sessions that resumed", m.replayed);
+            registry.register(
+                "hub_resyncs",
+                "Times sessions of a topic were told to resync",
+                m.resyncs,
+            );
+            registry.register(
+                "hub_messages_replayed",
+                "Messages replayed to sessions that resumed",
+                m.replayed,
+            );
             registry.register("hub_published", "Publishes taken by the publish API", m.published);
-            registry.register("hub_receipts_dropped", "Receipts that the dispatcher had no room for", m.receipts_dropped);
+            registry.register(
+                "hub_receipts_dropped",
+                "Receipts that the dispatcher had no room for",
+                m.receipts_dropped,
+            );
             registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
         });
         new

@@ -66,7 +66,12 @@ impl Missed {
 }
 
 /// Runs until the bus ends or the hub stops.
-pub(crate) async fn run(mut events: BusEvents, lanes: Vec<Lane>, registry: Arc<Registry>, metrics: HubMetrics) {
+pub(crate) async fn run(
+    mut events: BusEvents,
+    lanes: Vec<Lane>,
+    registry: Arc<Registry>,
+    metrics: HubMetrics,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     while events.next_batch(&mut batch, BATCH).await > 0 {
         let now = jiff::Timestamp::now().as_millisecond();
@@ -79,7 +84,10 @@ pub(crate) async fn run(mut events: BusEvents, lanes: Vec<Lane>, registry: Arc<R
                         continue;
                     }
                     metrics.messages.inc();
-                    metrics.lag.observe(f64::from(u32::try_from((now - message.header.at).max(0)).unwrap_or(u32::MAX)) / 1000.0);
+                    metrics.lag.observe(
+                        f64::from(u32::try_from((now - message.header.at).max(0)).unwrap_or(u32::MAX))
+                            / 1000.0,
+                    );
                     let outgoing = Arc::new(Outgoing::new(message));
                     for lane in workers.iter().filter_map(|worker| lanes.get(worker)) {
                         if lane.sender.try_send(Arc::clone(&outgoing)).is_err() {
@@ -90,7 +98,10 @@ pub(crate) async fn run(mut events: BusEvents, lanes: Vec<Lane>, registry: Arc<R
                 }
                 BusEvent::Dropped(count) => {
                     metrics.dropped.inc_by(count);
-                    tracing::warn!(count, "messages were dropped on the way to this node; healing from history");
+                    tracing::warn!(
+                        count,
+                        "messages were dropped on the way to this node; healing from history"
+                    );
                     lanes.iter().for_each(|lane| lane.missed.set());
                 }
             }

@@ -38,7 +38,9 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new() -> Self {
         // More shards than cores, so that look-ups for messages seldom meet a change.
-        Self { topics: DashMap::with_shard_amount(64) }
+        Self {
+            topics: DashMap::with_shard_amount(64),
+        }
     }
 
     pub(crate) fn workers(&self, key: &TopicKey) -> Workers {
@@ -51,7 +53,9 @@ impl Registry {
 
     /// Whether the topic has no worker any more.
     pub(crate) fn remove(&self, key: &TopicKey, worker: usize) -> bool {
-        let Some(mut workers) = self.topics.get_mut(key.as_str()) else { return true };
+        let Some(mut workers) = self.topics.get_mut(key.as_str()) else {
+            return true;
+        };
         *workers &= !(1 << worker);
         let last = *workers == 0;
         drop(workers);

@@ -36,8 +36,16 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
     let single = BodyLimit(limit.saturating_add(ENVELOPE));
     let batch = BodyLimit(limit.saturating_mul(BATCH_SIZE).saturating_add(ENVELOPE));
     OpenApiRouter::new()
-        .merge(OpenApiRouter::new().routes(routes!(publish::publish)).layer(Extension(single)))
-        .merge(OpenApiRouter::new().routes(routes!(publish::publish_batch)).layer(Extension(batch)))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(publish::publish))
+                .layer(Extension(single)),
+        )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(publish::publish_batch))
+                .layer(Extension(batch)),
+        )
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
         .with_state(hub.clone())

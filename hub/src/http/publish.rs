@@ -13,7 +13,7 @@ use common::{
     http::{Caller, JsonBody, Problem},
     ids::MessageId,
     message::{FrameKind, Header, Priority},
-    target::{Audience, Except, Target},
+    target::{Audience, Except, Route, Target},
     token::Identity,
 };
 use http::StatusCode;
@@ -155,7 +155,11 @@ pub(super) async fn publish_batch(
 ) -> Result<Json<BatchAnswer>, Problem> {
     caller.require("publish")?;
     if body.messages.len() > MAX_BATCH {
-        return Err(Problem::invalid("too_many", "messages", "a batch has at most 1000 messages"));
+        return Err(Problem::invalid(
+            "too_many",
+            "messages",
+            "a batch has at most 1000 messages",
+        ));
     }
     let mut results = Vec::with_capacity(body.messages.len());
     for message in body.messages {
@@ -175,7 +179,11 @@ async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer,
     }
     let id = match &body.idempotency_key {
         Some(key) if !(1..=256).contains(&key.len()) => {
-            return Err(Problem::invalid("invalid_value", "idempotency_key", "a key has 1 to 256 bytes"));
+            return Err(Problem::invalid(
+                "invalid_value",
+                "idempotency_key",
+                "a key has 1 to 256 bytes",
+            ));
         }
         Some(key) => MessageId::derived(&caller.tenant, caller.user.as_str(), key),
         None => MessageId::generate(),
@@ -197,14 +205,14 @@ async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer,
     let mut failed = None;
     for route in body.to.target.routes(&caller.tenant) {
         let mut header = header.clone();
+        let idempotency_key = body.idempotency_key.as_ref().map(|_| route_key(id, &route));
         header.require = route.require;
         let publication = Publication {
             key: route.key.clone(),
             header,
             payload: payload.clone(),
             history: body.history,
-            // The id is derived from the key, and distinct for tenants and credentials.
-            idempotency_key: body.idempotency_key.as_ref().map(|_| id.to_string()),
+            idempotency_key,
         };
         match hub.inner.shared.bus.publish(publication).await {
             Ok(published) => topics.push(TopicResult::new(&route.key, &published)),
@@ -214,28 +222,70 @@ async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer,
     hub.inner.shared.metrics.published.inc();
     match (failed, several, topics.pop()) {
         (Some(error), ..) => Err(unavailable(&error)),
-        (None, false, Some(result)) => Ok(Answer::One { id: id.to_string(), result }),
-        (None, _, last) => Ok(Answer::Several { id: id.to_string(), topics: topics.into_iter().chain(last).collect() }),
+        (None, false, Some(result)) => Ok(Answer::One {
+            id: id.to_string(),
+            result,
+        }),
+        (None, _, last) => Ok(Answer::Several {
+            id: id.to_string(),
+            topics: topics.into_iter().chain(last).collect(),
+        }),
     }
+}
+
+/// What a repeat of the publish on this route is known by. The id is derived from the caller's key, and distinct for
+/// tenants and credentials; two members of `any_of` may go by one topic and differ in the rest.
+fn route_key(id: MessageId, route: &Route) -> String {
+    let mut key = id.to_string();
+    for required in &route.require {
+        key.push(' ');
+        key.push_str(required.as_str());
+    }
+    key
 }
 
 fn unavailable(error: &BusError) -> Problem {
     let BusError::Unavailable { retry_after, .. } = error;
-    Problem::unavailable("not every topic was reached; repeat with an idempotency key", *retry_after)
+    Problem::unavailable(
+        "not every topic was reached; repeat with an idempotency key",
+        *retry_after,
+    )
 }
 
 /// Frame types that mean something to clients; a publish must not look like one.
 fn check_type(kind: &str) -> Result<(), Problem> {
     const RESERVED: &[&str] = &[
-        "welcome", "notification", "unread", "changed", "subscribed", "unsubscribed", "recovered", "gap", "resync",
-        "expiring", "error", "pong", "ping",
+        "welcome",
+        "notification",
+        "unread",
+        "changed",
+        "subscribed",
+        "unsubscribed",
+        "recovered",
+        "gap",
+        "resync",
+        "expiring",
+        "error",
+        "pong",
+        "ping",
     ];
-    let fits = (1..=64).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let fits = (1..=64).contains(&kind.len())
+        && kind
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     if !fits {
-        return Err(Problem::invalid("invalid_value", "type", "a type has 1 to 64 characters of A-Z a-z 0-9 . _ -"));
+        return Err(Problem::invalid(
+            "invalid_value",
+            "type",
+            "a type has 1 to 64 characters of A-Z a-z 0-9 . _ -",
+        ));
     }
     if RESERVED.contains(&kind) {
-        return Err(Problem::invalid("reserved_type", "type", format!("`{kind}` is a type of the protocol")));
+        return Err(Problem::invalid(
+            "reserved_type",
+            "type",
+            format!("`{kind}` is a type of the protocol"),
+        ));
     }
     Ok(())
 }
@@ -250,7 +300,11 @@ fn joined(mut first: Except, second: Option<Except>) -> Result<Except, Problem> 
     first.users.extend(second.users);
     first.users.extend(second.user);
     if first.session.is_some() && second.session.is_some() && first.session != second.session {
-        return Err(Problem::invalid("invalid_value", "except.session", "one session can be left out"));
+        return Err(Problem::invalid(
+            "invalid_value",
+            "except.session",
+            "one session can be left out",
+        ));
     }
     first.session = first.session.or(second.session);
     Ok(first)

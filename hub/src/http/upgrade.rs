@@ -39,16 +39,23 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
         Ok(admitted) => admitted,
         Err(refused) => return refuse(hub, refused),
     };
-    let Admitted { identity, seat, dialect, protocol } = admitted;
-    let (response, upgraded) = match fastwebsockets::upgrade::upgrade(&mut request) {
-        Ok(pair) => pair,
-        Err(_) => return refuse(hub, ("not_an_upgrade", not_an_upgrade("this is no handshake of WebSocket version 13"))),
+    let Admitted {
+        identity,
+        seat,
+        dialect,
+        protocol,
+    } = admitted;
+    let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(&mut request) else {
+        let problem = not_an_upgrade("this is no handshake of WebSocket version 13");
+        return refuse(hub, ("not_an_upgrade", problem.into()));
     };
     let hub = hub.clone();
     tokio::spawn(async move {
         let Ok(socket) = upgraded.await else { return };
         let upgraded = socket.into_inner().into_inner();
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            return;
+        };
         // Copied, because the buffer it lies in has 8 KiB and would live as long as the session.
         let early = parts.read_buf.to_vec();
         let stream = parts.io.into_inner();
@@ -60,13 +67,28 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
             keys: identity.keys().into(),
         };
         // Keys that are new to a known user count from now.
-        hub.inner.shared.receipts.send(Receipt::Seen { reader: reader.clone() }).await;
+        hub.inner
+            .shared
+            .receipts
+            .send(Receipt::Seen {
+                reader: reader.clone(),
+            })
+            .await;
         let who = Arc::new(Who { identity, reader });
-        hub.hand_over(NewSession { stream, who, dialect, early, seat }).await;
+        hub.hand_over(NewSession {
+            stream,
+            who,
+            dialect,
+            early,
+            seat,
+        })
+        .await;
     });
     let mut response = response.map(axum::body::Body::new);
     if let Some(protocol) = protocol {
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     response
 }
@@ -77,8 +99,12 @@ fn refuse(hub: &Hub, (label, problem): Refused) -> Response {
     let mut response = problem.into_response();
     if is_no_upgrade {
         // RFC 9110 section 15.5.22, RFC 6455 section 4.4.
-        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        response
+            .headers_mut()
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     response
 }
@@ -90,29 +116,44 @@ struct Admitted {
     protocol: Option<HeaderValue>,
 }
 
-type Refused = (&'static str, Problem);
+type Refused = (&'static str, Box<Problem>);
 
 fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<Admitted, Refused> {
     let headers = request.headers();
     if !is_upgrade(headers) {
-        return Err(("not_an_upgrade", not_an_upgrade("open this address as a WebSocket")));
+        return Err((
+            "not_an_upgrade",
+            not_an_upgrade("open this address as a WebSocket").into(),
+        ));
     }
     if hub.refusing() {
         let after = Duration::from_millis(fastrand::u64(1000..5000));
-        return Err(("draining", Problem::unavailable("this node is stopping; connect again", after)));
+        return Err((
+            "draining",
+            Problem::unavailable("this node is stopping; connect again", after).into(),
+        ));
     }
     if !origin_allowed(headers, &hub.inner.allowed_origins) {
         let detail = "pages of this origin may not connect (server.allowed_origins)";
-        return Err(("origin", Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail).field("Origin")));
+        return Err((
+            "origin",
+            Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail)
+                .field("Origin")
+                .into(),
+        ));
     }
     hub.inner.connections.take_handshake().map_err(refused)?;
     let offered = Offered::new(headers);
     let query = Query::new(request.uri())?;
-    let token = query.token.as_deref().or_else(|| bearer(headers)).or(offered.token);
+    let token = query
+        .token
+        .as_deref()
+        .or_else(|| bearer(headers))
+        .or(offered.token);
     let identity = token
         .ok_or(TokenError::Missing)
         .and_then(|token| hub.inner.shared.verifier.verify(token))
-        .map_err(|error| (error.code(), Problem::from(error)))?;
+        .map_err(|error| (error.code(), Problem::from(error).into()))?;
     query.agrees_with(&identity)?;
     let address = client_address(request, &hub.inner.trusted_proxies);
     let seat = hub.inner.connections.admit(&identity, address).map_err(refused)?;
@@ -122,7 +163,12 @@ fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<A
         (false, Some(bearer)) => (without_subprotocol, HeaderValue::from_str(bearer).ok()),
         (false, None) => (without_subprotocol, None),
     };
-    Ok(Admitted { identity, seat, dialect, protocol })
+    Ok(Admitted {
+        identity,
+        seat,
+        dialect,
+        protocol,
+    })
 }
 
 fn not_an_upgrade(detail: &str) -> Problem {
@@ -131,25 +177,31 @@ fn not_an_upgrade(detail: &str) -> Problem {
 
 fn refused(refusal: Refusal) -> Refused {
     let after = Duration::from_millis(fastrand::u64(1000..10_000));
-    let too_many = |code, detail: &str| Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(after);
+    let too_many =
+        |code, detail: &str| Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(after);
     let problem = match refusal {
-        Refusal::Rate(wait) => {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "handshake_rate", "too many connect at once; come back later")
-                .retry_after(wait)
-        }
+        Refusal::Rate(wait) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "handshake_rate",
+            "too many connect at once; come back later",
+        )
+        .retry_after(wait),
         Refusal::Node => Problem::unavailable("this node has as many sessions as it may have", after),
         Refusal::Tenant => too_many("tenant_full", "the tenant has as many sessions as it may have"),
         Refusal::User => too_many("user_full", "the user has as many sessions as a user may have"),
         Refusal::Address => too_many("address_full", "this address has as many sessions as it may have"),
     };
-    (refusal.label(), problem)
+    (refusal.label(), problem.into())
 }
 
 /// RFC 6455 section 4.2.1.
 fn is_upgrade(headers: &HeaderMap) -> bool {
     let has = |name: header::HeaderName, token: &str| {
         let values = headers.get_all(name);
-        let mut tokens = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let mut tokens = values
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
         tokens.any(|value| value.trim().eq_ignore_ascii_case(token))
     };
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(0, HeaderValue::len);
@@ -159,22 +211,42 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// Browsers send an origin; other clients need none. The server's own page is always allowed.
 fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
     let Ok(origin) = origin.to_str() else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let own = origin.split_once("://").map(|(_, rest)| rest).zip(host).is_some_and(|(origin, host)| origin == host);
-    own || allowed.iter().any(|pattern| common::topic::matches_pattern(pattern, origin))
+    let own = origin
+        .split_once("://")
+        .map(|(_, rest)| rest)
+        .zip(host)
+        .is_some_and(|(origin, host)| origin == host);
+    own || allowed
+        .iter()
+        .any(|pattern| common::topic::matches_pattern(pattern, origin))
 }
 
 /// The client's address: the peer's, or what a trusted proxy says.
 fn client_address(request: &Request, trusted: &[String]) -> IpAddr {
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    if !trusted.iter().any(|proxy| proxy == "*" || proxy.parse() == Ok(peer)) {
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map_or_else(|| IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+    if !trusted
+        .iter()
+        .any(|proxy| proxy == "*" || proxy.parse() == Ok(peer))
+    {
         return peer;
     }
     // The last entry is what the trusted proxy itself saw.
-    let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    forwarded.and_then(|list| list.rsplit(',').next()).and_then(|last| last.trim().parse().ok()).unwrap_or(peer)
+    let forwarded = request
+        .headers()
+        .get("x-forwarded-for")
+        .and_then(|value| value.to_str().ok());
+    forwarded
+        .and_then(|list| list.rsplit(',').next())
+        .and_then(|last| last.trim().parse().ok())
+        .unwrap_or(peer)
 }
 
 fn set_send_buffer(stream: &TcpStream, bytes: usize) {
@@ -197,7 +269,11 @@ impl<'a> Offered<'a> {
     fn new(headers: &'a HeaderMap) -> Self {
         let mut offered = Self::default();
         let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-        for name in values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        for name in values
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+        {
             let name = name.trim();
             offered.carillon |= name == SUBPROTOCOL;
             if let Some(token) = name.strip_prefix(BEARER_PREFIX) {
@@ -221,7 +297,7 @@ struct Query {
 
 impl Query {
     fn new(uri: &Uri) -> Result<Self, Refused> {
-        common::http::parse_query(uri).map_err(|problem| ("query", problem))
+        common::http::parse_query(uri).map_err(|problem| ("query", problem.into()))
     }
 
     /// Names in the query must be those of the token.
@@ -235,7 +311,12 @@ impl Query {
             return Ok(());
         };
         let detail = format!("`{field}` is not that of the token");
-        Err(("not_the_tokens", Problem::new(StatusCode::FORBIDDEN, "not_the_tokens", detail).field(field)))
+        Err((
+            "not_the_tokens",
+            Problem::new(StatusCode::FORBIDDEN, "not_the_tokens", detail)
+                .field(field)
+                .into(),
+        ))
     }
 }
 
@@ -244,7 +325,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -260,7 +344,11 @@ mod tests {
         ] {
             let mut pairs = vec![("host", host)];
             pairs.extend(origin.map(|origin| ("origin", origin)));
-            assert_eq!(origin_allowed(&headers(&pairs), &allowed), is_allowed, "{origin:?}");
+            assert_eq!(
+                origin_allowed(&headers(&pairs), &allowed),
+                is_allowed,
+                "{origin:?}"
+            );
         }
     }
 
@@ -276,7 +364,11 @@ mod tests {
     #[test]
     fn only_a_whole_handshake_is_one() {
         let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-        let whole = [("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade"), key];
+        let whole = [
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade"),
+            key,
+        ];
         assert!(is_upgrade(&headers(&whole)));
         for missing in 0..3 {
             let mut part = whole.to_vec();

@@ -28,13 +28,17 @@ impl Worker {
         }
         self.look_at_blocked();
         // Each topic is compared once an interval, a share of them each second.
-        let parts = usize::try_from(self.shared.config.head_check.0.as_secs()).unwrap_or(30).max(1);
+        let parts = usize::try_from(self.shared.config.head_check.0.as_secs())
+            .unwrap_or(30)
+            .max(1);
         self.compare_share(self.wheel.now() as usize % parts, parts);
     }
 
     /// Pings a session; whether it lives on.
     fn beat(&mut self, id: SessionId) -> bool {
-        let Some(session) = self.session(id) else { return false };
+        let Some(session) = self.session(id) else {
+            return false;
+        };
         if session.phase == Phase::Closing {
             return false;
         }
@@ -57,7 +61,9 @@ impl Worker {
             Due::Drop(id) => self.remove(id, "close_timeout"),
             Due::Drain(id) => self.close_for_restart(id),
             Due::Expiring(id) => {
-                let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
+                let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
+                    return;
+                };
                 let at = session.who.identity.expires_at;
                 // A refresh may have moved the end since this was set.
                 let soon = at - jiff::Timestamp::now().as_second() <= 61;
@@ -85,7 +91,9 @@ impl Worker {
         let blocked = std::mem::take(&mut self.blocked);
         for id in blocked {
             let Some(session) = self.session(id) else { continue };
-            let Some(outbound) = &session.outbound else { continue };
+            let Some(outbound) = &session.outbound else {
+                continue;
+            };
             if session.phase != Phase::Closing && outbound.is_over(bounds, now) {
                 self.evict(id);
             } else {
@@ -96,7 +104,11 @@ impl Worker {
 
     /// Tells a session to come back, and when: not all at once.
     fn close_for_restart(&mut self, id: SessionId) {
-        let reason = format!("{}; retry_after_ms={}", Close::Restart.text(), fastrand::u32(0..RESTART_SPREAD_MS));
+        let reason = format!(
+            "{}; retry_after_ms={}",
+            Close::Restart.text(),
+            fastrand::u32(0..RESTART_SPREAD_MS)
+        );
         self.close_with(id, Close::Restart.code(), &reason, Close::Restart.label());
     }
 
@@ -106,7 +118,10 @@ impl Worker {
         let sessions: Vec<SessionId> = self
             .sessions
             .iter()
-            .map(|(slot, session)| SessionId { slot: slot as u32, generation: session.generation })
+            .map(|(slot, session)| SessionId {
+                slot: slot as u32,
+                generation: session.generation,
+            })
             .collect();
         let seconds = u32::try_from(window.as_secs()).unwrap_or(u32::MAX);
         for id in sessions {

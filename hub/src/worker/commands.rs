@@ -46,7 +46,9 @@ impl Worker {
 
     /// What a client said before it was welcomed.
     pub(super) fn carry_out_early(&mut self, id: SessionId) {
-        let Some(rare) = self.session(id).and_then(|session| session.rare.as_mut()) else { return };
+        let Some(rare) = self.session(id).and_then(|session| session.rare.as_mut()) else {
+            return;
+        };
         let early = std::mem::take(&mut rare.early);
         for command in early {
             self.command(id, command);
@@ -75,7 +77,11 @@ impl Worker {
             if early.len() < MAX_EARLY {
                 early.push(command);
             } else {
-                self.refuse(id, "not_welcomed", "wait for `welcome` before sending so many commands");
+                self.refuse(
+                    id,
+                    "not_welcomed",
+                    "wait for `welcome` before sending so many commands",
+                );
             }
             return;
         }
@@ -94,10 +100,20 @@ impl Worker {
     /// The pong carries positions that moved since the client was last told.
     fn tell_positions(&mut self, id: SessionId) {
         let mut positions = BTreeMap::new();
-        let Some(session) = self.sessions.get_mut(id.slot as usize).filter(|s| s.generation == id.generation) else { return };
+        let Some(session) = self
+            .sessions
+            .get_mut(id.slot as usize)
+            .filter(|s| s.generation == id.generation)
+        else {
+            return;
+        };
         for membership in &mut session.topics {
-            let Some(topic) = self.index.get(membership.topic) else { continue };
-            let Some(position) = topic.progress.position() else { continue };
+            let Some(topic) = self.index.get(membership.topic) else {
+                continue;
+            };
+            let Some(position) = topic.progress.position() else {
+                continue;
+            };
             let low = position.offset as u32;
             if membership.told != low && !membership.replaying {
                 membership.told = low;
@@ -108,7 +124,9 @@ impl Worker {
     }
 
     fn subscribe(&mut self, id: SessionId, name: &Name) {
-        let Some(who) = self.may_subscribe(id, name) else { return };
+        let Some(who) = self.may_subscribe(id, name) else {
+            return;
+        };
         let key = TopicKey::topic(&who.identity.tenant, name);
         if self.has(id, &key) {
             self.tell_subscribed(id, &key);
@@ -121,7 +139,10 @@ impl Worker {
     fn may_subscribe(&mut self, id: SessionId, name: &Name) -> Option<Arc<Who>> {
         let session = self.session(id).filter(|session| session.phase == Phase::Live)?;
         let who = Arc::clone(&session.who);
-        if !who.identity.may_subscribe(name.as_str(), &self.shared.public_topics) {
+        if !who
+            .identity
+            .may_subscribe(name.as_str(), &self.shared.public_topics)
+        {
             let message = format!("the token's topics do not allow `{name}`");
             self.refuse(id, "forbidden_topic", message);
             return None;
@@ -132,20 +153,35 @@ impl Worker {
         let joining = session.rare.as_ref().map_or(&[][..], |rare| &rare.joining);
         let is_new = !joining.contains(&key) && !self.has(id, &key);
         if is_new && self.index.explicit(&session.topics) + joining.len() >= max {
-            self.refuse(id, "too_many_topics", format!("a session has at most {max} topics; unsubscribe from one first"));
+            self.refuse(
+                id,
+                "too_many_topics",
+                format!("a session has at most {max} topics; unsubscribe from one first"),
+            );
             return None;
         }
         Some(who)
     }
 
     fn has(&self, id: SessionId, key: &TopicKey) -> bool {
-        let Some(number) = self.index.find(key) else { return false };
-        self.sessions.get(id.slot as usize).is_some_and(|s| s.topics.iter().any(|its| its.topic == number))
+        let Some(number) = self.index.find(key) else {
+            return false;
+        };
+        self.sessions
+            .get(id.slot as usize)
+            .is_some_and(|s| s.topics.iter().any(|its| its.topic == number))
     }
 
     fn join_explicit(&mut self, id: SessionId, key: &TopicKey) {
         let mut wanted = Vec::new();
-        if !self.wait_for(key, Waiter { session: id, explicit: true }, &mut wanted) {
+        if !self.wait_for(
+            key,
+            Waiter {
+                session: id,
+                explicit: true,
+            },
+            &mut wanted,
+        ) {
             self.subscribed(id, key);
         } else if let Some(session) = self.session(id) {
             let joining = &mut session.rare().joining;
@@ -169,7 +205,10 @@ impl Worker {
     pub(super) fn subscribed(&mut self, id: SessionId, key: &TopicKey) {
         let now = self.wheel.now();
         let Some(number) = self.confirmed(key) else { return };
-        if self.session(id).is_none_or(|session| session.phase != Phase::Live) {
+        if self
+            .session(id)
+            .is_none_or(|session| session.phase != Phase::Live)
+        {
             return;
         }
         if !self.has(id, key)
@@ -183,7 +222,11 @@ impl Worker {
         // It was asked for by a `resume`: now the replay can begin.
         let Some(session) = self.session(id) else { return };
         let Some(rare) = &mut session.rare else { return };
-        if let Some(at) = rare.resume_after_join.iter().position(|(waiting, _)| waiting == key) {
+        if let Some(at) = rare
+            .resume_after_join
+            .iter()
+            .position(|(waiting, _)| waiting == key)
+        {
             let (_, from) = rare.resume_after_join.swap_remove(at);
             match from {
                 Some(from) => self.begin_replay(id, number, key, from),
@@ -198,19 +241,36 @@ impl Worker {
     fn tell_subscribed(&mut self, id: SessionId, key: &TopicKey) {
         let topic = key.public_name();
         let Some(number) = self.confirmed(key) else { return };
-        let Some(position) = self.index.get(number).and_then(|topic| topic.progress.position()) else { return };
-        self.send_json(id, ServerFrame::Subscribed { topic: &topic, position: position.to_string() }.to_json());
+        let Some(position) = self.index.get(number).and_then(|topic| topic.progress.position()) else {
+            return;
+        };
+        self.send_json(
+            id,
+            ServerFrame::Subscribed {
+                topic: &topic,
+                position: position.to_string(),
+            }
+            .to_json(),
+        );
     }
 
     fn unsubscribe(&mut self, id: SessionId, name: &Name) {
         let Some(session) = self.session(id) else { return };
         let key = TopicKey::topic(&session.who.identity.tenant, name);
         self.leave_explicit(id, &key);
-        self.send_json(id, ServerFrame::Unsubscribed { topic: &key.public_name() }.to_json());
+        self.send_json(
+            id,
+            ServerFrame::Unsubscribed {
+                topic: &key.public_name(),
+            }
+            .to_json(),
+        );
     }
 
     fn leave_explicit(&mut self, id: SessionId, key: &TopicKey) {
-        let Some(number) = self.index.find(key) else { return };
+        let Some(number) = self.index.find(key) else {
+            return;
+        };
         if let Some(topic) = self.index.get_mut(number) {
             // It may not be confirmed yet.
             topic.waiters.retain(|waiter| waiter.session != id);
@@ -225,7 +285,9 @@ impl Worker {
     }
 
     fn resume(&mut self, id: SessionId, positions: Vec<(String, Option<Position>)>) {
-        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
+        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
+            return;
+        };
         let who = Arc::clone(&session.who);
         // One that comes while another runs is answered together with it.
         session.rare().reading_resume = true;
@@ -291,24 +353,41 @@ impl Worker {
         self.watch_expiry(id);
         for key in self.no_longer_allowed(id, &memberships) {
             self.leave_explicit(id, &key);
-            self.send_json(id, ServerFrame::Unsubscribed { topic: &key.public_name() }.to_json());
+            self.send_json(
+                id,
+                ServerFrame::Unsubscribed {
+                    topic: &key.public_name(),
+                }
+                .to_json(),
+            );
         }
         self.tell_positions(id);
     }
 
     /// Explicit topics of the session that its token does not allow.
     fn no_longer_allowed(&self, id: SessionId, memberships: &[Membership]) -> Vec<TopicKey> {
-        let Some(session) = self.session_ref(id) else { return Vec::new() };
+        let Some(session) = self.session_ref(id) else {
+            return Vec::new();
+        };
         let allowed = |key: &TopicKey| {
             let name = key.name().unwrap_or_default();
-            key.kind() != TopicKind::Topic || session.who.identity.may_subscribe(&name, &self.shared.public_topics)
+            key.kind() != TopicKind::Topic
+                || session
+                    .who
+                    .identity
+                    .may_subscribe(&name, &self.shared.public_topics)
         };
-        let keys = memberships.iter().filter_map(|membership| self.index.get(membership.topic)).map(|topic| &topic.key);
+        let keys = memberships
+            .iter()
+            .filter_map(|membership| self.index.get(membership.topic))
+            .map(|topic| &topic.key);
         keys.filter(|key| !allowed(key)).cloned().collect()
     }
 
     fn pong(&mut self, id: SessionId, payload: &[u8]) {
-        let serial = payload.strip_prefix(b"r").and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+        let serial = payload
+            .strip_prefix(b"r")
+            .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
         let Some(serial) = serial else { return };
         let Some(session) = self.session(id) else { return };
         if session.dialect == Dialect::CarillonV1 {
@@ -316,7 +395,9 @@ impl Worker {
         }
         let reader = session.who.reader.clone();
         let rare = session.rare();
-        let Some(at) = rare.pings.iter().position(|(sent, _)| *sent == serial) else { return };
+        let Some(at) = rare.pings.iter().position(|(sent, _)| *sent == serial) else {
+            return;
+        };
         // A later pong answers for the pings before it too (RFC 6455 section 5.5.3).
         let ids = rare.pings.drain(..=at).map(|(_, message)| message).collect();
         session.forget_rare();

@@ -61,28 +61,46 @@ impl<'a> Filter<'a> {
     pub(super) fn new(outgoing: &'a Outgoing, index: &Index) -> Self {
         let header = &outgoing.message.header;
         let open = header.require.is_empty() && header.any.is_empty() && header.except.is_empty();
-        let numbers = |keys: &[TopicKey]| keys.iter().map(|key| index.find(key)).collect::<Option<SmallVec<[u32; 4]>>>();
+        let numbers = |keys: &[TopicKey]| {
+            keys.iter()
+                .map(|key| index.find(key))
+                .collect::<Option<SmallVec<[u32; 4]>>>()
+        };
         let is_this = |member: &&Vec<TopicKey>| {
             member.len() == header.require.len() + 1
                 && member.contains(&outgoing.message.key)
                 && header.require.iter().all(|key| member.contains(key))
         };
         let before = header.any.iter().take_while(|member| !is_this(member));
-        Self { header, require: numbers(&header.require), earlier: before.filter_map(|m| numbers(m)).collect(), open }
+        Self {
+            header,
+            require: numbers(&header.require),
+            earlier: before.filter_map(|m| numbers(m)).collect(),
+            open,
+        }
     }
 
     /// Whether the session gets the message that came live by a topic it has.
     pub(super) fn passes(&self, session: &Session, now: u32) -> bool {
         // It got its copy by an earlier member, if it had that member for long enough to be sure.
         let settled = |held: &Membership| now.saturating_sub(held.since) >= ANY_OF_SETTLED;
-        let got = |member: &SmallVec<[u32; 4]>| member.iter().all(|topic| held(session, *topic).is_some_and(settled));
+        let got = |member: &SmallVec<[u32; 4]>| {
+            member
+                .iter()
+                .all(|topic| held(session, *topic).is_some_and(settled))
+        };
         self.fits(session) && !self.earlier.iter().any(got)
     }
 
     /// Whether the session gets the message that is replayed by a topic it has. A copy is held back only where the same
     /// `resume` replays the topic by which the earlier member's copy went.
     pub(super) fn passes_replay(&self, session: &Session) -> bool {
-        let named = |topic: &u32| session.rare.as_ref().is_some_and(|rare| rare.named.contains(topic));
+        let named = |topic: &u32| {
+            session
+                .rare
+                .as_ref()
+                .is_some_and(|rare| rare.named.contains(topic))
+        };
         let got = |member: &SmallVec<[u32; 4]>| {
             member.first().is_some_and(named) && member.iter().all(|topic| held(session, *topic).is_some())
         };
@@ -100,7 +118,9 @@ impl<'a> Filter<'a> {
         if self.header.except.covers(reader.user.as_str(), &reader.session) {
             return false;
         }
-        self.require.as_ref().is_some_and(|require| require.iter().all(|topic| held(session, *topic).is_some()))
+        self.require
+            .as_ref()
+            .is_some_and(|require| require.iter().all(|topic| held(session, *topic).is_some()))
     }
 }
 
@@ -113,47 +133,64 @@ impl Worker {
     /// between a batch and what comes after it is kept whatever happens between slices.
     pub(super) fn begin_fanout(&mut self, waiting: &mut Vec<Arc<Outgoing>>) {
         for outgoing in waiting.drain(..) {
-            let Some(number) = self.index.find(&outgoing.message.key) else { continue };
-            let Some(topic) = self.index.get_mut(number) else { continue };
+            let Some(number) = self.index.find(&outgoing.message.key) else {
+                continue;
+            };
+            let Some(topic) = self.index.get_mut(number) else {
+                continue;
+            };
             match topic.progress.arrived(&outgoing) {
-                Arrival::Deliver => self.put_before(number, outgoing),
+                Arrival::Deliver => self.put_before(number, &outgoing),
                 Arrival::Nothing => {}
                 Arrival::Heal(after) => self.read_missing(&outgoing.message.key, after),
                 Arrival::Resync => {
                     self.resync(number);
-                    self.put_before(number, outgoing);
+                    self.put_before(number, &outgoing);
                 }
             }
         }
     }
 
     /// Marks a message on every session of its topic that gets it.
-    pub(super) fn put_before(&mut self, number: u32, outgoing: Arc<Outgoing>) {
+    pub(super) fn put_before(&mut self, number: u32, outgoing: &Arc<Outgoing>) {
         if self.fanout.batch.len() == usize::from(u8::MAX) {
             self.flush_all();
         }
         let now = self.wheel.now();
         let unix_ms = jiff::Timestamp::now().as_millisecond();
-        if outgoing.message.header.expires_at.is_some_and(|until| until <= unix_ms) {
+        if outgoing
+            .message
+            .header
+            .expires_at
+            .is_some_and(|until| until <= unix_ms)
+        {
             return;
         }
         let place = self.fanout.batch.len() as u8;
-        self.fanout.batch.push(Arc::clone(&outgoing));
-        let filter = Filter::new(&outgoing, &self.index);
+        self.fanout.batch.push(Arc::clone(outgoing));
+        let filter = Filter::new(outgoing, &self.index);
         let mut reached = 0;
         let mut full: SmallVec<[SessionId; 4]> = SmallVec::new();
         let mut pings: SmallVec<[SessionId; 4]> = SmallVec::new();
-        let Some(topic) = self.index.get(number) else { return };
+        let Some(topic) = self.index.get(number) else {
+            return;
+        };
         for member in &topic.members {
-            let Some(session) = self.sessions.get_mut(member.session as usize) else { continue };
+            let Some(session) = self.sessions.get_mut(member.session as usize) else {
+                continue;
+            };
             if session.phase != Phase::Live || !filter.passes(session, now) {
                 continue;
             }
-            if outgoing.message.position.is_some() && session.rare.is_some() && is_replaying(session, number) {
+            if outgoing.message.position.is_some() && session.rare.is_some() && is_replaying(session, number)
+            {
                 continue;
             }
             reached += 1;
-            let id = SessionId { slot: member.session, generation: session.generation };
+            let id = SessionId {
+                slot: member.session,
+                generation: session.generation,
+            };
             let (first, no_room) = session.pending.push(place);
             if first {
                 self.fanout.dirty.push(id);
@@ -161,7 +198,9 @@ impl Worker {
             if no_room {
                 full.push(id);
             }
-            if outgoing.message.header.receipt && !matches!(session.dialect, common::protocol::Dialect::CarillonV1) {
+            if outgoing.message.header.receipt
+                && !matches!(session.dialect, common::protocol::Dialect::CarillonV1)
+            {
                 pings.push(id);
             }
         }
@@ -172,9 +211,15 @@ impl Worker {
         for id in pings {
             self.ping_for_receipt(id, outgoing.message.header.id);
         }
-        if reached > 0 && outgoing.message.header.report && outgoing.message.header.kind == FrameKind::Notification {
+        if reached > 0
+            && outgoing.message.header.report
+            && outgoing.message.header.kind == FrameKind::Notification
+        {
             let key = outgoing.message.key.clone();
-            self.report(Receipt::Written { key, id: outgoing.message.header.id });
+            self.report(Receipt::Written {
+                key,
+                id: outgoing.message.header.id,
+            });
         }
     }
 
@@ -243,7 +288,10 @@ impl Worker {
 }
 
 fn is_replaying(session: &Session, topic: u32) -> bool {
-    session.topics.iter().any(|membership| membership.topic == topic && membership.replaying)
+    session
+        .topics
+        .iter()
+        .any(|membership| membership.topic == topic && membership.replaying)
 }
 
 #[cfg(test)]
@@ -295,7 +343,9 @@ mod tests {
             expires_at: 0,
         };
         let connections = Arc::new(Connections::new(&HubConfig::for_tests()));
-        let seat = connections.admit(&identity, IpAddr::from([127, 0, 0, 1])).unwrap();
+        let seat = connections
+            .admit(&identity, IpAddr::from([127, 0, 0, 1]))
+            .unwrap();
         let reader = Reader {
             tenant: tenant(),
             user: identity.user.clone(),
@@ -304,7 +354,14 @@ mod tests {
         };
         let mut topics = Vec::new();
         for (role, since) in roles {
-            let number = index.insert_confirmed(&key(role), Head { epoch: 1, offset: 0, id: None });
+            let number = index.insert_confirmed(
+                &key(role),
+                Head {
+                    epoch: 1,
+                    offset: 0,
+                    id: None,
+                },
+            );
             topics.push(index.join(number, 0, *since).unwrap());
         }
         Session {
@@ -330,8 +387,16 @@ mod tests {
         header.any = target.any_members(&tenant());
         header.except = except.clone();
         let copy = |route: common::target::Route| {
-            let header = Header { require: route.require, ..header.clone() };
-            Outgoing::new(Arc::new(Message { key: route.key, position: None, header, payload: Bytes::from_static(b"{}") }))
+            let header = Header {
+                require: route.require,
+                ..header.clone()
+            };
+            Outgoing::new(Arc::new(Message {
+                key: route.key,
+                position: None,
+                header,
+                payload: Bytes::from_static(b"{}"),
+            }))
         };
         target.routes(&tenant()).into_iter().map(copy).collect()
     }
@@ -343,12 +408,18 @@ mod tests {
         let both = Target::AnyOf(vec![role("a"), role("b")]);
         let passes = |target: &Target, now: u32| -> Vec<bool> {
             let copies = copies(target, &Except::default());
-            copies.iter().map(|copy| Filter::new(copy, &index).passes(&session, now)).collect()
+            copies
+                .iter()
+                .map(|copy| Filter::new(copy, &index).passes(&session, now))
+                .collect()
         };
         assert_eq!(passes(&both, 109), [true, true], "too early to be sure");
         assert_eq!(passes(&both, 110), [true, false]);
         // A member that the session, or nobody here, has holds nothing back.
-        assert_eq!(passes(&Target::AnyOf(vec![role("nobody"), role("b")]), 1000)[1..], [true]);
+        assert_eq!(
+            passes(&Target::AnyOf(vec![role("nobody"), role("b")]), 1000)[1..],
+            [true]
+        );
         // A member of several keys counts when the session has had all of them for long enough.
         let narrow = Target::AnyOf(vec![Target::AllOf(vec![role("c"), role("a")]), role("b")]);
         assert_eq!(passes(&narrow, 109), [true, true]);
@@ -362,7 +433,10 @@ mod tests {
         let mut index = Index::default();
         let mut session = session(&mut index, &[("a", 0), ("b", 0)]).await;
         let copies = copies(&Target::AnyOf(vec![role("a"), role("b")]), &Except::default());
-        assert!(Filter::new(&copies[1], &index).passes_replay(&session), "however long it has had the earlier one");
+        assert!(
+            Filter::new(&copies[1], &index).passes_replay(&session),
+            "however long it has had the earlier one"
+        );
         session.rare().named.push(index.find(&key("a")).unwrap());
         assert!(Filter::new(&copies[0], &index).passes_replay(&session));
         assert!(!Filter::new(&copies[1], &index).passes_replay(&session));
@@ -374,13 +448,41 @@ mod tests {
         let session = session(&mut index, &[("a", 0)]).await;
         for (except, passes) in [
             (Except::default(), true),
-            (Except { user: Some(Name::new("u").unwrap()), ..Except::default() }, false),
-            (Except { users: vec![Name::new("x").unwrap(), Name::new("u").unwrap()], ..Except::default() }, false),
-            (Except { session: Some("s".to_owned()), ..Except::default() }, false),
-            (Except { session: Some("x".to_owned()), ..Except::default() }, true),
+            (
+                Except {
+                    user: Some(Name::new("u").unwrap()),
+                    ..Except::default()
+                },
+                false,
+            ),
+            (
+                Except {
+                    users: vec![Name::new("x").unwrap(), Name::new("u").unwrap()],
+                    ..Except::default()
+                },
+                false,
+            ),
+            (
+                Except {
+                    session: Some("s".to_owned()),
+                    ..Except::default()
+                },
+                false,
+            ),
+            (
+                Except {
+                    session: Some("x".to_owned()),
+                    ..Except::default()
+                },
+                true,
+            ),
         ] {
             let copies = copies(&role("a"), &except);
-            assert_eq!(Filter::new(&copies[0], &index).passes(&session, 0), passes, "{except:?}");
+            assert_eq!(
+                Filter::new(&copies[0], &index).passes(&session, 0),
+                passes,
+                "{except:?}"
+            );
         }
     }
 }

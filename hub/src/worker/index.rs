@@ -113,8 +113,18 @@ impl Index {
     pub fn join(&mut self, number: u32, session: u32, now: u32) -> Option<Membership> {
         let topic = self.topics.get_mut(number as usize)?;
         topic.members.push(Member { session });
-        let told = topic.progress.position().map_or(0, |position| position.offset as u32);
-        Some(Membership { topic: number, place: (topic.members.len() - 1) as u32, since: now, told, joined: told, replaying: false })
+        let told = topic
+            .progress
+            .position()
+            .map_or(0, |position| position.offset as u32);
+        Some(Membership {
+            topic: number,
+            place: (topic.members.len() - 1) as u32,
+            since: now,
+            told,
+            joined: told,
+            replaying: false,
+        })
     }
 
     /// Takes a member out. The member that fills its place is returned: its session has to be told the new place.
@@ -124,12 +134,18 @@ impl Index {
         if topic.members.len() < topic.members.capacity() / 4 {
             topic.members.shrink_to(topic.members.len() * 2);
         }
-        topic.members.get(membership.place as usize).map(|moved| (*moved, membership.place))
+        topic
+            .members
+            .get(membership.place as usize)
+            .map(|moved| (*moved, membership.place))
     }
 
     /// Forgets a topic without members and waiters.
     pub(crate) fn remove_unused(&mut self, number: u32) -> Option<TopicKey> {
-        let topic = self.topics.get(number as usize).filter(|topic| topic.is_unused())?;
+        let topic = self
+            .topics
+            .get(number as usize)
+            .filter(|topic| topic.is_unused())?;
         let key = topic.key.clone();
         self.by_key.remove(key.as_str());
         self.topics.remove(number as usize);
@@ -165,13 +181,16 @@ impl Index {
 
     /// Something was dropped: topics that wait for a confirmation or a healing read history once more behind it.
     pub(crate) fn spill(&mut self) {
-        self.topics.iter_mut().for_each(|(_, topic)| topic.progress.spill());
+        self.topics
+            .iter_mut()
+            .for_each(|(_, topic)| topic.progress.spill());
     }
 
     /// How many explicit topics a session has.
     pub(crate) fn explicit(&self, memberships: &[Membership]) -> usize {
         let is_explicit = |membership: &&Membership| {
-            self.get(membership.topic).is_some_and(|topic| topic.key.kind() == TopicKind::Topic)
+            self.get(membership.topic)
+                .is_some_and(|topic| topic.key.kind() == TopicKind::Topic)
         };
         memberships.iter().filter(is_explicit).count()
     }
@@ -187,7 +206,10 @@ mod tests {
     use super::*;
 
     fn key(name: u8) -> TopicKey {
-        TopicKey::topic(&TenantId::new("t").unwrap(), &Name::new(&name.to_string()).unwrap())
+        TopicKey::topic(
+            &TenantId::new("t").unwrap(),
+            &Name::new(&name.to_string()).unwrap(),
+        )
     }
 
     proptest! {

@@ -25,7 +25,13 @@ const EXPIRING_AHEAD: i64 = 60;
 impl Worker {
     /// Takes a connection. It is welcomed when the bus has confirmed all of its topics.
     pub(super) fn connect(&mut self, new: NewSession) {
-        let NewSession { stream, who, dialect, early, seat } = new;
+        let NewSession {
+            stream,
+            who,
+            dialect,
+            early,
+            seat,
+        } = new;
         if self.draining {
             // It came through the door while it closed; the client tries another node. A new socket takes a few bytes.
             drop(stream.try_write(&ws::encode_close(Close::Restart.code(), Close::Restart.text())));
@@ -33,8 +39,18 @@ impl Worker {
         }
         let stream = Arc::new(stream);
         self.generation = self.generation.wrapping_add(1);
-        let id = SessionId { slot: self.sessions.vacant_key() as u32, generation: self.generation };
-        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), early, self.controls.clone(), &self.shared);
+        let id = SessionId {
+            slot: self.sessions.vacant_key() as u32,
+            generation: self.generation,
+        };
+        let reader = reader::spawn(
+            id,
+            Arc::clone(&stream),
+            Arc::clone(&who),
+            early,
+            self.controls.clone(),
+            &self.shared,
+        );
         self.sessions.insert(Session {
             generation: self.generation,
             phase: Phase::Joining(0),
@@ -59,15 +75,23 @@ impl Worker {
     /// Sets when the session is told that its token ends, and when it is closed for it; only when that is near, so that
     /// sessions that have gone leave nothing behind until tokens of a year expire. Each heartbeat looks again.
     pub(super) fn watch_expiry(&mut self, id: SessionId) {
-        let near = i64::try_from(self.shared.config.heartbeat.0.as_secs()).unwrap_or(i64::MAX / 4) * 2 + EXPIRING_AHEAD;
-        let Some(session) = self.session(id).filter(|session| !session.expiry_watched) else { return };
-        let left = session.who.identity.expires_at.saturating_sub(jiff::Timestamp::now().as_second());
+        let near = i64::try_from(self.shared.config.heartbeat.0.as_secs()).unwrap_or(i64::MAX / 4) * 2
+            + EXPIRING_AHEAD;
+        let Some(session) = self.session(id).filter(|session| !session.expiry_watched) else {
+            return;
+        };
+        let left = session
+            .who
+            .identity
+            .expires_at
+            .saturating_sub(jiff::Timestamp::now().as_second());
         if left > near {
             return;
         }
         session.expiry_watched = true;
         let seconds = |left: i64| u32::try_from(left.max(0)).unwrap_or(u32::MAX);
-        self.wheel.after(seconds(left - EXPIRING_AHEAD), Due::Expiring(id));
+        self.wheel
+            .after(seconds(left - EXPIRING_AHEAD), Due::Expiring(id));
         self.wheel.after(seconds(left), Due::Expired(id));
     }
 
@@ -78,7 +102,14 @@ impl Worker {
         let mut wanted = Vec::new();
         let mut waiting = 0;
         for key in keys.iter() {
-            if self.wait_for(key, Waiter { session: id, explicit: false }, &mut wanted) {
+            if self.wait_for(
+                key,
+                Waiter {
+                    session: id,
+                    explicit: false,
+                },
+                &mut wanted,
+            ) {
                 waiting += 1;
             }
         }
@@ -95,7 +126,9 @@ impl Worker {
     pub(super) fn wait_for(&mut self, key: &TopicKey, waiter: Waiter, wanted: &mut Vec<TopicKey>) -> bool {
         let is_new = self.index.find(key).is_none();
         let number = self.index.find_or_insert(key);
-        let Some(topic) = self.index.get_mut(number) else { return false };
+        let Some(topic) = self.index.get_mut(number) else {
+            return false;
+        };
         if topic.progress.position().is_some() {
             return false;
         }
@@ -109,7 +142,10 @@ impl Worker {
     /// Asks for topics on the bus.
     pub(super) fn wish(&mut self, keys: Vec<TopicKey>) {
         if !keys.is_empty() {
-            self.wishes.push_back(Wish::Join { worker: self.number, keys });
+            self.wishes.push_back(Wish::Join {
+                worker: self.number,
+                keys,
+            });
             self.send_wishes();
         }
     }
@@ -136,8 +172,12 @@ impl Worker {
         }
         let mut positions = BTreeMap::new();
         for key in keys.iter() {
-            let Some(number) = self.confirmed(key) else { continue };
-            let Some(membership) = self.index.join(number, id.slot, now) else { continue };
+            let Some(number) = self.confirmed(key) else {
+                continue;
+            };
+            let Some(membership) = self.index.join(number, id.slot, now) else {
+                continue;
+            };
             if let Some(position) = self.index.get(number).and_then(|topic| topic.progress.position()) {
                 positions.insert(key.public_name(), position.to_string());
             }
@@ -175,8 +215,12 @@ impl Worker {
         match joined.heads {
             Ok(heads) => {
                 for (key, head) in joined.keys.iter().zip(heads) {
-                    let Some(number) = self.index.find(key) else { continue };
-                    let Some(topic) = self.index.get_mut(number) else { continue };
+                    let Some(number) = self.index.find(key) else {
+                        continue;
+                    };
+                    let Some(topic) = self.index.get_mut(number) else {
+                        continue;
+                    };
                     let held = topic.progress.confirm(head);
                     let waiters = std::mem::take(&mut topic.waiters);
                     self.hand_on(number, key, held);
@@ -189,7 +233,11 @@ impl Worker {
             Err(error) => {
                 tracing::warn!(%error, topics = joined.keys.len(), "the bus did not confirm topics");
                 for key in &joined.keys {
-                    let waiters = self.index.remove(key).map(|topic| topic.waiters).unwrap_or_default();
+                    let waiters = self
+                        .index
+                        .remove(key)
+                        .map(|topic| topic.waiters)
+                        .unwrap_or_default();
                     for waiter in waiters {
                         self.refused_for(waiter, key);
                     }
@@ -199,7 +247,9 @@ impl Worker {
     }
 
     fn confirmed_for(&mut self, waiter: Waiter, key: &TopicKey) {
-        let Some(session) = self.session(waiter.session) else { return };
+        let Some(session) = self.session(waiter.session) else {
+            return;
+        };
         if waiter.explicit {
             self.subscribed(waiter.session, key);
             return;
@@ -236,7 +286,10 @@ impl Worker {
     pub(super) fn leave(&mut self, membership: super::index::Membership) {
         if let Some((moved, place)) = self.index.leave(membership)
             && let Some(session) = self.sessions.get_mut(moved.session as usize)
-            && let Some(its) = session.topics.iter_mut().find(|its| its.topic == membership.topic)
+            && let Some(its) = session
+                .topics
+                .iter_mut()
+                .find(|its| its.topic == membership.topic)
         {
             its.place = place;
         }
@@ -254,7 +307,10 @@ impl Worker {
     /// The while has passed.
     pub(super) fn end_linger(&mut self, number: u32) {
         if let Some(key) = self.index.remove_unused(number) {
-            self.wishes.push_back(Wish::Leave { worker: self.number, key });
+            self.wishes.push_back(Wish::Leave {
+                worker: self.number,
+                key,
+            });
             self.send_wishes();
         }
     }

@@ -1,7 +1,7 @@
 //! A worker owns its sessions and the index of their topics, so that the delivery path takes no lock.
 //!
-//! Its inputs: messages of the bus ([`crate::receive`]), what sockets sent ([`reader`]), answers of the bus
-//! ([`crate::interest`] and its own reads of history), and a tick each second. Everything that a session gets is written
+//! Its inputs: messages of the bus (`receive`), what sockets sent (`reader`), answers of the bus
+//! (`interest` and its own reads of history), and a tick each second. Everything that a session gets is written
 //! here and nowhere else, so frames cannot interleave.
 //!
 //! A fan-out is done in slices of at most a millisecond; between slices the other inputs are served.
@@ -40,7 +40,13 @@ use tokio::{
 };
 
 pub(crate) use self::session::{NewSession, SessionId, Who};
-use self::{fanout::Fanout, index::Index, outbound::Bounds, session::{Pending, Session}, wheel::Wheel};
+use self::{
+    fanout::Fanout,
+    index::Index,
+    outbound::Bounds,
+    session::{Pending, Session},
+    wheel::Wheel,
+};
 use crate::{
     config::HubConfig,
     interest::{Joined, Wish},
@@ -164,7 +170,10 @@ impl Worker {
     pub(crate) fn new(number: usize, shared: Arc<Shared>, controls: mpsc::Sender<Control>) -> Self {
         let config = &shared.config;
         let age = u32::try_from(config.outbound_age.0.as_secs()).unwrap_or(u32::MAX);
-        let bounds = Bounds { bytes: config.outbound_bytes.0, age };
+        let bounds = Bounds {
+            bytes: config.outbound_bytes.0,
+            age,
+        };
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
@@ -185,7 +194,11 @@ impl Worker {
 
     /// Serves until it has been told to drain and its last session has gone.
     pub(crate) async fn run(mut self, inputs: Inputs) {
-        let Inputs { mut messages, missed, mut controls } = inputs;
+        let Inputs {
+            mut messages,
+            missed,
+            mut controls,
+        } = inputs;
         let mut waiting = Vec::with_capacity(BATCH);
         let mut asked = Vec::with_capacity(CONTROLS);
         let second = Duration::from_secs(1);
@@ -240,18 +253,22 @@ impl Worker {
             Control::Writable(id) => self.writable(id),
             Control::Joined(joined) => self.joined(joined),
             Control::Healed(key, history) => self.healed(&key, history),
-            Control::Replayed(id, serial, history) => self.replayed(id, serial, history),
+            Control::Replayed(id, serial, history) => self.replayed(id, serial, &history),
             Control::Heads(comparison) => self.compared(&comparison),
             Control::Drain(window) => self.drain(window),
         }
     }
 
     fn session(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.sessions.get_mut(id.slot as usize).filter(|session| session.generation == id.generation)
+        self.sessions
+            .get_mut(id.slot as usize)
+            .filter(|session| session.generation == id.generation)
     }
 
     fn session_ref(&self, id: SessionId) -> Option<&Session> {
-        self.sessions.get(id.slot as usize).filter(|session| session.generation == id.generation)
+        self.sessions
+            .get(id.slot as usize)
+            .filter(|session| session.generation == id.generation)
     }
 
     /// Runs something that waits, and takes its answer as an input.

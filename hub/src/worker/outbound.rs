@@ -61,7 +61,11 @@ impl Outbound {
 
     /// Whether the reader is too slow.
     pub(crate) fn is_over(&self, bounds: Bounds, now: u32) -> bool {
-        let oldest = if self.torn.is_some() { Some(self.torn_at) } else { self.data.front().map(|queued| queued.at) };
+        let oldest = if self.torn.is_some() {
+            Some(self.torn_at)
+        } else {
+            self.data.front().map(|queued| queued.at)
+        };
         self.bytes > bounds.bytes || oldest.is_some_and(|at| now.saturating_sub(at) > bounds.age)
     }
 
@@ -69,14 +73,19 @@ impl Outbound {
     pub(crate) fn end_with(&mut self, close: Bytes) {
         self.data = VecDeque::new();
         self.control = VecDeque::new();
-        self.bytes = self.torn.as_ref().map_or(0, |(frame, written)| frame.len() - written);
+        self.bytes = self
+            .torn
+            .as_ref()
+            .map_or(0, |(frame, written)| frame.len() - written);
         self.push_control(close);
     }
 
     /// The next bytes for a vectored write.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let torn = self.torn.iter().map(|(frame, written)| &frame[*written..]);
-        let waiting = torn.chain(self.control.iter().map(AsRef::as_ref)).chain(self.data.iter().map(|queued| &queued.frame[..]));
+        let waiting = torn
+            .chain(self.control.iter().map(AsRef::as_ref))
+            .chain(self.data.iter().map(|queued| &queued.frame[..]));
         let mut count = 0;
         for (slot, bytes) in slices.iter_mut().zip(waiting) {
             *slot = IoSlice::new(bytes);
@@ -98,8 +107,11 @@ impl Outbound {
             self.torn = None;
         }
         while taken > 0 {
-            let Some((frame, at)) =
-                self.control.pop_front().map(|frame| (frame, now)).or_else(|| self.data.pop_front().map(|q| (q.frame, q.at)))
+            let Some((frame, at)) = self
+                .control
+                .pop_front()
+                .map(|frame| (frame, now))
+                .or_else(|| self.data.pop_front().map(|q| (q.frame, q.at)))
             else {
                 return;
             };

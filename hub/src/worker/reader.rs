@@ -46,7 +46,11 @@ struct Allowance {
 impl Allowance {
     fn new(rate: u32) -> Self {
         let rate = f64::from(rate);
-        Self { rate, left: rate * 2.0, at: Instant::now() }
+        Self {
+            rate,
+            left: rate * 2.0,
+            at: Instant::now(),
+        }
     }
 
     /// Takes one message, or a part of one; false when nothing is left.
@@ -175,10 +179,20 @@ impl Reader {
             match input {
                 Input::Command(Ok(Command::Ack(ids))) => {
                     // Without a dispatcher there is nobody to tell; the session lives on.
-                    self.receipts.send(Receipt::Delivered { reader: reader(), ids }).await;
+                    self.receipts
+                        .send(Receipt::Delivered {
+                            reader: reader(),
+                            ids,
+                        })
+                        .await;
                 }
                 Input::Command(Ok(Command::Read(ReadWhat::Ids(ids)))) => {
-                    self.receipts.send(Receipt::Read { reader: reader(), ids }).await;
+                    self.receipts
+                        .send(Receipt::Read {
+                            reader: reader(),
+                            ids,
+                        })
+                        .await;
                 }
                 Input::Command(Ok(Command::Read(ReadWhat::All))) => {
                     self.receipts.send(Receipt::ReadAll { reader: reader() }).await;

@@ -66,11 +66,19 @@ pub(crate) struct Healed {
 
 impl Progress {
     pub(crate) fn unconfirmed() -> Self {
-        Self { state: State::Unconfirmed, held: VecDeque::new(), spilled: false }
+        Self {
+            state: State::Unconfirmed,
+            held: VecDeque::new(),
+            spilled: false,
+        }
     }
 
     pub(crate) fn confirmed(head: Head) -> Self {
-        Self { state: State::Live(head), held: VecDeque::new(), spilled: false }
+        Self {
+            state: State::Live(head),
+            held: VecDeque::new(),
+            spilled: false,
+        }
     }
 
     /// Up to where all has been handed on; none before the confirmation.
@@ -106,9 +114,17 @@ impl Progress {
     pub(crate) fn arrived(&mut self, outgoing: &Arc<Outgoing>) -> Arrival {
         let Some(at) = outgoing.message.position else {
             // No history, no promise: it neither waits nor is missed.
-            return if self.state == State::Unconfirmed { Arrival::Nothing } else { Arrival::Deliver };
+            return if self.state == State::Unconfirmed {
+                Arrival::Nothing
+            } else {
+                Arrival::Deliver
+            };
         };
-        let next = Head { epoch: at.epoch, offset: at.offset, id: Some(outgoing.message.header.id) };
+        let next = Head {
+            epoch: at.epoch,
+            offset: at.offset,
+            id: Some(outgoing.message.header.id),
+        };
         match self.state {
             State::Unconfirmed | State::Healing(_) => {
                 self.hold(outgoing);
@@ -149,7 +165,9 @@ impl Progress {
     /// The bus was asked for the topic's end when this stood at `asked`; more may have arrived since, so only what was
     /// known then can have been lost.
     pub(crate) fn compare(&mut self, asked: Head, head: Head) -> Compared {
-        let State::Live(last) = self.state else { return Compared::default() };
+        let State::Live(last) = self.state else {
+            return Compared::default();
+        };
         if head.epoch != last.epoch {
             // Where the epoch has changed since, the answer is the older one.
             let resync = asked.epoch == last.epoch;
@@ -161,10 +179,16 @@ impl Progress {
         let lost = head.offset < asked.offset || (head.offset == asked.offset && head.id != asked.id);
         if asked.epoch == head.epoch && lost {
             self.state = State::Healing(head);
-            Compared { resync: true, heal: Some(head.offset) }
+            Compared {
+                resync: true,
+                heal: Some(head.offset),
+            }
         } else if head.offset > last.offset {
             self.state = State::Healing(last);
-            Compared { resync: false, heal: Some(last.offset) }
+            Compared {
+                resync: false,
+                heal: Some(last.offset),
+            }
         } else {
             Compared::default()
         }
@@ -172,7 +196,9 @@ impl Progress {
 
     /// History after the last offset was read.
     pub(crate) fn heal(&mut self, history: &History) -> Healed {
-        let State::Healing(mut last) = self.state else { return Healed::default() };
+        let State::Healing(mut last) = self.state else {
+            return Healed::default();
+        };
         let mut healed = Healed::default();
         if history.head.epoch != last.epoch || history.head.offset < last.offset {
             healed.resync = true;
@@ -185,7 +211,11 @@ impl Progress {
                 }
                 // A hole in history cannot be closed any more; what lies behind it is still handed on.
                 healed.resync |= at.offset != last.offset + 1;
-                last = Head { epoch: at.epoch, offset: at.offset, id: Some(message.header.id) };
+                last = Head {
+                    epoch: at.epoch,
+                    offset: at.offset,
+                    id: Some(message.header.id),
+                };
                 healed.deliver.push(Arc::new(Outgoing::new(Arc::clone(message))));
             }
             if last.offset < history.head.offset {
@@ -269,7 +299,10 @@ mod tests {
         })
     }
 
-    const HEAL_1: Compared = Compared { resync: false, heal: Some(1) };
+    const HEAL_1: Compared = Compared {
+        resync: false,
+        heal: Some(1),
+    };
 
     fn outgoing(message: &Arc<Message>) -> Arc<Outgoing> {
         Arc::new(Outgoing::new(Arc::clone(message)))
@@ -277,22 +310,44 @@ mod tests {
 
     fn head(message: &Arc<Message>) -> Head {
         let at = message.position.unwrap();
-        Head { epoch: at.epoch, offset: at.offset, id: Some(message.header.id) }
+        Head {
+            epoch: at.epoch,
+            offset: at.offset,
+            id: Some(message.header.id),
+        }
     }
 
     fn offsets(messages: &[Arc<Outgoing>]) -> Vec<u64> {
-        messages.iter().map(|message| message.message.position.unwrap().offset).collect()
+        messages
+            .iter()
+            .map(|message| message.message.position.unwrap().offset)
+            .collect()
     }
 
     #[test]
     fn a_gap_is_read_and_handed_on_in_order() {
         let messages: Vec<_> = (1..=6).map(|offset| message(1, offset)).collect();
         let mut progress = Progress::confirmed(head(&messages[0]));
-        assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Deliver));
-        assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Nothing), "a repeat");
-        assert!(matches!(progress.arrived(&outgoing(&messages[4])), Arrival::Heal(2)));
-        assert!(matches!(progress.arrived(&outgoing(&messages[5])), Arrival::Nothing), "held");
-        let history = History { head: head(&messages[4]), messages: messages[2..5].to_vec() };
+        assert!(matches!(
+            progress.arrived(&outgoing(&messages[1])),
+            Arrival::Deliver
+        ));
+        assert!(
+            matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Nothing),
+            "a repeat"
+        );
+        assert!(matches!(
+            progress.arrived(&outgoing(&messages[4])),
+            Arrival::Heal(2)
+        ));
+        assert!(
+            matches!(progress.arrived(&outgoing(&messages[5])), Arrival::Nothing),
+            "held"
+        );
+        let history = History {
+            head: head(&messages[4]),
+            messages: messages[2..5].to_vec(),
+        };
         let healed = progress.heal(&history);
         assert_eq!(offsets(&healed.deliver), [3, 4, 5, 6]);
         assert!(!healed.resync && healed.again.is_none());
@@ -303,14 +358,23 @@ mod tests {
     fn what_history_lost_is_a_resync() {
         let messages: Vec<_> = (1..=6).map(|offset| message(1, offset)).collect();
         let mut progress = Progress::confirmed(head(&messages[0]));
-        assert!(matches!(progress.arrived(&outgoing(&messages[5])), Arrival::Heal(1)));
-        let healed = progress.heal(&History { head: head(&messages[5]), messages: messages[4..].to_vec() });
+        assert!(matches!(
+            progress.arrived(&outgoing(&messages[5])),
+            Arrival::Heal(1)
+        ));
+        let healed = progress.heal(&History {
+            head: head(&messages[5]),
+            messages: messages[4..].to_vec(),
+        });
         assert!(healed.resync);
         assert_eq!(offsets(&healed.deliver), [5, 6]);
         // Nothing left at all.
         let mut progress = Progress::confirmed(head(&messages[0]));
         assert_eq!(progress.compare(head(&messages[0]), head(&messages[3])), HEAL_1);
-        let healed = progress.heal(&History { head: head(&messages[3]), messages: vec![] });
+        let healed = progress.heal(&History {
+            head: head(&messages[3]),
+            messages: vec![],
+        });
         assert!(healed.resync && healed.again.is_none());
         assert_eq!(progress.position().unwrap().offset, 4);
     }
@@ -320,10 +384,19 @@ mod tests {
         let messages: Vec<_> = (1..=5).map(|offset| message(1, offset)).collect();
         let mut progress = Progress::confirmed(head(&messages[0]));
         assert_eq!(progress.compare(head(&messages[0]), head(&messages[4])), HEAL_1);
-        let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[1..3].to_vec() });
+        let healed = progress.heal(&History {
+            head: head(&messages[4]),
+            messages: messages[1..3].to_vec(),
+        });
         assert_eq!((offsets(&healed.deliver), healed.again), (vec![2, 3], Some(3)));
-        let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[3..].to_vec() });
-        assert_eq!((offsets(&healed.deliver), healed.again, healed.resync), (vec![4, 5], None, false));
+        let healed = progress.heal(&History {
+            head: head(&messages[4]),
+            messages: messages[3..].to_vec(),
+        });
+        assert_eq!(
+            (offsets(&healed.deliver), healed.again, healed.resync),
+            (vec![4, 5], None, false)
+        );
     }
 
     #[test]
@@ -332,16 +405,44 @@ mod tests {
         let second = message(1, 3);
         let mut progress = Progress::confirmed(head(&first));
         assert!(matches!(progress.arrived(&outgoing(&second)), Arrival::Resync));
-        assert!(matches!(progress.arrived(&outgoing(&message(2, 1))), Arrival::Resync));
+        assert!(matches!(
+            progress.arrived(&outgoing(&message(2, 1))),
+            Arrival::Resync
+        ));
         assert_eq!(progress.position().unwrap().epoch, 2);
         let mut progress = Progress::confirmed(head(&first));
-        assert_eq!(progress.compare(head(&first), head(&second)), Compared { resync: true, heal: Some(3) });
+        assert_eq!(
+            progress.compare(head(&first), head(&second)),
+            Compared {
+                resync: true,
+                heal: Some(3)
+            }
+        );
         let mut progress = Progress::confirmed(head(&first));
-        let lower = Head { offset: 2, ..head(&first) };
-        assert_eq!(progress.compare(head(&first), lower), Compared { resync: true, heal: Some(2) });
-        assert_eq!(progress.compare(head(&first), lower), Compared::default(), "it is being healed");
+        let lower = Head {
+            offset: 2,
+            ..head(&first)
+        };
+        assert_eq!(
+            progress.compare(head(&first), lower),
+            Compared {
+                resync: true,
+                heal: Some(2)
+            }
+        );
+        assert_eq!(
+            progress.compare(head(&first), lower),
+            Compared::default(),
+            "it is being healed"
+        );
         let mut progress = Progress::confirmed(head(&first));
-        assert_eq!(progress.compare(head(&first), Head { epoch: 2, ..lower }), Compared { resync: true, heal: None });
+        assert_eq!(
+            progress.compare(head(&first), Head { epoch: 2, ..lower }),
+            Compared {
+                resync: true,
+                heal: None
+            }
+        );
     }
 
     #[test]
@@ -356,26 +457,48 @@ mod tests {
         assert_eq!(progress.position().unwrap().offset, 3);
         let newer = message(2, 1);
         assert!(matches!(progress.arrived(&outgoing(&newer)), Arrival::Resync));
-        assert_eq!(progress.compare(asked, head(&messages[2])), Compared::default(), "from before the epoch's end");
+        assert_eq!(
+            progress.compare(asked, head(&messages[2])),
+            Compared::default(),
+            "from before the epoch's end"
+        );
+        // Asked in the old epoch, answered in the new one, whose offsets are not those of the old.
+        let asked = Head { offset: 9, ..asked };
+        assert_eq!(progress.compare(asked, head(&newer)), Compared::default());
     }
 
     #[test]
     fn what_could_not_be_held_is_read_before_going_live() {
         let messages: Vec<_> = (1..=5).map(|offset| message(1, offset)).collect();
         let mut progress = Progress::unconfirmed();
-        assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Nothing));
+        assert!(matches!(
+            progress.arrived(&outgoing(&messages[1])),
+            Arrival::Nothing
+        ));
         // The third was dropped on the way, and nothing comes behind it.
         progress.spill();
         let healed = progress.confirm(head(&messages[0]));
         assert_eq!((offsets(&healed.deliver), healed.again), (vec![2], Some(2)));
-        let healed = progress.heal(&History { head: head(&messages[2]), messages: vec![Arc::clone(&messages[2])] });
+        let healed = progress.heal(&History {
+            head: head(&messages[2]),
+            messages: vec![Arc::clone(&messages[2])],
+        });
         assert_eq!((offsets(&healed.deliver), healed.again), (vec![3], None));
         // While healing.
-        assert!(matches!(progress.arrived(&outgoing(&messages[4])), Arrival::Heal(3)));
+        assert!(matches!(
+            progress.arrived(&outgoing(&messages[4])),
+            Arrival::Heal(3)
+        ));
         progress.spill();
-        let healed = progress.heal(&History { head: head(&messages[4]), messages: messages[3..].to_vec() });
+        let healed = progress.heal(&History {
+            head: head(&messages[4]),
+            messages: messages[3..].to_vec(),
+        });
         assert_eq!((offsets(&healed.deliver), healed.again), (vec![4, 5], Some(5)));
-        let healed = progress.heal(&History { head: head(&messages[4]), messages: vec![] });
+        let healed = progress.heal(&History {
+            head: head(&messages[4]),
+            messages: vec![],
+        });
         assert!(healed.again.is_none() && !healed.resync);
         assert!(progress.live().is_some());
     }

@@ -36,8 +36,12 @@ impl Worker {
 
     /// What was missing has been read.
     pub(super) fn healed(&mut self, key: &TopicKey, history: Result<History, BusError>) {
-        let Some(number) = self.index.find(key) else { return };
-        let Some(topic) = self.index.get_mut(number) else { return };
+        let Some(number) = self.index.find(key) else {
+            return;
+        };
+        let Some(topic) = self.index.get_mut(number) else {
+            return;
+        };
         match history {
             Ok(history) => {
                 let healed = topic.progress.heal(&history);
@@ -57,7 +61,7 @@ impl Worker {
             self.resync(number);
         }
         for outgoing in healed.deliver {
-            self.put_before(number, outgoing);
+            self.put_before(number, &outgoing);
         }
         if let Some(after) = healed.again {
             self.read_missing(key, after);
@@ -66,21 +70,34 @@ impl Worker {
 
     /// Tells all members of a topic that messages may have been lost.
     pub(super) fn resync(&mut self, number: u32) {
-        let Some(topic) = self.index.get(number) else { return };
+        let Some(topic) = self.index.get(number) else {
+            return;
+        };
         self.shared.metrics.resyncs.inc();
-        let frame = ServerFrame::Resync { topics: vec![topic.key.public_name()] }.to_json();
+        let frame = ServerFrame::Resync {
+            topics: vec![topic.key.public_name()],
+        }
+        .to_json();
         let members: Vec<u32> = topic.members.iter().map(|member| member.session).collect();
         for slot in members {
-            let Some(session) = self.sessions.get(slot as usize) else { continue };
+            let Some(session) = self.sessions.get(slot as usize) else {
+                continue;
+            };
             if session.phase == Phase::Live && session.dialect == common::protocol::Dialect::CarillonV1 {
-                self.send_json(SessionId { slot, generation: session.generation }, frame.clone());
+                self.send_json(
+                    SessionId {
+                        slot,
+                        generation: session.generation,
+                    },
+                    frame.clone(),
+                );
             }
         }
     }
 
     /// Compares a share of the topics with the bus.
     pub(super) fn compare_share(&self, part: usize, parts: usize) {
-        self.compare(self.index.live_share(part, parts), false);
+        self.compare(&self.index.live_share(part, parts), false);
     }
 
     /// Something was dropped on the way here: all topics are compared.
@@ -90,11 +107,11 @@ impl Worker {
             return;
         }
         self.index.spill();
-        self.sweep.outstanding = self.compare(self.index.live_share(0, 1), true);
+        self.sweep.outstanding = self.compare(&self.index.live_share(0, 1), true);
     }
 
     /// Asks for the ends of topics; how many answers will come.
-    fn compare(&self, topics: Vec<(TopicKey, Head)>, sweep: bool) -> usize {
+    fn compare(&self, topics: &[(TopicKey, Head)], sweep: bool) -> usize {
         let parts = topics.chunks(COMPARE);
         let count = parts.len();
         for asked in parts.map(<[_]>::to_vec) {
@@ -111,8 +128,12 @@ impl Worker {
 
     pub(super) fn compared(&mut self, comparison: &Comparison) {
         for ((key, asked), head) in comparison.asked.iter().zip(&comparison.heads) {
-            let Some(number) = self.index.find(key) else { continue };
-            let Some(topic) = self.index.get_mut(number) else { continue };
+            let Some(number) = self.index.find(key) else {
+                continue;
+            };
+            let Some(topic) = self.index.get_mut(number) else {
+                continue;
+            };
             let compared = topic.progress.compare(*asked, *head);
             if compared.resync {
                 self.resync(number);
@@ -131,9 +152,13 @@ impl Worker {
 
     /// A session resumes a topic that it has: live messages wait in history until the replay has caught up.
     pub(super) fn begin_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position) {
-        let Some(live) = self.index.get(number).and_then(|topic| topic.progress.position()) else { return };
+        let Some(live) = self.index.get(number).and_then(|topic| topic.progress.position()) else {
+            return;
+        };
         let Some(session) = self.session(id) else { return };
-        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else { return };
+        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
+            return;
+        };
         if membership.replaying {
             return;
         }
@@ -145,8 +170,15 @@ impl Worker {
         let serial = rare.next_replay;
         rare.next_replay = serial.wrapping_add(1);
         rare.named.push(number);
-        let replaying =
-            Replaying { serial, topic: number, key: key.clone(), from, joined, began: live.offset, asked: live.offset };
+        let replaying = Replaying {
+            serial,
+            topic: number,
+            key: key.clone(),
+            from,
+            joined,
+            began: live.offset,
+            asked: live.offset,
+        };
         self.read_replay(id, replaying);
     }
 
@@ -161,13 +193,23 @@ impl Worker {
     }
 
     /// History after a session's position was read.
-    pub(super) fn replayed(&mut self, id: SessionId, serial: u32, history: Result<History, BusError>) {
-        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
+    pub(super) fn replayed(&mut self, id: SessionId, serial: u32, history: &Result<History, BusError>) {
+        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
+            return;
+        };
         let Some(rare) = &mut session.rare else { return };
-        let Some(place) = rare.replays.iter().position(|replay| replay.serial == serial) else { return };
+        let Some(place) = rare.replays.iter().position(|replay| replay.serial == serial) else {
+            return;
+        };
         let mut replay = rare.replays.swap_remove(place);
-        let Some(live) = self.index.get(replay.topic).and_then(|topic| topic.progress.position()) else { return };
-        let missed = match &history {
+        let Some(live) = self
+            .index
+            .get(replay.topic)
+            .and_then(|topic| topic.progress.position())
+        else {
+            return;
+        };
+        let missed = match history {
             // A read that was limited is whole up to where it came.
             Ok(history) if history.head.epoch == live.epoch => resume(replay.from, &limited(history)),
             _ => Replay::Resync,
@@ -179,7 +221,9 @@ impl Worker {
         let began_at = replay.from;
         // What lies behind the worker's own place comes to it, and to this session, as live messages.
         for message in missed {
-            let Some(at) = message.position.filter(|at| at.offset <= live.offset) else { break };
+            let Some(at) = message.position.filter(|at| at.offset <= live.offset) else {
+                break;
+            };
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
                 self.replay_one(id, Outgoing::new(message));
@@ -202,7 +246,12 @@ impl Worker {
             return;
         }
         let filter = Filter::new(&outgoing, &self.index);
-        let Some(session) = self.session_ref(id).filter(|session| session.phase == Phase::Live) else { return };
+        let Some(session) = self
+            .session_ref(id)
+            .filter(|session| session.phase == Phase::Live)
+        else {
+            return;
+        };
         if filter.passes_replay(session) {
             if let Some(session) = self.session(id) {
                 session.rare().replayed += 1;
@@ -215,7 +264,9 @@ impl Worker {
 
     /// A topic's replay is done, or refused where `at` is none; with the last one the client is told.
     fn end_replay(&mut self, id: SessionId, replay: &Replaying, at: Option<Position>) {
-        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else { return };
+        let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
+            return;
+        };
         if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
             membership.replaying = false;
         }
@@ -263,12 +314,19 @@ impl Worker {
 
 /// A history whose head is its last message, where the read stopped at its limit.
 fn limited(history: &History) -> History {
-    let mut whole = History { head: history.head, messages: history.messages.iter().map(Arc::clone).collect() };
+    let mut whole = History {
+        head: history.head,
+        messages: history.messages.iter().map(Arc::clone).collect(),
+    };
     if history.messages.len() == READ
         && let Some(last) = history.messages.last()
         && let Some(at) = last.position
     {
-        whole.head = Head { epoch: at.epoch, offset: at.offset, id: Some(last.header.id) };
+        whole.head = Head {
+            epoch: at.epoch,
+            offset: at.offset,
+            id: Some(last.header.id),
+        };
     }
     whole
 }

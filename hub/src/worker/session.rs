@@ -41,7 +41,9 @@ pub(crate) struct NewSession {
 
 impl fmt::Debug for NewSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewSession").field("session", &self.who.reader.session).finish_non_exhaustive()
+        f.debug_struct("NewSession")
+            .field("session", &self.who.reader.session)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,7 +63,7 @@ pub(crate) enum Phase {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pending {
     len: u8,
-    places: [u8; Pending::CAPACITY],
+    places: [u8; Self::CAPACITY],
 }
 
 impl Pending {
@@ -161,7 +163,9 @@ impl Session {
 
     /// Gives back what is only needed while something unusual happens.
     pub(crate) fn forget_rare(&mut self) {
-        let unused = |rare: &Rare| !rare.is_resuming() && rare.early.is_empty() && rare.joining.is_empty() && rare.pings.is_empty();
+        let unused = |rare: &Rare| {
+            !rare.is_resuming() && rare.early.is_empty() && rare.joining.is_empty() && rare.pings.is_empty()
+        };
         if self.rare.as_deref().is_some_and(unused) {
             self.rare = None;
         }

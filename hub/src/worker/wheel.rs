@@ -30,7 +30,11 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new(heartbeat_seconds: usize) -> Self {
-        Self { now: 0, beats: vec![Vec::new(); heartbeat_seconds.max(1)], once: BTreeMap::new() }
+        Self {
+            now: 0,
+            beats: vec![Vec::new(); heartbeat_seconds.max(1)],
+            once: BTreeMap::new(),
+        }
     }
 
     /// The worker's second.
@@ -46,7 +50,10 @@ impl Wheel {
 
     /// Something is due after so many seconds, at the soonest with the next tick.
     pub(crate) fn after(&mut self, seconds: u32, due: Due) {
-        self.once.entry(self.now.saturating_add(seconds.max(1))).or_default().push(due);
+        self.once
+            .entry(self.now.saturating_add(seconds.max(1)))
+            .or_default()
+            .push(due);
     }
 
     /// A second has passed: who is pinged, and what is due. The caller returns the sessions that are still there by
@@ -80,7 +87,10 @@ mod tests {
     fn every_session_beats_once_an_interval() {
         let mut wheel = Wheel::new(25);
         for number in 0..1000 {
-            wheel.beat(SessionId { slot: number, generation: 0 });
+            wheel.beat(SessionId {
+                slot: number,
+                generation: 0,
+            });
         }
         for _ in 0..3 {
             let mut seen = std::collections::HashSet::new();

@@ -21,7 +21,9 @@ impl Worker {
     /// Writes the frames of the batch that the session has pending, in one vectored write.
     pub(super) fn flush_pending(&mut self, id: SessionId) {
         let now = self.wheel.now();
-        let Some(session) = self.sessions.get_mut(id.slot as usize) else { return };
+        let Some(session) = self.sessions.get_mut(id.slot as usize) else {
+            return;
+        };
         if session.generation != id.generation || session.pending.is_empty() {
             return;
         }
@@ -92,7 +94,9 @@ impl Worker {
         self.flush_pending(id);
         let now = self.wheel.now();
         let bounds = self.bounds;
-        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
+            return;
+        };
         if let Some(outbound) = &mut session.outbound {
             outbound.push(frame, now);
             if outbound.is_over(bounds, now) {
@@ -111,14 +115,20 @@ impl Worker {
     /// Sends a control frame, before data that waits.
     pub(super) fn send_control(&mut self, id: SessionId, frame: Bytes) {
         self.flush_pending(id);
-        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
+            return;
+        };
         match &mut session.outbound {
             Some(outbound) => {
                 outbound.push_control(frame);
                 // A client that pings and never reads must not grow its queue without bound.
                 let now = self.wheel.now();
                 let bounds = self.bounds;
-                if self.session(id).and_then(|session| session.outbound.as_ref()).is_some_and(|o| o.is_over(bounds, now)) {
+                if self
+                    .session(id)
+                    .and_then(|session| session.outbound.as_ref())
+                    .is_some_and(|o| o.is_over(bounds, now))
+                {
                     self.evict(id);
                 }
             }
@@ -140,7 +150,11 @@ impl Worker {
         self.shared.metrics.bytes_out.inc_by(written as u64);
         if written < frame.len() {
             let mut outbound = Box::<Outbound>::default();
-            if written > 0 { outbound.push_torn(frame, written, now) } else { outbound.push(frame, now) }
+            if written > 0 {
+                outbound.push_torn(frame, written, now)
+            } else {
+                outbound.push(frame, now)
+            }
             self.block(id, outbound);
         }
     }
@@ -173,10 +187,16 @@ impl Worker {
     pub(super) fn writable(&mut self, id: SessionId) {
         let now = self.wheel.now();
         loop {
-            let Some(session) = self.sessions.get_mut(id.slot as usize).filter(|s| s.generation == id.generation) else {
+            let Some(session) = self
+                .sessions
+                .get_mut(id.slot as usize)
+                .filter(|s| s.generation == id.generation)
+            else {
                 return;
             };
-            let Some(outbound) = &mut session.outbound else { return };
+            let Some(outbound) = &mut session.outbound else {
+                return;
+            };
             if outbound.is_empty() {
                 session.outbound = None;
                 if session.phase == Phase::Closing {
@@ -206,7 +226,9 @@ impl Worker {
     /// A slow consumer: what waits is dropped, the client is told 4008 if it ever reads again, and may resume.
     pub(super) fn evict(&mut self, id: SessionId) {
         let close = ws::encode_close(Close::SlowConsumer.code(), Close::SlowConsumer.text());
-        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
+            return;
+        };
         if let Some(outbound) = &mut session.outbound {
             outbound.end_with(close);
         }
@@ -219,7 +241,13 @@ impl Worker {
     }
 
     /// Closes with a code and text of its own.
-    pub(super) fn close_with(&mut self, id: SessionId, code: impl Into<Option<u16>>, text: &str, label: &'static str) {
+    pub(super) fn close_with(
+        &mut self,
+        id: SessionId,
+        code: impl Into<Option<u16>>,
+        text: &str,
+        label: &'static str,
+    ) {
         self.send(id, ws::encode_close(code, text));
         self.begin_closing(id, label);
         if self.session(id).is_some_and(|session| !session.is_blocked()) {
@@ -228,7 +256,9 @@ impl Worker {
     }
 
     fn begin_closing(&mut self, id: SessionId, label: &'static str) {
-        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else { return };
+        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
+            return;
+        };
         session.phase = Phase::Closing;
         self.leave_all(id);
         self.shared.metrics.closed(label);

@@ -2,15 +2,23 @@
 
 use serde_json::json;
 
-use crate::support::{TestHub, eventually, token};
+use crate::{
+    malformed::masked,
+    support::{TestHub, eventually, token},
+};
 
 #[tokio::test]
 async fn topics_are_allowed_by_token_and_by_configuration() {
     let hub = TestHub::start().await;
-    let mut client = hub.connect(&token("u1", |new| new.topics = vec!["desk.*".to_owned()])).await;
+    let mut client = hub
+        .connect(&token("u1", |new| new.topics = vec!["desk.*".to_owned()]))
+        .await;
     for topic in ["desk.7", "public.news"] {
         client.send(&json!({"type":"subscribe","topic":topic})).await;
-        assert_eq!(client.expect("subscribed").await["topic"], format!("topic:{topic}"));
+        assert_eq!(
+            client.expect("subscribed").await["topic"],
+            format!("topic:{topic}")
+        );
         // Once more: told again, delivered once.
         client.send(&json!({"type":"subscribe","topic":topic})).await;
         client.expect("subscribed").await;
@@ -35,7 +43,9 @@ async fn a_session_has_so_many_topics() {
     }
     client.send(&subscribe(2)).await;
     assert_eq!(client.expect("error").await["code"], "too_many_topics");
-    client.send(&json!({"type":"unsubscribe","topic":"public.0"})).await;
+    client
+        .send(&json!({"type":"unsubscribe","topic":"public.0"}))
+        .await;
     assert_eq!(client.expect("unsubscribed").await["topic"], "topic:public.0");
     client.send(&subscribe(2)).await;
     client.expect("subscribed").await;
@@ -49,7 +59,7 @@ async fn topics_that_are_not_confirmed_yet_count_too() {
     let mut bytes = Vec::new();
     for number in 0..10 {
         let command = json!({"type":"subscribe","topic":format!("public.{number}")}).to_string();
-        bytes.extend(crate::malformed::masked(0x81, command.as_bytes()));
+        bytes.extend(masked(0x81, command.as_bytes()));
     }
     client.raw(&bytes).await;
     let mut subscribed = 0;
@@ -69,10 +79,11 @@ async fn unsubscribed_is_unsubscribed() {
     let hub = TestHub::start().await;
     let mut client = hub.user("u1").await;
     for round in 0..50 {
-        // The second overtakes the bus's confirmation of the first now and then.
+        // Both in one write, so that the second overtakes the bus's confirmation of the first.
         let topic = format!("public.{round}");
-        client.send(&json!({"type":"subscribe","topic":topic})).await;
-        client.send(&json!({"type":"unsubscribe","topic":topic})).await;
+        let frames = ["subscribe", "unsubscribe"]
+            .map(|command| masked(0x81, json!({"type":command,"topic":topic}).to_string().as_bytes()));
+        client.raw(&frames.concat()).await;
         loop {
             let frame = client.json().await;
             if frame["type"] == "unsubscribed" {
@@ -104,13 +115,19 @@ async fn the_last_one_who_leaves_unsubscribes_the_node() {
     assert_eq!(nodes().await, 1);
     first.close().await;
     assert_eq!(nodes().await, 1);
-    second.send(&json!({"type":"unsubscribe","topic":"public.a"})).await;
-    eventually("the node unsubscribes", async || (nodes().await == 0).then_some(())).await;
+    second
+        .send(&json!({"type":"unsubscribe","topic":"public.a"}))
+        .await;
+    eventually("the node unsubscribes", async || {
+        (nodes().await == 0).then_some(())
+    })
+    .await;
     // It comes back.
     second.until_pong().await;
     second.send(&json!({"type":"subscribe","topic":"public.a"})).await;
     second.expect("subscribed").await;
-    hub.publish(&json!({"to":{"topic":"public.a"},"data":"again"})).await;
+    hub.publish(&json!({"to":{"topic":"public.a"},"data":"again"}))
+        .await;
     assert_eq!(second.expect("message").await["data"], "again");
     // And so it goes with the user's own topic.
     second.close().await;
@@ -135,7 +152,9 @@ async fn coming_and_going_at_once_loses_no_subscription() {
         let mut client = hub.connect(&token).await;
         client.send(&json!({"type":"subscribe","topic":"public.a"})).await;
         client.expect("subscribed").await;
-        let answer = hub.publish(&json!({"to":{"topic":"public.a"},"data":round})).await;
+        let answer = hub
+            .publish(&json!({"to":{"topic":"public.a"},"data":round}))
+            .await;
         assert_eq!(answer["nodes"], 1, "told is subscribed");
         assert_eq!(client.expect("message").await["data"], round);
         client.close().await;

@@ -8,7 +8,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Frame, Handshake, TestHub, soon, token, user_key};
+use crate::{
+    malformed::masked,
+    support::{Client, Frame, Handshake, TestHub, soon, token, user_key},
+};
 
 #[tokio::test]
 async fn v1_is_welcomed_with_all_positions() {
@@ -21,7 +24,12 @@ async fn v1_is_welcomed_with_all_positions() {
     let positions = client.welcome["positions"].as_object().unwrap();
     let topics: Vec<&str> = positions.keys().map(String::as_str).collect();
     assert_eq!(topics, ["everyone", "role:manager", "store:12", "tenant", "user"]);
-    assert!(positions.values().all(|at| at.as_str().unwrap().ends_with(":0:00000000")), "{positions:?}");
+    assert!(
+        positions
+            .values()
+            .all(|at| at.as_str().unwrap().ends_with(":0:00000000")),
+        "{positions:?}"
+    );
     assert_eq!(client.welcome["heartbeat_ms"], 25_000);
     assert_eq!(client.welcome["node"], hub.hub.node().as_str());
     assert!(!client.session().is_empty());
@@ -38,7 +46,8 @@ async fn the_first_seed_s_snippet_works() {
     assert_eq!(client.frame().await, Frame::Pong(Vec::new()));
     // A command's answer shows that the session is in place; nothing came before it.
     assert_eq!(client.until_pong().await, Vec::<Value>::new());
-    hub.put(&user_key("u1"), FrameKind::Notification, true, |_| ()).await;
+    hub.put(&user_key("u1"), FrameKind::Notification, true, |_| ())
+        .await;
     let frame = client.expect("notification").await;
     assert_eq!(frame["topic"], "user");
     assert!(frame["position"].is_string());
@@ -52,7 +61,12 @@ async fn kinds_go_to_those_who_understand_them() {
     let mut plain = hub.seeds("/api/v1/ws", &token).await;
     let mut connect = hub.seeds("/api/v1/websocket/connect", &token).await;
     let mut voice = hub.seeds("/ws", &token).await;
-    for kind in [FrameKind::Unread, FrameKind::Changed, FrameKind::Message, FrameKind::Notification] {
+    for kind in [
+        FrameKind::Unread,
+        FrameKind::Changed,
+        FrameKind::Message,
+        FrameKind::Notification,
+    ] {
         hub.put(&user_key("u1"), kind, false, |_| ()).await;
     }
     for (client, kinds) in [
@@ -75,14 +89,20 @@ async fn s0_subscribes_with_channel_right_after_open() {
     let path = "/api/v1/websocket/connect";
     let token = token("u1", |new| new.topics = vec!["trading_*".to_owned()]);
     let mut client = Client::open(hub.public, &Handshake::seeds(path, &token)).await;
-    client.send(&json!({"type":"subscribe","channel":"trading_alerts"})).await;
+    client
+        .send(&json!({"type":"subscribe","channel":"trading_alerts"}))
+        .await;
     let subscribed = client.expect("subscribed").await;
     assert_eq!(subscribed["topic"], "topic:trading_alerts");
     assert!(subscribed["position"].is_string());
     // Told is subscribed: what is published from now on comes.
-    hub.publish(&json!({"to":{"topic":"trading_alerts"},"data":1})).await;
+    hub.publish(&json!({"to":{"topic":"trading_alerts"},"data":1}))
+        .await;
     let frame = client.expect("message").await;
-    assert_eq!((&frame["data"], &frame["topic"]), (&json!(1), &json!("topic:trading_alerts")));
+    assert_eq!(
+        (&frame["data"], &frame["topic"]),
+        (&json!(1), &json!("topic:trading_alerts"))
+    );
 }
 
 #[tokio::test]
@@ -90,9 +110,16 @@ async fn commands_before_the_welcome_are_carried_out_behind_it() {
     let hub = TestHub::start().await;
     for round in 0..20 {
         // A user of its own each time, so that its topic is not confirmed yet.
-        let mut client = Client::open(hub.public, &Handshake::v1(&token(&format!("u{round}"), |_| ()))).await;
-        client.send(&json!({"type":"subscribe","topic":"public.a"})).await;
-        client.send(&json!({"type":"resume","positions":{"topic:nowhere":"x"}})).await;
+        let mut handshake = Handshake::v1(&token(&format!("u{round}"), |_| ()));
+        for command in [
+            json!({"type":"subscribe","topic":"public.a"}),
+            json!({"type":"resume","positions":{"topic:nowhere":"x"}}),
+        ] {
+            handshake
+                .behind
+                .extend(masked(0x81, command.to_string().as_bytes()));
+        }
+        let mut client = Client::open(hub.public, &handshake).await;
         client.expect("welcome").await;
         let mut kinds = Vec::new();
         for _ in 0..4 {
@@ -117,7 +144,9 @@ async fn an_ordinary_library_gets_along() {
         .header("authorization", format!("Bearer {}", token("u1", |_| ())))
         .body(Empty::<Bytes>::new())
         .unwrap();
-    let (socket, _) = handshake::client(&TokioExecutor::new(), request, stream).await.unwrap();
+    let (socket, _) = handshake::client(&TokioExecutor::new(), request, stream)
+        .await
+        .unwrap();
     let mut socket: FragmentCollector<TokioIo<hyper::upgrade::Upgraded>> = FragmentCollector::new(socket);
     let next = async |socket: &mut FragmentCollector<_>| -> Value {
         let frame = soon("a frame", socket.read_frame()).await.unwrap();
@@ -125,13 +154,20 @@ async fn an_ordinary_library_gets_along() {
         serde_json::from_slice(&frame.payload).unwrap()
     };
     assert_eq!(next(&mut socket).await["type"], "welcome");
-    hub.publish(&json!({"to":{"user":"u1"},"data":"x".repeat(70_000)})).await;
+    hub.publish(&json!({"to":{"user":"u1"},"data":"x".repeat(70_000)}))
+        .await;
     assert_eq!(next(&mut socket).await["data"].as_str().unwrap().len(), 70_000);
     let command = br#"{"type":"ping"}"#.as_slice();
-    socket.write_frame(WsFrame::text(Payload::Borrowed(command))).await.unwrap();
+    socket
+        .write_frame(WsFrame::text(Payload::Borrowed(command)))
+        .await
+        .unwrap();
     let pong = next(&mut socket).await;
     assert_eq!(pong["type"], "pong");
-    assert!(pong["positions"]["user"].as_str().unwrap().contains(":1:"), "{pong}");
+    assert!(
+        pong["positions"]["user"].as_str().unwrap().contains(":1:"),
+        "{pong}"
+    );
     socket.write_frame(WsFrame::close(1000, b"")).await.unwrap();
     let close = soon("the close", socket.read_frame()).await.unwrap();
     assert_eq!(close.opcode, OpCode::Close);

@@ -7,14 +7,18 @@ const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
 #[test]
 fn every_close_code_stands_in_the_document() {
     for close in Close::ALL {
-        let row = DOCUMENT.lines().find(|line| line.starts_with(&format!("| {} |", close.code())));
+        let row = DOCUMENT
+            .lines()
+            .find(|line| line.starts_with(&format!("| {} |", close.code())));
         let row = row.unwrap_or_else(|| panic!("{} is missing", close.code()));
         assert!(row.contains(close.text()), "{row}");
         let again = if close.reconnect() { "yes" } else { "no" };
         assert!(row.split('|').any(|cell| cell.trim().starts_with(again)), "{row}");
     }
     // And no other does.
-    let codes = DOCUMENT.lines().filter_map(|line| line.strip_prefix("| ")?.get(..4)?.parse::<u16>().ok());
+    let codes = DOCUMENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.get(..4)?.parse::<u16>().ok());
     for code in codes {
         assert!(Close::ALL.iter().any(|close| close.code() == code), "{code}");
     }

@@ -25,11 +25,17 @@ async fn sessions_are_sent_away_and_new_ones_refused() {
     for client in clients {
         let (code, reason) = client.closed().await;
         assert_eq!(code, Some(1012));
-        let after: u32 = reason.strip_prefix("restart; retry_after_ms=").unwrap().parse().unwrap();
+        let after: u32 = reason
+            .strip_prefix("restart; retry_after_ms=")
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!(after < 2000);
     }
     assert!(draining.await.unwrap());
-    let answer = Client::attempt(hub.public, &Handshake::v1(&token("u1", |_| ()))).await.answer;
+    let answer = Client::attempt(hub.public, &Handshake::v1(&token("u1", |_| ())))
+        .await
+        .answer;
     answer.problem(503, "unavailable");
     assert!(answer.header("retry-after").is_some());
     assert_eq!(hub.metric("websocket_connections_active"), 0.0);
@@ -44,7 +50,10 @@ async fn a_drain_is_spread_over_its_window() {
     }
     let began = tokio::time::Instant::now();
     assert!(hub.hub.drain(PATIENCE, true).await);
-    assert!(began.elapsed() >= Duration::from_secs(1), "all were sent away at once");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "all were sent away at once"
+    );
     while let Some(closed) = clients.join_next().await {
         assert_eq!(closed.unwrap().0, Some(1012));
     }

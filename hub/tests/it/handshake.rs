@@ -13,11 +13,14 @@ async fn a_token_comes_three_ways() {
     let token = token("u1", |_| ());
     let in_query = Handshake::new(&format!("/api/v1/ws?token={token}&user_id=u1&tenant_id=t1"))
         .header("Sec-WebSocket-Protocol", "carillon.v1");
-    let in_protocol =
-        Handshake::new("/api/v1/ws").header("Sec-WebSocket-Protocol", &format!("carillon.v1, bearer.{token}"));
+    let in_protocol = Handshake::new("/api/v1/ws")
+        .header("Sec-WebSocket-Protocol", &format!("carillon.v1, bearer.{token}"));
     for handshake in [in_query, in_protocol, Handshake::v1(&token)] {
         let client = Client::open(hub.public, &handshake).await.welcomed().await;
-        assert_eq!(client.answer.header("sec-websocket-protocol"), Some("carillon.v1"));
+        assert_eq!(
+            client.answer.header("sec-websocket-protocol"),
+            Some("carillon.v1")
+        );
         client.close().await;
     }
     // Only the token is offered: it is answered, as browsers close where an offer is not taken.
@@ -53,23 +56,35 @@ async fn bad_tokens_are_refused() {
     }
     let client = Client::attempt(hub.public, &Handshake::new("/api/v1/ws")).await;
     client.answer.problem(401, "token_missing");
-    assert_eq!(hub.metric(r#"hub_handshakes_refused_total{reason="token_invalid"}"#), 3.0);
+    assert_eq!(
+        hub.metric(r#"hub_handshakes_refused_total{reason="token_invalid"}"#),
+        3.0
+    );
 }
 
 #[tokio::test]
 async fn names_in_the_query_are_those_of_the_token() {
     let hub = TestHub::start().await;
     let token = token("u1", |_| ());
-    for (query, field) in [("user_id=u2", "user_id"), ("tenant_id=t2", "tenant_id"), ("user_id=u1&tenant_id=", "tenant_id")]
-    {
+    for (query, field) in [
+        ("user_id=u2", "user_id"),
+        ("tenant_id=t2", "tenant_id"),
+        ("user_id=u1&tenant_id=", "tenant_id"),
+    ] {
         let handshake = Handshake::new(&format!("/ws?token={token}&{query}"));
         let client = Client::attempt(hub.public, &handshake).await;
         assert_eq!(client.answer.problem(403, "not_the_tokens"), Some(field));
     }
     // A name that is given twice cannot hide the one that differs.
     let twice = Handshake::v1(&token);
-    let twice = Handshake { path: "/api/v1/ws?user_id=u1&user_id=u2".to_owned(), ..twice };
-    Client::attempt(hub.public, &twice).await.answer.problem(422, "invalid_query");
+    let twice = Handshake {
+        path: "/api/v1/ws?user_id=u1&user_id=u2".to_owned(),
+        ..twice
+    };
+    Client::attempt(hub.public, &twice)
+        .await
+        .answer
+        .problem(422, "invalid_query");
 }
 
 #[tokio::test]
@@ -77,7 +92,12 @@ async fn origins_are_checked() {
     let hub = TestHub::with(|setup| setup.allowed_origins = vec!["https://app.example".to_owned()]).await;
     let token = token("u1", |_| ());
     let own = format!("http://{}", hub.public);
-    for (origin, status) in [("https://app.example", 101), (own.as_str(), 101), ("https://evil.example", 403), ("null", 403)] {
+    for (origin, status) in [
+        ("https://app.example", 101),
+        (own.as_str(), 101),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ] {
         let handshake = Handshake::v1(&token).header("Origin", origin);
         let client = Client::attempt(hub.public, &handshake).await;
         assert_eq!(client.answer.status, status, "{origin}: {:?}", client.answer);
@@ -91,7 +111,10 @@ async fn origins_are_checked() {
 async fn what_is_no_handshake_is_told_to_upgrade() {
     let hub = TestHub::start().await;
     let whole = Handshake::v1(&token("u1", |_| ()));
-    let old = whole.clone().without("Sec-WebSocket-Version").header("Sec-WebSocket-Version", "8");
+    let old = whole
+        .clone()
+        .without("Sec-WebSocket-Version")
+        .header("Sec-WebSocket-Version", "8");
     for handshake in [
         whole.clone().without("Upgrade"),
         whole.clone().without("Connection"),
@@ -104,7 +127,11 @@ async fn what_is_no_handshake_is_told_to_upgrade() {
         assert_eq!(client.answer.header("upgrade"), Some("websocket"));
         assert_eq!(client.answer.header("sec-websocket-version"), Some("13"));
     }
-    assert_eq!(hub.hub.tenant_count(&crate::support::tenant("t1")).connections, 0, "a refused seat is given back");
+    assert_eq!(
+        hub.hub.tenant_count(&crate::support::tenant("t1")).connections,
+        0,
+        "a refused seat is given back"
+    );
 }
 
 #[tokio::test]

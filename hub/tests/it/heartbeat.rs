@@ -21,7 +21,9 @@ async fn who_answers_lives_and_who_is_silent_is_closed() {
     let mut alive = hub.user("u2").await;
     let answering = tokio::spawn(async move {
         for _ in 0..5 {
-            let Frame::Ping(payload) = alive.frame().await else { panic!("no ping") };
+            let Frame::Ping(payload) = alive.frame().await else {
+                panic!("no ping")
+            };
             alive.raw(&masked(0x8A, &payload)).await;
         }
         alive.close().await;
@@ -92,11 +94,15 @@ async fn a_refresh_keeps_the_session() {
     let hub = hub().await;
     let mut client = hub.connect(&token("u1", |new| new.ttl_seconds = 3)).await;
     client.expect("expiring").await;
-    client.send(&json!({"type":"refresh","token":token("u1", |_| ())})).await;
+    client
+        .send(&json!({"type":"refresh","token":token("u1", |_| ())}))
+        .await;
     client.expect("pong").await;
     // Five heartbeats are longer than the first token lived.
     for _ in 0..5 {
-        let Frame::Ping(payload) = client.frame().await else { panic!("no ping") };
+        let Frame::Ping(payload) = client.frame().await else {
+            panic!("no ping")
+        };
         client.raw(&masked(0x8A, &payload)).await;
     }
     assert!(client.until_pong().await.is_empty());
@@ -115,10 +121,14 @@ async fn a_refresh_is_for_the_same_user_and_the_same_rights() {
         assert_eq!(client.closed().await.0, Some(code));
     }
     // Topics that the new token does not allow are left.
-    let mut client = hub.connect(&token("u1", |new| new.topics = vec!["desk.*".to_owned()])).await;
+    let mut client = hub
+        .connect(&token("u1", |new| new.topics = vec!["desk.*".to_owned()]))
+        .await;
     client.send(&json!({"type":"subscribe","topic":"desk.1"})).await;
     client.expect("subscribed").await;
-    client.send(&json!({"type":"refresh","token":token("u1", |_| ())})).await;
+    client
+        .send(&json!({"type":"refresh","token":token("u1", |_| ())}))
+        .await;
     assert_eq!(client.expect("unsubscribed").await["topic"], "topic:desk.1");
     client.expect("pong").await;
     hub.publish(&json!({"to":{"topic":"desk.1"},"data":1})).await;

@@ -39,7 +39,9 @@ async fn the_same_names_in_two_tenants_are_two() {
             json!({"all_of":[{"role":"admin"},{"store":"1"}]}),
             json!({"any_of":[{"role":"admin"},{"user":"u1"}]}),
         ] {
-            let answer = hub.post("/api/v1/publish", &publisher, &json!({"to":to,"data":id})).await;
+            let answer = hub
+                .post("/api/v1/publish", &publisher, &json!({"to":to,"data":id}))
+                .await;
             assert_eq!(answer.status, 200);
             assert!(!clients[from].until_pong().await.is_empty(), "{to}");
             assert_eq!(clients[1 - from].until_pong().await.len(), 0, "{to}");
@@ -53,7 +55,12 @@ async fn everyone_is_everyone() {
     let mut first = hub.connect(&of_tenant("t1")).await;
     let mut second = hub.connect(&of_tenant("t2")).await;
     let admin = token("root", |new| new.scopes = vec!["platform:admin".to_owned()]);
-    hub.post("/api/v1/publish", &admin, &json!({"to":{"everyone":true},"data":1})).await;
+    hub.post(
+        "/api/v1/publish",
+        &admin,
+        &json!({"to":{"everyone":true},"data":1}),
+    )
+    .await;
     // As a part of an expression, everyone is narrowed by the caller's own tenant's keys.
     let body = json!({"to":{"all_of":[{"everyone":true},{"role":"admin"}]},"data":2});
     hub.post("/api/v1/publish", &admin, &body).await;
@@ -65,9 +72,28 @@ async fn everyone_is_everyone() {
 async fn forged_names_reach_nobody_else() {
     let hub = TestHub::with(|setup| setup.public_topics = vec!["*".to_owned()]).await;
     let mut client = hub.connect(&of_tenant("t1")).await;
-    let forged = ["x:r:admin", "t1:r:admin", ":e", "a", "u1", "*", "}", "{t1}", "%3A", "r:admin", "\u{0}", "u1%", "admin:r"];
+    let forged = [
+        "x:r:admin",
+        "t1:r:admin",
+        ":e",
+        "a",
+        "u1",
+        "*",
+        "}",
+        "{t1}",
+        "%3A",
+        "r:admin",
+        "\u{0}",
+        "u1%",
+        "admin:r",
+    ];
     for name in forged {
-        for to in [json!({"user":name}), json!({"role":name}), json!({"store":name}), json!({"topic":name})] {
+        for to in [
+            json!({"user":name}),
+            json!({"role":name}),
+            json!({"store":name}),
+            json!({"topic":name}),
+        ] {
             let is_own = to == json!({"user":"u1"});
             hub.publish(&json!({"to":to,"data":name})).await;
             assert_eq!(client.until_pong().await.len(), usize::from(is_own), "{to}");
@@ -77,18 +103,35 @@ async fn forged_names_reach_nobody_else() {
     let mut forger = hub.connect(&token("forger", |_| ())).await;
     for name in &forged[..8] {
         forger.send(&json!({"type":"subscribe","topic":name})).await;
-        assert_eq!(forger.expect("subscribed").await["topic"], format!("topic:{name}"));
+        assert_eq!(
+            forger.expect("subscribed").await["topic"],
+            format!("topic:{name}")
+        );
     }
-    for to in [json!({"role":"admin"}), json!({"user":"u1"}), json!({"store":"1"})] {
+    for to in [
+        json!({"role":"admin"}),
+        json!({"user":"u1"}),
+        json!({"store":"1"}),
+    ] {
         hub.publish(&json!({"to":to,"data":1})).await;
     }
     assert!(forger.until_pong().await.is_empty());
     // Nor does naming others' topics in a resume.
-    let head = hub.bus.heads(&[TopicKey::role(&tenant("t1"), &Name::new("admin").unwrap())]).await.unwrap()[0];
-    let start = common::message::Position { offset: 0, check: 0, ..head.position() }.to_string();
+    let head = hub
+        .bus
+        .heads(&[TopicKey::role(&tenant("t1"), &Name::new("admin").unwrap())])
+        .await
+        .unwrap()[0];
+    let start = common::message::Position {
+        offset: 0,
+        check: 0,
+        ..head.position()
+    }
+    .to_string();
     let positions = json!({"role:admin":start,"store:1":start,"user:u1":start,"t1:r:admin":start});
     forger.send(&json!({"type":"resume","positions":positions})).await;
-    let mut topics: Vec<String> = serde_json::from_value(forger.expect("resync").await["topics"].take()).unwrap();
+    let mut topics: Vec<String> =
+        serde_json::from_value(forger.expect("resync").await["topics"].take()).unwrap();
     topics.sort_unstable();
     assert_eq!(topics, ["role:admin", "store:1", "t1:r:admin", "user:u1"]);
     assert_eq!(forger.expect("recovered").await["count"], 0);

@@ -25,8 +25,14 @@ async fn each_limit_refuses_and_gives_back() {
         let first = hub.user("u1").await;
         // Who differs in what the limit counts is let in; whoever does not is refused.
         let (fits, refused) = match limit {
-            "tenant" => (Some(Handshake::v1(&other_tenant("u1"))), Handshake::v1(&token("u2", |_| ()))),
-            "user" => (Some(Handshake::v1(&token("u2", |_| ()))), Handshake::v1(&token("u1", |_| ()))),
+            "tenant" => (
+                Some(Handshake::v1(&other_tenant("u1"))),
+                Handshake::v1(&token("u2", |_| ())),
+            ),
+            "user" => (
+                Some(Handshake::v1(&token("u2", |_| ()))),
+                Handshake::v1(&token("u1", |_| ())),
+            ),
             "address" => {
                 let mut elsewhere = Handshake::v1(&token("u1", |_| ()));
                 elsewhere.source = [127, 0, 0, 2];
@@ -45,14 +51,21 @@ async fn each_limit_refuses_and_gives_back() {
         };
         let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=10).contains(&after));
-        assert_eq!(hub.metric(&format!(r#"hub_handshakes_refused_total{{reason="{limit}_full"}}"#)), 1.0);
+        assert_eq!(
+            hub.metric(&format!(
+                r#"hub_handshakes_refused_total{{reason="{limit}_full"}}"#
+            )),
+            1.0
+        );
 
         first.close().await;
         if let Some(second) = second {
             second.close().await;
         }
         eventually("the counts are zero", async || {
-            let stats = call(hub.public, "GET", "/api/v1/websocket/stats", &admin, "").await.body;
+            let stats = call(hub.public, "GET", "/api/v1/websocket/stats", &admin, "")
+                .await
+                .body;
             (stats["node_connections"] == json!(0) && stats["users_online"] == json!(0)).then_some(())
         })
         .await;
@@ -70,7 +83,11 @@ async fn handshakes_are_a_bucket() {
     answer.problem(429, "handshake_rate");
     let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=2).contains(&after), "{after}");
-    assert_eq!(hub.hub.tenant_count(&tenant("t1")).connections, 1, "the refused one took no seat");
+    assert_eq!(
+        hub.hub.tenant_count(&tenant("t1")).connections,
+        1,
+        "the refused one took no seat"
+    );
 }
 
 #[tokio::test]
@@ -83,14 +100,20 @@ async fn a_trusted_proxy_names_the_address() {
     let from = |forwarded: &str| Handshake::v1(&token("u1", |_| ())).header("X-Forwarded-For", forwarded);
     let _one = Client::open(hub.public, &from("10.0.0.1")).await;
     let _two = Client::open(hub.public, &from("10.0.0.1, 10.0.0.2")).await;
-    Client::attempt(hub.public, &from("8.8.8.8, 10.0.0.2")).await.answer.problem(429, "address_full");
+    Client::attempt(hub.public, &from("8.8.8.8, 10.0.0.2"))
+        .await
+        .answer
+        .problem(429, "address_full");
     // Another peer is not believed.
     let mut elsewhere = from("10.0.0.9");
     elsewhere.source = [127, 0, 0, 3];
     let _three = Client::open(hub.public, &elsewhere).await;
     let mut lies = from("10.0.0.10");
     lies.source = [127, 0, 0, 3];
-    Client::attempt(hub.public, &lies).await.answer.problem(429, "address_full");
+    Client::attempt(hub.public, &lies)
+        .await
+        .answer
+        .problem(429, "address_full");
 }
 
 #[tokio::test]

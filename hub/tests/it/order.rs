@@ -9,7 +9,9 @@ use crate::support::{Client, TestHub};
 
 /// The offset of a frame of a topic.
 pub(crate) fn offset(frame: &Value) -> u64 {
-    let position = frame["position"].as_str().unwrap_or_else(|| panic!("no position: {frame}"));
+    let position = frame["position"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no position: {frame}"));
     position.split(':').nth(1).unwrap().parse().unwrap()
 }
 
@@ -70,7 +72,13 @@ async fn sessions_that_come_in_the_middle_miss_nothing_behind_their_welcome() {
     let mut readers = JoinSet::new();
     while !publisher.is_finished() {
         let mut client = hub.user(&format!("u{}", readers.len())).await;
-        let start: u64 = client.position("tenant").split(':').nth(1).unwrap().parse().unwrap();
+        let start: u64 = client
+            .position("tenant")
+            .split(':')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
         readers.spawn(async move { take_in_order(&mut client, start, 600 - start).await });
     }
     publisher.await.unwrap();

@@ -38,10 +38,12 @@ async fn heals(hub: TestHub) {
     }
     hub.metric_reaches("hub_messages_dropped_total", 1.0).await;
     // The bursts have to be through before another topic's messages, which keep no order with them.
-    hub.metric_reaches("hub_deliveries_total", (20 * 3 * BURST) as f64).await;
+    hub.metric_reaches("hub_deliveries_total", (20 * 3 * BURST) as f64)
+        .await;
     for number in 0..20 {
         for _ in 0..10 {
-            hub.put(&user_key(&format!("u{number}")), FrameKind::Message, true, |_| ()).await;
+            hub.put(&user_key(&format!("u{number}")), FrameKind::Message, true, |_| ())
+                .await;
         }
     }
     while let Some(read) = readers.join_next().await {
@@ -92,7 +94,10 @@ async fn what_history_no_longer_has_is_a_resync() {
             resyncs += 1;
         } else {
             let offset = crate::order::offset(&frame);
-            assert!(offset == last + 1 || (offset > last && resyncs > 0), "a gap that nobody told");
+            assert!(
+                offset == last + 1 || (offset > last && resyncs > 0),
+                "a gap that nobody told"
+            );
             last = offset;
         }
     }

@@ -46,7 +46,10 @@ async fn some_missed_and_nothing_missed() {
 
     let mut client = hub.user("u1").await;
     let (data, resync, recovered) = resume(&mut client, &json!({"user":start})).await;
-    assert_eq!((data, resync, &recovered["count"]), (numbers(0..5), vec![], &json!(5)));
+    assert_eq!(
+        (data, resync, &recovered["count"]),
+        (numbers(0..5), vec![], &json!(5))
+    );
     let at = recovered["positions"]["user"].as_str().unwrap().to_owned();
     assert!(at.contains(":5:"));
     assert_eq!(at, client.position("user"), "nothing came since the welcome");
@@ -90,7 +93,12 @@ async fn what_cannot_be_told_is_a_resync() {
     say(&hub, &user, 0..6).await;
     let mut seen = Vec::new();
     for _ in 0..6 {
-        seen.push(first.expect("message").await["position"].as_str().unwrap().to_owned());
+        seen.push(
+            first.expect("message").await["position"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
     }
     let (epoch, rest) = seen[4].split_once(':').unwrap();
     let changed = |at: &str| format!("{:x}:{rest}", u64::from_str_radix(at, 16).unwrap() ^ 1);
@@ -100,8 +108,14 @@ async fn what_cannot_be_told_is_a_resync() {
         ("trimmed too", &seen[1]),
         ("the entry itself is trimmed", &seen[2]),
         ("another epoch", &changed(epoch)),
-        ("another message there", &format!("{}0", &seen[4][..seen[4].len() - 1])),
-        ("another message at the head", &last.replace(&last[last.len() - 8..], "00000000")),
+        (
+            "another message there",
+            &format!("{}0", &seen[4][..seen[4].len() - 1]),
+        ),
+        (
+            "another message at the head",
+            &last.replace(&last[last.len() - 8..], "00000000"),
+        ),
         ("beyond the head", &format!("{epoch}:7:00000000")),
         ("not a position", "x"),
         ("empty", ""),
@@ -111,14 +125,21 @@ async fn what_cannot_be_told_is_a_resync() {
         }
         let mut client = hub.user("u1").await;
         let (data, resync, recovered) = resume(&mut client, &json!({"user":position})).await;
-        assert_eq!((data, resync), (vec![], vec!["user".to_owned()]), "{name}: {position}");
+        assert_eq!(
+            (data, resync),
+            (vec![], vec!["user".to_owned()]),
+            "{name}: {position}"
+        );
         assert_eq!(recovered["positions"], json!({}), "{name}");
         // It goes on live all the same.
         assert!(client.until_pong().await.is_empty());
     }
     // The oldest position of which everything behind it, and it itself, is still there.
     let mut client = hub.user("u1").await;
-    assert_eq!(resume(&mut client, &json!({"user":seen[3]})).await.0, numbers(4..6));
+    assert_eq!(
+        resume(&mut client, &json!({"user":seen[3]})).await.0,
+        numbers(4..6)
+    );
 }
 
 #[tokio::test]
@@ -138,20 +159,34 @@ async fn explicit_topics_are_subscribed_again() {
     let mut kinds = BTreeMap::<String, usize>::new();
     let recovered = loop {
         let frame = client.json().await;
-        *kinds.entry(frame["type"].as_str().unwrap().to_owned()).or_default() += 1;
+        *kinds
+            .entry(frame["type"].as_str().unwrap().to_owned())
+            .or_default() += 1;
         match frame["type"].as_str().unwrap() {
             "resync" => {
                 let mut topics: Vec<String> = serde_json::from_value(frame["topics"].clone()).unwrap();
                 topics.sort_unstable();
-                assert_eq!(topics, ["nonsense", "role:admin", "topic:public.b", "topic:secret"]);
+                assert_eq!(
+                    topics,
+                    ["nonsense", "role:admin", "topic:public.b", "topic:secret"]
+                );
             }
             "error" => assert_eq!(frame["code"], "forbidden_topic"),
             "recovered" => break frame,
             _ => {}
         }
     };
-    let expected = [("error", 1), ("message", 3), ("recovered", 1), ("resync", 1), ("subscribed", 2)];
-    assert_eq!(kinds, expected.map(|(kind, count)| (kind.to_owned(), count)).into());
+    let expected = [
+        ("error", 1),
+        ("message", 3),
+        ("recovered", 1),
+        ("resync", 1),
+        ("subscribed", 2),
+    ];
+    assert_eq!(
+        kinds,
+        expected.map(|(kind, count)| (kind.to_owned(), count)).into()
+    );
     let topics: Vec<&String> = recovered["positions"].as_object().unwrap().keys().collect();
     assert_eq!(topics, ["topic:public.a", "user"]);
     // Both are live.
@@ -171,7 +206,9 @@ async fn two_resumes_at_once_are_both_answered() {
     say(&hub, &json!({"tenant":true}), 0..3).await;
     let mut client = hub.user("u1").await;
     for topic in ["user", "tenant"] {
-        client.send(&json!({"type":"resume","positions":{topic:positions[topic]}})).await;
+        client
+            .send(&json!({"type":"resume","positions":{topic:positions[topic]}}))
+            .await;
     }
     let mut recovered = std::collections::BTreeSet::new();
     let mut messages = 0;
@@ -233,7 +270,9 @@ async fn live_publishing_during_a_resume_leaves_no_gap_and_doubles_nothing() {
     while (seen.len() as u64) < MESSAGES {
         drop(watch);
         watch = hub.user("watch").await;
-        watch.send(&json!({"type":"resume","positions":{"tenant":last}})).await;
+        watch
+            .send(&json!({"type":"resume","positions":{"tenant":last}}))
+            .await;
         let mut live_first = Vec::new();
         loop {
             let frame = watch.json().await;
@@ -267,17 +306,62 @@ async fn live_publishing_during_a_resume_leaves_no_gap_and_doubles_nothing() {
     assert_eq!(hub.metric("hub_resyncs_total"), 0.0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn resuming_where_one_stands_while_messages_arrive_is_no_loss() {
+    const MESSAGES: u64 = 3000;
+    let hub = Arc::new(TestHub::start().await);
+    let mut client = hub.user("u1").await;
+    let publisher = tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move {
+            for _ in 0..MESSAGES {
+                hub.put(&user_key("u1"), common::message::FrameKind::Message, true, |_| ())
+                    .await;
+                // Now and then, so that answers of history and new messages meet in every order.
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let mut last = client.position("user");
+    let (mut got, mut asked, mut answered) = (0, 0, 0);
+    while got < MESSAGES || answered == 0 {
+        if asked == answered {
+            client
+                .send(&json!({"type":"resume","positions":{"user":last}}))
+                .await;
+            asked += 1;
+        }
+        let frame = client.json().await;
+        if frame["type"] == "recovered" {
+            answered += 1;
+            continue;
+        }
+        assert_eq!(frame["type"], "message", "{frame}");
+        got += 1;
+        assert_eq!(offset(&frame), got);
+        last = frame["position"].as_str().unwrap().to_owned();
+    }
+    publisher.await.unwrap();
+    assert!(answered > 20, "{answered}");
+    assert_eq!(hub.metric("hub_resyncs_total"), 0.0);
+}
+
 #[tokio::test]
 async fn a_replay_longer_than_one_read_is_whole() {
     let hub = TestHub::start().await;
     let key = user_key("u1");
     // Nobody is there yet, so the welcome's position is the end, and all comes by replay.
-    let start = hub.bus.heads(std::slice::from_ref(&key)).await.unwrap()[0].position().to_string();
+    let start = hub.bus.heads(std::slice::from_ref(&key)).await.unwrap()[0]
+        .position()
+        .to_string();
     for _ in 0..3000 {
-        hub.put(&key, common::message::FrameKind::Message, true, |_| ()).await;
+        hub.put(&key, common::message::FrameKind::Message, true, |_| ())
+            .await;
     }
     let mut client = hub.user("u1").await;
-    client.send(&json!({"type":"resume","positions":{"user":start}})).await;
+    client
+        .send(&json!({"type":"resume","positions":{"user":start}}))
+        .await;
     crate::order::take_in_order(&mut client, 0, 3000).await;
     assert_eq!(client.expect("recovered").await["count"], 3000);
 }
@@ -290,7 +374,8 @@ async fn a_pong_tells_positions_that_moved() {
     assert_eq!(client.expect("pong").await["positions"], json!({}));
     say(&hub, &json!({"user":"u1"}), 0..2).await;
     // Filtered out, and yet the topic moved: the client needs not ask for it again.
-    hub.publish(&json!({"to":{"tenant":true},"except":{"user":"u1"},"data":1})).await;
+    hub.publish(&json!({"to":{"tenant":true},"except":{"user":"u1"},"data":1}))
+        .await;
     client.expect("message").await;
     client.expect("message").await;
     client.send(&json!({"type":"ping"})).await;

@@ -18,7 +18,11 @@ async fn malformed_frames_are_closed_with_the_right_code() {
         assert_eq!(closed, Some(code), "{name}");
     }
     // Byte by byte, as far as the server reads.
-    for (name, bytes, code) in malformed(MAX).into_iter().filter(|(_, bytes, _)| bytes.len() < 300).step_by(5) {
+    for (name, bytes, code) in malformed(MAX)
+        .into_iter()
+        .filter(|(_, bytes, _)| bytes.len() < 300)
+        .step_by(5)
+    {
         let mut client = hub.connect(&token).await;
         for byte in bytes {
             client.raw(&[byte]).await;
@@ -39,7 +43,12 @@ async fn binary_is_not_understood() {
 async fn fragments_and_pings_between_them_are_fine() {
     let hub = TestHub::start().await;
     let mut client = hub.user("u1").await;
-    for bytes in [masked(0x01, br#"{"type":"#), masked(0x89, b"p"), masked(0x00, b""), masked(0x80, br#""ping"}"#)] {
+    for bytes in [
+        masked(0x01, br#"{"type":"#),
+        masked(0x89, b"p"),
+        masked(0x00, b""),
+        masked(0x80, br#""ping"}"#),
+    ] {
         client.raw(&bytes).await;
     }
     assert_eq!(client.frame().await, Frame::Pong(b"p".to_vec()));
@@ -49,7 +58,11 @@ async fn fragments_and_pings_between_them_are_fine() {
 #[tokio::test]
 async fn closes_are_answered_with_their_code() {
     let hub = TestHub::start().await;
-    for (payload, code) in [(&b""[..], None), (&[0x03, 0xE9], Some(1001)), (&[0x0F, 0xA0, b'x'], Some(4000))] {
+    for (payload, code) in [
+        (&b""[..], None),
+        (&[0x03, 0xE9], Some(1001)),
+        (&[0x0F, 0xA0, b'x'], Some(4000)),
+    ] {
         let mut client = hub.user("u1").await;
         client.raw(&masked(0x88, payload)).await;
         assert_eq!(client.closed().await.0, code);
@@ -62,7 +75,10 @@ async fn who_sends_too_much_is_closed() {
     let hub = TestHub::with(|setup| setup.config.inbound_per_second = 5).await;
     let mut client = hub.user("u1").await;
     client.raw(&masked(0x81, b"ping").repeat(1000)).await;
-    assert_eq!(client.closed().await, (Some(4007), "too many messages".to_owned()));
+    assert_eq!(
+        client.closed().await,
+        (Some(4007), "too many messages".to_owned())
+    );
     // Pongs are cheap, but not free.
     let mut client = hub.user("u1").await;
     client.raw(&masked(0x8A, b"").repeat(10_000)).await;

@@ -35,7 +35,9 @@ impl Handshake {
         ];
         Self {
             path: path.to_owned(),
-            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             behind: Vec::new(),
             source: [127, 0, 0, 1],
             receive_buffer: 0,
@@ -83,8 +85,6 @@ pub(crate) struct Client {
     pub(crate) answer: Answer,
     /// The welcome of a carillon.v1 session.
     pub(crate) welcome: Value,
-    /// Whether [`Client::json`] answers pings.
-    pub(crate) answers_pings: bool,
 }
 
 impl Client {
@@ -110,17 +110,27 @@ impl Client {
                 if let Some(end) = pending.windows(4).position(|four| four == b"\r\n\r\n") {
                     return end + 4;
                 }
-                assert!(stream.read_buf(&mut pending).await.unwrap() > 0, "the handshake was not answered");
+                assert!(
+                    stream.read_buf(&mut pending).await.unwrap() > 0,
+                    "the handshake was not answered"
+                );
             }
         };
         let end = soon("the handshake's answer", head).await;
         let mut head: Vec<u8> = pending.drain(..end).collect();
         if !head.starts_with(b"HTTP/1.1 101 ") {
-            let length = Answer::parse(&head).header("content-length").map_or(0, |length| length.parse().unwrap());
+            let length = Answer::parse(&head)
+                .header("content-length")
+                .map_or(0, |length| length.parse().unwrap());
             while pending.len() < length && stream.read_buf(&mut pending).await.unwrap() > 0 {}
             head.extend(pending.drain(..length));
         }
-        Self { stream, pending, answer: Answer::parse(&head), welcome: Value::Null, answers_pings: true }
+        Self {
+            stream,
+            pending,
+            answer: Answer::parse(&head),
+            welcome: Value::Null,
+        }
     }
 
     /// Opens a socket.
@@ -128,7 +138,10 @@ impl Client {
         let client = Self::attempt(address, handshake).await;
         assert_eq!(client.answer.status, 101, "{:?}", client.answer);
         // The key is the example of RFC 6455 section 1.3, and so is the answer to it.
-        assert_eq!(client.answer.header("sec-websocket-accept"), Some("s3pplmbitxaq9kygzzhzrbk+xoo="));
+        assert_eq!(
+            client.answer.header("sec-websocket-accept"),
+            Some("s3pplmbitxaq9kygzzhzrbk+xoo=")
+        );
         client
     }
 
@@ -169,8 +182,13 @@ impl Client {
                 return match opcode {
                     1 => Frame::Text(String::from_utf8(payload).unwrap()),
                     8 => {
-                        let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
-                        Frame::Close(code, String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).unwrap())
+                        let code = payload
+                            .get(..2)
+                            .map(|code| u16::from_be_bytes([code[0], code[1]]));
+                        Frame::Close(
+                            code,
+                            String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).unwrap(),
+                        )
                     }
                     9 => Frame::Ping(payload),
                     10 => Frame::Pong(payload),
@@ -178,8 +196,16 @@ impl Client {
                 };
             }
             // A reset comes where the server closed with bytes of ours unread.
-            if soon("a frame", self.stream.read_buf(&mut self.pending)).await.unwrap_or(0) == 0 {
-                assert!(self.pending.is_empty(), "a torn frame: {} bytes", self.pending.len());
+            if soon("a frame", self.stream.read_buf(&mut self.pending))
+                .await
+                .unwrap_or(0)
+                == 0
+            {
+                assert!(
+                    self.pending.is_empty(),
+                    "a torn frame: {} bytes",
+                    self.pending.len()
+                );
                 return Frame::End;
             }
         }
@@ -187,11 +213,15 @@ impl Client {
 
     /// The next text frame, which is a JSON object. Pings are answered.
     pub(crate) async fn json(&mut self) -> Value {
+        // Bounded as a whole: heartbeats would keep a wait for each frame alive.
+        soon("a text frame", self.any_json()).await
+    }
+
+    async fn any_json(&mut self) -> Value {
         loop {
             match self.frame().await {
                 Frame::Text(text) => return serde_json::from_str(&text).unwrap(),
-                Frame::Ping(payload) if self.answers_pings => self.raw(&masked(0x8A, &payload)).await,
-                Frame::Ping(_) => {}
+                Frame::Ping(payload) => self.raw(&masked(0x8A, &payload)).await,
                 other => panic!("no text frame but {other:?}"),
             }
         }
@@ -254,10 +284,9 @@ impl Client {
         }
     }
 
-    /// Reads and forgets; none at the end.
-    pub(crate) async fn read_raw(&mut self) -> Option<usize> {
-        self.pending.clear();
-        self.stream.read_buf(&mut self.pending).await.ok().filter(|read| *read > 0)
+    /// Sends bytes as they are, and answers whether the socket still takes any.
+    pub(crate) async fn try_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     /// Closes in order, and waits for the server's answer and the end.
@@ -269,12 +298,20 @@ impl Client {
 
     /// The next whole server frame (unmasked, unfragmented).
     fn cut(&mut self) -> Option<(u8, Vec<u8>)> {
-        let &[first, second, ..] = self.pending.as_slice() else { return None };
+        let &[first, second, ..] = self.pending.as_slice() else {
+            return None;
+        };
         assert_eq!(second & 0x80, 0, "a server's frame is masked");
         assert_eq!(first & 0xF0, 0x80, "reserved bits, or a fragment");
         let (header, len) = match second {
-            126 => (4, usize::from(u16::from_be_bytes(self.pending.get(2..4)?.try_into().unwrap()))),
-            127 => (10, u64::from_be_bytes(self.pending.get(2..10)?.try_into().unwrap()) as usize),
+            126 => (
+                4,
+                usize::from(u16::from_be_bytes(self.pending.get(2..4)?.try_into().unwrap())),
+            ),
+            127 => (
+                10,
+                u64::from_be_bytes(self.pending.get(2..10)?.try_into().unwrap()) as usize,
+            ),
             len => (2, usize::from(len)),
         };
         let payload = self.pending.get(header..header + len)?.to_vec();

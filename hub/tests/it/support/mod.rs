@@ -78,7 +78,8 @@ fn config() -> HubConfig {
         send_buffer: Bytes(0),
         close_timeout: seconds(5),
         worker_queue: 8192,
-        head_check: seconds(30),
+        // Never, so that it repairs nothing that a test looks at.
+        head_check: seconds(3600),
         topic_linger: seconds(1),
         lame_duck: seconds(0),
         drain_window: seconds(0),
@@ -94,15 +95,21 @@ impl TestHub {
     pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup {
             config: config(),
-            history: MemoryLimits { count: 10_000, bytes: 64 * 1024 * 1024, ..MemoryLimits::default() },
+            history: MemoryLimits {
+                count: 10_000,
+                bytes: 64 * 1024 * 1024,
+                ..MemoryLimits::default()
+            },
             node_queue: 65_536,
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
         };
         change(&mut setup);
-        let auth =
-            AuthConfig { default_tenant: Some(TenantId::new("t1").unwrap()), ..AuthConfig::default() };
+        let auth = AuthConfig {
+            default_tenant: Some(TenantId::new("t1").unwrap()),
+            ..AuthConfig::default()
+        };
         let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
         let bus = Bus::Memory(MemoryBus::new(setup.history));
         let (sink, receipts) = in_memory(100_000);
@@ -123,18 +130,38 @@ impl TestHub {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
-            let options = ServeOptions { max_connections: 10_000, header_timeout: Duration::from_secs(10) };
-            tokio::spawn(serve(listener, router, options, shutdown.token(), shutdown.clone()));
+            let options = ServeOptions {
+                max_connections: 10_000,
+                header_timeout: Duration::from_secs(10),
+            };
+            tokio::spawn(serve(
+                listener,
+                router,
+                options,
+                shutdown.token(),
+                shutdown.clone(),
+            ));
             address
         };
         let public = listen(hub::http::public(&hub).split_for_parts().0).await;
         let internal = listen(hub::http::internal(&hub).split_for_parts().0).await;
-        Self { hub, public, internal, bus, metrics, receipts: receipts.into(), shutdown }
+        Self {
+            hub,
+            public,
+            internal,
+            bus,
+            metrics,
+            receipts: receipts.into(),
+            shutdown,
+        }
     }
 
     /// A carillon.v1 session, welcomed.
     pub(crate) async fn connect(&self, token: &str) -> Client {
-        Client::open(self.public, &Handshake::v1(token)).await.welcomed().await
+        Client::open(self.public, &Handshake::v1(token))
+            .await
+            .welcomed()
+            .await
     }
 
     /// A carillon.v1 session of a user of tenant t1 without roles.
@@ -176,15 +203,22 @@ impl TestHub {
         change(&mut header);
         let name = serde_json::to_value(kind).unwrap();
         let payload = serde_json::json!({"type": name, "id": id.to_string()}).to_string();
-        let publication =
-            Publication { key: key.clone(), header, payload: payload.into(), history, idempotency_key: None };
+        let publication = Publication {
+            key: key.clone(),
+            header,
+            payload: payload.into(),
+            history,
+            idempotency_key: None,
+        };
         (id, self.bus.publish(publication).await.unwrap().position)
     }
 
     /// The value of a metric as it stands in the text, such as `hub_gaps_healed_total`; 0 where it is not there.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
@@ -208,14 +242,21 @@ impl TestHub {
 
 /// A user's token for tenant t1.
 pub(crate) fn token(user: &str, change: impl FnOnce(&mut NewToken)) -> String {
-    let mut new = NewToken { user: user.to_owned(), tenant: Some("t1".to_owned()), ..NewToken::default() };
+    let mut new = NewToken {
+        user: user.to_owned(),
+        tenant: Some("t1".to_owned()),
+        ..NewToken::default()
+    };
     change(&mut new);
     mint(&new, &SecretString::from(SECRET)).unwrap()
 }
 
 /// A token that is signed with another secret.
 pub(crate) fn foreign_token(user: &str) -> String {
-    let new = NewToken { user: user.to_owned(), ..NewToken::default() };
+    let new = NewToken {
+        user: user.to_owned(),
+        ..NewToken::default()
+    };
     mint(&new, &SecretString::from(SECRET.replace('0', "x"))).unwrap()
 }
 
@@ -246,10 +287,14 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("did not happen: {what}"))
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| panic!("did not happen: {what}"))
 }
 
 /// Fails the test when `work` takes too long.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("did not happen: {what}"))
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| panic!("did not happen: {what}"))
 }
