@@ -84,33 +84,38 @@ pub(crate) fn spawn(
 }
 
 impl Reader {
-    async fn run(mut self, mut early: Vec<u8>) {
-        if !early.is_empty() {
-            let (inputs, open) = self.parse(&mut early);
-            drop(early);
-            if !self.hand_over(inputs).await || !open {
-                self.drain().await;
-                return;
+    /// A future rather than an `async fn`, which would keep its arguments twice.
+    fn run(mut self, early: Vec<u8>) -> impl Future<Output = ()> + Send {
+        let mut early = Some(early).filter(|early| !early.is_empty()).map(Box::new);
+        async move {
+            if let Some(mut early) = early.take() {
+                let (inputs, open) = self.parse(&mut early);
+                drop(early);
+                if !Box::pin(self.hand_over(inputs)).await || !open {
+                    Box::pin(self.drain()).await;
+                    return;
+                }
             }
+            loop {
+                if self.stream.readable().await.is_err() {
+                    break;
+                }
+                let (inputs, open) = match self.read() {
+                    Ok(read) => read,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                    Err(_) => break,
+                };
+                // Boxed, so that the task is as small as waiting for the socket needs, and not as what it does at times.
+                if !inputs.is_empty() && !Box::pin(self.hand_over(inputs)).await {
+                    return;
+                }
+                if !open {
+                    Box::pin(self.drain()).await;
+                    return;
+                }
+            }
+            Box::pin(self.tell(Input::Gone)).await;
         }
-        loop {
-            if self.stream.readable().await.is_err() {
-                break;
-            }
-            let (inputs, open) = match self.read() {
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                Err(_) => break,
-            };
-            if !inputs.is_empty() && !self.hand_over(inputs).await {
-                return;
-            }
-            if !open {
-                self.drain().await;
-                return;
-            }
-        }
-        self.tell(Input::Gone).await;
     }
 
     /// Takes what the socket has. No await in here: the buffer is shared by all sessions of the thread.
@@ -230,6 +235,28 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_waiting_reader_is_small() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let reader = |stream| Reader {
+            id: SessionId { slot: 0, generation: 0 },
+            stream,
+            who: std::sync::Weak::<Who>::new().upgrade().unwrap(),
+            controls: mpsc::channel(1).0,
+            receipts: common::receipts::in_memory(1).0,
+            parser: Parser::new(1024),
+            allowance: Allowance::new(1),
+        };
+        // Only the type is needed, never a value.
+        fn size_of_output<A, F>(_: impl Fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_output(|stream: Arc<TcpStream>| reader(stream).run(Vec::new()));
+        assert!(size <= 336, "{size}");
+        drop(stream);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_allowance_fills_with_time() {
