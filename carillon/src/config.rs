@@ -1,6 +1,7 @@
 //! The whole configuration: every section, and the names of other systems that set its keys.
 
 use common::config::{Alias, AuthConfig, BusConfig, ConfigError, Loader, LogConfig, ServerConfig};
+use common::token::Verifier;
 use dispatcher::config::{
     DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
 };
@@ -135,7 +136,15 @@ impl Config {
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.server.validate()?;
+        self.log.validate()?;
         self.auth.validate()?;
+        if self.auth.secret.is_some() || !self.auth.keys.is_empty() {
+            Verifier::new(&self.auth, self.auth.secret.as_ref()).map_err(|error| {
+                let text = error.to_string();
+                let (key, reason) = text.split_once(": ").unwrap_or(("auth", &text));
+                ConfigError::invalid(key, reason)
+            })?;
+        }
         self.bus.validate()?;
         self.hub.validate()?;
         self.dispatcher().validate()?;
@@ -245,6 +254,11 @@ mod tests {
             ),
             ("CARILLON_SERVER__LISTEN", "nowhere", "server.listen"),
             ("SMTP_PORT", "x", "SMTP_PORT"),
+            ("SECRET_KEY", "short", "auth.secret"),
+            ("CARILLON_AUTH__SECRET", "", "auth.secret"),
+            ("CARILLON_LOG__LEVEL", "zz=zz=zz", "log.level"),
+            ("CARILLON_NOPE", "1", "CARILLON_NOPE"),
+            ("CARILLON_HUB", "5", "CARILLON_HUB"),
         ] {
             let error = load(&[(name, value)]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{key}:")), "{name}={value}: {error}");

@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod lock;
 mod page;
 mod routes;
 mod secret;
@@ -58,9 +59,11 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
         }
         Command::Migrate { step } => {
             let path = config.database_path();
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
+            secret::make_folder(&config.server.data_dir)?;
+            let _lock = match step {
+                MigrateStep::Status => None,
+                MigrateStep::Up | MigrateStep::Down => Some(lock::DatabaseLock::take(&path)?),
+            };
             let status = runtime()?.block_on(async {
                 match step {
                     MigrateStep::Up => migrate_up(&path).await,
@@ -82,21 +85,12 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        // What can be wrong has been refused with the loading.
         Command::Check => {
-            common::token::Verifier::new(&config.auth, check_secret(&config).as_ref())?;
             println!("the configuration is good");
             Ok(())
         }
     }
-}
-
-/// Without a configured secret, standalone makes one; for a check any will do.
-fn check_secret(config: &Config) -> Option<secrecy::SecretString> {
-    config
-        .auth
-        .secret
-        .clone()
-        .or_else(|| Some(secrecy::SecretString::from("x".repeat(32))))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -107,6 +101,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn token(args: &TokenArgs, config: &Config) -> anyhow::Result<String> {
+    anyhow::ensure!(!args.ttl.0.is_zero(), "--ttl: a token has to be valid for some time");
     let secret = secret::configured_or_kept(config.auth.secret.as_ref(), &config.server.data_dir)?;
     let scopes = if args.scopes.is_empty() {
         vec!["notifications:write templates:write".to_owned()]

@@ -50,6 +50,7 @@ pub(crate) fn routes() -> Router {
                 answer(Client::get(&path), &request, &path)
             }),
         )
+        .method_not_allowed_fallback(dispatcher::api::method_not_allowed)
 }
 
 fn answer(file: Option<EmbeddedFile>, request: &Request, path: &str) -> Response {

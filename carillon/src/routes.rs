@@ -119,10 +119,17 @@ fn cors(allowed: &[String]) -> CorsLayer {
             header::CONTENT_TYPE,
             http::HeaderName::from_static("idempotency-key"),
         ])
-        .expose_headers([
-            http::HeaderName::from_static("x-next-cursor"),
-            header::RETRY_AFTER,
-        ])
+        .expose_headers(
+            [
+                "x-next-cursor",
+                "retry-after",
+                "idempotency-replayed",
+                "ratelimit-limit",
+                "ratelimit-remaining",
+                "ratelimit-reset",
+            ]
+            .map(http::HeaderName::from_static),
+        )
 }
 
 /// A bug of ours: the caller gets a problem, the log the reason.

@@ -21,7 +21,7 @@ use hub::{Hub, HubParts};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, routes, secret};
+use crate::{config::Config, lock::DatabaseLock, routes, secret};
 
 /// Receipts that may wait for the dispatcher; sockets that send more wait.
 const RECEIPTS: usize = 16_384;
@@ -49,6 +49,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ..StoreConfig::new(&path)
     };
     secret::make_folder(&config.server.data_dir)?;
+    let _lock = DatabaseLock::take(&path)?;
     let store = Store::open(&store_config)
         .await
         .with_context(|| format!("the database {}", path.display()))?;

@@ -51,6 +51,9 @@ pub struct Alias {
 /// Prefix of our own variables; a double underscore stands for the dot of the key.
 const PREFIX: &str = "CARILLON_";
 
+/// Variables with our prefix that are no keys: the file's name, and the executable that tests run.
+const NO_KEYS: [&str; 2] = ["CARILLON_CONFIG", "CARILLON_BIN"];
+
 /// Builds a configuration, layer by layer.
 #[derive(Debug)]
 pub struct Loader {
@@ -105,10 +108,13 @@ impl Loader {
         let mut foreign = Vec::new();
         for (name, value) in variables {
             if let Some(key) = name.strip_prefix(PREFIX) {
-                // One word alone is no key of ours (sections are needed), for example a test's own variable.
-                if key.contains("__") {
-                    own.push((key.to_ascii_lowercase().replace("__", "."), name, value));
+                if NO_KEYS.contains(&name.as_str()) {
+                    continue;
                 }
+                if !key.contains("__") {
+                    return Err(ConfigError::invalid(name, "there is no such key: a section and a key are joined by __"));
+                }
+                own.push((key.to_ascii_lowercase().replace("__", "."), name, value));
             } else if let Some(rank) = aliases.iter().position(|alias| alias.variable == name) {
                 foreign.push((rank, value));
             }

@@ -122,6 +122,19 @@ pub struct LogConfig {
     pub format: LogFormat,
 }
 
+impl LogConfig {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        tracing_subscriber::EnvFilter::builder()
+            .parse(&self.level)
+            .map(drop)
+            .map_err(|error| ConfigError::invalid("log.level", error.to_string()))
+    }
+}
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,7 +1,7 @@
 //! Request bodies: read within a limit, parsed with the field's name in the error.
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, Request},
 };
 use http::{HeaderMap, StatusCode, header};
@@ -12,6 +12,9 @@ use super::Problem;
 
 /// Largest body where a route sets no [`BodyLimit`], in bytes.
 const DEFAULT_LIMIT: usize = 256 * 1024;
+
+/// Time in which a body has to arrive. It bounds what a client that stalls can hold.
+const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A request extension that sets the largest body of the routes it is put on, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -30,15 +33,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             .extensions()
             .get::<BodyLimit>()
             .map_or(DEFAULT_LIMIT, |limit| limit.0);
-        let body = match Limited::new(request.into_body(), limit).collect().await {
+        let too_large = || {
+            let detail = format!("the body may have at most {limit} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        };
+        // A length that is announced is believed before anything of it is read.
+        if request.body().size_hint().lower() > limit as u64 {
+            return Err(too_large());
+        }
+        let arriving = Limited::new(request.into_body(), limit).collect();
+        let Ok(body) = tokio::time::timeout(BODY_TIME, arriving).await else {
+            let detail = "the body took too long to arrive";
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail));
+        };
+        let body = match body {
             Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return Err(Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    format!("the body may have at most {limit} bytes"),
-                ));
-            }
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
             Err(_) => {
                 return Err(Problem::new(
                     StatusCode::BAD_REQUEST,

@@ -41,13 +41,24 @@ pub struct Claims {
     #[serde(skip_serializing_if = "Scope::is_empty")]
     pub scope: Scope,
     /// Until when, Unix seconds.
+    #[serde(deserialize_with = "numeric_date")]
     pub exp: i64,
-    /// From when, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// From when, Unix seconds. The library checks it.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
     /// Issued, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub iat: Option<i64>,
+}
+
+/// RFC 7519 section 2: seconds, which may have a fraction.
+fn numeric_date<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    if seconds.is_finite() && (0.0..1e15).contains(&seconds) {
+        Ok(seconds as i64)
+    } else {
+        Err(serde::de::Error::custom("not a date"))
+    }
 }
 
 /// Scopes in either spelling.

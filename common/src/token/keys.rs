@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -124,6 +125,9 @@ impl Verifier {
             return Err(TokenError::Invalid);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        if has_critical_extensions(token) {
+            return Err(TokenError::Invalid);
+        }
         let now = jiff::Timestamp::now().as_second();
         let mut refusal = TokenError::Invalid;
         for key in &self.keys {
@@ -163,6 +167,19 @@ impl Key {
             until,
         }
     }
+}
+
+/// RFC 7515 section 4.1.11: what a `crit` header names has to be understood, and no extension is.
+fn has_critical_extensions(token: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Extensions {
+        crit: Option<serde::de::IgnoredAny>,
+    }
+    let header = token.split('.').next().unwrap_or_default();
+    let Ok(json) = URL_SAFE_NO_PAD.decode(header) else {
+        return true;
+    };
+    serde_json::from_slice::<Extensions>(&json).is_ok_and(|header| header.crit.is_some())
 }
 
 fn hmac(secret: &SecretString, until: Option<i64>) -> Result<Key, KeyError> {
@@ -286,6 +303,23 @@ mod tests {
         ] {
             assert_eq!(verifier.verify(&token).unwrap_err(), error, "{token}");
         }
+    }
+
+    #[test]
+    fn critical_extensions_are_refused_and_dates_may_have_fractions() {
+        use jsonwebtoken::{EncodingKey, Header, encode};
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let exp = jiff::Timestamp::now().as_second() as f64 + 60.5;
+        let claims = serde_json::json!({ "sub": "u", "exp": exp });
+        let plain = encode(&Header::default(), &claims, &key).unwrap();
+        assert!(verifier(&config()).verify(&plain).is_ok());
+
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT","crit":["x"],"x":1}"#);
+        let body = plain.split('.').nth(1).unwrap();
+        let signed = format!("{header}.{body}");
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        let refused = verifier(&config()).verify(&format!("{signed}.{signature}"));
+        assert_eq!(refused.unwrap_err(), TokenError::Invalid);
     }
 
     #[test]

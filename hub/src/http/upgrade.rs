@@ -6,6 +6,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use common::{
     http::{Peer, Problem, bearer},
     protocol::{BEARER_PREFIX, Dialect, SUBPROTOCOL},
@@ -120,7 +121,7 @@ type Refused = (&'static str, Box<Problem>);
 
 fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<Admitted, Refused> {
     let headers = request.headers();
-    if !is_upgrade(headers) {
+    if request.version() < http::Version::HTTP_11 || !is_upgrade(headers) {
         return Err((
             "not_an_upgrade",
             not_an_upgrade("open this address as a WebSocket").into(),
@@ -204,9 +205,12 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
             .flat_map(|value| value.split(','));
         tokens.any(|value| value.trim().eq_ignore_ascii_case(token))
     };
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(0, HeaderValue::len);
-    // A key is 16 bytes in base64.
-    has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade") && key == 24
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let key = keys.next().and_then(|key| BASE64.decode(key.as_bytes()).ok());
+    has(header::UPGRADE, "websocket")
+        && has(header::CONNECTION, "upgrade")
+        && key.is_some_and(|key| key.len() == 16)
+        && keys.next().is_none()
 }
 
 /// Browsers send an origin; other clients need none. The server's own page is always allowed.

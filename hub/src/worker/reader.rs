@@ -18,6 +18,9 @@ use crate::ws::{Event, Parser};
 /// client itself may send.
 const PONG_COST: f64 = 1.0 / 64.0;
 
+/// Each frame costs a part of a message, so that one message may come in many fragments, but not in endlessly many.
+const FRAME_COST: f64 = 1.0 / 32.0;
+
 /// Bytes that one read takes. The buffer belongs to the thread, not to the session.
 const READ: usize = 64 * 1024;
 
@@ -113,6 +116,8 @@ impl Reader {
                     Box::pin(self.drain()).await;
                     return;
                 }
+                // A socket that never runs dry must not keep the thread from all others.
+                tokio::task::yield_now().await;
             }
             Box::pin(self.tell(Input::Gone)).await;
         }
@@ -163,6 +168,11 @@ impl Reader {
                 }
             });
         });
+        let frames = f64::from(self.parser.take_frames());
+        if open && parsed.is_ok() && !self.allowance.take(frames * FRAME_COST, now) {
+            inputs.push(Input::Violation(Close::RateLimited, Close::RateLimited.text()));
+            open = false;
+        }
         if let Err(violation) = parsed
             && open
         {
@@ -225,7 +235,7 @@ impl Reader {
             match read {
                 Ok(0) => break,
                 Err(error) if error.kind() != ErrorKind::WouldBlock => break,
-                _ => {}
+                _ => tokio::task::yield_now().await,
             }
         }
         self.tell(Input::Gone).await;

@@ -38,6 +38,8 @@ pub struct Parser {
     /// The open message's payload so far; behind it what came of an incomplete control frame. Unmasked.
     buffer: Vec<u8>,
     max_message: u32,
+    /// Frames since [`Parser::take_frames`].
+    frames: u32,
     stage: Stage,
     /// The kind of the message that waits for a continuation.
     open: Option<Kind>,
@@ -89,9 +91,16 @@ impl Parser {
         Self {
             buffer: Vec::new(),
             max_message: u32::try_from(max_message).unwrap_or(u32::MAX),
+            frames: 0,
             stage: Stage::START,
             open: None,
         }
+    }
+
+    /// Frames that began since this was last asked: an endless run of empty fragments makes no event and no memory, but
+    /// work.
+    pub fn take_frames(&mut self) -> u32 {
+        std::mem::take(&mut self.frames)
     }
 
     /// Heap bytes this parser holds; 0 between messages.
@@ -168,6 +177,7 @@ impl Parser {
                 },
                 used,
             )) => {
+                self.frames = self.frames.saturating_add(1);
                 self.stage = Stage::Payload(Frame {
                     opcode,
                     fin,

@@ -1,0 +1,56 @@
+//! One process a database: a second one would take back what the first is sending.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+
+/// Holds the database for this process; given back when it is dropped, and by the system when the process dies.
+#[derive(Debug)]
+pub(crate) struct DatabaseLock {
+    _file: File,
+}
+
+impl DatabaseLock {
+    /// Takes the lock beside the database, without waiting.
+    ///
+    /// # Errors
+    /// When another process has it, or the file cannot be made.
+    pub(crate) fn take(database: &Path) -> anyhow::Result<Self> {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("the lock {}", Path::new(&path).display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another carillon uses the database {}; stop it first", database.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("the lock {}", Path::new(&path).display()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_refused_until_the_first_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("carillon.db");
+        let first = DatabaseLock::take(&database).unwrap();
+        let refused = DatabaseLock::take(&database).unwrap_err().to_string();
+        assert!(refused.contains("another carillon"), "{refused}");
+        drop(first);
+        DatabaseLock::take(&database).unwrap();
+    }
+}
