@@ -23,6 +23,8 @@ use tower_http::{
     cors::{AllowOrigin, CorsLayer},
 };
 
+use utoipa::OpenApi;
+
 use crate::page;
 
 /// Largest body of a batch of publishes, in bytes.
@@ -39,7 +41,10 @@ pub(crate) struct Parts {
 
 /// Public: page, API, sockets.
 pub(crate) fn public(parts: &Parts, config: &ServerConfig) -> Router {
-    let (sockets, document) = hub::http::public(&parts.hub).split_for_parts();
+    let (sockets, mut document) = hub::http::public(&parts.hub).split_for_parts();
+    let (_, publish) = hub::http::internal(&parts.hub).split_for_parts();
+    document.merge(publish);
+    document.merge(Own::openapi());
     let router = dispatcher::api::routes(&parts.api, document)
         .merge(own(parts, sockets))
         .merge(page::routes())
@@ -77,10 +82,28 @@ fn finish(parts: &Parts, router: Router, config: &ServerConfig) -> Router {
 
 fn health(parts: &Parts) -> Router {
     Router::new()
-        .route("/live", get(|| async { StatusCode::OK }))
+        .route("/live", get(live))
         .route("/ready", get(ready).with_state(parts.clone()))
 }
 
+/// What this process answers itself.
+#[derive(OpenApi)]
+#[openapi(paths(live, ready, metrics_by_scope), tags(
+    (name = "sockets", description = "Open connections"),
+    (name = "publish", description = "To whoever is connected now. `/api/v1/publish` is on the internal listener only.")
+))]
+struct Own;
+
+/// Whether the process answers
+#[utoipa::path(get, path = "/live", tag = "health", security(()), responses((status = 200, description = "It does")))]
+async fn live() -> StatusCode {
+    StatusCode::OK
+}
+
+/// Whether requests should come here
+#[utoipa::path(get, path = "/ready", tag = "health", security(()), responses(
+    (status = 200, description = "Storage and bus work, and no stop has begun"),
+    (status = 503, description = "Not now")))]
 async fn ready(State(parts): State<Parts>) -> Response {
     if parts.hub.ready() && dispatcher::api::is_ready(&parts.api).await {
         (StatusCode::OK, "ready\n").into_response()
@@ -97,6 +120,11 @@ async fn metrics(State(parts): State<Parts>) -> Response {
         .into_response()
 }
 
+/// Metrics in Prometheus' text
+///
+/// On the internal listener without a token; on the public one with the scope `metrics`.
+#[utoipa::path(get, path = "/metrics", tag = "health", security(("bearer" = [])), responses(
+    (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text")))]
 async fn metrics_by_scope(State(parts): State<Parts>, caller: Caller) -> Result<Response, Problem> {
     caller.require("metrics")?;
     Ok(metrics(State(parts)).await)

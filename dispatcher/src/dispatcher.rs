@@ -8,12 +8,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     channels::Channels,
     config::DispatcherConfig,
+    lease::{Leases, Settler},
     metrics::Metrics,
-    queue::{self, Context, Tasks, Wake, lease::Leases, settle::Settler},
+    queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
     service::Service,
     store::Store,
+    wake::Wake,
 };
 
 /// What a dispatcher is made of.

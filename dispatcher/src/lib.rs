@@ -1,21 +1,41 @@
 //! The dispatcher: takes a notification once, stores it, renders it, and sees it through.
 //!
-//! In the order of the data's way: [`api`] validates a request and makes it a [`model`] value, with [`template`]s
-//! rendered; [`service`] hands it to the [`store`] and, once committed, tells sockets and workers; `realtime` puts frames
-//! on the bus; the [`queue`] claims deliveries and sends them by their [`channels`]; [`receipts`] stores what readers do.
-//! [`Dispatcher`] wires it all from [`config`], and [`metrics`] has every metric's name.
+//! Its rooms, in the order of the data's way:
+//!
+//! | room | what is there |
+//! | --- | --- |
+//! | [`model`] | the values that all rooms speak of; no I/O |
+//! | [`api`] | a request becomes a [`model::NewNotification`], and an answer |
+//! | `template` | what a notification says, compiled and rendered |
+//! | [`service`] | what the API calls: stores first, then tells sockets and workers |
+//! | [`store`] | all state; one writer, whole commits |
+//! | [`wake`] | how workers learn of work |
+//! | `queue` | claims what is due, sends it, takes back what was lost |
+//! | `lease` | from the claim to the stored end: what is held, what follows an attempt, settling |
+//! | [`channels`] | the adapters to the outside, and what their answers mean |
+//! | `realtime` | frames on the bus, and waiting for their receipts |
+//! | `receipts` | what readers do, from sockets and from the API alike |
+//!
+//! [`Dispatcher`] wires them from [`config`]; [`metrics`] has every metric's name.
+
+pub mod model;
 
 pub mod api;
+mod template;
+
+pub mod service;
+pub mod store;
+
+mod lease;
+mod queue;
+pub mod wake;
+
 pub mod channels;
+mod realtime;
+mod receipts;
+
 pub mod config;
 mod dispatcher;
 pub mod metrics;
-pub mod model;
-pub mod queue;
-mod realtime;
-pub mod receipts;
-pub mod service;
-pub mod store;
-pub mod template;
 
 pub use self::dispatcher::{Dispatcher, Parts};

@@ -79,6 +79,8 @@ pub struct Metrics {
     pub unknown: Family<ChannelLabel, Counter>,
     /// Leases that another worker had taken when this one looked again.
     pub leases_lost: Counter,
+    /// Claims, attempts, results and leases of the queue that the store did not take at first.
+    pub store_refusals: Counter,
     /// Time of one mail's transmission, seconds.
     pub email_seconds: Histogram,
     /// Realtime frames that the bus did not take at first.
@@ -134,6 +136,11 @@ impl Metrics {
             "Time of one claim",
             Unit::Seconds,
             metrics.claim_seconds.clone(),
+        );
+        registry.register(
+            "queue_store_refusals",
+            "Claims, attempts, results and leases of the queue that the store did not take at first",
+            metrics.store_refusals.clone(),
         );
         registry.register_with_unit(
             "queue_settle",
@@ -197,6 +204,7 @@ impl Metrics {
             rescued_unknown: Counter::default(),
             unknown: Family::default(),
             leases_lost: Counter::default(),
+            store_refusals: Counter::default(),
             email_seconds: seconds(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),

@@ -29,7 +29,7 @@ const TRIES: u32 = 8;
 
 /// The one place where what a reader did is stored and told. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Readers {
+pub(crate) struct Readers {
     store: Store,
     realtime: Realtime,
 }
@@ -43,7 +43,7 @@ impl Readers {
     ///
     /// # Errors
     /// [`StoreError`]: nothing is changed.
-    pub async fn mark(
+    pub(crate) async fn mark(
         &self,
         reader: &ReaderKeys,
         session: Option<&str>,
@@ -67,7 +67,7 @@ impl Readers {
     ///
     /// # Errors
     /// [`StoreError`]: nothing is changed.
-    pub async fn mark_all_read(
+    pub(crate) async fn mark_all_read(
         &self,
         reader: &ReaderKeys,
         session: Option<&str>,

@@ -11,10 +11,10 @@ use crate::{
     channels::Channels,
     metrics::Metrics,
     model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys},
-    queue::Wake,
     realtime::Realtime,
     receipts::Readers,
     store::{Mark, Marked, ReadAll, Store, StoreError},
+    wake::Wake,
 };
 
 /// The handle that the API holds. Cheap to clone.
@@ -186,7 +186,7 @@ impl Service {
 
     /// The same actions for who knows the session that asked.
     #[must_use]
-    pub fn readers(&self) -> &Readers {
+    pub(crate) fn readers(&self) -> &Readers {
         &self.0.readers
     }
 

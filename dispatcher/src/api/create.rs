@@ -1,14 +1,11 @@
 //! Creating notifications: the canonical route and those of the seed systems.
 
 use axum::{
-    extract::State,
+    extract::{self, FromRequest, FromRequestParts, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use common::{
-    http::{JsonBody, Problem},
-    token::Identity,
-};
+use common::http::{Caller, JsonBody, Problem};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -25,6 +22,8 @@ use super::{
     view::NotificationView,
 };
 use crate::model::{Accepted, IdempotencyKey, Micros, NewNotification, overall_status};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Longest idempotency key of the header, in bytes.
 const MAX_KEY: usize = 255;
@@ -44,17 +43,13 @@ const MAX_KEY: usize = 255;
 )]
 pub(crate) async fn create(
     State(state): State<ApiState>,
-    Sender(caller): Sender,
-    headers: HeaderMap,
-    JsonBody(body, raw): JsonBody<NotificationBody>,
+    submission: Submission,
 ) -> Result<Response, Problem> {
-    let request = Request {
-        route: "notifications",
+    let route = Route {
+        name: "notifications",
         status: StatusCode::CREATED,
-        headers: &headers,
-        raw: &raw,
     };
-    accept(&state, &caller, body, request, |plan, status| {
+    accept(&state, submission, route, |plan, status| {
         answer(&NotificationView::created(&plan.notification, status))
     })
     .await
@@ -79,19 +74,12 @@ pub(crate) struct SentAnswer {
     post, path = "/api/v1/notifications/send", tag = "notifications", request_body = NotificationBody,
     responses((status = 200, body = SentAnswer), (status = 422, body = Problem))
 )]
-pub(crate) async fn send(
-    State(state): State<ApiState>,
-    Sender(caller): Sender,
-    headers: HeaderMap,
-    JsonBody(body, raw): JsonBody<NotificationBody>,
-) -> Result<Response, Problem> {
-    let request = Request {
-        route: "notifications/send",
+pub(crate) async fn send(State(state): State<ApiState>, submission: Submission) -> Result<Response, Problem> {
+    let route = Route {
+        name: "notifications/send",
         status: StatusCode::OK,
-        headers: &headers,
-        raw: &raw,
     };
-    accept(&state, &caller, body, request, |plan, status| {
+    accept(&state, submission, route, |plan, status| {
         answer(&SentAnswer {
             id: plan.notification.id.to_string(),
             status,
@@ -133,10 +121,9 @@ pub(crate) struct ChannelsAnswer {
 )]
 pub(crate) async fn multi_channel(
     State(state): State<ApiState>,
-    Sender(caller): Sender,
-    headers: HeaderMap,
-    JsonBody(body, raw): JsonBody<NotificationBody>,
+    submission: Submission,
 ) -> Result<Response, Problem> {
+    let body = &submission.body;
     if body.channels.is_none() && body.channel.is_none() && body.channel_type.is_none() {
         return Err(Problem::invalid(
             "missing_field",
@@ -144,13 +131,11 @@ pub(crate) async fn multi_channel(
             "name the channels to send by",
         ));
     }
-    let request = Request {
-        route: "notifications/multi-channel",
+    let route = Route {
+        name: "notifications/multi-channel",
         status: StatusCode::CREATED,
-        headers: &headers,
-        raw: &raw,
     };
-    accept(&state, &caller, body, request, |plan, status| {
+    accept(&state, submission, route, |plan, status| {
         channels_answer(plan, status, None, ["通知已发送", "没有渠道接受该通知"])
     })
     .await
@@ -165,10 +150,9 @@ pub(crate) async fn multi_channel(
 )]
 pub(crate) async fn from_template(
     State(state): State<ApiState>,
-    Sender(caller): Sender,
-    headers: HeaderMap,
-    JsonBody(body, raw): JsonBody<NotificationBody>,
+    submission: Submission,
 ) -> Result<Response, Problem> {
+    let body = &submission.body;
     if body.template.is_none() && body.template_name.is_none() && body.template_id.is_none() {
         return Err(Problem::invalid(
             "missing_field",
@@ -176,13 +160,11 @@ pub(crate) async fn from_template(
             "name the template to send with",
         ));
     }
-    let request = Request {
-        route: "notifications/template",
+    let route = Route {
+        name: "notifications/template",
         status: StatusCode::CREATED,
-        headers: &headers,
-        raw: &raw,
     };
-    accept(&state, &caller, body, request, |plan, status| {
+    accept(&state, submission, route, |plan, status| {
         let template = plan.notification.content.template.clone();
         channels_answer(
             plan,
@@ -221,68 +203,82 @@ fn answer(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// What of a request decides its answer, beside its parsed body.
-struct Request<'a> {
-    route: &'static str,
+/// A request to create, from a caller who may. Its scope is looked at before its body.
+pub(crate) struct Submission {
+    caller: Caller,
+    headers: HeaderMap,
+    body: NotificationBody,
+    raw: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Submission {
+    type Rejection = Problem;
+
+    async fn from_request(request: extract::Request, state: &S) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let Sender(caller) = Sender::from_request_parts(&mut parts, state).await?;
+        let headers = parts.headers.clone();
+        let request = extract::Request::from_parts(parts, body);
+        let JsonBody(body, raw) = JsonBody::from_request(request, state).await?;
+        Ok(Self {
+            caller,
+            headers,
+            body,
+            raw,
+        })
+    }
+}
+
+/// What a route adds to an answer.
+#[derive(Clone, Copy)]
+struct Route {
+    name: &'static str,
     status: StatusCode,
-    headers: &'a HeaderMap,
-    raw: &'a Bytes,
 }
 
 /// Checks, plans, stores, answers. The answer is made before storing, as it is stored with the idempotency keys.
 async fn accept(
     state: &ApiState,
-    caller: &Identity,
-    body: NotificationBody,
-    request: Request<'_>,
+    submission: Submission,
+    route: Route,
     respond: impl FnOnce(&Plan, &'static str) -> String,
 ) -> Result<Response, Problem> {
-    let header_key = header_key(request.headers)?;
-    let draft = draft::draft(body, caller, Micros::now())?;
-    let body_key = draft.idempotency_key.clone();
-    let mut plan = plan(state, caller, draft).await?;
-    let response = respond(&plan, status_of(&plan.notification));
-    let key = |credential: &str, key: String| IdempotencyKey {
-        credential: credential.to_owned(),
-        route: request.route,
-        key,
-        request_hash: Sha256::digest(request.raw).to_vec(),
-        status: request.status.as_u16(),
-        response: response.clone(),
-    };
-    let mismatched = if header_key.is_some() {
+    let mut keys = keys(&submission, route)?;
+    let Submission {
+        caller,
+        headers,
+        body,
+        ..
+    } = submission;
+    // By which of the two a request is told of a mismatch.
+    let field = if headers.contains_key(IDEMPOTENCY_KEY) {
         "Idempotency-Key"
     } else {
         "idempotency_key"
     };
-    plan.notification
-        .idempotency
-        .extend(header_key.map(|text| key(caller.user.as_str(), text)));
-    plan.notification
-        .idempotency
-        .extend(body_key.map(|text| key("", text)));
-
+    // A repeat is one whatever has become of its times, its template and its target meanwhile.
+    let known = state
+        .store()
+        .answered(&caller.tenant, &keys)
+        .await
+        .map_err(store_problem)?;
+    if let Some(known) = known {
+        return told(known, route.status, field, String::new());
+    }
+    let draft = draft::draft(body, &caller, Micros::now())?;
+    let mut plan = plan(state, &caller, draft).await?;
+    let response = respond(&plan, status_of(&plan.notification));
+    for key in &mut keys {
+        key.response.clone_from(&response);
+    }
+    plan.notification.idempotency = keys;
     let accepted = state
         .service
         .accept(vec![plan.notification])
         .await
         .map_err(store_problem)?;
     match accepted.into_iter().next() {
-        Some(Accepted::New) => Ok(json(request.status, response)),
-        Some(Accepted::Repeat { status, response }) => {
-            let status = StatusCode::from_u16(status).unwrap_or(request.status);
-            let mut repeated = json(status, response);
-            repeated.headers_mut().insert(
-                HeaderName::from_static("idempotency-replayed"),
-                HeaderValue::from_static("true"),
-            );
-            Ok(repeated)
-        }
-        Some(Accepted::Mismatch) => Err(Problem::invalid(
-            "idempotency_mismatch",
-            mismatched,
-            "this key was used for another body within 24 hours; use a new key for a new notification",
-        )),
+        Some(accepted) => told(accepted, route.status, field, response),
         None => Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -291,16 +287,61 @@ async fn accept(
     }
 }
 
-fn status_of(new: &NewNotification) -> &'static str {
-    let scheduled = new.visible_at > new.created_at;
-    if new.job.is_some() {
-        return if scheduled { "scheduled" } else { "pending" };
+/// The request's idempotency keys, without the answer that will be kept under them.
+fn keys(submission: &Submission, route: Route) -> Result<Vec<IdempotencyKey>, Problem> {
+    let header = header_key(&submission.headers)?.map(|key| (submission.caller.user.as_str(), key));
+    // A draft of the body checks its key; one that is refused is known to nobody.
+    let of_body = submission.body.idempotency_key.clone().map(|key| ("", key));
+    let hash = Sha256::digest(&submission.raw);
+    Ok(header
+        .into_iter()
+        .chain(of_body)
+        .map(|(credential, key)| IdempotencyKey {
+            credential: credential.to_owned(),
+            route: route.name,
+            key,
+            request_hash: hash.to_vec(),
+            status: route.status.as_u16(),
+            response: String::new(),
+        })
+        .collect())
+}
+
+/// The store's judgement as an answer; `fresh` is that of a new one, and `field` holds the key.
+fn told(
+    accepted: Accepted,
+    status: StatusCode,
+    field: &'static str,
+    fresh: String,
+) -> Result<Response, Problem> {
+    match accepted {
+        Accepted::New => Ok(json(status, fresh)),
+        Accepted::Repeat {
+            status: first,
+            response,
+        } => {
+            let mut repeated = json(StatusCode::from_u16(first).unwrap_or(status), response);
+            repeated.headers_mut().insert(
+                HeaderName::from_static("idempotency-replayed"),
+                HeaderValue::from_static("true"),
+            );
+            Ok(repeated)
+        }
+        Accepted::Mismatch => Err(Problem::invalid(
+            "idempotency_mismatch",
+            field,
+            "this key was used for another body within 24 hours; use a new key for a new notification",
+        )),
     }
-    overall_status(new.deliveries.iter().map(|delivery| delivery.state), scheduled)
+}
+
+fn status_of(new: &NewNotification) -> &'static str {
+    let states = new.deliveries.iter().map(|delivery| delivery.state);
+    overall_status(states, new.job.is_some(), new.visible_at > new.created_at)
 }
 
 fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
     match value.to_str() {

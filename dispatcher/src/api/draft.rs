@@ -9,14 +9,16 @@ use common::{
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::{address::Addresses, body::NotificationBody, times};
+use super::{
+    address::Addresses,
+    body::NotificationBody,
+    times,
+    words::{parse_channels, parse_kind, priority, short},
+};
 use crate::model::{Channel, Kind, Lane, Micros};
 
 /// Longest title, in characters.
 const MAX_TITLE: usize = 1024;
-/// Longest short text (category, keys, source), in bytes.
-const MAX_SHORT: usize = 256;
-
 /// A checked body, before template and contacts are looked up.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
@@ -37,7 +39,6 @@ pub(crate) struct Draft {
     pub(crate) source: Option<String>,
     pub(crate) group_key: Option<String>,
     pub(crate) collapse_key: Option<String>,
-    pub(crate) idempotency_key: Option<String>,
     pub(crate) receipt: bool,
     pub(crate) now: Micros,
     pub(crate) visible_at: Micros,
@@ -120,6 +121,7 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
     ])?;
     let kind = one([("kind", body.kind), ("type", body.kind_alias)])?;
     short("locale", body.locale)?;
+    short("idempotency_key", body.idempotency_key)?;
     Ok(Draft {
         audience,
         addresses,
@@ -142,7 +144,6 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
         source: short("source", body.source)?,
         group_key: short("group_key", body.group_key)?,
         collapse_key: short("collapse_key", body.collapse_key)?,
-        idempotency_key: short("idempotency_key", body.idempotency_key)?,
         receipt: body.receipt.unwrap_or_default(),
         now,
         visible_at,
@@ -340,76 +341,6 @@ fn strategy(name: Option<&str>) -> Result<(), Problem> {
             "strategy",
             "only `all` is known",
         )),
-    }
-}
-
-pub(crate) fn parse_kind(field: &'static str, name: &str) -> Result<Kind, Problem> {
-    Kind::parse(name).ok_or_else(|| {
-        Problem::invalid(
-            "unknown_kind",
-            field,
-            "one of info, success, warning, error, alert",
-        )
-    })
-}
-
-pub(crate) fn priority(value: Value) -> Result<(Value, Lane), Problem> {
-    let lane = match &value {
-        Value::String(word) => Lane::of_priority(word),
-        Value::Number(number) => number
-            .as_u64()
-            .and_then(|number| Lane::of_priority(&number.to_string())),
-        _ => None,
-    };
-    let lane = lane.ok_or_else(|| {
-        Problem::invalid(
-            "unknown_priority",
-            "priority",
-            "one of critical, urgent, high, medium, normal, low, or 1 to 5",
-        )
-    })?;
-    Ok((value, lane))
-}
-
-pub(crate) fn parse_channels(
-    field: &'static str,
-    names: Vec<String>,
-) -> Result<Vec<(String, Channel)>, Problem> {
-    let mut channels: Vec<(String, Channel)> = Vec::with_capacity(names.len());
-    for (index, name) in names.into_iter().enumerate() {
-        let channel = name.parse::<Channel>().map_err(|error| {
-            let field = if field == "channels" {
-                format!("channels[{index}]")
-            } else {
-                field.to_owned()
-            };
-            let known: Vec<&str> = Channel::ALL.iter().map(|channel| channel.as_str()).collect();
-            Problem::invalid(
-                "unknown_channel",
-                field,
-                format!("{error}; known are {}", known.join(", ")),
-            )
-        })?;
-        if !channels.iter().any(|(_, known)| *known == channel) {
-            channels.push((name, channel));
-        }
-    }
-    if channels.is_empty() {
-        Err(Problem::invalid("invalid_value", field, "names no channel"))
-    } else {
-        Ok(channels)
-    }
-}
-
-/// A short text: not empty, bounded.
-pub(crate) fn short(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
-    match text {
-        Some(text) if text.is_empty() || text.len() > MAX_SHORT => Err(Problem::invalid(
-            "too_long",
-            field,
-            format!("has 1 to {MAX_SHORT} bytes"),
-        )),
-        text => Ok(text),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    extract::QueryOf, inbox::reader, problems::store_problem, state::ApiState, view::NotificationView,
+    extract::QueryOf, problems::store_problem, reader::seen, state::ApiState, view::NotificationView,
 };
 use crate::{
     model::{Change, Changes, Cursor, Micros, ReaderKeys},
@@ -191,8 +191,7 @@ pub(crate) async fn changes(
         ));
     }
     let after = query.after.as_deref().map(cursor).transpose()?;
-    let reader = reader(&caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let reader = seen(&state, &caller).await?;
     let found = match &after {
         Some(after) => {
             wait_for(

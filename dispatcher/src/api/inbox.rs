@@ -15,15 +15,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    draft::parse_kind,
     extract::{IdOf, QueryOf},
     feed,
     problems::{no_notification, store_problem},
+    reader::seen,
     state::ApiState,
     view::NotificationView,
+    words::parse_kind,
 };
 use crate::{
-    model::{Change, Cursor, ListFilter, ReaderKeys},
+    model::{Change, Cursor, ListFilter},
     store::{ChangesResult, Mark},
 };
 
@@ -34,15 +35,6 @@ pub(crate) const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-curso
 const MAX_LIMIT: u32 = 200;
 /// Rows of a list that names no limit.
 const DEFAULT_LIMIT: u32 = 20;
-
-/// Keys of the caller's token, as the inbox reads by them.
-pub(crate) fn reader(caller: &Identity) -> ReaderKeys {
-    ReaderKeys {
-        tenant: caller.tenant.clone(),
-        user: caller.user.clone(),
-        keys: caller.keys(),
-    }
-}
 
 /// Which notifications.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -97,8 +89,7 @@ pub(crate) async fn list(
             format!("from 1 to {MAX_LIMIT}"),
         ));
     }
-    let reader = reader(&caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let reader = seen(&state, &caller).await?;
     let user = reader.user.as_str();
     if let Some(after) = &query.after {
         let after = feed::cursor(after)?;
@@ -169,8 +160,7 @@ pub(crate) async fn unread_count(
     State(state): State<ApiState>,
     caller: Caller,
 ) -> Result<Json<UnreadCount>, Problem> {
-    let reader = reader(&caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let reader = seen(&state, &caller).await?;
     let unread_count = state.store().unread_count(&reader).await.map_err(store_problem)?;
     Ok(Json(UnreadCount { unread_count }))
 }
@@ -234,8 +224,7 @@ async fn mark_one(
     id: NotificationId,
     mark: Mark,
 ) -> Result<u64, Problem> {
-    let reader = reader(caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let reader = seen(state, caller).await?;
     let marked = state
         .service
         .mark(&reader, vec![id], mark)
@@ -281,8 +270,7 @@ pub(crate) async fn read_all(
                 .map_err(|error| Problem::invalid("invalid_cursor", "up_to", error.to_string()))
         })
         .transpose()?;
-    let reader = reader(&caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let reader = seen(&state, &caller).await?;
     let read = state
         .service
         .mark_all_read(&reader, up_to.as_ref())
@@ -316,8 +304,7 @@ pub(crate) async fn bulk_read(
     }
     // A text that is no id names nothing, like an id that is not there.
     let ids: Vec<NotificationId> = body.ids.iter().filter_map(|id| id.parse().ok()).collect();
-    let reader = reader(&caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let reader = seen(&state, &caller).await?;
     let marked = state
         .service
         .mark(&reader, ids, Mark::Read)

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 
 use super::{
     extract::IdOf,
-    inbox::reader,
     problems::{no_notification, store_problem},
+    reader::seen,
     state::ApiState,
     view::{DeliveryView, Detail, NotificationView},
 };
@@ -36,8 +36,7 @@ enum Seen {
 
 /// Looks a notification up for a caller. What the caller may not see is not there.
 async fn look_up(state: &ApiState, caller: &Identity, id: NotificationId) -> Result<Seen, Problem> {
-    let reader = reader(caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
+    let reader = seen(state, caller).await?;
     let item = state
         .store()
         .item(&reader, id)
@@ -78,7 +77,11 @@ async fn look_up(state: &ApiState, caller: &Identity, id: NotificationId) -> Res
 
 fn status_of(stored: &Notification, deliveries: &[Delivery]) -> &'static str {
     let scheduled = stored.visible_at > Micros::now();
-    overall_status(deliveries.iter().map(|delivery| delivery.state), scheduled)
+    overall_status(
+        deliveries.iter().map(|delivery| delivery.state),
+        stored.open,
+        scheduled,
+    )
 }
 
 fn views(deliveries: &[Delivery], detail: Detail) -> Vec<DeliveryView> {
@@ -207,16 +210,14 @@ pub(crate) struct StatsView {
     sent: u64,
     /// Deliveries that are dead or expired.
     failed: u64,
-    /// The caller's unread notifications.
+    /// What the tenant's users together have not read; rows of expressions (`all_of`, `any_of`, `except`, role with store)
+    /// are not counted.
     unread: u64,
 }
 
 /// Get statistics
 #[utoipa::path(get, path = "/api/v1/notifications/stats", tag = "notifications", responses((status = 200, body = StatsView)))]
 pub(crate) async fn stats(State(state): State<ApiState>, caller: Caller) -> Result<Json<StatsView>, Problem> {
-    let reader = reader(&caller);
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
-    let unread = state.store().unread_count(&reader).await.map_err(store_problem)?;
     let sums = state.store().stats(&caller.tenant).await.map_err(store_problem)?;
     let live = state.live.of(&caller.tenant);
     Ok(Json(StatsView {
@@ -225,6 +226,6 @@ pub(crate) async fn stats(State(state): State<ApiState>, caller: Caller) -> Resu
         created: sums.created,
         sent: sums.sent,
         failed: sums.failed,
-        unread,
+        unread: sums.unread,
     }))
 }

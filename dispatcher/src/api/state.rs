@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use common::{ids::TenantId, token::Verifier};
 use tokio_util::sync::CancellationToken;
 
-use super::limits::RateLimits;
+use super::budget::RateLimits;
 use crate::{config::LimitsConfig, service::Service, store::Store, template::Templates};
 
 /// State of every handler. Cheap to clone.

@@ -13,6 +13,7 @@ use super::{
     plan,
     problems::store_problem,
     state::ApiState,
+    words,
 };
 use crate::{
     model::{Kind, NewTemplate, Syntax, Template},
@@ -171,7 +172,7 @@ fn new_template(body: TemplateBody) -> Result<NewTemplate, Problem> {
         text.filter(|text| !text.is_empty())
             .ok_or_else(|| Problem::invalid("missing_field", field, format!("a template needs `{field}`")))
     };
-    let name = needed("name", draft::short("name", body.name)?)?;
+    let name = needed("name", words::short("name", body.name)?)?;
     let title = draft::one([("title", body.title), ("subject", body.subject)])?.map(|(_, title)| title);
     let channels = draft::one([
         ("channels", body.channels),
@@ -179,13 +180,13 @@ fn new_template(body: TemplateBody) -> Result<NewTemplate, Problem> {
         ("channel_type", body.channel_type.map(|name| vec![name])),
     ])?;
     let channels = channels
-        .map(|(field, names)| draft::parse_channels(field, names))
+        .map(|(field, names)| words::parse_channels(field, names))
         .transpose()?
         .unwrap_or_default();
     let kind = draft::one([("kind", body.kind), ("type", body.kind_alias)])?;
     let priority = body
         .priority
-        .map(draft::priority)
+        .map(words::priority)
         .transpose()?
         .map(|(given, _)| match given {
             Value::String(word) => word,
@@ -199,7 +200,7 @@ fn new_template(body: TemplateBody) -> Result<NewTemplate, Problem> {
         channels: channels.into_iter().map(|(name, _)| name).collect(),
         priority,
         kind: kind
-            .map(|(field, name)| draft::parse_kind(field, &name))
+            .map(|(field, name)| words::parse_kind(field, &name))
             .transpose()?,
         variables: variables(body.variables.unwrap_or_default())?,
         syntax: match body.syntax.as_deref() {

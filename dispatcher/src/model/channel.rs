@@ -122,6 +122,9 @@ impl Lane {
     /// Every lane, the most important first.
     pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Medium, Self::Low];
 
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
     /// The lane of a priority as callers write it: words of S0, S1, S3, or S4's 1 to 5 (as a number's text).
     #[must_use]
     pub fn of_priority(priority: &str) -> Option<Self> {

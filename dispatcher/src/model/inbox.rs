@@ -106,7 +106,12 @@ impl Cursor {
     /// [`InvalidCursor`] for anything else.
     pub fn decode(text: &str) -> Result<Self, InvalidCursor> {
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
-        let (version, keys): (u8, BTreeMap<String, i64>) = serde_json::from_slice(&json).map_err(|_| InvalidCursor)?;
-        if version == 1 && keys.values().all(|position| *position >= 0) { Ok(Self(keys)) } else { Err(InvalidCursor) }
+        let (version, keys): (u8, BTreeMap<String, i64>) =
+            serde_json::from_slice(&json).map_err(|_| InvalidCursor)?;
+        if version == 1 && keys.values().all(|position| *position >= 0) {
+            Ok(Self(keys))
+        } else {
+            Err(InvalidCursor)
+        }
     }
 }

@@ -14,7 +14,8 @@ pub use self::{
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
     inbox::{Change, Changes, Cursor, InboxItem, InvalidCursor, ListFilter, ReaderKeys},
     notification::{
-        Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification, Notification, Strategy, overall_status,
+        Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
+        Notification, Strategy, overall_status,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,

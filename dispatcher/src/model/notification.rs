@@ -221,12 +221,19 @@ pub struct Notification {
     pub expires_at: Option<Micros>,
     /// Whether it was taken back for everyone.
     pub withdrawn: bool,
+    /// Whether something is still to come: a delivery, or a group's fan-out that makes more of them.
+    pub open: bool,
 }
 
-/// One word for the whole (S3's `status`): what the deliveries' states amount to.
+/// One word for the whole (S3's `status`): what the deliveries' states amount to, and whether something is still to come
+/// that is not among them.
 #[must_use]
-pub fn overall_status(states: impl IntoIterator<Item = DeliveryState>, scheduled: bool) -> &'static str {
-    let (mut open, mut sent, mut failed, mut cancelled, mut any) = (false, false, false, false, false);
+pub fn overall_status(
+    states: impl IntoIterator<Item = DeliveryState>,
+    mut open: bool,
+    scheduled: bool,
+) -> &'static str {
+    let (mut sent, mut failed, mut cancelled, mut any) = (false, false, false, false);
     for state in states {
         any = true;
         match state {

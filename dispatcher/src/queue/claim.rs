@@ -7,16 +7,14 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{
-    Context,
-    lease::Room,
-    shares::{LANES, Shares},
-    work,
-};
+use super::{Context, shares::Shares, work};
 use crate::{
+    lease::Room,
     model::{Channel, Claimed, Lane, Micros},
     store::{ClaimRequest, StoreError},
 };
+
+const LANES: usize = Lane::COUNT;
 
 /// Realtime deliveries that the queue itself publishes (scheduled or rescued) and that wait for their receipt.
 const REALTIME_ROOM: usize = 4096;
@@ -56,6 +54,7 @@ pub(super) async fn run(context: Arc<Context>) {
             }
             Err(error) => {
                 trouble = (trouble * 2).clamp(Duration::from_millis(100), Duration::from_secs(2));
+                context.metrics.store_refusals.inc();
                 tracing::warn!(%error, pause_ms = trouble.as_millis(), "deliveries could not be claimed");
                 pause(&context, trouble).await;
             }
@@ -111,6 +110,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
     visible?;
 
     let started = Instant::now();
+    let lease_until = context.lease_until();
     let mut plans = Vec::new();
     for (room, lanes) in rooms.iter_mut().enumerate() {
         let limit = context.config.claim_max as usize;
@@ -129,7 +129,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
             limit: u32::try_from(count).unwrap_or(u32::MAX),
             channels: rooms[room].room.channels.clone(),
             now,
-            lease_until: context.lease_until(),
+            lease_until,
         })
     });
     let results = join_all(claims).await;
@@ -149,7 +149,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
                     lanes.hungry[lane] = false;
                     lanes.shares.refund(lane, count - claimed.len());
                 }
-                begin(context, &lanes.room, claimed);
+                begin(context, &lanes.room, claimed, lease_until);
             }
             Err(error) => {
                 lanes.shares.refund(lane, count);
@@ -161,7 +161,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
     failed.map_or(Ok(Looked::Somewhere), Err)
 }
 
-fn begin(context: &Arc<Context>, room: &Arc<Room>, claimed: Vec<Claimed>) {
+fn begin(context: &Arc<Context>, room: &Arc<Room>, claimed: Vec<Claimed>, until: Micros) {
     if claimed.is_empty() {
         return;
     }
@@ -169,7 +169,9 @@ fn begin(context: &Arc<Context>, room: &Arc<Room>, claimed: Vec<Claimed>) {
         .into_iter()
         .map(|delivery| {
             let place = room.enter(delivery.lane);
-            let lease = context.leases.hold(delivery.id, delivery.token, Some(place));
+            let lease = context
+                .leases
+                .hold(delivery.id, delivery.token, until, Some(place));
             (delivery, lease)
         })
         .collect();

@@ -1,32 +1,28 @@
 //! The queue: deliveries are claimed by lane, sent by their channel, and settled.
 //!
-//! In the order of a delivery's way: [`Wake`] says there is work; `claim` takes as many as there is room for; `work`
-//! commits the attempt and sends; `retry` decides what follows; `settle` stores it. Beside them `lease` knows what this
-//! process holds and `upkeep` keeps it held, takes back what others lost, and measures; `jobs` fans groups out.
+//! In the order of a delivery's way: [`Wake`] says there is work; `claim` takes as many as there is room for (`shares`);
+//! `work` commits the attempt, sends, and hands the end over to [`crate::lease`]. Beside them `upkeep` keeps what is held,
+//! takes back what others lost, forgets what is too old, and measures; `jobs` fans groups out.
 
 mod claim;
 mod jobs;
-pub(crate) mod lease;
-pub(crate) mod retry;
-pub(crate) mod settle;
 mod shares;
 mod upkeep;
-mod wake;
 mod work;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::wake::Wake;
-use self::{lease::Leases, settle::Settler};
 use crate::{
     channels::Channels,
     config::QueueConfig,
+    lease::{Leases, Settler},
     metrics::Metrics,
     model::{Channel, Micros},
     realtime::Realtime,
     store::{OnUnknown, Store},
+    wake::Wake,
 };
 
 /// What all parts of the queue share.
@@ -109,6 +105,7 @@ pub(crate) fn spawn(context: &Arc<Context>) {
     context.tasks.spawn(claim::run(Arc::clone(context)));
     context.tasks.spawn(jobs::run(Arc::clone(context)));
     context.tasks.spawn(upkeep::rescue_regularly(Arc::clone(context)));
+    context.tasks.spawn(upkeep::prune_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::measure(Arc::clone(context)));
     context.tasks.spawn(upkeep::keep_leases(Arc::clone(context)));
 }

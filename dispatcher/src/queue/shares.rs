@@ -5,19 +5,12 @@
 //! for ever. A part of the room is kept for the critical lane alone, so that it finds room also while long sends of
 //! other lanes hold all the rest.
 
-use crate::model::Lane;
+use crate::{lease::reserved, model::Lane};
 
-/// Lanes in order of importance.
-pub(crate) const LANES: usize = Lane::ALL.len();
+const LANES: usize = Lane::COUNT;
 
 /// A pass moves by this over the share; large, so that the division loses nothing that matters.
 const STRIDE: u64 = 1 << 20;
-
-/// How many of `capacity` places are for the critical lane alone. One place cannot be kept free and used.
-pub(crate) fn reserved(capacity: usize, part: f64) -> usize {
-    let places = (capacity as f64 * part).ceil() as usize;
-    places.min(capacity.saturating_sub(1))
-}
 
 /// The shares of one channel's room.
 #[derive(Debug)]

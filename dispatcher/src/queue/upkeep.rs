@@ -1,4 +1,4 @@
-//! Keeping what is held, taking back what was lost, measuring what waits.
+//! Keeping what is held, taking back what was lost, forgetting what is too old, measuring what waits.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,6 +16,12 @@ const EXTEND_BATCH: usize = 1000;
 /// Leases taken back in one transaction.
 const RESCUE_BATCH: u32 = 1000;
 
+/// Rows of each kind that are forgotten in one transaction.
+const PRUNE_BATCH: u32 = 1000;
+
+/// How often what is too old is looked for.
+const PRUNE_EVERY: Duration = Duration::from_mins(5);
+
 /// How often the lanes are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
@@ -23,43 +29,81 @@ const MEASURE: Duration = Duration::from_secs(5);
 pub(super) async fn keep_leases(context: Arc<Context>) {
     loop {
         tokio::time::sleep(context.config.heartbeat.0).await;
-        let held = context.leases.held();
-        let until = context.lease_until();
-        let calls = held
-            .chunks(EXTEND_BATCH)
-            .map(|chunk| context.store.extend(chunk.to_vec(), until));
-        let mut failed = None;
-        for (chunk, result) in held.chunks(EXTEND_BATCH).zip(join_all(calls).await) {
-            match result {
-                Ok(kept) => {
-                    for ((id, token), _) in chunk.iter().zip(kept).filter(|(_, kept)| !kept) {
-                        // A settled one is no longer held; one that is still held belongs to somebody else now.
-                        context.leases.lose(*id, *token);
-                    }
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        if let Some(error) = &failed {
-            tracing::warn!(%error, leases = held.len(), "leases could not be extended; nothing more is claimed");
-        }
-        let could = context.can_hold.swap(failed.is_none(), Ordering::AcqRel);
-        if !could && failed.is_none() {
+        let kept = extend(&context).await;
+        let could = context.can_hold.swap(kept, Ordering::AcqRel);
+        if !could && kept {
             context.wake.all();
         }
     }
 }
 
+/// Extends every lease of this process. False: the store did not answer for all of them.
+async fn extend(context: &Context) -> bool {
+    let held = context.leases.held();
+    let until = context.lease_until();
+    let calls = held
+        .chunks(EXTEND_BATCH)
+        .map(|chunk| context.store.extend(chunk.to_vec(), until));
+    let mut failed = None;
+    for (chunk, result) in held.chunks(EXTEND_BATCH).zip(join_all(calls).await) {
+        match result {
+            Ok(kept) => {
+                for ((id, token), kept) in chunk.iter().zip(kept) {
+                    if kept {
+                        context.leases.extended(*id, *token, until);
+                    } else {
+                        // A settled one is no longer held; one that is still held belongs to somebody else now.
+                        context.leases.lose(*id, *token);
+                    }
+                }
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    if let Some(error) = &failed {
+        context.metrics.store_refusals.inc();
+        tracing::warn!(%error, leases = held.len(), "leases could not be extended; nothing more is claimed");
+    }
+    failed.is_none()
+}
+
 /// Looks twice a lease for leases that ran out, so that none waits longer than one and a half.
 pub(super) async fn rescue_regularly(context: Arc<Context>) {
-    while context
+    while pause(&context, context.config.lease.0 / 2).await {
+        // What this process holds has not run out because the store, or this process, stood still for a while.
+        if extend(&context).await {
+            rescue(&context, Micros::now()).await;
+        }
+    }
+}
+
+/// Forgets what is too old, a bounded part of it at a time, at the start and now and then.
+pub(super) async fn prune_regularly(context: Arc<Context>) {
+    loop {
+        match context.store.prune(Micros::now(), PRUNE_BATCH).await {
+            // There is more; what waits for the writer goes first.
+            Ok(pruned) if pruned >= u64::from(PRUNE_BATCH) => {
+                tokio::task::yield_now().await;
+                if !context.stop.is_cancelled() {
+                    continue;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what is too old could not be forgotten"),
+        }
+        if !pause(&context, PRUNE_EVERY).await {
+            return;
+        }
+    }
+}
+
+/// False: the queue stops.
+async fn pause(context: &Context, time: Duration) -> bool {
+    context
         .stop
-        .run_until_cancelled(tokio::time::sleep(context.config.lease.0 / 2))
+        .run_until_cancelled(tokio::time::sleep(time))
         .await
         .is_some()
-    {
-        rescue(&context, Micros::now()).await;
-    }
 }
 
 /// Takes back everything whose lease ended before `now`.
@@ -70,16 +114,20 @@ pub(super) async fn rescue(context: &Context, now: Micros) {
             .rescue(now, RESCUE_BATCH, context.on_unknown())
             .await
         {
-            Ok(Rescued { released: 0, .. }) => return,
+            Ok(Rescued {
+                released: 0, jobs: 0, ..
+            }) => return,
             Ok(rescued) => {
                 tracing::warn!(
                     deliveries = rescued.released,
                     unknown = rescued.unknown,
-                    "took back deliveries whose worker is gone"
+                    fan_outs = rescued.jobs,
+                    "took back what a worker that is gone held"
                 );
                 context.metrics.rescued.inc_by(rescued.released);
                 context.metrics.rescued_unknown.inc_by(rescued.unknown);
                 context.wake.all();
+                context.wake.jobs();
             }
             Err(error) => {
                 tracing::warn!(%error, "leases that ran out could not be taken back");
@@ -111,12 +159,7 @@ pub(super) async fn measure(context: Arc<Context>) {
             }
             Err(error) => tracing::debug!(%error, "the lanes could not be measured"),
         }
-        if context
-            .stop
-            .run_until_cancelled(tokio::time::sleep(MEASURE))
-            .await
-            .is_none()
-        {
+        if !pause(&context, MEASURE).await {
             return;
         }
     }

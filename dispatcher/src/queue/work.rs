@@ -1,17 +1,16 @@
 //! The work on claimed deliveries: look again, commit the attempt, send, decide what follows.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{
-    Context,
-    lease::Lease,
-    retry::{Ended, Next, decide},
-    settle::Done,
-};
+use super::Context;
 use crate::{
+    lease::{Done, Ended, Lease, Next, decide},
     model::{Channel, Claimed, DeliveryState, Micros, Reason, Settlement},
     store::AttemptStart,
 };
+
+/// Between tries to give deliveries back.
+const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Works a batch off that was claimed together.
 pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
@@ -44,7 +43,7 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
     match context.store.begin_attempts(starts.collect()).await {
         Ok(kept) => {
             for ((delivery, lease), kept) in ready.into_iter().zip(kept) {
-                if kept && !lease.is_lost() {
+                if kept {
                     context
                         .tasks
                         .spawn(attempt(Arc::clone(&context), delivery, lease));
@@ -57,6 +56,7 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
             }
         }
         Err(error) => {
+            context.metrics.store_refusals.inc();
             tracing::warn!(%error, deliveries = ready.len(), "attempts could not be recorded; nothing is sent");
             give_back(&context, ready).await;
         }
@@ -90,9 +90,11 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
     }
     let turn = lease.turn().await;
     if lease.is_lost() {
+        drop(turn);
         context.metrics.leases_lost.inc();
         tracing::warn!(delivery = %delivery.id, "the lease was lost while the delivery waited for its turn");
-        return;
+        // Where nobody else has it yet, it is known that nothing was sent.
+        return give_back(&context, vec![(delivery, lease)]).await;
     }
     let report = context.channels.send(&delivery).await;
     drop(turn);
@@ -136,17 +138,24 @@ fn done(
     }
 }
 
-/// Back into the queue, with no attempt counted. Where that fails, the leases run out.
+/// Back into the queue, with no attempt counted; of what somebody else has, nothing is written. While the store is away
+/// it is tried again as long as the leases may hold, so that nothing that was not sent comes to look unknown.
 async fn give_back(context: &Context, batch: Vec<(Claimed, Lease)>) {
-    let leases = batch
+    let leases: Vec<_> = batch
         .iter()
         .map(|(delivery, _)| (delivery.id, delivery.token))
         .collect();
-    if let Err(error) = context.store.release(leases).await {
-        tracing::warn!(%error, "deliveries could not be given back; their leases run out");
+    while let Err(error) = context.store.release(leases.clone()).await {
+        context.metrics.store_refusals.inc();
+        if batch.iter().all(|(_, lease)| lease.is_lost()) {
+            tracing::warn!(%error, "deliveries could not be given back; their leases ran out");
+            break;
+        }
+        tracing::debug!(%error, "deliveries cannot be given back yet");
+        tokio::time::sleep(GIVE_BACK_PAUSE).await;
     }
     drop(batch);
-    context.wake.room();
+    context.wake.all();
 }
 
 impl Context {

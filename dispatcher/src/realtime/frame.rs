@@ -38,6 +38,7 @@ pub(super) fn outgoing(source: &Source<'_>) -> Outgoing {
     let id = MessageId::from(source.id);
     let mut header = Header::new(id, FrameKind::Notification);
     header.priority = source.lane.into();
+    header.conflate.clone_from(&source.content.collapse_key);
     header.expires_at = source.expires_at.map(|at| at.0.div_euclid(1000));
     header.except = source.audience.except.clone();
     header.any = source.audience.target.any_members(source.tenant);

@@ -5,18 +5,16 @@
 //! receipt (a hub wrote it to a socket, or a client says it has it) and `skipped` when none came in time.
 
 mod frame;
+mod hint;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use common::{
-    bus::{Bus, BusError, Publication},
-    ids::{DeliveryId, MessageId, NotificationId},
-    message::{FrameKind, Header},
-    target::Except,
+    bus::{Bus, BusError},
+    ids::{DeliveryId, MessageId},
     topic::TopicKey,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -24,13 +22,9 @@ use tokio::{sync::Notify, time::Instant};
 use self::frame::{Outgoing, Source, outgoing};
 use crate::{
     config::RealtimeConfig,
+    lease::{Done, Ended, Lease, Leases, Settler, decide},
     metrics::Metrics,
     model::{Channel, Claimed, DeliveryState, Micros, NewNotification, Outcome, Reason, Settlement},
-    queue::{
-        lease::{Lease, Leases},
-        retry::{Ended, decide},
-        settle::{Done, Settler},
-    },
     store::OnUnknown,
 };
 
@@ -74,7 +68,7 @@ struct Sent {
 #[derive(Debug)]
 pub(crate) struct Frames {
     message: Outgoing,
-    deliveries: Vec<(DeliveryId, Option<TopicKey>)>,
+    deliveries: Vec<(DeliveryId, Micros, Option<TopicKey>)>,
 }
 
 impl Realtime {
@@ -112,6 +106,7 @@ impl Realtime {
             .map(|one| {
                 (
                     one.id,
+                    one.lease_until.unwrap_or(Micros(0)),
                     one.user
                         .as_ref()
                         .map(|user| TopicKey::user(&notification.tenant, user)),
@@ -121,7 +116,7 @@ impl Realtime {
         if deliveries.is_empty() {
             return None;
         }
-        let single = deliveries.iter().any(|(_, key)| key.is_some());
+        let single = deliveries.iter().any(|(.., key)| key.is_some());
         let message = outgoing(&Source {
             id: notification.id,
             tenant: &notification.tenant,
@@ -140,8 +135,8 @@ impl Realtime {
     pub(crate) async fn publish_accepted(&self, frames: Frames) {
         let Frames { message, deliveries } = frames;
         let mut ready = Vec::with_capacity(deliveries.len());
-        for (delivery, key) in deliveries {
-            let lease = self.0.leases.hold(delivery, FIRST_TOKEN, None);
+        for (delivery, until, key) in deliveries {
+            let lease = self.0.leases.hold(delivery, FIRST_TOKEN, until, None);
             ready.push((self.sent(lease, None, &message), key));
         }
         self.publish(message, ready).await;
@@ -376,43 +371,5 @@ impl Realtime {
             .drain()
             .map(|(_, sent)| (sent.lease.id, sent.lease.token))
             .collect()
-    }
-
-    /// Tells all sessions of a user the unread count.
-    pub(crate) async fn publish_unread(&self, user: &TopicKey, count: u64) {
-        let payload = frame::unread(count);
-        self.publish_hint(user, FrameKind::Unread, payload, None).await;
-    }
-
-    /// Tells the user's other sessions what changed.
-    pub(crate) async fn publish_changed(
-        &self,
-        user: &TopicKey,
-        ids: Option<&[NotificationId]>,
-        state: &'static str,
-        session: Option<&str>,
-    ) {
-        let payload = frame::changed(ids, state);
-        self.publish_hint(user, FrameKind::Changed, payload, session)
-            .await;
-    }
-
-    /// At most once: the change feed has it anyway.
-    async fn publish_hint(&self, user: &TopicKey, kind: FrameKind, payload: Bytes, session: Option<&str>) {
-        let mut header = Header::new(MessageId::generate(), kind);
-        header.except = Except {
-            session: session.map(str::to_owned),
-            ..Except::default()
-        };
-        let publication = Publication {
-            key: user.clone(),
-            header,
-            payload,
-            history: false,
-            idempotency_key: None,
-        };
-        if let Err(error) = self.0.bus.publish(publication).await {
-            tracing::debug!(%error, "a hint is not on the bus");
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! Values between the model and columns.
 
+use common::ids::{Name, TenantId};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::model::{Channel, Lane};
 
 /// An id as it stands in a JSON parameter.
 pub(super) fn hex(id: Uuid) -> String {
@@ -28,4 +30,24 @@ pub(super) fn count(value: i64) -> u64 {
 /// Ids as a parameter.
 pub(super) fn ids(ids: impl IntoIterator<Item = Uuid>) -> Result<String, StoreError> {
     json(&ids.into_iter().map(hex).collect::<Vec<_>>())
+}
+
+pub(super) fn tenant_of(text: &str) -> Result<TenantId, StoreError> {
+    TenantId::new(text).map_err(|error| StoreError::unreadable("tenant", error))
+}
+
+pub(super) fn user_of(text: &str) -> Result<Name, StoreError> {
+    Name::new(text).map_err(|error| StoreError::unreadable("user", error))
+}
+
+pub(super) fn lane_of(number: i16) -> Result<Lane, StoreError> {
+    Lane::ALL
+        .into_iter()
+        .find(|lane| lane.number() == number)
+        .ok_or_else(|| StoreError::unreadable("lane", number))
+}
+
+pub(super) fn channel_of(text: &str) -> Result<Channel, StoreError> {
+    text.parse()
+        .map_err(|error| StoreError::unreadable("channel", error))
 }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{
     ChangesResult, StoreError,
-    inbox::{Keys, floors, items},
+    inbox::items,
+    keys::{Keys, floors},
     sqlite::inbox as sql,
 };
 use crate::model::{Change, Changes, Cursor, Micros, ReaderKeys};

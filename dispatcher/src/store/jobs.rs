@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::{
     JobClaim, JobPage, StoreError,
-    accept::{counts, delivery_rows},
-    codec::{from_json, json},
-    queue::add_totals,
-    sqlite::{accept as accept_sql, queue as sql},
-    writer::Tx,
+    codec::{from_json, json, lane_of, tenant_of, user_of},
+    deliveries,
+    sqlite::queue as sql,
+    totals::{add_totals, counts},
+    transaction::Tx,
 };
-use crate::model::{Contact, Lane, Micros, NewDelivery};
+use crate::model::{Contact, Micros, NewDelivery};
 
 pub(super) async fn next_job(
     tx: &mut Tx<'_>,
@@ -40,7 +40,7 @@ pub(super) async fn next_job(
         .await?;
     Ok(Some(JobClaim {
         notification: NotificationId(id),
-        tenant: TenantId::new(&tenant).map_err(|error| StoreError::unreadable("tenant", error))?,
+        tenant: tenant_of(&tenant)?,
         token,
         job: from_json("job", &job)?,
         lane: lane_of(lane)?,
@@ -48,13 +48,6 @@ pub(super) async fn next_job(
         expires_at: expires_at.map(Micros),
         cursor,
     }))
-}
-
-pub(super) fn lane_of(number: i16) -> Result<Lane, StoreError> {
-    Lane::ALL
-        .into_iter()
-        .find(|lane| lane.number() == number)
-        .ok_or_else(|| StoreError::unreadable("lane", number))
 }
 
 /// What `advance` does.
@@ -80,16 +73,12 @@ pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, Sto
         return Ok(false);
     }
     let claim = &step.claim;
-    let deliveries = step
+    let made = step
         .deliveries
         .iter()
         .map(|new| (claim.notification, claim.tenant.as_str(), claim.lane, new));
-    if let Some(rows) = delivery_rows(deliveries, tx.now)? {
-        sqlx::query(accept_sql::INSERT_DELIVERIES)
-            .bind(rows)
-            .execute(&mut *tx.conn)
-            .await?;
-    }
+    let rows = deliveries::rows(made, tx.now)?;
+    deliveries::insert(tx, rows).await?;
     let mut sums = (0, 0);
     for delivery in &step.deliveries {
         let (sent, failed) = counts(delivery.state);
@@ -147,8 +136,8 @@ pub(super) async fn page(
     let mut recipients = Vec::new();
     for (tenant, user, body) in &rows {
         let contact: Contact = from_json("contact", body)?;
-        let id = TenantId::new(tenant).map_err(|error| StoreError::unreadable("tenant", error))?;
-        let name = Name::new(user).map_err(|error| StoreError::unreadable("user", error))?;
+        let id = tenant_of(tenant)?;
+        let name = user_of(user)?;
         if audience.except.covers(user, "") {
             continue;
         }

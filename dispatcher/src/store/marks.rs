@@ -9,11 +9,12 @@ use common::{
 
 use super::{
     Mark, Marked, ReadAll, StoreError,
-    accept::{FILTERED, take_positions},
     codec::{hex, json},
-    inbox::{Floor, Keys, Receipt, floors, states, unread},
+    inbox::{Receipt, states, unread},
+    keys::{Floor, Keys, floors},
+    positions::{FILTERED, take_positions},
     sqlite::{inbox as sql, queue as queue_sql},
-    writer::Tx,
+    transaction::Tx,
 };
 use crate::model::{Cursor, ReaderKeys};
 

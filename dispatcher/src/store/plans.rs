@@ -95,6 +95,8 @@ async fn hot_statements_use_indexes() {
         ("contacts", records::CONTACTS, false),
         ("template by name", records::TEMPLATE_BY_NAME, false),
         ("totals", records::TOTALS, false),
+        ("unread of a tenant", records::UNREAD_OF_TENANT, false),
+        ("rescue jobs", queue::RESCUE_JOBS, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

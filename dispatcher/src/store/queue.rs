@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::ids::{DeliveryId, NotificationId};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     AttemptStart, ClaimRequest, LaneDepth, OnUnknown, Rescued, StoreError,
-    accept::{Arrival, StoredRoute, appear, counts},
-    codec::{count, from_json, hex, ids, json},
-    sqlite::{accept as accept_sql, queue as sql},
-    writer::Tx,
+    codec::{channel_of, count, from_json, hex, ids, json, tenant_of, user_of},
+    positions::{Arrival, StoredRoute, appear},
+    sqlite::queue as sql,
+    totals::{add_totals, counts},
+    transaction::Tx,
 };
 use crate::model::{Channel, Claimed, Content, DeliveryState, Lane, Micros, Settlement};
 
@@ -58,7 +59,7 @@ pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec
         .await?;
     let mut notifications = HashMap::with_capacity(found.len());
     for (id, tenant, expires_at, created_at, visible_at, content, audience) in found {
-        let tenant = TenantId::new(&tenant).map_err(|error| StoreError::unreadable("tenant", error))?;
+        let tenant = tenant_of(&tenant)?;
         let content: Content = from_json("content", &content)?;
         let audience = audience.map(|text| from_json("audience", &text)).transpose()?;
         notifications.insert(
@@ -84,7 +85,7 @@ pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec
                     notification: NotificationId(notification),
                     tenant: tenant.clone(),
                     channel: channel_of(&channel)?,
-                    user: super::records::user_of(user)?,
+                    user: user.as_deref().map(user_of).transpose()?,
                     address,
                     lane: request.lane,
                     token,
@@ -99,11 +100,6 @@ pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec
             },
         )
         .collect()
-}
-
-pub(super) fn channel_of(text: &str) -> Result<Channel, StoreError> {
-    text.parse()
-        .map_err(|error| StoreError::unreadable("channel", error))
 }
 
 /// Answers in the order of the inputs: whether the database knew the delivery under the token. A pair that is named twice
@@ -202,24 +198,6 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Resu
     ))
 }
 
-pub(super) async fn add_totals(
-    tx: &mut Tx<'_>,
-    totals: BTreeMap<&str, (i64, i64)>,
-) -> Result<(), StoreError> {
-    let totals: Vec<_> = totals
-        .into_iter()
-        .filter(|(_, sums)| *sums != (0, 0))
-        .map(|(tenant, (sent, failed))| (tenant, 0, sent, failed))
-        .collect();
-    if !totals.is_empty() {
-        sqlx::query(accept_sql::ADD_TOTALS)
-            .bind(json(&totals)?)
-            .execute(&mut *tx.conn)
-            .await?;
-    }
-    Ok(())
-}
-
 pub(super) async fn extend(
     tx: &mut Tx<'_>,
     leases: &[&(DeliveryId, i64, Micros)],
@@ -272,7 +250,17 @@ pub(super) async fn rescue(
         .bind(limit)
         .fetch_all(&mut *tx.conn)
         .await?;
-    let mut rescued = Rescued::default();
+    // A job whose lease ran out is due by that; only a lease that still runs has to be taken back.
+    let jobs = sqlx::query(sql::RESCUE_JOBS)
+        .bind(tx.now.0)
+        .bind(now.0)
+        .execute(&mut *tx.conn)
+        .await?
+        .rows_affected();
+    let mut rescued = Rescued {
+        jobs,
+        ..Rescued::default()
+    };
     let mut unknown = Vec::new();
     let mut settled = Vec::with_capacity(rows.len());
     for (id, token, channel, max_attempts, attempts, open) in rows {
@@ -282,12 +270,11 @@ pub(super) async fn rescue(
             rescued.unknown += 1;
             unknown.push((hex(id), token));
         }
-        let (state, reason) = match is_unknown
-            .then(|| channel_of(&channel).map(on_unknown))
-            .transpose()?
-        {
+        let channel = channel_of(&channel)?;
+        let (state, reason) = match is_unknown.then(|| on_unknown(channel)) {
             Some(OnUnknown::Hold) => (DeliveryState::Dead, Some("unknown")),
-            Some(OnUnknown::Resend) if attempts >= max_attempts => {
+            // A frame is bounded by its age, not by attempts.
+            Some(OnUnknown::Resend) if channel.is_external() && attempts >= max_attempts => {
                 (DeliveryState::Dead, Some("attempts_exhausted"))
             }
             _ => (DeliveryState::Pending, None),

@@ -7,149 +7,15 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, TenantStats,
-    codec::{count, from_json, ids, json},
-    jobs::lane_of,
-    queue::channel_of,
+    StoreError, TenantStats,
+    codec::{channel_of, count, from_json, ids, json, lane_of, user_of},
     sqlite::records as sql,
-    writer::Tx,
+    transaction::Tx,
 };
 use crate::model::{Attempt, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template};
 
-impl Store {
-    /// A tenant's notification with its deliveries (the first 2,000) and their attempts.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn notification(
-        &self,
-        tenant: &TenantId,
-        id: NotificationId,
-    ) -> Result<Option<(Notification, Vec<Delivery>)>, StoreError> {
-        notification(&mut *self.snapshot().await?, tenant, id).await
-    }
-
-    /// Replaces what is known of a user.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn put_contact(
-        &self,
-        tenant: &TenantId,
-        user: &Name,
-        contact: &Contact,
-    ) -> Result<(), StoreError> {
-        self.put_contacts(tenant, vec![(user.clone(), contact.clone())])
-            .await
-    }
-
-    /// Replaces what is known of many users, all or none.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn put_contacts(
-        &self,
-        tenant: &TenantId,
-        contacts: Vec<(Name, Contact)>,
-    ) -> Result<(), StoreError> {
-        self.single((tenant.clone(), contacts), |(tenant, contacts), tx| {
-            Box::pin(put_contacts(tx, tenant, contacts))
-        })
-        .await
-    }
-
-    /// What is known of a user.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn contact(&self, tenant: &TenantId, user: &Name) -> Result<Option<Contact>, StoreError> {
-        let mut found = self.contacts(tenant, std::slice::from_ref(user)).await?;
-        Ok(found.pop().flatten())
-    }
-
-    /// What is known of users, in the order asked.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn contacts(
-        &self,
-        tenant: &TenantId,
-        users: &[Name],
-    ) -> Result<Vec<Option<Contact>>, StoreError> {
-        contacts(&mut *self.snapshot().await?, tenant, users).await
-    }
-
-    /// Forgets a user; false where there was none.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn delete_contact(&self, tenant: &TenantId, user: &Name) -> Result<bool, StoreError> {
-        self.single((tenant.clone(), user.clone()), |(tenant, user), tx| {
-            Box::pin(delete_contact(tx, tenant, user))
-        })
-        .await
-    }
-
-    /// Stores a template's first version.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when the tenant has one of the name; [`StoreError::Unavailable`].
-    pub async fn create_template(
-        &self,
-        tenant: &TenantId,
-        template: NewTemplate,
-    ) -> Result<Template, StoreError> {
-        self.single((tenant.clone(), template), |(tenant, template), tx| {
-            Box::pin(create_template(tx, tenant, template))
-        })
-        .await?
-    }
-
-    /// A tenant's template.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn template_by_id(&self, tenant: &TenantId, id: Uuid) -> Result<Option<Template>, StoreError> {
-        template_by_id(&mut *self.snapshot().await?, tenant, id).await
-    }
-
-    /// A tenant's template.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn template_by_name(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-    ) -> Result<Option<Template>, StoreError> {
-        template_by_name(&mut *self.snapshot().await?, tenant, name).await
-    }
-
-    /// A tenant's templates by name.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn templates(&self, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
-        templates(&mut *self.snapshot().await?, tenant).await
-    }
-
-    /// A tenant's sums.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn stats(&self, tenant: &TenantId) -> Result<TenantStats, StoreError> {
-        stats(&mut *self.snapshot().await?, tenant).await
-    }
-}
-
 /// Deliveries of one notification that are shown.
 const SHOWN_DELIVERIES: u32 = 2000;
-
-pub(super) fn user_of(text: Option<String>) -> Result<Option<Name>, StoreError> {
-    text.map(|text| Name::new(&text))
-        .transpose()
-        .map_err(|error| StoreError::unreadable("user", error))
-}
 
 type NotificationRow = (
     Uuid,
@@ -163,6 +29,7 @@ type NotificationRow = (
     i64,
     i64,
     Option<i64>,
+    i64,
     i64,
 );
 type DeliveryRow = (
@@ -185,7 +52,7 @@ type AttemptRow = (
     Option<String>,
 );
 
-async fn notification(
+pub(super) async fn notification(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     id: NotificationId,
@@ -208,6 +75,7 @@ async fn notification(
         visible,
         expires,
         withdrawn,
+        open,
     )) = row
     else {
         return Ok(None);
@@ -225,6 +93,7 @@ async fn notification(
         visible_at: Micros(visible),
         expires_at: expires.map(Micros),
         withdrawn: withdrawn != 0,
+        open: open != 0,
     };
     let rows: Vec<DeliveryRow> = sqlx::query_as(sql::DELIVERIES)
         .bind(id.0)
@@ -252,7 +121,7 @@ async fn notification(
             Ok(Delivery {
                 id: DeliveryId(id),
                 channel: channel_of(&channel)?,
-                user: user_of(user)?,
+                user: user.as_deref().map(user_of).transpose()?,
                 address,
                 state: DeliveryState::parse(&state).ok_or_else(|| StoreError::unreadable("state", &state))?,
                 reason,
@@ -265,7 +134,7 @@ async fn notification(
     Ok(Some((notification, deliveries)))
 }
 
-async fn put_contacts(
+pub(super) async fn put_contacts(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     contacts: &[(Name, Contact)],
@@ -283,7 +152,7 @@ async fn put_contacts(
     Ok(())
 }
 
-async fn contacts(
+pub(super) async fn contacts(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     users: &[Name],
@@ -305,7 +174,11 @@ async fn contacts(
         .collect()
 }
 
-async fn delete_contact(tx: &mut Tx<'_>, tenant: &TenantId, user: &Name) -> Result<bool, StoreError> {
+pub(super) async fn delete_contact(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    user: &Name,
+) -> Result<bool, StoreError> {
     let deleted = sqlx::query(sql::DELETE_CONTACT)
         .bind(tenant.as_str())
         .bind(user.as_str())
@@ -314,7 +187,7 @@ async fn delete_contact(tx: &mut Tx<'_>, tenant: &TenantId, user: &Name) -> Resu
     Ok(deleted.rows_affected() > 0)
 }
 
-async fn create_template(
+pub(super) async fn create_template(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     body: &NewTemplate,
@@ -362,7 +235,7 @@ fn template(
     })
 }
 
-async fn template_by_id(
+pub(super) async fn template_by_id(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     id: Uuid,
@@ -375,7 +248,7 @@ async fn template_by_id(
     row.map(|row| template(tenant, row)).transpose()
 }
 
-async fn template_by_name(
+pub(super) async fn template_by_name(
     conn: &mut SqliteConnection,
     tenant: &TenantId,
     name: &str,
@@ -388,7 +261,10 @@ async fn template_by_name(
     row.map(|row| template(tenant, row)).transpose()
 }
 
-async fn templates(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
+pub(super) async fn templates(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+) -> Result<Vec<Template>, StoreError> {
     let rows: Vec<TemplateRow> = sqlx::query_as(sql::TEMPLATES)
         .bind(tenant.as_str())
         .fetch_all(conn)
@@ -396,15 +272,23 @@ async fn templates(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<Vec
     rows.into_iter().map(|row| template(tenant, row)).collect()
 }
 
-async fn stats(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<TenantStats, StoreError> {
+pub(super) async fn stats(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<TenantStats, StoreError> {
     let row: Option<(i64, i64, i64)> = sqlx::query_as(sql::TOTALS)
         .bind(tenant.as_str())
-        .fetch_optional(conn)
+        .fetch_optional(&mut *conn)
         .await?;
     let (created, sent, failed) = row.unwrap_or_default();
+    // `;` follows `:`, so these are the keys of the tenant's users.
+    let unread: i64 = sqlx::query_scalar(sql::UNREAD_OF_TENANT)
+        .bind(tenant.as_str())
+        .bind(format!("{tenant}:u:"))
+        .bind(format!("{tenant}:u;"))
+        .fetch_one(conn)
+        .await?;
     Ok(TenantStats {
         created: count(created),
         sent: count(sent),
         failed: count(failed),
+        unread: count(unread),
     })
 }

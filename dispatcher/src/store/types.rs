@@ -109,6 +109,8 @@ pub struct Rescued {
     pub released: u64,
     /// Those among them with an attempt that has a start and no end.
     pub unknown: u64,
+    /// Groups' fan-outs whose lease was taken back before its end.
+    pub jobs: u64,
 }
 
 /// What is waiting in a lane.
@@ -207,4 +209,7 @@ pub struct TenantStats {
     pub sent: u64,
     /// Deliveries that are dead or expired.
     pub failed: u64,
+    /// What all its users together have not read: of their own, and for those who came, of their newest token's roles,
+    /// stores, tenant and everyone. Rows of expressions are not in it.
+    pub unread: u64,
 }

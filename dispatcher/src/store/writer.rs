@@ -3,28 +3,22 @@
 //! A group that fails is rolled back and its operations are done again one by one, each in a transaction of its own, so
 //! that nobody fails for another's fault.
 
-use std::{collections::VecDeque, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use common::{ids::DeliveryId, topic::TopicKey};
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AttemptStart, StoreConfig, StoreError, accept, queue, sqlite::connect, watch::Watchers};
+use super::{
+    AttemptStart, StoreConfig, StoreError, accept, queue,
+    sqlite::connect,
+    transaction::{Pending, Tx},
+    watch::Watchers,
+};
 use crate::model::{Accepted, Micros, NewNotification, Settlement};
 
 /// Rows of one transaction, more or less: what waits behind it waits for so much at the most.
 const GROUP_ROWS: usize = 2000;
-
-/// A transaction at hand.
-pub(super) struct Tx<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
-    pub(super) config: &'c StoreConfig,
-    pub(super) now: Micros,
-    /// Keys whose feeds got entries.
-    pub(super) touched: Vec<TopicKey>,
-}
-
-pub(super) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// An operation with its input, kept until it is committed, and who waits for it.
 pub(super) struct Slot<I, O> {

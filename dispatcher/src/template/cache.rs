@@ -13,7 +13,7 @@ use crate::model::{NewTemplate, Template};
 const CAPACITY: usize = 4096;
 
 /// Compiles templates and keeps them.
-pub struct Templates {
+pub(crate) struct Templates {
     base: Environment<'static>,
     compiled: DashMap<(Uuid, u32), Arc<Compiled>>,
 }
@@ -40,7 +40,7 @@ impl Templates {
     ///
     /// # Errors
     /// [`InvalidTemplate`] says which part is wrong and why.
-    pub fn check(&self, template: &NewTemplate) -> Result<Compiled, InvalidTemplate> {
+    pub(crate) fn check(&self, template: &NewTemplate) -> Result<Compiled, InvalidTemplate> {
         compile(&self.base, template)
     }
 
@@ -48,7 +48,7 @@ impl Templates {
     ///
     /// # Errors
     /// [`InvalidTemplate`] only where a stored template was made by a version with other rules.
-    pub fn compiled(&self, template: &Template) -> Result<Arc<Compiled>, InvalidTemplate> {
+    pub(crate) fn compiled(&self, template: &Template) -> Result<Arc<Compiled>, InvalidTemplate> {
         let key = (template.id, template.version);
         if let Some(found) = self.compiled.get(&key) {
             return Ok(Arc::clone(&found));

@@ -1,18 +1,18 @@
 //! Compiling and rendering, with minijinja under bounds.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     fmt, io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use minijinja::{
-    AutoEscape, Environment, ErrorKind, UndefinedBehavior,
-    value::{Enumerator, Object, Serde, Value},
-};
-use serde_json::Map;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, value::Value};
 
-use super::placeholder::{self, InvalidPlaceholder};
+use super::{
+    context::{Context, Variables},
+    error::{InvalidTemplate, RenderError},
+    placeholder,
+};
 use crate::model::{NewTemplate, Syntax};
 
 /// Steps that one part may take; a loop over 1000 items of a table takes some 20,000.
@@ -22,81 +22,9 @@ const MAX_OUTPUT: usize = 256 * 1024;
 /// Bytes of source that one part may have.
 pub(crate) const MAX_SOURCE: usize = 64 * 1024;
 
-/// Variables as a caller gives them.
-pub type Variables = Map<String, serde_json::Value>;
-
-/// Why a template was refused when it was saved.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTemplate {
-    /// A syntax error.
-    #[error("line {line}: {detail}")]
-    Syntax {
-        /// `title`, `content` or `html`.
-        part: &'static str,
-        /// From 1.
-        line: usize,
-        /// What is wrong.
-        detail: String,
-    },
-    /// A placeholder that cannot be translated.
-    #[error("{source}")]
-    Placeholder {
-        /// `title`, `content` or `html`.
-        part: &'static str,
-        /// What is wrong.
-        source: InvalidPlaceholder,
-    },
-    /// A variable that the list of declared ones lacks.
-    #[error("`{name}` is used and not declared in `variables`")]
-    Undeclared {
-        /// `title`, `content` or `html`.
-        part: &'static str,
-        /// The variable.
-        name: String,
-    },
-    /// A part is too long.
-    #[error("has more than 65536 bytes")]
-    TooLong {
-        /// `title`, `content` or `html`.
-        part: &'static str,
-    },
-}
-
-impl InvalidTemplate {
-    /// The part that is wrong.
-    #[must_use]
-    pub fn part(&self) -> &'static str {
-        match self {
-            Self::Syntax { part, .. }
-            | Self::Placeholder { part, .. }
-            | Self::Undeclared { part, .. }
-            | Self::TooLong { part } => part,
-        }
-    }
-}
-
-/// Why a template could not be rendered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    /// A variable was not given: its path.
-    #[error("the template needs the variable `{0}`")]
-    Missing(String),
-    /// The template took too many steps or wrote too much.
-    #[error("rendering took too many steps or wrote more than 262144 bytes")]
-    TooMuch,
-    /// Anything else, for example arithmetic on a text.
-    #[error("line {line}: {detail}")]
-    Failed {
-        /// From 1, 0 where it is not known.
-        line: usize,
-        /// What went wrong.
-        detail: String,
-    },
-}
-
 /// What a template says with its variables filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// Plain text.
     pub title: String,
     /// Plain text.
@@ -106,7 +34,7 @@ pub struct Rendered {
 }
 
 /// A template ready to render. Rendering is `&self`.
-pub struct Compiled {
+pub(crate) struct Compiled {
     environment: Environment<'static>,
     has_html: bool,
     declared: Vec<String>,
@@ -130,7 +58,10 @@ const HTML: (&str, &str) = ("html", "html.html");
 ///
 /// # Errors
 /// [`InvalidTemplate`] says which part is wrong and why.
-pub fn compile(base: &Environment<'static>, template: &NewTemplate) -> Result<Compiled, InvalidTemplate> {
+pub(crate) fn compile(
+    base: &Environment<'static>,
+    template: &NewTemplate,
+) -> Result<Compiled, InvalidTemplate> {
     let mut environment = base.clone();
     let mut used = BTreeSet::new();
     let parts = [
@@ -172,7 +103,7 @@ pub fn compile(base: &Environment<'static>, template: &NewTemplate) -> Result<Co
 
 /// The environment that every template is compiled in: strict, bounded, without a loader.
 #[must_use]
-pub fn environment() -> Environment<'static> {
+pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
@@ -211,7 +142,7 @@ fn describe(error: &minijinja::Error) -> String {
 impl Compiled {
     /// The variables that callers have to know of: the declared ones, else those that are used.
     #[must_use]
-    pub fn variables(&self) -> &[String] {
+    pub(crate) fn variables(&self) -> &[String] {
         if self.declared.is_empty() {
             &self.used
         } else {
@@ -223,7 +154,7 @@ impl Compiled {
     ///
     /// # Errors
     /// [`RenderError::Missing`] when a declared variable, or one that the template comes upon, is not there.
-    pub fn render(&self, variables: &Variables) -> Result<Rendered, RenderError> {
+    pub(crate) fn render(&self, variables: &Variables) -> Result<Rendered, RenderError> {
         if let Some(missing) = self.declared.iter().find(|name| !variables.contains_key(*name)) {
             return Err(RenderError::Missing(missing.clone()));
         }
@@ -267,62 +198,6 @@ fn failed(error: &minijinja::Error) -> RenderError {
     }
 }
 
-/// The variables, remembering the last one that was looked for: that is the one a strict failure is about.
-#[derive(Debug)]
-struct Context {
-    values: BTreeMap<String, Value>,
-    last: Mutex<Option<String>>,
-}
-
-impl Context {
-    fn new(variables: &Variables) -> Self {
-        let values = variables
-            .iter()
-            .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
-            .collect();
-        Self {
-            values,
-            last: Mutex::new(None),
-        }
-    }
-
-    /// The path of the variable that was missing: the last one looked for, or a member of it that it lacks.
-    fn missing(&self, paths: &BTreeSet<String>, variables: &Variables) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let Some(value) = variables.get(&last) else {
-            return Some(last);
-        };
-        let lacks = |path: &str| {
-            let mut value = Some(value);
-            for member in path.split('.') {
-                value = value.and_then(|value| value.get(member));
-            }
-            value.is_none()
-        };
-        let path = paths.iter().find(|path| {
-            path.strip_prefix(&last)
-                .and_then(|rest| rest.strip_prefix('.'))
-                .is_some_and(lacks)
-        });
-        Some(path.cloned().unwrap_or(last))
-    }
-}
-
-impl Object for Context {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.get_value_by_str(key.as_str()?)
-    }
-
-    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.to_owned());
-        self.values.get(key).cloned()
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.values.keys().map(|key| Value::from(key.as_str())).collect())
-    }
-}
-
 /// A text that stops taking bytes at [`MAX_OUTPUT`].
 #[derive(Default)]
 struct Bounded {
@@ -347,7 +222,7 @@ impl io::Write for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 

@@ -3,13 +3,15 @@
 //! A template is compiled when it is saved, so that what is stored renders; what is compiled is kept by id and version.
 
 mod cache;
+mod context;
 mod engine;
+mod error;
 mod placeholder;
 mod predefined;
 
-pub use self::{
+pub(crate) use self::{
     cache::Templates,
-    engine::{Compiled, InvalidTemplate, RenderError, Rendered, Variables, compile, environment},
-    placeholder::{InvalidPlaceholder, to_jinja},
+    engine::{Compiled, Rendered, compile, environment},
+    error::{InvalidTemplate, RenderError},
     predefined::{find as find_predefined, predefined},
 };

@@ -5,7 +5,7 @@
 
 /// Why a text with placeholders cannot be a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPlaceholder {
+pub(crate) enum InvalidPlaceholder {
     /// Python's conversions and format specifications are not supported; text that looks like one is refused.
     #[error("`{{{0}}}` has a format specification, which is not supported; double the braces if it is text")]
     Specification(String),
@@ -15,7 +15,7 @@ pub enum InvalidPlaceholder {
 ///
 /// # Errors
 /// [`InvalidPlaceholder`] for a placeholder with a conversion or a format specification.
-pub fn to_jinja(source: &str) -> Result<String, InvalidPlaceholder> {
+pub(crate) fn to_jinja(source: &str) -> Result<String, InvalidPlaceholder> {
     let mut out = String::with_capacity(source.len() + 32);
     let mut rest = source;
     // Literal braces that are open: their `}` is literal, also where two stand together.

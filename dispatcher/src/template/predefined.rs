@@ -89,13 +89,13 @@ static TEMPLATES: LazyLock<[Template; 8]> = LazyLock::new(|| PREDEFINED.map(|giv
 
 /// The predefined templates, in the order of the document.
 #[must_use]
-pub fn predefined() -> &'static [Template; 8] {
+pub(crate) fn predefined() -> &'static [Template; 8] {
     &TEMPLATES
 }
 
 /// The predefined template of this name or id.
 #[must_use]
-pub fn find(name_or_id: &str) -> Option<&'static Template> {
+pub(crate) fn find(name_or_id: &str) -> Option<&'static Template> {
     let id = Uuid::parse_str(name_or_id).ok();
     TEMPLATES
         .iter()

@@ -9,7 +9,7 @@ use dispatcher::{
         Accepted, Channel, Contact, DeliveryState, GroupJob, Lane, Micros, NewDelivery, NewNotification,
         Outcome, Settlement,
     },
-    store::{AttemptStart, ClaimRequest},
+    store::{AttemptStart, ChangesResult, ClaimRequest, Mark},
 };
 
 use crate::support::{
@@ -480,4 +480,179 @@ async fn several_recipients_of_one_notification_do_not_wait_for_each_other() {
         };
         assert_eq!(delivery.state, expected);
     }
+}
+
+#[tokio::test]
+async fn a_process_takes_nothing_back_from_itself() {
+    let world = World::new().await;
+    let mut config = quick();
+    // As if this process had stood still: no heartbeat came for several leases.
+    config.queue.lease = common::config::Span(Duration::from_millis(200));
+    config.queue.heartbeat = common::config::Span(Duration::from_secs(60));
+    let (channel, mut sent) = MemoryChannel::new(10);
+    let running = world
+        .start_with(config, Channels::in_memory([(Channel::Email, channel)]), false)
+        .await;
+    let one = in_lane(Lane::High);
+    let id = one.id;
+    running.service.accept(vec![one]).await.unwrap();
+    let held = soon("the attempt", sent.recv()).await.unwrap();
+    let again = tokio::time::timeout(Duration::from_millis(1000), sent.recv()).await;
+    assert!(again.is_err(), "it was taken back while it was being sent");
+    held.end(Outcome::Delivered);
+    let delivery = world.ended(id, Channel::Email).await;
+    assert_eq!(delivery.attempts.len(), 1);
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn a_store_without_room_sends_nothing_twice_and_forgets_nothing() {
+    let world = World::new().await;
+    let all: Vec<_> = (0..300).map(|_| in_lane(Lane::Medium)).collect();
+    let ids: Vec<_> = all.iter().map(|one| one.id).collect();
+    world.store.accept(all).await.unwrap();
+    world.store.limit_size(Some(4096)).await.unwrap();
+    // What pages still have room for is filled up.
+    while world.store.accept(vec![notification("u2")]).await.is_ok() {}
+    let (channel, mut sent) = MemoryChannel::new(50);
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
+    let counting = tokio::spawn(async move {
+        let mut seen: HashMap<_, usize> = HashMap::new();
+        while let Some(one) = sent.recv().await {
+            *seen.entry(one.end(Outcome::Delivered).id).or_default() += 1;
+        }
+        seen
+    });
+    crate::support::eventually("the queue has met the full store", async || {
+        (world.metrics.store_refusals.get() > 2).then_some(())
+    })
+    .await;
+    world.store.limit_size(None).await.unwrap();
+    for id in &ids {
+        let delivery = world.ended(*id, Channel::Email).await;
+        assert_eq!(delivery.state, DeliveryState::Delivered);
+        let unknown = |one: &dispatcher::model::Attempt| one.outcome.as_deref() == Some("unknown");
+        assert!(!delivery.attempts.iter().any(unknown), "{delivery:?}");
+    }
+    assert!(running.dispatcher.stop().await);
+    drop(running.service);
+    let seen = soon("the count", counting).await.unwrap();
+    assert_eq!(seen.len(), 300);
+    assert!(seen.values().all(|times| *times == 1));
+}
+
+#[tokio::test]
+async fn at_an_exclusive_start_a_fan_out_goes_on_at_once() {
+    let world = World::new().await;
+    let contact = Contact {
+        email: Some("anna@example.com".to_owned()),
+        ..Contact::default()
+    };
+    world
+        .store
+        .put_contacts(&tenant(), vec![(name("anna"), contact)])
+        .await
+        .unwrap();
+    let audience = Audience::from(Target::Tenant);
+    let mut one = notification("x");
+    one.audience = Some(audience.clone());
+    one.job = Some(GroupJob {
+        audience,
+        channels: vec![Channel::Email],
+        max_attempts: 3,
+    });
+    let id = one.id;
+    world.store.accept(vec![one]).await.unwrap();
+    // A life before this one holds the fan-out for an hour more.
+    let now = Micros::now();
+    let until = now.plus(Duration::from_secs(3600));
+    world.store.next_job("gone", now, until).await.unwrap().unwrap();
+    let (channel, mut sent) = MemoryChannel::new(10);
+    let running = world
+        .start_with(quick(), Channels::in_memory([(Channel::Email, channel)]), true)
+        .await;
+    soon("the mail", sent.recv())
+        .await
+        .unwrap()
+        .end(Outcome::Delivered);
+    assert_eq!(
+        world.ended(id, Channel::Email).await.state,
+        DeliveryState::Delivered
+    );
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_forgotten_also_more_than_one_batch() {
+    let world = World::with(|config| config.feed_retention = Duration::ZERO).await;
+    let mine = reader("u1");
+    world.store.touch_reader(&mine).await.unwrap();
+    let all: Vec<_> = (0..2500).map(|_| in_inbox(notification("u1"), "u1")).collect();
+    let ids: Vec<_> = all.iter().map(|one| one.id).collect();
+    world.store.accept(all).await.unwrap();
+    let (last, others) = ids.split_last().unwrap();
+    world
+        .store
+        .mark(&mine, others.to_vec(), Mark::Seen)
+        .await
+        .unwrap();
+    world
+        .store
+        .mark(&mine, others.to_vec(), Mark::Read)
+        .await
+        .unwrap();
+    let ChangesResult::Changes(before) = world.store.changes(&mine, None, 1).await.unwrap() else {
+        panic!("the present is always known");
+    };
+    world.store.mark(&mine, vec![*last], Mark::Read).await.unwrap();
+    let running = world.start_with(quick(), Channels::default(), true).await;
+    // The cursor lies after all entries but the newest.
+    crate::support::eventually("the newest entry is forgotten", async || {
+        let answer = world
+            .store
+            .changes(&mine, Some(&before.cursor), 10)
+            .await
+            .unwrap();
+        (answer == ChangesResult::Resync).then_some(())
+    })
+    .await;
+    assert!(running.dispatcher.stop().await);
+}
+
+#[tokio::test]
+async fn a_notification_is_open_while_its_group_is_being_fanned_out() {
+    let world = World::new().await;
+    let audience = Audience::from(Target::Tenant);
+    let mut one = in_inbox(notification("u1"), "u1");
+    one.audience = Some(audience.clone());
+    one.job = Some(GroupJob {
+        audience,
+        channels: vec![Channel::Email],
+        max_attempts: 3,
+    });
+    let id = one.id;
+    world.store.accept(vec![one]).await.unwrap();
+    let is_open = async || {
+        world
+            .store
+            .notification(&tenant(), id)
+            .await
+            .unwrap()
+            .unwrap()
+            .0
+            .open
+    };
+    assert!(is_open().await);
+    let now = Micros::now();
+    let until = now.plus(Duration::from_secs(30));
+    let job = world.store.next_job("w", now, until).await.unwrap().unwrap();
+    assert!(is_open().await);
+    world
+        .store
+        .advance_job(&job, Vec::new(), None, until)
+        .await
+        .unwrap();
+    assert!(!is_open().await);
 }

@@ -70,6 +70,7 @@ async fn a_frame_has_everything_and_is_delivered_at_the_first_receipt() {
     one.lane = Lane::Critical;
     one.content.priority = "urgent".into();
     one.content.data = Some(json!({"order": 7}));
+    one.content.collapse_key = Some("order-7".to_owned());
     let (id, created_at) = (one.id, one.created_at);
     running.service.accept(vec![one]).await.unwrap();
 
@@ -77,6 +78,7 @@ async fn a_frame_has_everything_and_is_delivered_at_the_first_receipt() {
     assert_eq!(message.header.id, MessageId::from(id));
     assert_eq!(message.header.kind, FrameKind::Notification);
     assert_eq!(message.header.priority, Priority::Critical);
+    assert_eq!(message.header.conflate.as_deref(), Some("order-7"));
     assert!(message.header.report && !message.header.receipt);
     assert!(message.position.is_some());
     let frame: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();

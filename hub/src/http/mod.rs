@@ -4,7 +4,7 @@ mod publish;
 mod stats;
 mod upgrade;
 
-use axum::{Extension, routing::get};
+use axum::Extension;
 use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,9 +22,9 @@ pub fn public(hub: &Hub) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
-        .route("/api/v1/ws", get(upgrade::carillon))
-        .route("/api/v1/websocket/connect", get(upgrade::carillon))
-        .route("/ws", get(upgrade::voice_assistant))
+        .routes(routes!(upgrade::carillon))
+        .routes(routes!(upgrade::cashup))
+        .routes(routes!(upgrade::voice_assistant))
         .with_state(hub.clone())
 }
 

@@ -24,12 +24,39 @@ use crate::{
     worker::{NewSession, Who},
 };
 
-/// `/api/v1/ws` and `/api/v1/websocket/connect`.
+/// Open a WebSocket
+///
+/// With the sub-protocol `carillon.v1` everything of docs/protocol.md is available; without one the session gets
+/// notifications and messages only. The token comes as `?token=`, `Authorization: Bearer` or sub-protocol `bearer.<jwt>`.
+#[utoipa::path(get, path = "/api/v1/ws", tag = "sockets", security(("bearer" = [])),
+    params(("token" = Option<String>, Query, description = "The token, where no header can be sent"),
+        ("user_id" = Option<String>, Query, description = "Has to be the token's"),
+        ("tenant_id" = Option<String>, Query, description = "Has to be the token's")),
+    responses((status = 101, description = "The connection is a WebSocket now"), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 426, body = Problem), (status = 429, body = Problem),
+        (status = 503, body = Problem)))]
 pub(super) async fn carillon(State(hub): State<Hub>, request: Request) -> Response {
     upgrade(&hub, request, Dialect::Seeds { unread: false }).await
 }
 
-/// `/ws` (S3): its sessions get `unread` too.
+/// Open a WebSocket, by S0's name
+#[utoipa::path(get, path = "/api/v1/websocket/connect", tag = "sockets", security(("bearer" = [])),
+    params(("token" = Option<String>, Query, description = "The token, where no header can be sent")),
+    responses((status = 101, description = "The connection is a WebSocket now"), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 426, body = Problem), (status = 429, body = Problem),
+        (status = 503, body = Problem)))]
+pub(super) async fn cashup(State(hub): State<Hub>, request: Request) -> Response {
+    upgrade(&hub, request, Dialect::Seeds { unread: false }).await
+}
+
+/// Open a WebSocket, by S3's name
+///
+/// Its sessions get `unread` frames too.
+#[utoipa::path(get, path = "/ws", tag = "sockets", security(("bearer" = [])),
+    params(("token" = Option<String>, Query, description = "The token, where no header can be sent")),
+    responses((status = 101, description = "The connection is a WebSocket now"), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 426, body = Problem), (status = 429, body = Problem),
+        (status = 503, body = Problem)))]
 pub(super) async fn voice_assistant(State(hub): State<Hub>, request: Request) -> Response {
     upgrade(&hub, request, Dialect::Seeds { unread: true }).await
 }

@@ -84,3 +84,16 @@ async fn who_sends_too_much_is_closed() {
     client.raw(&masked(0x8A, b"").repeat(10_000)).await;
     assert_eq!(client.closed().await.0, Some(4007));
 }
+
+#[tokio::test]
+async fn endless_empty_fragments_are_closed_and_hold_up_nobody() {
+    let hub = TestHub::with(|setup| setup.config.inbound_per_second = 5).await;
+    let mut client = hub.user("u1").await;
+    client.raw(&masked(0x01, b"")).await;
+    // They make no message and no memory, only work.
+    client.raw(&masked(0x00, b"").repeat(2000)).await;
+    assert_eq!(client.closed().await.0, Some(4007));
+    let mut other = hub.user("u2").await;
+    other.text(r#"{"type":"ping"}"#).await;
+    other.expect("pong").await;
+}

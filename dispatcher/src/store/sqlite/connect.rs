@@ -73,7 +73,8 @@ pub(in crate::store) async fn limit_size(
         .fetch_one(&mut *conn)
         .await?;
     let pages = bytes.map_or(4_294_967_294, |bytes| {
-        i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1)
+        // To SQLite 0 is a question.
+        (i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1)).max(1)
     });
     // A pragma takes no parameters; `pages` is a number.
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))

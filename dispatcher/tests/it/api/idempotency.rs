@@ -1,9 +1,13 @@
 //! One key, one notification.
 
+use std::time::Duration;
+
 use axum::body::Body;
+use dispatcher::model::Micros;
 use serde_json::{Value, json};
 
 use super::{Answer, Api, Who, request};
+use crate::support::eventually;
 
 const CREATE: &str = "/api/v1/notifications";
 
@@ -89,4 +93,47 @@ async fn at_once_is_once_too() {
         1
     );
     assert_eq!(api.stored().await, 1);
+}
+
+#[tokio::test]
+async fn a_repeat_is_one_also_when_its_time_has_passed() {
+    let api = Api::new().await;
+    let who = Who::service();
+    let expires_at = Micros::now().plus(Duration::from_millis(400)).rfc3339();
+    let body = json!({ "user_id": "u1", "title": "T", "content": "C", "expires_at": expires_at });
+    let first = post(&api, &who, CREATE, "k1", &body).await;
+    first.expect(201);
+    eventually("a new one would be refused", async || {
+        let refused = api.post(&who, CREATE, &body).await.status == 422;
+        refused.then_some(())
+    })
+    .await;
+    let again = post(&api, &who, CREATE, "k1", &body).await;
+    assert_eq!((again.status, &again.text), (first.status, &first.text));
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    let mut other = body;
+    other["title"] = "other".into();
+    let mismatch = post(&api, &who, CREATE, "k1", &other).await;
+    assert_eq!(mismatch.problem().1, "idempotency_mismatch");
+}
+
+#[tokio::test]
+async fn a_repeat_is_one_also_when_its_template_has_changed() {
+    let api = Api::new().await;
+    let who = Who::service().scope("templates:write");
+    let body = json!({
+        "user_id": "u1", "title": "T", "content": "C", "template": "later", "idempotency_key": "k1",
+    });
+    let first = api.post(&who, CREATE, &body).await;
+    first.expect(201);
+    let template = json!({ "name": "later", "title": "{{ a }}", "content": "{{ b }}" });
+    api.post(&who, "/api/v1/templates", &template).await.expect(201);
+    let mut new = body.clone();
+    new["idempotency_key"] = "k2".into();
+    assert_eq!(
+        api.post(&who, CREATE, &new).await.problem().1,
+        "template_variable_missing"
+    );
+    let again = api.post(&who, CREATE, &body).await;
+    assert_eq!((again.status, &again.text), (first.status, &first.text));
 }

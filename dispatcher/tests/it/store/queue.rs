@@ -197,7 +197,8 @@ async fn a_stale_token_writes_nothing() {
         rescue(&store, resend).await,
         Rescued {
             released: 1,
-            unknown: 0
+            unknown: 0,
+            jobs: 0
         }
     );
     let current = one(&store).await;
@@ -272,7 +273,8 @@ async fn a_rescue_finds_the_open_attempt_unknown() {
         rescue(&store, resend).await,
         Rescued {
             released: 1,
-            unknown: 1
+            unknown: 1,
+            jobs: 0
         }
     );
     let again = one(&store).await;
@@ -287,7 +289,8 @@ async fn a_rescue_finds_the_open_attempt_unknown() {
         rescue(&store, hold).await,
         Rescued {
             released: 1,
-            unknown: 1
+            unknown: 1,
+            jobs: 0
         }
     );
     let held = shown(&store, &again).await;
@@ -368,5 +371,20 @@ async fn what_was_withdrawn_is_not_sent_again() {
         let (notification, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
         assert!(notification.withdrawn);
         assert_eq!(deliveries[0].state, DeliveryState::Cancelled);
+    }
+}
+
+#[tokio::test]
+async fn a_frames_unknown_ends_are_bounded_by_its_age_alone() {
+    let store = fresh().await;
+    let mut new = mailed("u");
+    new.deliveries[0].channel = Channel::Realtime;
+    new.deliveries[0].max_attempts = 1;
+    put(&store, new).await;
+    for attempts in 0..3 {
+        let claimed = one(&store).await;
+        assert_eq!(claimed.attempts, attempts);
+        store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+        rescue(&store, resend).await;
     }
 }

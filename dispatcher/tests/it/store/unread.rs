@@ -189,3 +189,93 @@ proptest! {
         });
     }
 }
+
+/// What may happen between users of a tenant: who comes, gets, reads and loses.
+#[derive(Debug, Clone)]
+enum Event {
+    Comes(usize, bool),
+    Accept(usize),
+    Mark(usize, usize, Mark),
+    ReadAll(usize),
+    Withdraw(usize),
+}
+
+const USERS: [&str; 4] = ["u", "v", "with:colon", "never"];
+
+fn event() -> impl Strategy<Value = Event> {
+    let mark = prop_oneof![
+        Just(Mark::Read),
+        Just(Mark::Unread),
+        Just(Mark::Archived),
+        Just(Mark::Deleted),
+    ];
+    prop_oneof![
+        2 => (0usize..3, any::<bool>()).prop_map(|(user, role)| Event::Comes(user, role)),
+        5 => (0usize..6).prop_map(Event::Accept),
+        5 => (0usize..3, 0usize..4, mark).prop_map(|(user, which, mark)| Event::Mark(user, which, mark)),
+        1 => (0usize..3).prop_map(Event::ReadAll),
+        2 => (0usize..4).prop_map(Event::Withdraw),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_tenants_sum_is_that_of_its_users(events in prop::collection::vec(event(), 1..50)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = fresh().await;
+            let mut came: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+            let mut sent: Vec<(NotificationId, Option<usize>, bool)> = Vec::new();
+            // Another tenant's are not counted.
+            let mut foreign = note("n", Vec::new());
+            foreign.tenant = common::ids::TenantId::new("t10").unwrap();
+            foreign.inbox.push(plain(common::topic::TopicKey::user(&foreign.tenant, &super::named("u"))));
+            put(&store, foreign).await;
+            for event in events {
+                let recent = |which: usize| sent.len().checked_sub(which + 1);
+                match event {
+                    Event::Comes(user, role) => {
+                        let roles = if role { vec!["a"] } else { Vec::new() };
+                        store.touch_reader(&reader(USERS[user], &roles)).await.unwrap();
+                        came.insert(user, roles);
+                    }
+                    Event::Accept(kind) => {
+                        let key = match kind {
+                            0..4 => user_key(USERS[kind]),
+                            4 => role_key("a"),
+                            _ => common::topic::TopicKey::tenant(&tenant()),
+                        };
+                        let id = put(&store, note("n", vec![plain(key)])).await;
+                        sent.push((id, (kind < 4).then_some(kind), false));
+                    }
+                    Event::Mark(user, which, mark) => {
+                        if let (Some(roles), Some(at)) = (came.get(&user), recent(which)) {
+                            let me = reader(USERS[user], roles);
+                            store.mark(&me, vec![sent[at].0], mark).await.unwrap();
+                        }
+                    }
+                    Event::ReadAll(user) => {
+                        if let Some(roles) = came.get(&user) {
+                            store.mark_all_read(&reader(USERS[user], roles), None).await.unwrap();
+                        }
+                    }
+                    Event::Withdraw(which) => {
+                        if let Some(at) = recent(which) {
+                            store.withdraw(&tenant(), sent[at].0).await.unwrap();
+                            sent[at].2 = true;
+                        }
+                    }
+                }
+                let mut expected = 0;
+                for (user, roles) in &came {
+                    expected += store.unread_count(&reader(USERS[*user], roles)).await.unwrap();
+                }
+                let to_absent = |user: &Option<usize>| user.is_some_and(|user| !came.contains_key(&user));
+                expected += sent.iter().filter(|(_, user, gone)| to_absent(user) && !gone).count() as u64;
+                assert_eq!(store.stats(&tenant()).await.unwrap().unread, expected);
+            }
+        });
+    }
+}

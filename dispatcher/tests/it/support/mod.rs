@@ -107,15 +107,20 @@ pub(crate) struct Running {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings of the store.
+    pub(crate) async fn with(change: impl FnOnce(&mut StoreConfig)) -> Self {
         // What the dispatcher logs is shown for a test that fails; `RUST_LOG` says how much. The first test sets it.
         let logs = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer();
         drop(logs.try_init());
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreConfig::new(dir.path().join("carillon.db")))
-            .await
-            .unwrap();
+        let mut config = StoreConfig::new(dir.path().join("carillon.db"));
+        change(&mut config);
+        let store = Store::open(&config).await.unwrap();
         Self {
             store,
             bus: Bus::Memory(MemoryBus::new(MemoryLimits::default())),

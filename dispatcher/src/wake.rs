@@ -7,8 +7,9 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::shares::LANES;
 use crate::model::{Lane, Micros};
+
+const LANES: usize = Lane::COUNT;
 
 /// Tells the queue of work. Cheap to clone. To be called after the commit that made the work.
 #[derive(Debug, Clone)]

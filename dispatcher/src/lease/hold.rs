@@ -1,103 +1,15 @@
-//! What this process holds: deliveries under a lease, and the room they take in their channel.
+//! What this process holds: deliveries under a lease, each with the place that it takes in its channel.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use common::ids::DeliveryId;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
-use super::shares::{LANES, reserved};
-use crate::model::{Channel, Lane};
-
-/// The room of one or several channels: so many of their deliveries are held at once, and so many of those are being
-/// sent. More are held than sent where recording and settling, which go by batches, would else leave the channel idle.
-#[derive(Debug)]
-pub(crate) struct Room {
-    /// The channels that share it.
-    pub(crate) channels: Vec<Channel>,
-    /// How many it holds.
-    pub(crate) capacity: usize,
-    running: [AtomicUsize; LANES],
-    sending: Arc<Semaphore>,
-    /// Those of [`Room::sending`] that are not kept for the critical lane.
-    sending_others: Arc<Semaphore>,
-}
-
-impl Room {
-    /// Room for `capacity` deliveries, `sending` of which are sent at once; the part `critical_reserved` of both is for
-    /// the critical lane alone.
-    pub(crate) fn new(
-        channels: Vec<Channel>,
-        capacity: usize,
-        sending: usize,
-        critical_reserved: f64,
-    ) -> Arc<Self> {
-        let others = sending - reserved(sending, critical_reserved);
-        Arc::new(Self {
-            channels,
-            capacity,
-            running: Default::default(),
-            sending: Arc::new(Semaphore::new(sending)),
-            sending_others: Arc::new(Semaphore::new(others)),
-        })
-    }
-
-    /// How many each lane holds.
-    pub(crate) fn running(&self) -> [usize; LANES] {
-        std::array::from_fn(|lane| self.running[lane].load(Ordering::Acquire))
-    }
-
-    pub(crate) fn enter(self: &Arc<Self>, lane: Lane) -> Place {
-        let lane = lane as usize;
-        self.running[lane].fetch_add(1, Ordering::AcqRel);
-        Place {
-            room: Arc::clone(self),
-            lane,
-        }
-    }
-}
-
-/// One delivery's place in a room; free again when dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    room: Arc<Room>,
-    lane: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.room.running[self.lane].fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// One delivery's turn to be sent; the next one's when dropped.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    _sending: Option<OwnedSemaphorePermit>,
-    _others: Option<OwnedSemaphorePermit>,
-}
-
-impl Place {
-    /// Waits for the delivery's turn. Critical ones wait only for each other.
-    async fn turn(&self) -> Turn {
-        let room = &self.room;
-        // Neither is ever closed, so neither fails.
-        let others = match self.lane {
-            0 => None,
-            _ => Arc::clone(&room.sending_others).acquire_owned().await.ok(),
-        };
-        let sending = Arc::clone(&room.sending).acquire_owned().await.ok();
-        Turn {
-            _sending: sending,
-            _others: others,
-        }
-    }
-}
+use super::room::{Place, Turn};
+use crate::model::Micros;
 
 /// All leases of this process; the heartbeat extends what is in here. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -112,13 +24,20 @@ struct Inner {
 #[derive(Debug, Clone, Copy)]
 struct Held {
     token: i64,
+    /// The store promises it until then.
+    until: Micros,
     lost: bool,
 }
 
 impl Leases {
-    /// Holds a delivery until the guard is dropped.
-    pub(crate) fn hold(&self, id: DeliveryId, token: i64, place: Option<Place>) -> Lease {
-        self.lock().insert(id, Held { token, lost: false });
+    /// Holds a delivery until the guard is dropped; the store promises it until `until`.
+    pub(crate) fn hold(&self, id: DeliveryId, token: i64, until: Micros, place: Option<Place>) -> Lease {
+        let held = Held {
+            token,
+            until,
+            lost: false,
+        };
+        self.lock().insert(id, held);
         Lease {
             id,
             token,
@@ -134,6 +53,13 @@ impl Leases {
             .filter(|(_, held)| !held.lost)
             .map(|(id, held)| (*id, held.token))
             .collect()
+    }
+
+    /// The store promises it for longer.
+    pub(crate) fn extended(&self, id: DeliveryId, token: i64, until: Micros) {
+        if let Some(held) = self.lock().get_mut(&id).filter(|held| held.token == token) {
+            held.until = held.until.max(until);
+        }
     }
 
     /// Somebody else has it now. True when it was still held here.
@@ -178,12 +104,14 @@ impl Lease {
         }
     }
 
-    /// Whether the heartbeat found that somebody else has it.
+    /// Whether somebody else has it, or may have it: its time ran out and no heartbeat came through. To be asked before
+    /// a provider is called.
     pub(crate) fn is_lost(&self) -> bool {
+        let now = Micros::now();
         self.leases
             .lock()
             .get(&self.id)
-            .is_none_or(|held| held.token != self.token || held.lost)
+            .is_none_or(|held| held.token != self.token || held.lost || held.until <= now)
     }
 }
 
@@ -205,17 +133,23 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::{
+        lease::Room,
+        model::{Channel, Lane},
+    };
+
+    const FAR: Micros = Micros(i64::MAX);
 
     #[test]
     fn a_place_is_free_again_after_the_lease() {
         let room = Room::new(vec![Channel::Email], 2, 2, 0.0);
         let leases = Leases::default();
         let id = DeliveryId::generate();
-        let lease = leases.hold(id, 1, Some(room.enter(Lane::High)));
+        let lease = leases.hold(id, 1, FAR, Some(room.enter(Lane::High)));
         assert_eq!(room.running(), [0, 1, 0, 0]);
         assert_eq!(leases.held(), [(id, 1)]);
         drop(lease);
-        assert_eq!(room.running(), [0; LANES]);
+        assert_eq!(room.running(), [0; Lane::COUNT]);
         assert!(leases.held().is_empty());
     }
 
@@ -223,7 +157,7 @@ mod tests {
     async fn critical_has_its_turn_while_others_wait() {
         let room = Room::new(vec![Channel::Email], 40, 10, 0.2);
         let leases = Leases::default();
-        let hold = |lane| leases.hold(DeliveryId::generate(), 1, Some(room.enter(lane)));
+        let hold = |lane| leases.hold(DeliveryId::generate(), 1, FAR, Some(room.enter(lane)));
         let low: Vec<_> = (0..20).map(|_| hold(Lane::Low)).collect();
         let mut turns = Vec::new();
         for lease in &low[..8] {
@@ -242,13 +176,25 @@ mod tests {
     fn a_newer_claim_is_not_touched_by_the_older_ones_end() {
         let leases = Leases::default();
         let id = DeliveryId::generate();
-        let old = leases.hold(id, 1, None);
-        let new = leases.hold(id, 2, None);
+        let old = leases.hold(id, 1, FAR, None);
+        let new = leases.hold(id, 2, FAR, None);
         assert!(old.is_lost());
         assert!(!leases.lose(id, 1));
         drop(old);
         assert_eq!(leases.held(), [(id, 2)]);
         assert!(leases.lose(id, 2));
         assert!(new.is_lost());
+    }
+
+    #[test]
+    fn a_lease_whose_time_ran_out_is_lost_until_it_is_extended() {
+        let leases = Leases::default();
+        let id = DeliveryId::generate();
+        let lease = leases.hold(id, 1, Micros(0), None);
+        assert!(lease.is_lost());
+        leases.extended(id, 2, FAR);
+        assert!(lease.is_lost(), "another claim's extension");
+        leases.extended(id, 1, FAR);
+        assert!(!lease.is_lost());
     }
 }

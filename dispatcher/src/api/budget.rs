@@ -1,0 +1,116 @@
+//! What callers may ask in this process: end users by the minute, services by the second.
+
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use common::{
+    ids::{Name, TenantId},
+    token::Identity,
+};
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::StateInformationMiddleware,
+};
+
+use crate::{config::LimitsConfig, model::Micros};
+
+type Key = (TenantId, Name);
+type Limiter = RateLimiter<
+    Key,
+    governor::state::keyed::DefaultKeyedStateStore<Key>,
+    DefaultClock,
+    StateInformationMiddleware,
+>;
+
+/// Seconds after which the keys of callers who have gone are let go.
+const SWEEP_SECONDS: i64 = 60;
+
+/// The callers' budgets in this process.
+#[derive(Debug)]
+pub(crate) struct RateLimits {
+    users: Limiter,
+    services: Limiter,
+    user_limit: u32,
+    service_limit: u32,
+    swept_at: AtomicI64,
+}
+
+/// What is left of a caller's budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget {
+    pub(crate) limit: u32,
+    pub(crate) remaining: u32,
+    /// Until the next request is allowed, or the budget is whole again.
+    pub(crate) reset: Duration,
+    pub(crate) refused: bool,
+}
+
+impl RateLimits {
+    pub(crate) fn new(config: &LimitsConfig) -> Self {
+        // The configuration refuses zero before it comes here.
+        let number = |limit| NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
+        let limiter = |quota| -> Limiter {
+            DefaultKeyedRateLimiter::keyed(quota).with_middleware::<StateInformationMiddleware>()
+        };
+        Self {
+            users: limiter(Quota::per_minute(number(config.user_requests_per_minute))),
+            services: limiter(Quota::per_second(number(config.service_requests_per_second))),
+            user_limit: config.user_requests_per_minute,
+            service_limit: config.service_requests_per_second,
+            swept_at: AtomicI64::new(Micros::now().seconds()),
+        }
+    }
+
+    pub(crate) fn check(&self, caller: &Identity) -> Budget {
+        self.sweep();
+        let key = (caller.tenant.clone(), caller.user.clone());
+        let (limiter, limit) = if caller.is_service() {
+            (&self.services, self.service_limit)
+        } else {
+            (&self.users, self.user_limit)
+        };
+        match limiter.check_key(&key) {
+            Ok(snapshot) => {
+                let remaining = snapshot.remaining_burst_capacity();
+                let used = limit.saturating_sub(remaining);
+                Budget {
+                    limit,
+                    remaining,
+                    reset: snapshot.quota().replenish_interval() * used,
+                    refused: false,
+                }
+            }
+            Err(not_until) => {
+                let reset = not_until.wait_time_from(DefaultClock::default().now());
+                Budget {
+                    limit,
+                    remaining: 0,
+                    reset,
+                    refused: true,
+                }
+            }
+        }
+    }
+
+    /// A key whose budget is whole again tells nothing and is let go.
+    fn sweep(&self) {
+        let now = Micros::now().seconds();
+        let last = self.swept_at.load(Ordering::Relaxed);
+        if now - last < SWEEP_SECONDS
+            || self
+                .swept_at
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        for limiter in [&self.users, &self.services] {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+}

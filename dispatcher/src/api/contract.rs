@@ -1,0 +1,107 @@
+//! The OpenAPI document, completed by what holds for every operation: descriptions of answers, who is let in, limits.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use utoipa::openapi::OpenApi;
+
+/// Operations of a path.
+const METHODS: [&str; 4] = ["get", "put", "post", "delete"];
+
+/// The document's JSON.
+pub(crate) fn complete(document: &OpenApi) -> String {
+    // A document that the generator made always serialises.
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    let everywhere = document.get("security").cloned();
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    for path in paths.into_iter().flat_map(Map::values_mut) {
+        for method in METHODS {
+            if let Some(operation) = path.get_mut(method).and_then(Value::as_object_mut) {
+                operation_of(operation, everywhere.as_ref());
+            }
+        }
+    }
+    document.to_string()
+}
+
+fn operation_of(operation: &mut Map<String, Value>, everywhere: Option<&Value>) {
+    let security = operation.get("security").or(everywhere);
+    let needs_token = security.and_then(Value::as_array).is_some_and(|schemes| {
+        // `[{}]` says that no token is needed.
+        !schemes.is_empty()
+            && schemes
+                .iter()
+                .all(|scheme| scheme.as_object().is_some_and(|scheme| !scheme.is_empty()))
+    });
+    let has_body = operation.contains_key("requestBody");
+    let responses = operation.entry("responses").or_insert_with(|| json!({}));
+    let Some(responses) = responses.as_object_mut() else {
+        return;
+    };
+    if needs_token {
+        for status in ["401", "403", "429"] {
+            responses.entry(status).or_insert_with(|| json!({}));
+        }
+    }
+    if has_body {
+        for status in ["400", "408", "413", "415", "422"] {
+            responses.entry(status).or_insert_with(|| json!({}));
+        }
+    }
+    for (status, response) in responses.iter_mut() {
+        let Some(response) = response.as_object_mut() else {
+            continue;
+        };
+        let number: u16 = status.parse().unwrap_or_default();
+        let words = StatusCode::from_u16(number)
+            .ok()
+            .and_then(|status| status.canonical_reason());
+        let described = response
+            .get("description")
+            .and_then(Value::as_str)
+            .is_some_and(|text| !text.is_empty());
+        if !described {
+            response.insert("description".to_owned(), json!(words.unwrap_or("Answer")));
+        }
+        if number >= 400 && number != 503 || (number == 503 && response.contains_key("content")) {
+            let problem = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
+            response.insert("content".to_owned(), problem);
+        }
+        if number == 429 {
+            let seconds = json!({ "description": "Seconds until it is worth another try", "schema": { "type": "integer" } });
+            response.insert("headers".to_owned(), json!({ "Retry-After": seconds }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_is_described_and_every_refusal_is_a_problem() {
+        let (_, document) = super::super::documented().split_for_parts();
+        let document: Value = serde_json::from_str(&complete(&document)).unwrap();
+        let mut answers = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for method in METHODS {
+                let Some(operation) = item.get(method) else {
+                    continue;
+                };
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    answers += 1;
+                    let description = response["description"].as_str().unwrap_or_default();
+                    assert!(!description.is_empty(), "{method} {path} {status}");
+                    if status.starts_with('4') {
+                        assert!(
+                            response["content"]["application/problem+json"].is_object(),
+                            "{method} {path} {status}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(answers > 100, "{answers}");
+        assert!(document["paths"]["/api/v1/notifications/send"]["post"]["responses"]["429"].is_object());
+        assert!(document["paths"]["/health"]["get"]["responses"]["401"].is_null());
+    }
+}

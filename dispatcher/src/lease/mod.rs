@@ -1,0 +1,16 @@
+//! From the claim of a delivery to the end of it: what the queue and realtime do with what they hold.
+//!
+//! `hold` knows the leases of this process and `room` the places that they take; `retry` decides what follows an attempt;
+//! `settle` stores it.
+
+mod hold;
+mod retry;
+mod room;
+mod settle;
+
+pub(crate) use self::{
+    hold::{Lease, Leases},
+    retry::{Ended, Next, decide},
+    room::{Room, reserved},
+    settle::{Done, Settler},
+};

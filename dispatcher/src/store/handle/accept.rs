@@ -1,0 +1,62 @@
+//! Accepting, taking back, forgetting.
+
+use common::ids::{NotificationId, TenantId};
+
+use crate::{
+    model::{Accepted, IdempotencyKey, Micros, NewNotification},
+    store::{Store, StoreError, idempotency, marks, writer::Work},
+};
+
+impl Store {
+    /// Stores notifications: one answer for each, in order; durable when it returns. Notifications of one call stand for
+    /// themselves, but those that carry the same request's idempotency key (one with a credential) share its fate.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: nothing was stored. [`StoreError::Conflict`] for an id that is taken.
+    pub async fn accept(&self, notifications: Vec<NewNotification>) -> Result<Vec<Accepted>, StoreError> {
+        self.many(notifications, Work::Accept).await
+    }
+
+    /// What a request with these idempotency keys is told, by the first of them that is known: a repeat, or a mismatch.
+    /// None is no promise that it is new: [`Self::accept`] judges.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn answered(
+        &self,
+        tenant: &TenantId,
+        keys: &[IdempotencyKey],
+    ) -> Result<Option<Accepted>, StoreError> {
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        idempotency::answered(&mut *self.snapshot().await?, tenant, keys).await
+    }
+
+    /// Takes a notification back for everyone: gone from every inbox, with a tombstone in the feeds of its keys; what is
+    /// pending is cancelled, what runs is not tried again. False where the tenant has none, or has taken it back.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn withdraw(&self, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
+        self.single((tenant.clone(), id), |(tenant, id), tx| {
+            Box::pin(marks::withdraw(tx, tenant, *id))
+        })
+        .await
+    }
+
+    /// Forgets expired idempotency keys and old entries of the feed, at most so many of each. Answers how many it
+    /// forgot: below `limit` there is no more.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn prune(&self, now: Micros, limit: u32) -> Result<u64, StoreError> {
+        self.single((now, limit), |(now, limit), tx| {
+            Box::pin(async move {
+                let keys = idempotency::prune(tx, *now, *limit).await?;
+                Ok(keys.max(marks::prune_changes(tx, *limit).await?))
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,128 @@
+//! The inbox. [`Store::touch_reader`] comes before the others.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use common::ids::NotificationId;
+
+use crate::{
+    model::{Cursor, InboxItem, ListFilter, Micros, ReaderKeys},
+    store::{ChangesResult, Mark, Marked, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks},
+};
+
+/// How often a reader's last sight is written.
+const REFRESH_READER: Duration = Duration::from_hours(1);
+/// Readers that are remembered as written; above it they are forgotten and written once more.
+const REMEMBERED_READERS: usize = 200_000;
+
+impl Store {
+    /// Sees a reader: its first sight of each key is kept, and which keys its newest token carries. Written at once where
+    /// the keys are others than the last time, else at most hourly.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn touch_reader(&self, reader: &ReaderKeys) -> Result<(), StoreError> {
+        let mut hasher = DefaultHasher::new();
+        reader.keys.hash(&mut hasher);
+        let keys = hasher.finish();
+        let name = (reader.tenant.clone(), reader.user.clone());
+        let now = Micros::now();
+        if self
+            .0
+            .seen
+            .get(&name)
+            .is_some_and(|last| last.0 == keys && now < last.1.plus(REFRESH_READER))
+        {
+            return Ok(());
+        }
+        self.single(reader.clone(), |reader, tx| Box::pin(marks::touch(tx, reader)))
+            .await?;
+        if self.0.seen.len() >= REMEMBERED_READERS {
+            self.0.seen.clear();
+        }
+        self.0.seen.insert(name, (keys, now));
+        Ok(())
+    }
+
+    /// What the reader sees, newest first; neither deleted nor archived.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn list(&self, reader: &ReaderKeys, filter: &ListFilter) -> Result<Vec<InboxItem>, StoreError> {
+        inbox::list(&mut *self.snapshot().await?, reader, filter).await
+    }
+
+    /// One notification, if the reader sees it; also an archived one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn item(
+        &self,
+        reader: &ReaderKeys,
+        id: NotificationId,
+    ) -> Result<Option<InboxItem>, StoreError> {
+        inbox::item(&mut *self.snapshot().await?, reader, id).await
+    }
+
+    /// How many the reader sees that are neither read nor archived. Exact.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn unread_count(&self, reader: &ReaderKeys) -> Result<u64, StoreError> {
+        let keys = keys::Keys::of(reader)?;
+        inbox::unread(&mut *self.snapshot().await?, reader, &keys).await
+    }
+
+    /// What happened after a cursor, at most `limit` entries; without a cursor nothing, and the cursor of the present.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn changes(
+        &self,
+        reader: &ReaderKeys,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<ChangesResult, StoreError> {
+        feed::changes(&mut *self.snapshot().await?, reader, after, limit).await
+    }
+
+    /// Marks notifications for this reader; what it does not see is left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn mark(
+        &self,
+        reader: &ReaderKeys,
+        ids: Vec<NotificationId>,
+        mark: Mark,
+    ) -> Result<Marked, StoreError> {
+        self.single((reader.clone(), ids, mark), |(reader, ids, mark), tx| {
+            Box::pin(marks::mark(tx, reader, ids, *mark))
+        })
+        .await
+    }
+
+    /// Marks everything as read, up to a cursor or to the present. What arrives later stays unread, and so does what is
+    /// marked unread later.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn mark_all_read(
+        &self,
+        reader: &ReaderKeys,
+        up_to: Option<&Cursor>,
+    ) -> Result<ReadAll, StoreError> {
+        self.single((reader.clone(), up_to.cloned()), |(reader, up_to), tx| {
+            Box::pin(marks::mark_all_read(tx, reader, up_to.as_ref()))
+        })
+        .await
+    }
+
+    /// A subscription to commits under the reader's keys.
+    #[must_use]
+    pub fn watch(&self, reader: &ReaderKeys) -> Watch {
+        self.0.watchers.watch(&reader.keys)
+    }
+}

@@ -1,0 +1,157 @@
+//! The queue: claims, attempts, ends, leases, fan-outs.
+
+use common::ids::{DeliveryId, NotificationId};
+
+use crate::{
+    model::{Channel, Claimed, Micros, NewDelivery, Settlement},
+    store::{
+        AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Rescued, Store, StoreError,
+        jobs, queue, writer::Work,
+    },
+};
+
+impl Store {
+    /// Leases due deliveries of a lane, those that are due first, first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        self.single(request, |request, tx| Box::pin(queue::claim(tx, request)))
+            .await
+    }
+
+    /// Records attempts before their providers are called. False: the lease is lost or the number is taken; the provider
+    /// must not be called.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn begin_attempts(&self, starts: Vec<AttemptStart>) -> Result<Vec<bool>, StoreError> {
+        self.many(starts, Work::Begin).await
+    }
+
+    /// Ends claims. False: the lease is lost, nothing was written. A pending one whose notification was withdrawn is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, StoreError> {
+        self.many(settlements, Work::Settle).await
+    }
+
+    /// Holds leases longer. False: the lease is lost.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn extend(
+        &self,
+        leases: Vec<(DeliveryId, i64)>,
+        until: Micros,
+    ) -> Result<Vec<bool>, StoreError> {
+        let leases = leases
+            .into_iter()
+            .map(|(delivery, token)| (delivery, token, until))
+            .collect();
+        self.many(leases, Work::Extend).await
+    }
+
+    /// Gives leases back in an orderly stop; an attempt that was begun does not count against the limit.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn release(&self, leases: Vec<(DeliveryId, i64)>) -> Result<(), StoreError> {
+        self.single(leases, |leases, tx| Box::pin(queue::release(tx, leases)))
+            .await
+    }
+
+    /// Takes back leases that ran out before `now`. An attempt with a start and no end gets the outcome `unknown`, and the
+    /// channel's policy says what becomes of its delivery.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn rescue(
+        &self,
+        now: Micros,
+        limit: u32,
+        on_unknown: fn(Channel) -> OnUnknown,
+    ) -> Result<Rescued, StoreError> {
+        self.single((now, limit, on_unknown), |(now, limit, on_unknown), tx| {
+            Box::pin(queue::rescue(tx, *now, *limit, *on_unknown))
+        })
+        .await
+    }
+
+    /// When [`Self::claim`], [`Self::make_visible`] or [`Self::next_job`] next have something to do; it may be past.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn next_due(&self) -> Result<Option<Micros>, StoreError> {
+        queue::next_due(&mut *self.snapshot().await?).await
+    }
+
+    /// Scheduled notifications whose time has come get their positions; their rows in the inbox count as delivered.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn make_visible(&self, now: Micros, limit: u32) -> Result<Vec<NotificationId>, StoreError> {
+        self.single((now, limit), |(now, limit), tx| {
+            Box::pin(queue::make_visible(tx, *now, *limit))
+        })
+        .await
+    }
+
+    /// Leases a group's fan-out that is due or whose lease ran out.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn next_job(
+        &self,
+        worker: &str,
+        now: Micros,
+        lease_until: Micros,
+    ) -> Result<Option<JobClaim>, StoreError> {
+        self.single(
+            (worker.to_owned(), now, lease_until),
+            |(worker, now, until), tx| Box::pin(jobs::next_job(tx, worker, *now, *until)),
+        )
+        .await
+    }
+
+    /// The next page of a job's recipients: looks at `limit` contacts and answers those who are meant.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn job_page(&self, claim: &JobClaim, limit: u32) -> Result<JobPage, StoreError> {
+        jobs::page(&mut *self.snapshot().await?, claim, limit).await
+    }
+
+    /// Inserts a page's deliveries and moves the job's cursor in one transaction; a repeat of notification, user, channel
+    /// and address is left out. `next` none ends the job. The claim's `cursor` is the caller's to move. False: the lease
+    /// is lost, nothing was stored.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn advance_job(
+        &self,
+        claim: &JobClaim,
+        deliveries: Vec<NewDelivery>,
+        next: Option<String>,
+        lease_until: Micros,
+    ) -> Result<bool, StoreError> {
+        let step = jobs::Advance {
+            claim: claim.clone(),
+            deliveries,
+            next,
+            lease_until,
+        };
+        self.single(step, |step, tx| Box::pin(jobs::advance(tx, step)))
+            .await
+    }
+
+    /// What waits in each lane, the most important first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn queue_depths(&self) -> Result<Vec<LaneDepth>, StoreError> {
+        queue::depths(&mut *self.snapshot().await?).await
+    }
+}

@@ -1,0 +1,97 @@
+//! Positions: who becomes visible gets the next one of each of its keys, in the transaction that files its rows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use common::{ids::NotificationId, topic::TopicKey};
+
+use super::{
+    StoreError,
+    codec::{hex, json},
+    sqlite::accept as sql,
+    transaction::Tx,
+};
+use crate::model::Micros;
+
+/// Positions are counted under this prefix for rows that readers filter.
+pub(super) const FILTERED: &str = "x:";
+
+/// A row of the inbox on its way: its key with prefix, and what is filtered.
+pub(super) type StoredRoute = (String, Option<String>);
+
+/// A notification that becomes visible now.
+pub(super) struct Arrival {
+    pub(super) id: NotificationId,
+    pub(super) visible_at: Micros,
+    pub(super) routes: Vec<StoredRoute>,
+}
+
+/// Gives positions, once a key, and files the rows.
+pub(super) async fn appear(tx: &mut Tx<'_>, arrivals: &[Arrival]) -> Result<(), StoreError> {
+    let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
+    for (key, _) in arrivals.iter().flat_map(|arrival| &arrival.routes) {
+        *wanted.entry(key.as_str()).or_default() += 1;
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let wanted = wanted
+        .into_iter()
+        .map(|(key, number)| (key.to_owned(), number, number))
+        .collect();
+    let mut next = take_positions(tx, wanted).await?;
+    let rows = inbox_rows(arrivals, &mut next)?;
+    sqlx::query(sql::INSERT_INBOX)
+        .bind(rows)
+        .execute(&mut *tx.conn)
+        .await?;
+    Ok(())
+}
+
+fn inbox_rows(arrivals: &[Arrival], next: &mut HashMap<String, (i64, i64)>) -> Result<String, StoreError> {
+    let mut rows = Vec::new();
+    for arrival in arrivals {
+        for (key, filter) in &arrival.routes {
+            let Some((position, ordinal)) = next.get_mut(key.as_str()) else {
+                return Err(StoreError::unreadable("counter", "missing"));
+            };
+            rows.push((
+                key,
+                *position,
+                *ordinal,
+                hex(arrival.id.0),
+                arrival.visible_at,
+                filter,
+            ));
+            *position += 1;
+            *ordinal += 1;
+        }
+    }
+    json(&rows)
+}
+
+/// Takes positions of the feeds of keys that are sorted, of which some are for rows of the inbox; answers the first of
+/// each. The keys' readers will be woken.
+pub(super) async fn take_positions(
+    tx: &mut Tx<'_>,
+    wanted: Vec<(String, i64, i64)>,
+) -> Result<HashMap<String, (i64, i64)>, StoreError> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql::TAKE_POSITIONS)
+        .bind(json(&wanted)?)
+        .fetch_all(&mut *tx.conn)
+        .await?;
+    let mut last: HashMap<String, (i64, i64)> = rows
+        .into_iter()
+        .map(|(key, position, items)| (key, (position, items)))
+        .collect();
+    let mut first = HashMap::with_capacity(last.len());
+    for (key, positions, items) in wanted {
+        let plain = key.strip_prefix(FILTERED).unwrap_or(&key);
+        tx.touched
+            .push(TopicKey::parse(plain).map_err(|error| StoreError::unreadable("key", error))?);
+        let (position, ordinal) = last
+            .remove(&key)
+            .ok_or_else(|| StoreError::unreadable("counter", "missing"))?;
+        first.insert(key, (position - positions + 1, ordinal - items + 1));
+    }
+    Ok(first)
+}

@@ -1,0 +1,20 @@
+//! The transaction that operations work in.
+
+use std::{future::Future, pin::Pin};
+
+use common::topic::TopicKey;
+use sqlx::SqliteConnection;
+
+use super::{StoreConfig, StoreError};
+use crate::model::Micros;
+
+/// A transaction at hand.
+pub(super) struct Tx<'c> {
+    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) config: &'c StoreConfig,
+    pub(super) now: Micros,
+    /// Keys whose feeds got entries.
+    pub(super) touched: Vec<TopicKey>,
+}
+
+pub(super) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
