@@ -55,9 +55,13 @@ type Histograms = Family<ChannelLabel, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     /// Notifications accepted.
     pub created: Counter,
-    /// Deliveries that a channel took.
+    /// Deliveries that a channel took. Without labels, like `created`, so that one divides by the other (S1.12).
+    pub sent_all: Counter,
+    /// Deliveries that are dead or expired.
+    pub failed_all: Counter,
+    /// Deliveries that a channel took, by channel.
     pub sent: Family<ChannelLabel, Counter>,
-    /// Deliveries that are dead or expired, by reason.
+    /// Deliveries that are dead or expired, by channel and reason.
     pub failed: Family<FailureLabel, Counter>,
     /// Realtime deliveries for which nobody was online.
     pub skipped: Counter,
@@ -102,11 +106,21 @@ impl Metrics {
         registry.register(
             "notification_sent",
             "Deliveries that a channel took",
-            metrics.sent.clone(),
+            metrics.sent_all.clone(),
         );
         registry.register(
             "notification_failed",
             "Deliveries that are dead or expired",
+            metrics.failed_all.clone(),
+        );
+        registry.register(
+            "delivery_sent",
+            "Deliveries that a channel took, by channel",
+            metrics.sent.clone(),
+        );
+        registry.register(
+            "delivery_failed",
+            "Deliveries that are dead or expired, by channel and reason",
             metrics.failed.clone(),
         );
         registry.register(
@@ -192,6 +206,8 @@ impl Metrics {
     pub fn new() -> Self {
         Self {
             created: Counter::default(),
+            sent_all: Counter::default(),
+            failed_all: Counter::default(),
             sent: Family::default(),
             failed: Family::default(),
             skipped: Counter::default(),
@@ -211,11 +227,17 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn count_sent(&self, channel: Channel) {
+        self.sent_all.inc();
+        self.sent.get_or_create(&channel.into()).inc();
+    }
+
     pub(crate) fn count_failed(&self, channel: Channel, reason: &str) {
         let label = FailureLabel {
             channel: channel.as_str(),
             reason: reason.to_owned(),
         };
+        self.failed_all.inc();
         self.failed.get_or_create(&label).inc();
     }
 }

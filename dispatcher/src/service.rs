@@ -10,7 +10,7 @@ use common::{
 use crate::{
     channels::Channels,
     metrics::Metrics,
-    model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys},
+    model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys, Reason},
     realtime::Realtime,
     receipts::Readers,
     store::{Mark, Marked, ReadAll, Store, StoreError},
@@ -40,6 +40,8 @@ struct AfterCommit {
     job: bool,
     visible_at: Micros,
     scheduled: bool,
+    /// Deliveries that had their end with the acceptance: the inbox, and what has no address or no configuration.
+    ended: Vec<(Channel, DeliveryState, Option<Reason>)>,
 }
 
 impl Service {
@@ -84,6 +86,12 @@ impl Service {
                 continue;
             }
             self.0.metrics.created.inc();
+            for (channel, state, reason) in &after.ended {
+                match state {
+                    DeliveryState::Delivered => self.0.metrics.count_sent(*channel),
+                    _ => self.0.metrics.count_failed(*channel, reason.as_deref().unwrap_or("unknown")),
+                }
+            }
             if after.scheduled {
                 self.0.wake.visible(after.visible_at);
                 self.0.wake.due(after.visible_at);
@@ -216,6 +224,12 @@ impl AfterCommit {
             job: notification.job.is_some(),
             visible_at: notification.visible_at,
             scheduled,
+            ended: notification
+                .deliveries
+                .iter()
+                .filter(|one| matches!(one.state, DeliveryState::Delivered | DeliveryState::Dead))
+                .map(|one| (one.channel, one.state, one.reason.clone()))
+                .collect(),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Extractors whose refusals are problem+json.
 
-use axum::extract::{FromRequestParts, Path};
+use axum::{
+    body::HttpBody,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+};
 use common::{
-    http::{Caller, Problem, parse_query},
+    http::{Caller, JsonBody, Problem, parse_query},
     ids::{Name, NotificationId},
 };
 use http::request::Parts;
@@ -17,6 +20,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         parse_query(&parts.uri).map(Self)
+    }
+}
+
+/// A JSON object where one is sent. Without a body the default is meant; one that is not understood never is.
+#[derive(Debug, Clone)]
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let none = request.body().size_hint().exact() == Some(0) || request.body().is_end_stream();
+        if none {
+            return Ok(Self(T::default()));
+        }
+        JsonBody::from_request(request, state).await.map(|JsonBody(body, _)| Self(body))
     }
 }
 

@@ -11,11 +11,11 @@ use common::{
     token::Identity,
 };
 use http::{HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    extract::{IdOf, QueryOf},
+    extract::{IdOf, OptionalBody, QueryOf},
     feed,
     problems::{no_notification, store_problem},
     reader::seen,
@@ -42,6 +42,7 @@ const DEFAULT_LIMIT: u32 = 20;
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// Only read or only unread.
+    #[serde(deserialize_with = "truth")]
     is_read: Option<bool>,
     /// At most so many, up to 200. Default 20.
     limit: Option<u32>,
@@ -244,7 +245,17 @@ async fn mark_one(
     Ok(marked.unread)
 }
 
-/// Up to where.
+/// `true` and `false` as query strings of several languages write them: Python's clients send `False`.
+fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(Some(true)),
+        "false" | "0" => Ok(Some(false)),
+        _ => Err(serde::de::Error::custom("provided string was not `true` or `false`")),
+    }
+}
+
+/// Up to where; in the query, or as a JSON body.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
@@ -262,9 +273,11 @@ pub(crate) async fn read_all(
     State(state): State<ApiState>,
     caller: Caller,
     QueryOf(query): QueryOf<ReadAllQuery>,
+    OptionalBody(body): OptionalBody<ReadAllQuery>,
 ) -> Result<Json<Done>, Problem> {
-    let up_to = query
+    let up_to = body
         .up_to
+        .or(query.up_to)
         .map(|text| {
             Cursor::decode(&text)
                 .map_err(|error| Problem::invalid("invalid_cursor", "up_to", error.to_string()))

@@ -134,7 +134,7 @@ fn count(done: &Done, wake: &Wake, metrics: &Metrics) {
     let reason = settlement.reason.as_deref().unwrap_or("unknown");
     match settlement.state {
         DeliveryState::Delivered => {
-            metrics.sent.get_or_create(&done.channel.into()).inc();
+            metrics.count_sent(done.channel);
             let micros = Micros::now().0.saturating_sub(done.visible_at.0).max(0);
             metrics
                 .duration

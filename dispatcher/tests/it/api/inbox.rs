@@ -87,6 +87,8 @@ async fn reading_and_deleting() {
 
     for (query, count) in [
         ("is_read=true", 3),
+        ("is_read=True", 3),
+        ("is_read=0", 2),
         ("is_read=false", 2),
         ("kind=alert", 1),
         ("type=info", 4),
