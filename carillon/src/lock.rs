@@ -30,7 +30,10 @@ impl DatabaseLock {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => {
-                bail!("another carillon uses the database {}; stop it first", database.display())
+                bail!(
+                    "another carillon uses the database {}; stop it first",
+                    database.display()
+                )
             }
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("the lock {}", Path::new(&path).display()))

@@ -101,7 +101,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn token(args: &TokenArgs, config: &Config) -> anyhow::Result<String> {
-    anyhow::ensure!(!args.ttl.0.is_zero(), "--ttl: a token has to be valid for some time");
+    anyhow::ensure!(
+        !args.ttl.0.is_zero(),
+        "--ttl: a token has to be valid for some time"
+    );
     let secret = secret::configured_or_kept(config.auth.secret.as_ref(), &config.server.data_dir)?;
     let scopes = if args.scopes.is_empty() {
         vec!["notifications:write templates:write".to_owned()]

@@ -309,8 +309,9 @@ mod tests {
         fn keys_round_trip_and_differ(a in ".{1,40}", b in ".{1,40}") {
             let (Ok(name_a), Ok(name_b)) = (Name::new(&a), Name::new(&b)) else { return Ok(()) };
             let key = TopicKey::topic(&tenant(), &name_a);
-            prop_assert_eq!(TopicKey::parse(key.as_str()).unwrap(), key.clone());
-            prop_assert_eq!(key.name().unwrap(), a.clone());
+            prop_assert_eq!(&TopicKey::parse(key.as_str()).unwrap(), &key);
+            let name = key.name();
+            prop_assert_eq!(name.as_deref(), Some(a.as_str()));
             prop_assert_eq!(key == TopicKey::topic(&tenant(), &name_b), a == b);
             let user = Name::new("u").unwrap();
             prop_assert_eq!(TopicKey::from_public_name(&key.public_name(), &tenant(), &user).unwrap(), key);

@@ -89,7 +89,10 @@ impl Service {
             for (channel, state, reason) in &after.ended {
                 match state {
                     DeliveryState::Delivered => self.0.metrics.count_sent(*channel),
-                    _ => self.0.metrics.count_failed(*channel, reason.as_deref().unwrap_or("unknown")),
+                    _ => self
+                        .0
+                        .metrics
+                        .count_failed(*channel, reason.as_deref().unwrap_or("unknown")),
                 }
             }
             if after.scheduled {

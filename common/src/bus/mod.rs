@@ -1,6 +1,6 @@
 //! The bus between publishers and hub nodes (the field's "broker" or "backplane").
 //!
-//! What every form of it promises (design section 6; [`conformance`] holds the cases):
+//! What every form of it promises (design section 6; `conformance` holds the cases):
 //! - a node receives only topics that it subscribed to, and has subscribed when `subscribe` returns;
 //! - each message with history carries the topic's epoch and the next offset, given atomically with storing it;
 //! - messages of a topic arrive in order; what is lost on the way to a node can be seen by its offset and read again from

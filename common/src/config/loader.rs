@@ -112,7 +112,10 @@ impl Loader {
                     continue;
                 }
                 if !key.contains("__") {
-                    return Err(ConfigError::invalid(name, "there is no such key: a section and a key are joined by __"));
+                    return Err(ConfigError::invalid(
+                        name,
+                        "there is no such key: a section and a key are joined by __",
+                    ));
                 }
                 own.push((key.to_ascii_lowercase().replace("__", "."), name, value));
             } else if let Some(rank) = aliases.iter().position(|alias| alias.variable == name) {

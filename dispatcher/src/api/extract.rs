@@ -35,7 +35,9 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
         if none {
             return Ok(Self(T::default()));
         }
-        JsonBody::from_request(request, state).await.map(|JsonBody(body, _)| Self(body))
+        JsonBody::from_request(request, state)
+            .await
+            .map(|JsonBody(body, _)| Self(body))
     }
 }
 

@@ -251,7 +251,9 @@ fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(Some(true)),
         "false" | "0" => Ok(Some(false)),
-        _ => Err(serde::de::Error::custom("provided string was not `true` or `false`")),
+        _ => Err(serde::de::Error::custom(
+            "provided string was not `true` or `false`",
+        )),
     }
 }
 

@@ -251,7 +251,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let reader = |stream| Reader {
-            id: SessionId { slot: 0, generation: 0 },
+            id: SessionId {
+                slot: 0,
+                generation: 0,
+            },
             stream,
             who: std::sync::Weak::<Who>::new().upgrade().unwrap(),
             controls: mpsc::channel(1).0,
