@@ -8,7 +8,7 @@ mod routes;
 mod secret;
 mod standalone;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
@@ -45,7 +45,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "answers of commands")]
 fn run(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         Command::Standalone => {
@@ -54,8 +53,7 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
             runtime()?.block_on(standalone::run(config))
         }
         Command::Token(args) => {
-            println!("{}", token(&args, &config)?);
-            Ok(())
+            say(&token(&args, &config)?)
         }
         Command::Migrate { step } => {
             let path = config.database_path();
@@ -78,18 +76,21 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
                 applied,
             } in status
             {
-                println!(
-                    "{version:04} {name:<24} {}",
-                    if applied { "applied" } else { "missing" }
-                );
+                let stands = if applied { "applied" } else { "missing" };
+                say(&format!("{version:04} {name:<24} {stands}"))?;
             }
             Ok(())
         }
         // What can be wrong has been refused with the loading.
-        Command::Check => {
-            println!("the configuration is good");
-            Ok(())
-        }
+        Command::Check => say("the configuration is good"),
+    }
+}
+
+/// Prints one line. Who closed the pipe has read enough.
+fn say(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
 }
 

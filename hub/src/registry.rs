@@ -47,6 +47,11 @@ impl Registry {
         Workers(self.topics.get(key.as_str()).map_or(0, |workers| *workers))
     }
 
+    /// The key as it is kept here, where it is: sessions of a topic share its text.
+    pub(crate) fn shared(&self, key: &TopicKey) -> TopicKey {
+        self.topics.get(key.as_str()).map_or_else(|| key.clone(), |entry| entry.key().clone())
+    }
+
     pub(crate) fn add(&self, key: &TopicKey, worker: usize) {
         *self.topics.entry(key.clone()).or_default() |= 1 << worker;
     }

@@ -1,6 +1,11 @@
 //! The handshake: who, from where, how much is free, and then the socket goes to its worker.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use axum::{
     extract::{Request, State},
@@ -87,12 +92,13 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
         // Copied, because the buffer it lies in has 8 KiB and would live as long as the session.
         let early = parts.read_buf.to_vec();
         let stream = parts.io.into_inner();
+        forget_wakers(&stream);
         set_send_buffer(&stream, hub.inner.shared.config.send_buffer.0);
         let reader = Reader {
             tenant: identity.tenant.clone(),
             user: identity.user.clone(),
             session: Uuid::now_v7().simple().to_string().into(),
-            keys: identity.keys().into(),
+            keys: identity.keys().iter().map(|key| hub.inner.registry.shared(key)).collect(),
         };
         // Keys that are new to a known user count from now.
         hub.inner
@@ -278,6 +284,15 @@ fn client_address(request: &Request, trusted: &[String]) -> IpAddr {
         .and_then(|list| list.rsplit(',').next())
         .and_then(|last| last.trim().parse().ok())
         .unwrap_or(peer)
+}
+
+/// The socket still knows the task that did the handshake as the one to wake, and so would keep that task's memory until
+/// something arrives. Polling once with a waker that does nothing puts it out of there.
+fn forget_wakers(stream: &TcpStream) {
+    let mut context = Context::from_waker(Waker::noop());
+    // What they say does not matter: the reader looks for itself.
+    drop(stream.poll_read_ready(&mut context));
+    drop(stream.poll_write_ready(&mut context));
 }
 
 fn set_send_buffer(stream: &TcpStream, bytes: usize) {
