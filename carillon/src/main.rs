@@ -52,9 +52,7 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
             raise_file_limit();
             runtime()?.block_on(standalone::run(config))
         }
-        Command::Token(args) => {
-            say(&token(&args, &config)?)
-        }
+        Command::Token(args) => say(&token(&args, &config)?),
         Command::Migrate { step } => {
             let path = config.database_path();
             secret::make_folder(&config.server.data_dir)?;

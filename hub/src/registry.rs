@@ -49,7 +49,9 @@ impl Registry {
 
     /// The key as it is kept here, where it is: sessions of a topic share its text.
     pub(crate) fn shared(&self, key: &TopicKey) -> TopicKey {
-        self.topics.get(key.as_str()).map_or_else(|| key.clone(), |entry| entry.key().clone())
+        self.topics
+            .get(key.as_str())
+            .map_or_else(|| key.clone(), |entry| entry.key().clone())
     }
 
     pub(crate) fn add(&self, key: &TopicKey, worker: usize) {

@@ -8,6 +8,8 @@ use std::{
 use minijinja::value::{Enumerator, Object, Serde, Value};
 use serde_json::Map;
 
+use super::bounds::Budget;
+
 /// Variables as a caller gives them.
 pub(crate) type Variables = Map<String, serde_json::Value>;
 
@@ -15,6 +17,7 @@ pub(crate) type Variables = Map<String, serde_json::Value>;
 #[derive(Debug)]
 pub(super) struct Context {
     values: BTreeMap<String, Value>,
+    budget: Value,
     last: Mutex<Option<String>>,
 }
 
@@ -26,6 +29,7 @@ impl Context {
             .collect();
         Self {
             values,
+            budget: Budget::value(),
             last: Mutex::new(None),
         }
     }
@@ -58,6 +62,9 @@ impl Object for Context {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        if key == Budget::NAME {
+            return Some(self.budget.clone());
+        }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.to_owned());
         self.values.get(key).cloned()
     }

@@ -9,9 +9,11 @@ use std::{
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, value::Value};
 
 use super::{
+    bounds,
     context::{Context, Variables},
     error::{InvalidTemplate, RenderError},
     placeholder,
+    rewrite::rewrite,
 };
 use crate::model::{NewTemplate, Syntax};
 
@@ -79,6 +81,11 @@ pub(crate) fn compile(
             Syntax::Format => placeholder::to_jinja(source)
                 .map_err(|source| InvalidTemplate::Placeholder { part, source })?,
         };
+        let source = rewrite(&source).map_err(|refused| InvalidTemplate::Syntax {
+            part,
+            line: refused.line,
+            detail: format!("syntax error: {}", refused.detail),
+        })?;
         environment
             .add_template_owned(name, source)
             .map_err(|error| InvalidTemplate::Syntax {
@@ -101,10 +108,12 @@ pub(crate) fn compile(
     })
 }
 
-/// The environment that every template is compiled in: strict, bounded, without a loader.
+/// The environment that every template is compiled in: strict, bounded, without a loader. It knows no filter, test or
+/// function but those of [`bounds`], and takes what [`rewrite`] has written.
 #[must_use]
 pub(crate) fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
+    let mut environment = Environment::empty();
+    bounds::install(&mut environment);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(100);
@@ -155,6 +164,7 @@ impl Compiled {
     /// # Errors
     /// [`RenderError::Missing`] when a declared variable, or one that the template comes upon, is not there.
     pub(crate) fn render(&self, variables: &Variables) -> Result<Rendered, RenderError> {
+        bounds::check_variables(variables)?;
         if let Some(missing) = self.declared.iter().find(|name| !variables.contains_key(*name)) {
             return Err(RenderError::Missing(missing.clone()));
         }
@@ -347,7 +357,10 @@ mod tests {
             "{error:?}"
         );
         for content in ["{{ a|nofilter }}", "{% include 'x' %}"] {
-            assert!(render(content, json!({"a":1})).is_err(), "{content}");
+            assert!(
+                compile(&environment(), &template(content, &[])).is_err(),
+                "{content}"
+            );
         }
     }
 

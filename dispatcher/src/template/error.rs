@@ -62,11 +62,18 @@ pub(crate) enum RenderError {
     #[error("rendering took too many steps or wrote more than 262144 bytes")]
     TooMuch,
     /// Anything else, for example arithmetic on a text.
-    #[error("line {line}: {detail}")]
+    #[error("{}{detail}", place(*line))]
     Failed {
         /// From 1, 0 where it is not known.
         line: usize,
         /// What went wrong.
         detail: String,
     },
+}
+
+fn place(line: usize) -> String {
+    match line {
+        0 => String::new(),
+        line => format!("line {line}: "),
+    }
 }

@@ -2,12 +2,16 @@
 //!
 //! A template is compiled when it is saved, so that what is stored renders; what is compiled is kept by id and version.
 
+mod bounds;
 mod cache;
 mod context;
 mod engine;
 mod error;
 mod placeholder;
 mod predefined;
+mod rewrite;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{
     cache::Templates,
