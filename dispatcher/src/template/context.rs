@@ -5,13 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::{Variables, bounds::Budget};
 use minijinja::value::{Enumerator, Object, Serde, Value};
-use serde_json::Map;
-
-use super::bounds::Budget;
-
-/// Variables as a caller gives them.
-pub(crate) type Variables = Map<String, serde_json::Value>;
 
 /// The variables, remembering the last one that was looked for: that is the one a strict failure is about.
 #[derive(Debug)]

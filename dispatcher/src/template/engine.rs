@@ -9,8 +9,8 @@ use std::{
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, value::Value};
 
 use super::{
-    bounds,
-    context::{Context, Variables},
+    Variables, bounds,
+    context::Context,
     error::{InvalidTemplate, RenderError},
     placeholder,
     rewrite::rewrite,

@@ -19,3 +19,6 @@ pub(crate) use self::{
     error::{InvalidTemplate, RenderError},
     predefined::{find as find_predefined, predefined},
 };
+
+/// Variables as a caller gives them.
+pub(crate) type Variables = serde_json::Map<String, serde_json::Value>;

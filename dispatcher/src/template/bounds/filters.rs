@@ -2,10 +2,10 @@
 
 use minijinja::{
     Environment, Error, ErrorKind, State, filters, tests,
-    value::{Rest, Value, ValueKind, ValueOrKwargs},
+    value::{Rest, Value, ValueOrKwargs},
 };
 
-use super::{MAX_VALUE, NODE, charge, charge_all, made, operators, size, too_much};
+use super::{MAX_VALUE, NODE, charge, charge_all, is_list, made, operators, size, too_much};
 
 /// Filters that templates may name.
 pub(in crate::template) const FILTERS: [&str; 39] = [
@@ -357,9 +357,4 @@ fn range(state: &State<'_, '_>, from: i64, to: Option<i64>, step: Option<i64>) -
 /// The items of a list.
 fn walked(value: &Value) -> usize {
     if is_list(value) { items(value) } else { 0 }
-}
-
-/// Whether a value is one that `in` and indexes look into.
-pub(super) fn is_list(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
 }

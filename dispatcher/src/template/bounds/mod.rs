@@ -25,7 +25,7 @@ use minijinja::{
     value::{Object, ObjectRepr, Value, ValueKind},
 };
 
-use super::{context::Variables, error::RenderError};
+use super::{Variables, error::RenderError};
 
 pub(super) use self::filters::{FILTERS, TESTS};
 
@@ -146,6 +146,11 @@ fn measure_into(value: &Value, room: &mut usize, depth: usize) -> Result<(), Too
 /// The bytes of a value without what is in it.
 fn size(value: &Value) -> usize {
     NODE + value.as_bytes().map_or(0, <[u8]>::len)
+}
+
+/// Whether a value is one that `in` and indexes look into.
+fn is_list(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
 }
 
 /// What a render may still handle. It lies among the variables, under a name that no template can write.

@@ -7,7 +7,7 @@ use minijinja::{
     value::{Kwargs, ObjectRepr, Value, ValueKind},
 };
 
-use super::{MAX_VALUE, charge, charge_all, filters::is_list, made, size, too_much};
+use super::{MAX_VALUE, charge, charge_all, is_list, made, size, too_much};
 
 /// Bytes of a text that is looked up as a key.
 const MAX_KEY: usize = 1024;

@@ -6,7 +6,7 @@ mod supported;
 
 use serde_json::{Map, json};
 
-use super::{InvalidTemplate, RenderError, compile, context::Variables, environment};
+use super::{InvalidTemplate, RenderError, Variables, compile, environment};
 use crate::model::{NewTemplate, Syntax};
 
 /// The stack of a worker thread of the runtime.
