@@ -14,7 +14,7 @@ use dispatcher::{
 };
 
 use crate::support::{
-    World, by_email, in_inbox, notification, quick,
+    Running, World, by_email, email, in_inbox, notification, quick,
     sink::SmtpSink,
     smtp::{Answer, Event, Protected, SmtpServer},
 };
@@ -27,6 +27,12 @@ fn outcomes(delivery: &Delivery) -> Vec<&str> {
         .collect()
 }
 
+/// Sends one email, and waits for its end.
+async fn sent(world: &World, running: &Running, address: &str) -> Delivery {
+    let id = running.accept_one(email(address)).await;
+    world.ended(id, Channel::Email).await
+}
+
 #[tokio::test]
 async fn a_mail_arrives_and_every_state_is_visible() {
     let mut server = SmtpServer::friendly().await;
@@ -37,7 +43,7 @@ async fn a_mail_arrives_and_every_state_is_visible() {
     sent.content.content = ".a line that begins with a dot".to_owned();
     sent.content.html = Some("<b>bold</b>".to_owned());
     let (id, delivery_id) = (sent.id, sent.deliveries[1].id);
-    running.service.accept(vec![sent]).await.unwrap();
+    running.accept_one(sent).await;
 
     let mail = server.mail().await;
     assert_eq!(mail.to, "user@example.com");
@@ -57,12 +63,11 @@ async fn a_mail_arrives_and_every_state_is_visible() {
     );
     assert!(mail.text.contains("<b>bold</b>"));
 
-    let delivery = world.ended(id, Channel::Email).await;
-    assert_eq!(delivery.state, DeliveryState::Delivered);
+    let delivery = world.delivered(id, Channel::Email).await;
     assert_eq!(outcomes(&delivery), ["delivered"]);
     assert_eq!(delivery.attempts[0].response.as_deref(), Some("2.0.0 queued"));
     assert!(delivery.attempts[0].finished_at >= Some(delivery.attempts[0].started_at));
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -75,18 +80,13 @@ async fn a_real_mail_server_takes_them_all() {
     config.smtp.tls = SmtpTls::None;
     config.smtp.from = Some("noreply@carillon.example".to_owned());
     let running = world.start(config).await;
-    let sent: Vec<_> = (0..200)
-        .map(|n| by_email(notification("u1"), &format!("user{n}@example.com")))
-        .collect();
+    let sent: Vec<_> = (0..200).map(|n| email(&format!("user{n}@example.com"))).collect();
     let ids: Vec<_> = sent.iter().map(|one| (one.id, one.deliveries[0].id)).collect();
-    running.service.accept(sent).await.unwrap();
+    running.accept(sent).await;
     for (id, _) in &ids {
-        assert_eq!(
-            world.ended(*id, Channel::Email).await.state,
-            DeliveryState::Delivered
-        );
+        world.delivered(*id, Channel::Email).await;
     }
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 
     let mails = sink.mails();
     assert_eq!(mails.len(), ids.len());
@@ -117,17 +117,14 @@ async fn connections_are_bounded_and_used_again() {
     let mut config = server.configure(quick());
     config.smtp.pool_size = 4;
     let running = world.start(config).await;
-    let sent: Vec<_> = (0..100)
-        .map(|n| by_email(notification("u1"), &format!("u{n}@example.com")))
-        .collect();
-    let ids: Vec<_> = sent.iter().map(|one| one.id).collect();
-    running.service.accept(sent).await.unwrap();
+    let sent: Vec<_> = (0..100).map(|n| email(&format!("u{n}@example.com"))).collect();
+    let ids = running.accept(sent).await;
     for id in ids {
         world.ended(id, Channel::Email).await;
     }
     assert!(server.connections() <= 4, "{}", server.connections());
     assert!(most.load(Ordering::SeqCst) <= 4);
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -140,15 +137,12 @@ async fn a_passing_fault_is_tried_again() {
     .await;
     let world = World::new().await;
     let running = world.start(server.configure(quick())).await;
-    let sent = by_email(notification("u1"), "user@example.com");
-    let id = sent.id;
-    running.service.accept(vec![sent]).await.unwrap();
-    let delivery = world.ended(id, Channel::Email).await;
+    let delivery = sent(&world, &running, "user@example.com").await;
     assert_eq!(delivery.state, DeliveryState::Delivered);
     assert_eq!(outcomes(&delivery), ["retry", "retry", "delivered"]);
     server.mail().await;
     assert!(server.further_mails().is_empty());
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -172,10 +166,7 @@ async fn what_never_works_is_dead_with_its_reason() {
         ("spam@example.com", "rejected", 1),
         ("no address", "recipient_invalid", 1),
     ] {
-        let sent = by_email(notification("u1"), address);
-        let id = sent.id;
-        running.service.accept(vec![sent]).await.unwrap();
-        let delivery = world.ended(id, Channel::Email).await;
+        let delivery = sent(&world, &running, address).await;
         assert_eq!(delivery.state, DeliveryState::Dead, "{address}");
         assert_eq!(delivery.reason.as_deref(), Some(reason), "{address}");
         assert_eq!(delivery.attempts.len(), attempts, "{address}");
@@ -187,7 +178,7 @@ async fn what_never_works_is_dead_with_its_reason() {
             assert!(!response.contains("gone@example.com"), "{response}");
         }
     }
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -210,10 +201,7 @@ async fn a_cut_after_the_message_is_unknown_and_sent_again() {
     let world = World::new().await;
     let running = world.start(server.configure_impatient(quick())).await;
     for address in ["cut@example.com", "hang@example.com"] {
-        let sent = by_email(notification("u1"), address);
-        let id = sent.id;
-        running.service.accept(vec![sent]).await.unwrap();
-        let delivery = world.ended(id, Channel::Email).await;
+        let delivery = sent(&world, &running, address).await;
         assert_eq!(delivery.state, DeliveryState::Delivered);
         assert_eq!(outcomes(&delivery), ["unknown", "delivered"]);
         let (first, second) = (server.mail().await, server.mail().await);
@@ -222,7 +210,7 @@ async fn a_cut_after_the_message_is_unknown_and_sent_again() {
     }
     let unknown = world.metrics.unknown.get_or_create(&Channel::Email.into()).get();
     assert_eq!(unknown, 2);
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -236,15 +224,12 @@ async fn the_unknown_can_be_held() {
     let mut config = server.configure(quick());
     config.smtp.on_unknown = dispatcher::config::UnknownPolicy::Hold;
     let running = world.start(config).await;
-    let sent = by_email(notification("u1"), "user@example.com");
-    let id = sent.id;
-    running.service.accept(vec![sent]).await.unwrap();
-    let delivery = world.ended(id, Channel::Email).await;
+    let delivery = sent(&world, &running, "user@example.com").await;
     assert_eq!(
         (delivery.state, delivery.reason.as_deref()),
         (DeliveryState::Dead, Some("unknown"))
     );
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -261,13 +246,10 @@ async fn a_server_that_is_away_hangs_or_refuses_us_costs_only_time() {
     .await;
     let world = World::new().await;
     let running = world.start(server.configure_impatient(quick())).await;
-    let sent = by_email(notification("u1"), "user@example.com");
-    let id = sent.id;
-    running.service.accept(vec![sent]).await.unwrap();
-    let delivery = world.ended(id, Channel::Email).await;
+    let delivery = sent(&world, &running, "user@example.com").await;
     assert_eq!(outcomes(&delivery), ["retry", "retry", "delivered"]);
     server.mail().await;
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -287,17 +269,12 @@ async fn passwords_and_mails_go_encrypted() {
         .await;
         let world = World::new().await;
         let running = world.start(server.configure_protected(quick(), tls)).await;
-        let sent = by_email(notification("u1"), "user@example.com");
-        let id = sent.id;
-        running.service.accept(vec![sent]).await.unwrap();
-        assert_eq!(
-            world.ended(id, Channel::Email).await.state,
-            DeliveryState::Delivered
-        );
+        let delivery = sent(&world, &running, "user@example.com").await;
+        assert_eq!(delivery.state, DeliveryState::Delivered);
         assert_eq!(server.mail().await.to, "user@example.com");
         let line = "AUTH PLAIN AGNhcmlsbG9uAGEgc2VjcmV0".to_owned();
         assert_eq!(*logins.lock().unwrap(), [(line, true)]);
-        assert!(running.dispatcher.stop().await);
+        running.stop().await;
     }
 }
 
@@ -319,13 +296,10 @@ async fn nothing_is_said_to_a_server_that_cannot_be_believed() {
         let mut config = server.configure_protected(quick(), SmtpTls::Starttls);
         config.smtp.ca_file = None;
         let running = world.start(config).await;
-        let sent = by_email(notification("u1"), "user@example.com");
-        let id = sent.id;
-        running.service.accept(vec![sent]).await.unwrap();
-        let delivery = world.ended(id, Channel::Email).await;
+        let delivery = sent(&world, &running, "user@example.com").await;
         assert_eq!(delivery.reason.as_deref(), Some("attempts_exhausted"));
         assert_eq!(outcomes(&delivery), ["retry", "retry", "retry"]);
-        assert!(running.dispatcher.stop().await);
+        running.stop().await;
     }
 }
 
@@ -343,14 +317,9 @@ async fn a_refused_password_costs_time_and_not_the_mail() {
     let running = world
         .start(server.configure_protected(quick(), SmtpTls::Tls))
         .await;
-    let sent = by_email(notification("u1"), "user@example.com");
-    let id = sent.id;
-    running.service.accept(vec![sent]).await.unwrap();
-    assert_eq!(
-        outcomes(&world.ended(id, Channel::Email).await),
-        ["retry", "delivered"]
-    );
-    assert!(running.dispatcher.stop().await);
+    let delivery = sent(&world, &running, "user@example.com").await;
+    assert_eq!(outcomes(&delivery), ["retry", "delivered"]);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -365,25 +334,20 @@ async fn a_connection_that_went_stale_costs_no_attempt() {
     let world = World::new().await;
     let running = world.start(server.configure(quick())).await;
     for _ in 0..2 {
-        let sent = by_email(notification("u1"), "user@example.com");
-        let id = sent.id;
-        running.service.accept(vec![sent]).await.unwrap();
-        assert_eq!(outcomes(&world.ended(id, Channel::Email).await), ["delivered"]);
+        let delivery = sent(&world, &running, "user@example.com").await;
+        assert_eq!(outcomes(&delivery), ["delivered"]);
     }
     assert_eq!(server.connections(), 2);
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
 async fn without_a_server_email_is_not_configured() {
     let world = World::new().await;
     let running = world.start(quick()).await;
-    let sent = by_email(notification("u1"), "user@example.com");
-    let id = sent.id;
-    running.service.accept(vec![sent]).await.unwrap();
-    let delivery = world.ended(id, Channel::Email).await;
+    let delivery = sent(&world, &running, "user@example.com").await;
     assert_eq!(delivery.state, DeliveryState::Dead);
     assert_eq!(delivery.reason.as_deref(), Some("not_configured"));
     assert!(delivery.attempts.is_empty());
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }

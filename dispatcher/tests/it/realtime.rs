@@ -15,7 +15,7 @@ use dispatcher::{
     model::{Channel, DeliveryState, Lane},
     store::Mark,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     Running, World, by_realtime, in_inbox, later, name, notification, quick, reader, soon, tenant, user_key,
@@ -52,6 +52,11 @@ async fn start(world: &World) -> Running {
     world.start_with(quick(), Channels::default(), true).await
 }
 
+/// The JSON of a frame.
+fn frame(message: &Message) -> Value {
+    serde_json::from_slice(&message.payload).unwrap()
+}
+
 fn session(user: &str) -> Reader {
     Reader {
         tenant: tenant(),
@@ -72,7 +77,7 @@ async fn a_frame_has_everything_and_is_delivered_at_the_first_receipt() {
     one.content.data = Some(json!({"order": 7}));
     one.content.collapse_key = Some("order-7".to_owned());
     let (id, created_at) = (one.id, one.created_at);
-    running.service.accept(vec![one]).await.unwrap();
+    running.accept_one(one).await;
 
     let message = node.next().await;
     assert_eq!(message.header.id, MessageId::from(id));
@@ -81,9 +86,8 @@ async fn a_frame_has_everything_and_is_delivered_at_the_first_receipt() {
     assert_eq!(message.header.conflate.as_deref(), Some("order-7"));
     assert!(message.header.report && !message.header.receipt);
     assert!(message.position.is_some());
-    let frame: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
     assert_eq!(
-        frame,
+        frame(&message),
         json!({
             "type": "notification",
             "id": id.to_string(),
@@ -97,20 +101,9 @@ async fn a_frame_has_everything_and_is_delivered_at_the_first_receipt() {
             "created_at": created_at.rfc3339(),
         })
     );
-    assert!(
-        running
-            .receipts
-            .send(Receipt::Written {
-                key: user_key("u1"),
-                id: id.into()
-            })
-            .await
-    );
-    assert_eq!(
-        world.ended(id, Channel::Realtime).await.state,
-        DeliveryState::Delivered
-    );
-    assert!(running.dispatcher.stop().await);
+    running.written("u1", id).await;
+    world.delivered(id, Channel::Realtime).await;
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -120,8 +113,7 @@ async fn a_client_is_asked_for_its_receipt_where_the_sender_wants_it() {
     let mut node = Node::on(&world, &[user_key("u1")]).await;
     let mut one = by_realtime(in_inbox(notification("u1"), "u1"), Some("u1"));
     one.content.receipt = true;
-    let id = one.id;
-    running.service.accept(vec![one]).await.unwrap();
+    let id = running.accept_one(one).await;
     let message = node.next().await;
     assert!(message.header.receipt && !message.header.report);
     assert!(String::from_utf8_lossy(&message.payload).contains(r#""receipt":true"#));
@@ -129,12 +121,9 @@ async fn a_client_is_asked_for_its_receipt_where_the_sender_wants_it() {
         reader: session("u1"),
         ids: vec![id.into()],
     };
-    assert!(running.receipts.send(receipt).await);
-    assert_eq!(
-        world.ended(id, Channel::Realtime).await.state,
-        DeliveryState::Delivered
-    );
-    assert!(running.dispatcher.stop().await);
+    running.receive(receipt).await;
+    world.delivered(id, Channel::Realtime).await;
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -145,35 +134,19 @@ async fn without_a_receipt_it_is_skipped() {
     for _ in 0..50 {
         let one = by_realtime(notification("u1"), Some("u1"));
         all.push(one.id);
-        running.service.accept(vec![one]).await.unwrap();
+        running.accept_one(one).await;
     }
     // A receipt of somebody else's topic, or of another message, does not count.
-    assert!(
-        running
-            .receipts
-            .send(Receipt::Written {
-                key: user_key("u2"),
-                id: all[0].into()
-            })
-            .await
-    );
+    running.written("u2", all[0]).await;
     let other = MessageId::generate();
-    assert!(
-        running
-            .receipts
-            .send(Receipt::Written {
-                key: user_key("u1"),
-                id: other
-            })
-            .await
-    );
+    running.written("u1", other).await;
     for id in all {
         let delivery = world.ended(id, Channel::Realtime).await;
         assert_eq!(delivery.state, DeliveryState::Skipped);
         assert_eq!(delivery.reason.as_deref(), Some("nobody_online"));
     }
     assert_eq!(world.metrics.skipped.get(), 50);
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -193,8 +166,7 @@ async fn to_a_group_it_is_delivered_when_the_bus_took_it() {
             ..Except::default()
         },
     });
-    let id = both.id;
-    running.service.accept(vec![both]).await.unwrap();
+    let id = running.accept_one(both).await;
     let message = node.next().await;
     assert_eq!(
         (&message.key, &message.header.require),
@@ -202,24 +174,17 @@ async fn to_a_group_it_is_delivered_when_the_bus_took_it() {
     );
     assert_eq!(message.header.except.user, Some(name("u9")));
     assert!(!message.header.report);
-    assert_eq!(
-        world.ended(id, Channel::Realtime).await.state,
-        DeliveryState::Delivered
-    );
+    world.delivered(id, Channel::Realtime).await;
 
     let mut either = by_realtime(notification("x"), None);
     either.audience = Some(Audience::from(Target::AnyOf(members())));
-    let id = either.id;
-    running.service.accept(vec![either]).await.unwrap();
+    let id = running.accept_one(either).await;
     let (first, second) = (node.next().await, node.next().await);
     assert_eq!((&first.key, &second.key), (&role, &store));
     assert_eq!(first.header.id, second.header.id);
     assert_eq!(first.header.any, [vec![role], vec![store]]);
-    assert_eq!(
-        world.ended(id, Channel::Realtime).await.state,
-        DeliveryState::Delivered
-    );
-    assert!(running.dispatcher.stop().await);
+    world.delivered(id, Channel::Realtime).await;
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -230,52 +195,29 @@ async fn a_scheduled_frame_goes_out_when_it_is_visible() {
     let mine = reader("u1");
     world.store.touch_reader(&mine).await.unwrap();
     let one = later(notification("u1"), Duration::from_millis(400));
-    let one = by_realtime(in_inbox(one, "u1"), Some("u1"));
-    let id = one.id;
-    running.service.accept(vec![one]).await.unwrap();
+    let id = running
+        .accept_one(by_realtime(in_inbox(one, "u1"), Some("u1")))
+        .await;
     let message = node.next().await;
     assert_eq!(message.header.id, id.into());
     assert!(world.store.item(&mine, id).await.unwrap().is_some());
-    assert!(
-        running
-            .receipts
-            .send(Receipt::Written {
-                key: user_key("u1"),
-                id: id.into()
-            })
-            .await
-    );
-    assert_eq!(
-        world.ended(id, Channel::Realtime).await.state,
-        DeliveryState::Delivered
-    );
-    assert!(running.dispatcher.stop().await);
+    running.written("u1", id).await;
+    world.delivered(id, Channel::Realtime).await;
+    running.stop().await;
 }
 
 #[tokio::test]
 async fn a_crash_between_commit_and_frame_is_made_good() {
     let world = World::new().await;
     let one = by_realtime(notification("u1"), Some("u1"));
-    let id = one.id;
     // Accepted by a life that ended before it could publish.
-    world.store.accept(vec![one]).await.unwrap();
+    let id = world.stored_one(one).await;
     let mut node = Node::on(&world, &[user_key("u1")]).await;
     let running = start(&world).await;
     assert_eq!(node.next().await.header.id, id.into());
-    assert!(
-        running
-            .receipts
-            .send(Receipt::Written {
-                key: user_key("u1"),
-                id: id.into()
-            })
-            .await
-    );
-    assert_eq!(
-        world.ended(id, Channel::Realtime).await.state,
-        DeliveryState::Delivered
-    );
-    assert!(running.dispatcher.stop().await);
+    running.written("u1", id).await;
+    world.delivered(id, Channel::Realtime).await;
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -283,30 +225,24 @@ async fn reading_is_told_to_the_readers_other_sessions() {
     let world = World::new().await;
     let running = start(&world).await;
     let mut node = Node::on(&world, &[user_key("u1")]).await;
-    assert!(
-        running
-            .receipts
-            .send(Receipt::Seen {
-                reader: session("u1")
-            })
-            .await
-    );
+    let seen = Receipt::Seen {
+        reader: session("u1"),
+    };
+    running.receive(seen).await;
     let all: Vec<_> = (0..3).map(|_| in_inbox(notification("u1"), "u1")).collect();
-    let ids: Vec<_> = all.iter().map(|one| one.id).collect();
-    running.service.accept(all).await.unwrap();
+    let ids = running.accept(all).await;
 
     let read = Receipt::Read {
         reader: session("u1"),
         ids: vec![ids[0].into(), MessageId::generate()],
     };
-    assert!(running.receipts.send(read).await);
+    running.receive(read).await;
     let (changed, unread) = (node.next().await, node.next().await);
     assert_eq!(changed.header.kind, FrameKind::Changed);
     assert_eq!(changed.header.except.session.as_deref(), Some("s1"));
     assert_eq!(changed.position, None);
-    let frame: serde_json::Value = serde_json::from_slice(&changed.payload).unwrap();
     assert_eq!(
-        frame,
+        frame(&changed),
         json!({"type": "changed", "ids": [ids[0].to_string()], "state": "read"})
     );
     assert_eq!(unread.header.kind, FrameKind::Unread);
@@ -324,14 +260,10 @@ async fn reading_is_told_to_the_readers_other_sessions() {
     assert!(String::from_utf8_lossy(&changed.payload).contains("deleted"));
     assert_eq!(&unread.payload[..], br#"{"type":"unread","count":1}"#);
 
-    assert!(
-        running
-            .receipts
-            .send(Receipt::ReadAll {
-                reader: session("u1")
-            })
-            .await
-    );
+    let read_all = Receipt::ReadAll {
+        reader: session("u1"),
+    };
+    running.receive(read_all).await;
     let (changed, unread) = (node.next().await, node.next().await);
     assert_eq!(
         &changed.payload[..],
@@ -347,7 +279,7 @@ async fn reading_is_told_to_the_readers_other_sessions() {
         .unwrap();
     assert!(running.service.withdraw(&tenant(), ids[2]).await.unwrap());
     assert!(String::from_utf8_lossy(&node.next().await.payload).contains("withdrawn"));
-    assert!(running.dispatcher.stop().await);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -356,10 +288,10 @@ async fn a_stop_gives_back_what_has_no_receipt_yet() {
     let mut config = quick();
     config.realtime.receipt_wait = common::config::Span(Duration::from_secs(50));
     let running = world.start_with(config, Channels::default(), true).await;
-    let one = by_realtime(notification("u1"), Some("u1"));
-    let id = one.id;
-    running.service.accept(vec![one]).await.unwrap();
-    assert!(soon("the stop", running.dispatcher.stop()).await);
+    let id = running
+        .accept_one(by_realtime(notification("u1"), Some("u1")))
+        .await;
+    running.stop().await;
     let delivery = world.deliveries(id).await.remove(0);
     assert_eq!(delivery.state, DeliveryState::Pending);
 }

@@ -30,7 +30,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::support::{Running, World, quick};
+use crate::support::{Running, World, quick, smtp::SmtpServer};
 
 const SECRET: &str = "a secret of the tests, long enough for HS256";
 
@@ -170,6 +170,13 @@ impl Api {
         }
     }
 
+    /// With a mail server that takes everything.
+    pub(crate) async fn with_mails() -> (SmtpServer, Self) {
+        let mails = SmtpServer::friendly().await;
+        let api = Self::start(mails.configure(quick())).await;
+        (mails, api)
+    }
+
     /// Sends a request.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
@@ -212,6 +219,28 @@ impl Api {
         let who = Who::service().scope("notifications:broadcast");
         let created = self.post(&who, "/api/v1/notifications", body).await.expect(201);
         created["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The answer to a service that creates a notification.
+    pub(crate) async fn created(&self, body: &Value) -> Value {
+        self.post(&Who::service(), "/api/v1/notifications", body)
+            .await
+            .expect(201)
+    }
+
+    /// Puts one user's contact.
+    pub(crate) async fn put_contact(&self, user: &str, contact: &Value) {
+        let who = Who::user("admin").scope("contacts:write");
+        let path = format!("/api/v1/contacts/{user}");
+        self.json("PUT", &who, &path, &contact.to_string())
+            .await
+            .expect(200);
+    }
+
+    /// What became of a notification, as this one sees it.
+    pub(crate) async fn status(&self, who: &Who, id: &str) -> Value {
+        let path = format!("/api/v1/notifications/{id}/status");
+        self.get(who, &path).await.expect(200)
     }
 
     /// The titles of a user's list, newest first.

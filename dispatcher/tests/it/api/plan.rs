@@ -3,15 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{Api, Who};
-use crate::support::{eventually, quick, smtp::SmtpServer};
+use crate::support::eventually;
 
 async fn deliveries(api: &Api, id: &str) -> Vec<Value> {
     let admin = Who::user("admin").scope("notifications:admin");
-    let status = api
-        .get(&admin, &format!("/api/v1/notifications/{id}/status"))
-        .await
-        .expect(200);
-    status["deliveries"].as_array().unwrap().clone()
+    api.status(&admin, id).await["deliveries"]
+        .as_array()
+        .unwrap()
+        .clone()
 }
 
 /// Channel, user, address, reason of each delivery, sorted.
@@ -35,8 +34,7 @@ async fn plan(api: &Api, body: &Value) -> Vec<(String, Value, Value, Value)> {
 
 #[tokio::test]
 async fn addresses_alone_reach_an_address_and_nobodys_screen() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let body = json!({ "title": "T", "content": "C", "channels": ["email", "system", "sms"], "recipients": ["a@example.com", "b@example.com"] });
     let rows = plan(&api, &body).await;
     let channels: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
@@ -53,17 +51,9 @@ async fn addresses_alone_reach_an_address_and_nobodys_screen() {
 
 #[tokio::test]
 async fn addresses_beside_a_target_replace_the_contacts() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
-    let contacts = Who::user("admin").scope("contacts:write");
-    api.json(
-        "PUT",
-        &contacts,
-        "/api/v1/contacts/u1",
-        &json!({ "email": "contact@example.com" }).to_string(),
-    )
-    .await
-    .expect(200);
+    let (mut mails, api) = Api::with_mails().await;
+    api.put_contact("u1", &json!({ "email": "contact@example.com" }))
+        .await;
     for (fields, to) in [
         (json!({}), "contact@example.com"),
         (json!({ "recipient": "given@example.com" }), "given@example.com"),
@@ -101,8 +91,7 @@ async fn addresses_beside_a_target_replace_the_contacts() {
 
 #[tokio::test]
 async fn groups_are_walked_by_a_job() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let contacts = Who::user("admin").scope("contacts:write");
     let body = json!({ "contacts": {
         "u1": { "email": "u1@example.com", "roles": ["cook"] },
@@ -113,10 +102,7 @@ async fn groups_are_walked_by_a_job() {
         .await
         .expect(200);
     let send = json!({ "role": "cook", "title": "T", "content": "C", "channels": ["email", "in_app"] });
-    let made = api
-        .post(&Who::service(), "/api/v1/notifications", &send)
-        .await
-        .expect(201);
+    let made = api.created(&send).await;
     assert_eq!(made["status"], "pending");
     assert_eq!(mails.mail().await.to, "u1@example.com");
     let id = made["id"].as_str().unwrap().to_owned();
@@ -135,26 +121,20 @@ async fn scheduled_ones_come_when_they_are_due() {
     let api = Api::new().await;
     let who = Who::user("u1");
     let body = json!({ "user_id": "u1", "title": "far", "content": "C", "delay": "1h" });
-    let made = api
-        .post(&Who::service(), "/api/v1/notifications", &body)
-        .await
-        .expect(201);
+    let made = api.created(&body).await;
     assert_eq!(made["status"], "scheduled");
     assert!(made["scheduled_at"].is_string());
     let body =
         json!({ "user_id": "u1", "title": "near", "content": "C", "delay": 0.3, "channels": ["in_app"] });
-    let near = api
-        .post(&Who::service(), "/api/v1/notifications", &body)
-        .await
-        .expect(201);
+    let near = api.created(&body).await;
     assert_eq!(near["status"], "scheduled");
     eventually("it is visible", async || {
         (api.titles(&who).await == ["near"]).then_some(())
     })
     .await;
-    let path = format!("/api/v1/notifications/{}/status", near["id"].as_str().unwrap());
+    let id = near["id"].as_str().unwrap();
     eventually("it is delivered", async || {
-        (api.get(&Who::service(), &path).await.expect(200)["status"] == "sent").then_some(())
+        (api.status(&Who::service(), id).await["status"] == "sent").then_some(())
     })
     .await;
     assert_eq!(api.unread(&who).await, 1);

@@ -3,21 +3,12 @@
 use serde_json::json;
 
 use super::{Api, Who};
-use crate::support::{eventually, quick, smtp::SmtpServer};
+use crate::support::eventually;
 
 #[tokio::test]
 async fn senders_see_deliveries_and_attempts_readers_their_own() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
-    let contacts = Who::user("admin").scope("contacts:write");
-    api.json(
-        "PUT",
-        &contacts,
-        "/api/v1/contacts/u1",
-        &json!({ "email": "u1@example.com" }).to_string(),
-    )
-    .await
-    .expect(200);
+    let (mut mails, api) = Api::with_mails().await;
+    api.put_contact("u1", &json!({ "email": "u1@example.com" })).await;
     let id = api
         .create(
             &json!({ "user_id": "u1", "title": "T", "content": "C", "channels": ["in_app", "email", "sms"] }),

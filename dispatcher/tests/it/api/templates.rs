@@ -1,6 +1,6 @@
 //! Templates over the API.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Api, Who};
 
@@ -8,11 +8,16 @@ fn writer() -> Who {
     Who::service().scope("templates:write")
 }
 
+/// A template that has to be taken.
+async fn put_template(api: &Api, who: &Who, body: &Value) -> Value {
+    api.post(who, "/api/v1/templates", body).await.expect(201)
+}
+
 #[tokio::test]
 async fn templates_are_made_listed_and_read() {
     let api = Api::new().await;
     let body = json!({ "name": "hello", "title": "Hello {{ name }}", "content": "{% if n %}{{ n }}{% endif %}", "html": "<p>{{ name }}</p>", "channels": ["email", "system"], "priority": "high", "kind": "success" });
-    let made = api.post(&writer(), "/api/v1/templates", &body).await.expect(201);
+    let made = put_template(&api, &writer(), &body).await;
     assert_eq!(
         (&made["status"], &made["version"], &made["syntax"]),
         (&json!("active"), &json!(1), &json!("jinja"))
@@ -49,19 +54,16 @@ async fn templates_are_made_listed_and_read() {
         .status,
         404
     );
-    api.post(&elsewhere, "/api/v1/templates", &body).await.expect(201);
+    put_template(&api, &elsewhere, &body).await;
 }
 
 #[tokio::test]
 async fn what_a_template_says_is_sent_by_its_channels() {
     let api = Api::new().await;
     let body = json!({ "name": "hello", "title": "Hello {name}", "content": "{name} {{x}} {\"a\": 1}", "channel": "system", "priority": "urgent", "kind": "alert", "syntax": "format" });
-    api.post(&writer(), "/api/v1/templates", &body).await.expect(201);
+    put_template(&api, &writer(), &body).await;
     let send = json!({ "user_id": "u1", "template": "hello", "variables": { "name": "<b>" } });
-    let made = api
-        .post(&Who::service(), "/api/v1/notifications", &send)
-        .await
-        .expect(201);
+    let made = api.created(&send).await;
     assert_eq!(
         (&made["title"], &made["content"]),
         (&json!("Hello <b>"), &json!("<b> {x} {\"a\": 1}"))
@@ -72,10 +74,7 @@ async fn what_a_template_says_is_sent_by_its_channels() {
     );
     assert_eq!(made["channels"], json!(["system"]));
     let send = json!({ "user_id": "u1", "template": "hello", "variables": { "name": "x" }, "priority": 5, "type": "info", "channels": ["realtime", "in_app"] });
-    let made = api
-        .post(&Who::service(), "/api/v1/notifications", &send)
-        .await
-        .expect(201);
+    let made = api.created(&send).await;
     assert_eq!(
         (&made["priority"], &made["kind"]),
         (&json!(5), &json!("info")),
@@ -160,7 +159,7 @@ async fn bad_templates_name_the_part() {
 async fn endless_templates_end() {
     let api = Api::new().await;
     let body = json!({ "name": "loop", "title": "T", "content": "{% for i in range(10000) %}{% for j in range(10000) %}{{ x }}{% endfor %}{% endfor %}" });
-    api.post(&writer(), "/api/v1/templates", &body).await.expect(201);
+    put_template(&api, &writer(), &body).await;
     let send = json!({ "user_id": "u1", "template": "loop", "variables": { "x": 1 } });
     assert_eq!(
         api.post(&Who::service(), "/api/v1/notifications", &send)

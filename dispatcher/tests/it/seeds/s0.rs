@@ -2,10 +2,7 @@
 
 use serde_json::json;
 
-use crate::{
-    api::{Api, Who},
-    support::{quick, smtp::SmtpServer},
-};
+use crate::api::{Api, Who};
 
 fn service() -> Who {
     Who::service().scope("templates:write")
@@ -13,8 +10,7 @@ fn service() -> Who {
 
 #[tokio::test]
 async fn s0_2_a_simple_notification() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let body = r#"{
     "title": "交易提醒",
     "content": "您的订单已成功执行",
@@ -40,8 +36,7 @@ async fn s0_2_a_simple_notification() {
 
 #[tokio::test]
 async fn s0_3_a_template_and_its_use() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let template = r#"{
     "name": "交易成功模板",
     "channel_type": "email",

@@ -3,10 +3,7 @@
 use serde_json::{Value, json};
 
 use super::without_comments;
-use crate::{
-    api::{Api, Who},
-    support::{quick, smtp::SmtpServer},
-};
+use crate::api::{Api, Who};
 
 const CREATE: &str = r#"{
   "title": "库存预警",
@@ -125,15 +122,17 @@ const MULTI_CHANNEL: &str = r#"{
   }
 }"#;
 
+async fn multi_channel(api: &Api) -> Value {
+    let path = "/api/v1/notifications/multi-channel";
+    api.json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL))
+        .await
+        .expect(201)
+}
+
 #[tokio::test]
 async fn s1_3_multi_channel() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
-    let path = "/api/v1/notifications/multi-channel";
-    let sent = api
-        .json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL))
-        .await
-        .expect(201);
+    let (mut mails, api) = Api::with_mails().await;
+    let sent = multi_channel(&api).await;
     // The document's system has SMS configured; here it is not.
     has_shape(
         &sent,
@@ -152,11 +151,7 @@ async fn s1_3_multi_channel() {
 #[tokio::test]
 async fn s1_3_multi_channel_with_nothing_configured() {
     let api = Api::new().await;
-    let path = "/api/v1/notifications/multi-channel";
-    let sent = api
-        .json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL))
-        .await
-        .expect(201);
+    let sent = multi_channel(&api).await;
     has_shape(
         &sent,
         &json!({ "success": false, "results": { "email": false, "sms": false, "wechat": false }, "status": "failed" }),
@@ -165,8 +160,7 @@ async fn s1_3_multi_channel_with_nothing_configured() {
 
 #[tokio::test]
 async fn s1_3_template() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let body = r#"{
   "template_name": "inventory_low",
   "recipient": "manager@example.com",
@@ -302,10 +296,7 @@ async fn s1_4_types_and_priorities() {
         for priority in ["low", "normal", "high", "urgent"] {
             let body =
                 json!({ "title": "T", "message": "M", "type": kind, "priority": priority, "user_id": "u1" });
-            let made = api
-                .post(&Who::service(), "/api/v1/notifications", &body)
-                .await
-                .expect(201);
+            let made = api.created(&body).await;
             assert_eq!(
                 (&made["type"], &made["priority"]),
                 (&json!(kind), &json!(priority))

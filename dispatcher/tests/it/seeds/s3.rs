@@ -3,10 +3,7 @@
 use serde_json::json;
 
 use super::without_comments;
-use crate::{
-    api::{Api, Who},
-    support::{quick, smtp::SmtpServer},
-};
+use crate::api::{Api, Who};
 
 fn service() -> Who {
     Who::service().tenant("tenant_abc").scope("templates:write")
@@ -33,8 +30,7 @@ const SEND: &str = r#"{
 
 #[tokio::test]
 async fn s3_1_send() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let path = "/api/v1/notifications/send";
     let sent = api
         .json("POST", &service(), path, &without_comments(SEND))
@@ -71,8 +67,7 @@ async fn s3_1_send() {
 
 #[tokio::test]
 async fn s3_1_templates() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let body = r#"{
     "tenant_id": "tenant_abc",
     "name": "欢迎邮件",

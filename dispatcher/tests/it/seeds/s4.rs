@@ -2,15 +2,11 @@
 
 use serde_json::json;
 
-use crate::{
-    api::{Api, Who},
-    support::{quick, smtp::SmtpServer},
-};
+use crate::api::{Api, Who};
 
 #[tokio::test]
 async fn s4_1_send_notification_by_its_channels() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     for (channel, target, reason) in [
         ("email", "user@example.com", None),
         ("wechat_api", "zhangsan", Some("not_configured")),
@@ -18,10 +14,7 @@ async fn s4_1_send_notification_by_its_channels() {
     ] {
         let body =
             json!({ "title": "T", "content": "C", "channel": channel, "target": target, "priority": 1 });
-        let made = api
-            .post(&Who::service(), "/api/v1/notifications", &body)
-            .await
-            .expect(201);
+        let made = api.created(&body).await;
         assert_eq!(made["priority"], 1);
         let path = format!("/api/v1/notifications/{}/status", made["id"].as_str().unwrap());
         let status = api.get(&Who::service(), &path).await.expect(200);
@@ -38,8 +31,7 @@ async fn s4_1_send_notification_by_its_channels() {
 
 #[tokio::test]
 async fn s4_2_send_template_notification() {
-    let mut mails = SmtpServer::friendly().await;
-    let api = Api::start(mails.configure(quick())).await;
+    let (mut mails, api) = Api::with_mails().await;
     let template = json!({ "name": "production_alert", "title": "生产异常告警", "content": "项目：{project_name}\n异常：{alert_message}\n时间：{timestamp}", "channel": "email", "syntax": "format" });
     api.post(
         &Who::service().scope("templates:write"),

@@ -9,7 +9,9 @@ use dispatcher::{
     store::{ChangesResult, Mark, Store, StoreConfig},
 };
 
-use super::{changes, fresh, listed, note, plain, present, put, reader, role_key, tenant, to, user_key};
+use super::{
+    changes, fresh, known, listed, mark, note, plain, present, put, reader, role_key, tenant, to, user_key,
+};
 
 fn upserts(changes: &[Change]) -> Vec<NotificationId> {
     changes
@@ -27,14 +29,13 @@ fn upserts(changes: &[Change]) -> Vec<NotificationId> {
 #[tokio::test]
 async fn the_feed_tells_what_happened_with_the_state_at_hand() {
     let store = fresh().await;
-    let me = reader("u", &["r"]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &["r"]).await;
     let start = present(&store, &me).await;
     let a = put(&store, to(user_key("u"))).await;
     let b = put(&store, to(role_key("r"))).await;
     let c = put(&store, to(role_key("r"))).await;
-    store.mark(&me, vec![a], Mark::Read).await.unwrap();
-    store.mark(&me, vec![c], Mark::Deleted).await.unwrap();
+    mark(&store, &me, a, Mark::Read).await;
+    mark(&store, &me, c, Mark::Deleted).await;
     // Several entries of one notification are one change, and what is deleted does not arrive.
     let all = changes(&store, &me, Some(&start), 100).await;
     assert!(!all.more);
@@ -48,11 +49,11 @@ async fn the_feed_tells_what_happened_with_the_state_at_hand() {
             .changes
             .is_empty()
     );
-    store.mark(&me, vec![b], Mark::Read).await.unwrap();
+    mark(&store, &me, b, Mark::Read).await;
     let next = changes(&store, &me, Some(&all.cursor), 100).await;
     assert!(matches!(next.changes.as_slice(), [Change::State(item)] if item.id == b && item.is_read));
     // That a device has it is nothing to draw.
-    store.mark(&me, vec![b], Mark::Seen).await.unwrap();
+    mark(&store, &me, b, Mark::Seen).await;
     assert!(
         changes(&store, &me, Some(&next.cursor), 100)
             .await
@@ -61,7 +62,7 @@ async fn the_feed_tells_what_happened_with_the_state_at_hand() {
     );
     let d = put(&store, to(role_key("r"))).await;
     store.mark_all_read(&me, None).await.unwrap();
-    store.mark(&me, vec![d], Mark::Unread).await.unwrap();
+    mark(&store, &me, d, Mark::Unread).await;
     let last = changes(&store, &me, Some(&next.cursor), 100).await.changes;
     assert!(
         matches!(last.as_slice(), [Change::ReadAll(_), Change::Upsert(item)] if item.id == d && !item.is_read),
@@ -72,8 +73,7 @@ async fn the_feed_tells_what_happened_with_the_state_at_hand() {
 #[tokio::test]
 async fn the_feed_comes_in_parts_without_a_gap_or_a_repeat() {
     let store = fresh().await;
-    let me = reader("u", &["r", "s"]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &["r", "s"]).await;
     let mut cursor = present(&store, &me).await;
     let mut sent = HashSet::new();
     for number in 0..50 {
@@ -170,8 +170,7 @@ async fn a_cursor_of_another_database_or_from_before_what_is_kept_is_told_so() {
     let mut config = StoreConfig::new(folder.path().join("store.db"));
     config.feed_retention = Duration::ZERO;
     let store = Store::open(&config).await.unwrap();
-    let me = reader("u", &[]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &[]).await;
     let id = put(&store, to(user_key("u"))).await;
     let old = present(&store, &me).await;
     let foreign = Cursor(std::iter::once((user_key("u").as_str().to_owned(), 7)).collect());
@@ -187,7 +186,7 @@ async fn a_cursor_of_another_database_or_from_before_what_is_kept_is_told_so() {
             .unwrap(),
         ChangesResult::Resync
     );
-    store.mark(&me, vec![id], Mark::Read).await.unwrap();
+    mark(&store, &me, id, Mark::Read).await;
     let current = present(&store, &me).await;
     assert_eq!(store.prune(Micros::now(), 10).await.unwrap(), 1);
     assert_eq!(

@@ -7,8 +7,8 @@ use dispatcher::{
 };
 
 use super::{
-    aged, changes, filtered, fresh, listed, named, note, plain, present, put, reader, role_key, store_key,
-    tenant, to, user_key,
+    aged, changes, filtered, fresh, known, listed, mark, name, note, plain, present, put, reader, role_key,
+    store_key, tenant, to, user_key,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -60,14 +60,13 @@ async fn the_inbox_is_the_union_over_the_readers_keys() {
 #[tokio::test]
 async fn lists_are_filtered() {
     let store = fresh().await;
-    let me = reader("u", &["r"]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &["r"]).await;
     let mut alert = to(user_key("u"));
     alert.content.kind = Kind::Alert;
     alert.content.category = Some("orders".to_owned());
     let alert = put(&store, alert).await;
     let other = put(&store, to(role_key("r"))).await;
-    store.mark(&me, vec![alert], Mark::Read).await.unwrap();
+    mark(&store, &me, alert, Mark::Read).await;
     let find = async |is_read: Option<bool>, kind: Option<&str>, category: Option<&str>| {
         let filter = ListFilter {
             is_read,
@@ -92,7 +91,7 @@ async fn lists_are_filtered() {
     // Below a watermark what was reopened is found.
     store.mark_all_read(&me, None).await.unwrap();
     assert_eq!(find(Some(false), None, None).await, []);
-    store.mark(&me, vec![alert], Mark::Unread).await.unwrap();
+    mark(&store, &me, alert, Mark::Unread).await;
     let newer = put(&store, to(user_key("u"))).await;
     assert_eq!(find(Some(false), None, None).await, [newer, alert]);
     assert_eq!(find(Some(true), None, None).await, [other]);
@@ -101,64 +100,41 @@ async fn lists_are_filtered() {
 #[tokio::test]
 async fn marks_are_the_readers_own() {
     let store = fresh().await;
-    let (me, you) = (reader("u", &["r"]), reader("v", &["r"]));
-    store.touch_reader(&me).await.unwrap();
-    store.touch_reader(&you).await.unwrap();
+    let me = known(&store, "u", &["r"]).await;
+    let you = known(&store, "v", &["r"]).await;
     let id = put(&store, to(role_key("r"))).await;
     let foreign = put(&store, to(user_key("v"))).await;
     let marked = store.mark(&me, vec![id, foreign, id], Mark::Read).await.unwrap();
     assert_eq!((marked.changed, marked.unread), (vec![id], 0));
-    assert!(
-        store
-            .mark(&me, vec![id], Mark::Read)
-            .await
-            .unwrap()
-            .changed
-            .is_empty()
-    );
+    assert!(mark(&store, &me, id, Mark::Read).await.changed.is_empty());
     let item = store.item(&me, id).await.unwrap().unwrap();
     assert!(item.is_read && item.read_at.is_some());
     assert!(store.item(&me, foreign).await.unwrap().is_none());
     assert_eq!(store.unread_count(&you).await.unwrap(), 2);
     // Deleting hides it from one reader.
-    assert_eq!(
-        store.mark(&me, vec![id], Mark::Deleted).await.unwrap().changed,
-        [id]
-    );
+    assert_eq!(mark(&store, &me, id, Mark::Deleted).await.changed, [id]);
     assert!(store.item(&me, id).await.unwrap().is_none());
     assert!(listed(&store, &me).await.is_empty());
-    assert!(
-        store
-            .mark(&me, vec![id], Mark::Unread)
-            .await
-            .unwrap()
-            .changed
-            .is_empty()
-    );
+    assert!(mark(&store, &me, id, Mark::Unread).await.changed.is_empty());
     assert_eq!(listed(&store, &you).await, [foreign, id]);
 }
 
 #[tokio::test]
 async fn archived_is_out_of_list_and_count_and_comes_back() {
     let store = fresh().await;
-    let me = reader("u", &[]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &[]).await;
     let id = put(&store, to(user_key("u"))).await;
-    assert_eq!(store.mark(&me, vec![id], Mark::Archived).await.unwrap().unread, 0);
+    assert_eq!(mark(&store, &me, id, Mark::Archived).await.unread, 0);
     assert!(listed(&store, &me).await.is_empty());
     assert!(store.item(&me, id).await.unwrap().unwrap().archived_at.is_some());
-    assert_eq!(
-        store.mark(&me, vec![id], Mark::Unarchived).await.unwrap().unread,
-        1
-    );
+    assert_eq!(mark(&store, &me, id, Mark::Unarchived).await.unread, 1);
     assert_eq!(listed(&store, &me).await, [id]);
 }
 
 #[tokio::test]
 async fn read_all_is_a_watermark_and_unread_overrides_it() {
     let store = fresh().await;
-    let me = reader("u", &["r"]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &["r"]).await;
     let first = put(&store, to(user_key("u"))).await;
     let second = put(&store, to(role_key("r"))).await;
     let up_to = present(&store, &me).await;
@@ -167,10 +143,7 @@ async fn read_all_is_a_watermark_and_unread_overrides_it() {
     assert_eq!((read.count, read.unread), (2, 1));
     let is_read = async |id| store.item(&me, id).await.unwrap().unwrap().is_read;
     assert!(is_read(first).await && is_read(second).await && !is_read(third).await);
-    assert_eq!(
-        store.mark(&me, vec![second], Mark::Unread).await.unwrap().unread,
-        2
-    );
+    assert_eq!(mark(&store, &me, second, Mark::Unread).await.unread, 2);
     assert!(!is_read(second).await);
     // An older watermark takes nothing back.
     assert_eq!(
@@ -191,14 +164,13 @@ async fn read_all_is_a_watermark_and_unread_overrides_it() {
 #[tokio::test]
 async fn a_withdrawn_notification_is_gone_for_all() {
     let store = fresh().await;
-    let (me, you) = (reader("u", &["r"]), reader("v", &["r"]));
-    store.touch_reader(&me).await.unwrap();
-    store.touch_reader(&you).await.unwrap();
+    let me = known(&store, "u", &["r"]).await;
+    let you = known(&store, "v", &["r"]).await;
     let kept = put(&store, to(role_key("r"))).await;
     let id = put(&store, to(role_key("r"))).await;
-    store.mark(&me, vec![id], Mark::Read).await.unwrap();
+    mark(&store, &me, id, Mark::Read).await;
     store.mark_all_read(&you, None).await.unwrap();
-    store.mark(&you, vec![id], Mark::Unread).await.unwrap();
+    mark(&store, &you, id, Mark::Unread).await;
     let before = present(&store, &me).await;
     assert!(!store.withdraw(&TenantId::new("t2").unwrap(), id).await.unwrap());
     assert!(store.withdraw(&tenant(), id).await.unwrap());
@@ -239,8 +211,7 @@ async fn first_sight_looks_back_and_a_new_key_does_not() {
         );
         put(&store, aged(to(role_key("s")), DAY * age)).await;
     }
-    let me = reader("u", &["r"]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &["r"]).await;
     seen.reverse();
     let mut found = listed(&store, &me).await;
     found.sort_unstable();
@@ -267,12 +238,12 @@ async fn expressions_reach_who_fits() {
     let store = fresh().await;
     let both = ReaderKeys {
         tenant: tenant(),
-        user: named("u"),
+        user: name("u"),
         keys: vec![user_key("u"), role_key("manager"), store_key("12")],
     };
     let one = ReaderKeys {
         tenant: tenant(),
-        user: named("v"),
+        user: name("v"),
         keys: vec![user_key("v"), store_key("12")],
     };
     store.touch_reader(&both).await.unwrap();
@@ -286,43 +257,12 @@ async fn expressions_reach_who_fits() {
     assert_eq!(listed(&store, &both).await, [all_of]);
     assert_eq!(listed(&store, &one).await, [except]);
     assert_eq!(store.unread_count(&both).await.unwrap(), 1);
-    assert!(
-        store
-            .mark(&one, vec![all_of], Mark::Read)
-            .await
-            .unwrap()
-            .changed
-            .is_empty()
-    );
-    assert_eq!(
-        store.mark(&both, vec![all_of], Mark::Read).await.unwrap().unread,
-        0
-    );
-    assert_eq!(
-        store
-            .mark(&both, vec![all_of], Mark::Unread)
-            .await
-            .unwrap()
-            .unread,
-        1
-    );
+    assert!(mark(&store, &one, all_of, Mark::Read).await.changed.is_empty());
+    assert_eq!(mark(&store, &both, all_of, Mark::Read).await.unread, 0);
+    assert_eq!(mark(&store, &both, all_of, Mark::Unread).await.unread, 1);
     assert_eq!(store.mark_all_read(&both, None).await.unwrap().unread, 0);
-    assert_eq!(
-        store
-            .mark(&both, vec![all_of], Mark::Unread)
-            .await
-            .unwrap()
-            .unread,
-        1
-    );
-    assert_eq!(
-        store
-            .mark(&both, vec![all_of], Mark::Deleted)
-            .await
-            .unwrap()
-            .unread,
-        0
-    );
+    assert_eq!(mark(&store, &both, all_of, Mark::Unread).await.unread, 1);
+    assert_eq!(mark(&store, &both, all_of, Mark::Deleted).await.unread, 0);
     // A tombstone says nothing to who could not see the row.
     let (mine, theirs) = (present(&store, &both).await, present(&store, &one).await);
     store.withdraw(&tenant(), except).await.unwrap();
@@ -336,8 +276,7 @@ async fn expressions_reach_who_fits() {
 #[tokio::test]
 async fn any_of_is_one_notification() {
     let store = fresh().await;
-    let me = reader("u", &["a", "b"]);
-    store.touch_reader(&me).await.unwrap();
+    let me = known(&store, "u", &["a", "b"]).await;
     let before = present(&store, &me).await;
     let id = put(
         &store,
@@ -348,8 +287,8 @@ async fn any_of_is_one_notification() {
     assert_eq!(store.unread_count(&me).await.unwrap(), 1);
     let feed = changes(&store, &me, Some(&before), 10).await;
     assert_eq!(feed.changes.len(), 1);
-    assert_eq!(store.mark(&me, vec![id], Mark::Read).await.unwrap().unread, 0);
-    assert_eq!(store.mark(&me, vec![id], Mark::Unread).await.unwrap().unread, 1);
+    assert_eq!(mark(&store, &me, id, Mark::Read).await.unread, 0);
+    assert_eq!(mark(&store, &me, id, Mark::Unread).await.unread, 1);
     assert_eq!(store.mark_all_read(&me, None).await.unwrap().unread, 0);
 }
 
@@ -363,7 +302,7 @@ async fn many_users_have_a_row_each() {
     for user in ["u0", "u99"] {
         let one = reader(user, &[]);
         assert_eq!(listed(&store, &one).await, [id]);
-        assert_eq!(store.mark(&one, vec![id], Mark::Read).await.unwrap().unread, 0);
+        assert_eq!(mark(&store, &one, id, Mark::Read).await.unread, 0);
     }
     assert_eq!(store.unread_count(&reader("u50", &[])).await.unwrap(), 1);
 }

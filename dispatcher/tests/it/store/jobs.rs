@@ -6,7 +6,7 @@ use dispatcher::{
     store::Store,
 };
 
-use super::{email, fresh, named, note, put, reader, tenant};
+use super::{email, fresh, name, note, put, reader, tenant};
 
 fn grouped(target: Target) -> dispatcher::model::NewNotification {
     let mut new = note("group", Vec::new());
@@ -19,16 +19,13 @@ fn grouped(target: Target) -> dispatcher::model::NewNotification {
 }
 
 async fn contact(store: &Store, user: &str, roles: Option<&[&str]>) {
-    let roles = roles.map(|roles| roles.iter().map(|role| named(role)).collect());
+    let roles = roles.map(|roles| roles.iter().map(|role| name(role)).collect());
     let contact = Contact {
         email: Some(format!("{user}@example.org")),
         roles,
         ..Contact::default()
     };
-    store
-        .put_contact(&tenant(), &named(user), &contact)
-        .await
-        .unwrap();
+    store.put_contact(&tenant(), &name(user), &contact).await.unwrap();
 }
 
 /// Walks a job to its end in pages of two.
@@ -75,7 +72,7 @@ async fn a_group_is_walked_by_contacts_and_memberships() {
     // The newest token of `d` no longer carries the role.
     store.touch_reader(&reader("d", &["r"])).await.unwrap();
     store.touch_reader(&reader("d", &[])).await.unwrap();
-    let id = put(&store, grouped(Target::Role(named("r")))).await;
+    let id = put(&store, grouped(Target::Role(name("r")))).await;
     assert_eq!(
         walk(&store).await,
         BTreeSet::from(["a".to_owned(), "c".to_owned()])

@@ -12,18 +12,20 @@ mod unread;
 use std::time::Duration;
 
 use common::{
-    ids::{DeliveryId, Name, NotificationId, TenantId},
+    ids::{DeliveryId, NotificationId},
     target::{Audience, Target},
     topic::TopicKey,
 };
 use dispatcher::{
     model::{
         Channel, Content, Cursor, DeliveryState, InboxFilter, InboxRoute, Lane, ListFilter, Micros,
-        NewDelivery, NewNotification, ReaderKeys, Strategy,
+        NewDelivery, NewNotification, ReaderKeys,
     },
-    store::{ChangesResult, ClaimRequest, Store, StoreConfig},
+    store::{ChangesResult, ClaimRequest, Mark, Marked, Store, StoreConfig},
 };
 use tempfile::TempDir;
+
+use crate::support::{name, notification, tenant, user_key};
 
 /// A database of its own.
 struct Fresh {
@@ -50,24 +52,12 @@ async fn fresh() -> Fresh {
     }
 }
 
-fn tenant() -> TenantId {
-    TenantId::new("t1").unwrap()
-}
-
-fn named(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
-fn user_key(user: &str) -> TopicKey {
-    TopicKey::user(&tenant(), &named(user))
-}
-
 fn role_key(role: &str) -> TopicKey {
-    TopicKey::role(&tenant(), &named(role))
+    TopicKey::role(&tenant(), &name(role))
 }
 
 fn store_key(store: &str) -> TopicKey {
-    TopicKey::store(&tenant(), &named(store))
+    TopicKey::store(&tenant(), &name(store))
 }
 
 /// A user with roles, and the tenant's and everyone's key.
@@ -77,7 +67,7 @@ fn reader(user: &str, roles: &[&str]) -> ReaderKeys {
     keys.extend([TopicKey::tenant(&tenant()), TopicKey::everyone()]);
     ReaderKeys {
         tenant: tenant(),
-        user: named(user),
+        user: name(user),
         keys,
     }
 }
@@ -87,7 +77,7 @@ fn plain(key: TopicKey) -> InboxRoute {
 }
 
 fn filtered(key: TopicKey, require: &[TopicKey], except: &[&str]) -> InboxRoute {
-    let except = except.iter().map(|user| named(user)).collect();
+    let except = except.iter().map(|user| name(user)).collect();
     InboxRoute {
         key,
         filter: Some(InboxFilter {
@@ -98,27 +88,16 @@ fn filtered(key: TopicKey, require: &[TopicKey], except: &[&str]) -> InboxRoute 
 }
 
 fn note(title: &str, inbox: Vec<InboxRoute>) -> NewNotification {
-    let now = Micros::now();
     NewNotification {
-        id: NotificationId::generate(),
-        tenant: tenant(),
-        sender: "test".to_owned(),
         audience: Some(Audience::from(Target::Tenant)),
         content: Content {
             title: title.to_owned(),
             content: format!("{title} \u{0} 文"),
             ..Content::default()
         },
-        lane: Lane::Medium,
-        strategy: Strategy::All,
         channels: vec!["in_app".to_owned()],
         inbox,
-        deliveries: Vec::new(),
-        job: None,
-        created_at: now,
-        visible_at: now,
-        expires_at: None,
-        idempotency: Vec::new(),
+        ..notification("u")
     }
 }
 
@@ -137,7 +116,7 @@ fn email(user: &str, due_at: Micros) -> NewDelivery {
     NewDelivery {
         id: DeliveryId::generate(),
         channel: Channel::Email,
-        user: Some(named(user)),
+        user: Some(name(user)),
         address: Some(format!("{user}@example.org")),
         state: DeliveryState::Pending,
         reason: None,
@@ -173,6 +152,18 @@ async fn put(store: &Store, new: NewNotification) -> NotificationId {
         [dispatcher::model::Accepted::New]
     );
     id
+}
+
+/// Marks one notification.
+async fn mark(store: &Store, reader: &ReaderKeys, id: NotificationId, mark: Mark) -> Marked {
+    store.mark(reader, vec![id], mark).await.unwrap()
+}
+
+/// A reader that the store has seen.
+async fn known(store: &Store, user: &str, roles: &[&str]) -> ReaderKeys {
+    let reader = reader(user, roles);
+    store.touch_reader(&reader).await.unwrap();
+    reader
 }
 
 async fn listed(store: &Store, reader: &ReaderKeys) -> Vec<NotificationId> {

@@ -18,6 +18,19 @@ fn start(claimed: &Claimed) -> AttemptStart {
     }
 }
 
+/// Begins an attempt, which its token has to allow.
+async fn begin(store: &Store, claimed: &Claimed) {
+    let begun = store.begin_attempts(vec![start(claimed)]).await.unwrap();
+    assert_eq!(begun, [true]);
+}
+
+/// Whether the store took the settlement.
+async fn settle(store: &Store, claimed: &Claimed, state: DeliveryState) -> bool {
+    let taken = store.settle(vec![settled(claimed, state)]).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    taken[0]
+}
+
 fn settled(claimed: &Claimed, state: DeliveryState) -> Settlement {
     Settlement {
         delivery: claimed.id,
@@ -48,6 +61,15 @@ async fn rescue(store: &Store, on_unknown: fn(Channel) -> OnUnknown) -> Rescued 
         .unwrap()
 }
 
+/// One delivery was given back, with so many attempts of unknown end.
+fn released(unknown: u64) -> Rescued {
+    Rescued {
+        released: 1,
+        unknown,
+        jobs: 0,
+    }
+}
+
 fn resend(_: Channel) -> OnUnknown {
     OnUnknown::Resend
 }
@@ -74,26 +96,14 @@ async fn a_delivery_goes_its_way() {
     assert_eq!((claimed.token, claimed.attempts, claimed.max_attempts), (1, 0, 3));
     assert_eq!(claimed.address.as_deref(), Some("u@example.org"));
     assert_eq!(claimed.content.title, "mail");
-    assert_eq!(store.begin_attempts(vec![start(&claimed)]).await.unwrap(), [true]);
+    begin(&store, &claimed).await;
     // The attempt is on record before its end is known.
     assert_eq!(shown(&store, &claimed).await.attempts.len(), 1);
-    assert_eq!(
-        store
-            .settle(vec![settled(&claimed, DeliveryState::Pending)])
-            .await
-            .unwrap(),
-        [true]
-    );
+    assert!(settle(&store, &claimed, DeliveryState::Pending).await);
     let again = one(&store).await;
     assert_eq!((again.token, again.attempts), (2, 1));
-    assert_eq!(store.begin_attempts(vec![start(&again)]).await.unwrap(), [true]);
-    assert_eq!(
-        store
-            .settle(vec![settled(&again, DeliveryState::Delivered)])
-            .await
-            .unwrap(),
-        [true]
-    );
+    begin(&store, &again).await;
+    assert!(settle(&store, &again, DeliveryState::Delivered).await);
     let shown = shown(&store, &again).await;
     assert_eq!(shown.state, DeliveryState::Delivered);
     let outcomes: Vec<_> = shown
@@ -193,14 +203,7 @@ async fn a_stale_token_writes_nothing() {
     let store = fresh().await;
     put(&store, mailed("u")).await;
     let stale = one(&store).await;
-    assert_eq!(
-        rescue(&store, resend).await,
-        Rescued {
-            released: 1,
-            unknown: 0,
-            jobs: 0
-        }
-    );
+    assert_eq!(rescue(&store, resend).await, released(0));
     let current = one(&store).await;
     assert!(current.token > stale.token);
     assert_eq!(
@@ -223,13 +226,7 @@ async fn a_stale_token_writes_nothing() {
     assert_eq!(shown.state, DeliveryState::Delivered);
     assert_eq!(shown.attempts[0].outcome.as_deref(), Some("delivered"));
     // What is settled is settled.
-    assert_eq!(
-        store
-            .settle(vec![settled(&current, DeliveryState::Dead)])
-            .await
-            .unwrap(),
-        [false]
-    );
+    assert!(!settle(&store, &current, DeliveryState::Dead).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -238,7 +235,7 @@ async fn rescue_and_settle_exclude_each_other() {
     for _ in 0..40 {
         let id = put(&fresh, mailed("u")).await;
         let claimed = one(&fresh).await;
-        fresh.begin_attempts(vec![start(&claimed)]).await.unwrap();
+        begin(&fresh, &claimed).await;
         let (rescuer, settler) = (fresh.store.clone(), fresh.store.clone());
         let settlement = settled(&claimed, DeliveryState::Delivered);
         let rescued = tokio::spawn(async move { rescue(&rescuer, hold).await });
@@ -264,19 +261,12 @@ async fn a_rescue_finds_the_open_attempt_unknown() {
     let store = fresh().await;
     put(&store, mailed("u")).await;
     let claimed = one(&store).await;
-    store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+    begin(&store, &claimed).await;
     assert_eq!(
         store.rescue(Micros::now(), 100, resend).await.unwrap(),
         Rescued::default()
     );
-    assert_eq!(
-        rescue(&store, resend).await,
-        Rescued {
-            released: 1,
-            unknown: 1,
-            jobs: 0
-        }
-    );
+    assert_eq!(rescue(&store, resend).await, released(1));
     let again = one(&store).await;
     assert_eq!(again.attempts, 1);
     let first = shown(&store, &again).await.attempts.remove(0);
@@ -284,15 +274,8 @@ async fn a_rescue_finds_the_open_attempt_unknown() {
         (first.outcome.as_deref(), first.finished_at),
         (Some("unknown"), None)
     );
-    store.begin_attempts(vec![start(&again)]).await.unwrap();
-    assert_eq!(
-        rescue(&store, hold).await,
-        Rescued {
-            released: 1,
-            unknown: 1,
-            jobs: 0
-        }
-    );
+    begin(&store, &again).await;
+    assert_eq!(rescue(&store, hold).await, released(1));
     let held = shown(&store, &again).await;
     assert_eq!(
         (held.state, held.reason.as_deref()),
@@ -307,7 +290,7 @@ async fn attempts_of_unknown_end_are_exhausted_too() {
     put(&store, mailed("u")).await;
     for _ in 0..3 {
         let claimed = one(&store).await;
-        store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+        begin(&store, &claimed).await;
         rescue(&store, resend).await;
     }
     assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
@@ -318,7 +301,7 @@ async fn an_orderly_stop_consumes_no_attempt() {
     let store = fresh().await;
     put(&store, mailed("u")).await;
     let claimed = one(&store).await;
-    store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+    begin(&store, &claimed).await;
     store.release(vec![(claimed.id, claimed.token)]).await.unwrap();
     let again = one(&store).await;
     assert_eq!((again.attempts, again.max_attempts), (1, 4));
@@ -359,13 +342,7 @@ async fn what_was_withdrawn_is_not_sent_again() {
     assert!(store.withdraw(&tenant(), running).await.unwrap());
     assert!(store.withdraw(&tenant(), pending).await.unwrap());
     assert!(!store.withdraw(&tenant(), pending).await.unwrap());
-    assert_eq!(
-        store
-            .settle(vec![settled(&claimed, DeliveryState::Pending)])
-            .await
-            .unwrap(),
-        [true]
-    );
+    assert!(settle(&store, &claimed, DeliveryState::Pending).await);
     assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
     for id in [running, pending] {
         let (notification, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
@@ -384,7 +361,7 @@ async fn a_frames_unknown_ends_are_bounded_by_its_age_alone() {
     for attempts in 0..3 {
         let claimed = one(&store).await;
         assert_eq!(claimed.attempts, attempts);
-        store.begin_attempts(vec![start(&claimed)]).await.unwrap();
+        begin(&store, &claimed).await;
         rescue(&store, resend).await;
     }
 }

@@ -5,7 +5,7 @@ use dispatcher::{
 };
 use uuid::Uuid;
 
-use super::{fresh, named, tenant};
+use super::{fresh, name, tenant};
 
 fn template(name: &str) -> NewTemplate {
     NewTemplate {
@@ -24,7 +24,7 @@ fn template(name: &str) -> NewTemplate {
 #[tokio::test]
 async fn contacts_are_replaced_found_and_forgotten() {
     let store = fresh().await;
-    let user = named("u:1 张");
+    let user = name("u:1 张");
     let contact = |email: &str| Contact {
         email: Some(email.to_owned()),
         ..Contact::default()
@@ -34,13 +34,13 @@ async fn contacts_are_replaced_found_and_forgotten() {
     store
         .put_contacts(
             &tenant(),
-            vec![(user.clone(), contact("b")), (named("v"), contact("c"))],
+            vec![(user.clone(), contact("b")), (name("v"), contact("c"))],
         )
         .await
         .unwrap();
     assert_eq!(store.contact(&tenant(), &user).await.unwrap(), Some(contact("b")));
     let many = store
-        .contacts(&tenant(), &[named("v"), named("w"), user.clone()])
+        .contacts(&tenant(), &[name("v"), name("w"), user.clone()])
         .await
         .unwrap();
     assert_eq!(many, [Some(contact("c")), None, Some(contact("b"))]);

@@ -231,7 +231,7 @@ proptest! {
             // Another tenant's are not counted.
             let mut foreign = note("n", Vec::new());
             foreign.tenant = common::ids::TenantId::new("t10").unwrap();
-            foreign.inbox.push(plain(common::topic::TopicKey::user(&foreign.tenant, &super::named("u"))));
+            foreign.inbox.push(plain(common::topic::TopicKey::user(&foreign.tenant, &super::name("u"))));
             put(&store, foreign).await;
             for event in events {
                 let recent = |which: usize| sent.len().checked_sub(which + 1);

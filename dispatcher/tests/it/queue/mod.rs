@@ -1,0 +1,18 @@
+//! The queue: nothing is forgotten, nothing is done twice that is known to be done, and lanes do not wait for each other.
+
+mod claims;
+mod jobs;
+mod recovery;
+mod times;
+
+use dispatcher::model::{Lane, NewNotification};
+
+use crate::support::email;
+
+/// An email in this lane.
+fn in_lane(lane: Lane) -> NewNotification {
+    NewNotification {
+        lane,
+        ..email("user@example.com")
+    }
+}

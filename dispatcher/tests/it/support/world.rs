@@ -1,0 +1,201 @@
+//! A dispatcher on a store of its own.
+
+use common::{
+    bus::{Bus, MemoryBus, MemoryLimits},
+    ids::{MessageId, NotificationId},
+    receipts::{Receipt, ReceiptSink, in_memory},
+};
+use dispatcher::{
+    Dispatcher, Parts,
+    channels::Channels,
+    config::DispatcherConfig,
+    metrics::Metrics,
+    model::{Accepted, Channel, Delivery, DeliveryState, NewNotification},
+    service::Service,
+    store::{Store, StoreConfig},
+};
+use tempfile::TempDir;
+
+use super::{Outbox, eventually, soon, tenant, user_key};
+
+/// What outlives a dispatcher: the folder and the store in it.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) bus: Bus,
+    pub(crate) metrics: Metrics,
+    _dir: TempDir,
+}
+
+/// A running dispatcher.
+pub(crate) struct Running {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) service: Service,
+    pub(crate) receipts: ReceiptSink,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings of the store.
+    pub(crate) async fn with(change: impl FnOnce(&mut StoreConfig)) -> Self {
+        // What the dispatcher logs is shown for a test that fails; `RUST_LOG` says how much. The first test sets it.
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer();
+        drop(logs.try_init());
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = StoreConfig::new(dir.path().join("carillon.db"));
+        change(&mut config);
+        let store = Store::open(&config).await.unwrap();
+        Self {
+            store,
+            bus: Bus::Memory(MemoryBus::new(MemoryLimits::default())),
+            metrics: Metrics::new(),
+            _dir: dir,
+        }
+    }
+
+    /// Starts a dispatcher with the channels of the configuration.
+    pub(crate) async fn start(&self, config: DispatcherConfig) -> Running {
+        let channels = Channels::new(&config.smtp, &self.metrics).unwrap();
+        self.start_with(config, channels, true).await
+    }
+
+    /// Starts a dispatcher whose emails the test ends, `room` of them at once.
+    pub(crate) async fn start_outbox(&self, config: DispatcherConfig, room: usize) -> (Running, Outbox) {
+        let (channels, outbox) = Outbox::new(room);
+        (self.start_with(config, channels, true).await, outbox)
+    }
+
+    /// The same for one of several processes on this store.
+    pub(crate) async fn start_outbox_beside(
+        &self,
+        config: DispatcherConfig,
+        room: usize,
+    ) -> (Running, Outbox) {
+        let (channels, outbox) = Outbox::new(room);
+        (self.start_with(config, channels, false).await, outbox)
+    }
+
+    pub(crate) async fn start_with(
+        &self,
+        config: DispatcherConfig,
+        channels: Channels,
+        exclusive: bool,
+    ) -> Running {
+        let (sink, stream) = in_memory(1024);
+        let dispatcher = Dispatcher::start(Parts {
+            config,
+            store: self.store.clone(),
+            bus: self.bus.clone(),
+            receipts: stream,
+            channels,
+            metrics: self.metrics.clone(),
+            exclusive,
+        })
+        .await;
+        Running {
+            service: dispatcher.service(),
+            dispatcher,
+            receipts: sink,
+        }
+    }
+
+    /// Stores new notifications, as a life that ended before it did more; gives their ids.
+    pub(crate) async fn stored(&self, all: Vec<NewNotification>) -> Vec<NotificationId> {
+        let ids = all.iter().map(|one| one.id).collect();
+        all_new(&self.store.accept(all).await.unwrap());
+        ids
+    }
+
+    /// Stores one new notification.
+    pub(crate) async fn stored_one(&self, one: NewNotification) -> NotificationId {
+        self.stored(vec![one]).await.remove(0)
+    }
+
+    pub(crate) async fn deliveries(&self, id: NotificationId) -> Vec<Delivery> {
+        self.store
+            .notification(&tenant(), id)
+            .await
+            .unwrap()
+            .expect("the notification is stored")
+            .1
+    }
+
+    /// Waits until the notification's delivery by this channel fits.
+    pub(crate) async fn delivery(
+        &self,
+        id: NotificationId,
+        channel: Channel,
+        fits: impl Fn(&Delivery) -> bool,
+    ) -> Delivery {
+        eventually(&format!("a state of {channel:?}"), async || {
+            self.deliveries(id)
+                .await
+                .into_iter()
+                .find(|one| one.channel == channel && fits(one))
+        })
+        .await
+    }
+
+    /// Waits until the notification's delivery by this channel has ended.
+    pub(crate) async fn ended(&self, id: NotificationId, channel: Channel) -> Delivery {
+        self.delivery(id, channel, |one| one.state.is_terminal()).await
+    }
+
+    /// The notification's delivery by this channel, which has to end delivered.
+    pub(crate) async fn delivered(&self, id: NotificationId, channel: Channel) -> Delivery {
+        let delivery = self.ended(id, channel).await;
+        assert_eq!(delivery.state, DeliveryState::Delivered, "{delivery:?}");
+        delivery
+    }
+
+    /// Waits until all deliveries of the notification have ended.
+    pub(crate) async fn all_ended(&self, id: NotificationId) -> Vec<Delivery> {
+        eventually("all deliveries have ended", async || {
+            let all = self.deliveries(id).await;
+            all.iter().all(|one| one.state.is_terminal()).then_some(all)
+        })
+        .await
+    }
+}
+
+impl Running {
+    /// Accepts new notifications, and gives their ids.
+    pub(crate) async fn accept(&self, all: Vec<NewNotification>) -> Vec<NotificationId> {
+        let ids = all.iter().map(|one| one.id).collect();
+        all_new(&self.service.accept(all).await.unwrap());
+        ids
+    }
+
+    /// Accepts one new notification.
+    pub(crate) async fn accept_one(&self, one: NewNotification) -> NotificationId {
+        self.accept(vec![one]).await.remove(0)
+    }
+
+    /// What a hub reports.
+    pub(crate) async fn receive(&self, receipt: Receipt) {
+        assert!(self.receipts.send(receipt).await, "the dispatcher takes receipts");
+    }
+
+    /// A hub has written the message to a session of this user.
+    pub(crate) async fn written(&self, user: &str, id: impl Into<MessageId>) {
+        let (key, id) = (user_key(user), id.into());
+        self.receive(Receipt::Written { key, id }).await;
+    }
+
+    /// Stops it, which has to be orderly.
+    pub(crate) async fn stop(self) {
+        let orderly = soon("the stop", self.dispatcher.stop()).await;
+        assert!(orderly, "not all work ended before the stop");
+    }
+}
+
+fn all_new(answers: &[Accepted]) {
+    assert!(
+        answers.iter().all(|answer| *answer == Accepted::New),
+        "{answers:?}"
+    );
+}
