@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -21,12 +22,18 @@ impl DatabaseLock {
     pub(crate) fn take(database: &Path) -> anyhow::Result<Self> {
         let mut path = database.as_os_str().to_owned();
         path.push(".lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| format!("the lock {}", Path::new(&path).display()))?;
+        // SQLite gives its other files the mode of the database: what people were told is its owner's to read.
+        let private = |path: &Path| {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+        };
+        private(database).with_context(|| format!("the database {}", database.display()))?;
+        let file =
+            private(path.as_ref()).with_context(|| format!("the lock {}", Path::new(&path).display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => {
@@ -44,6 +51,8 @@ impl DatabaseLock {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -53,6 +62,8 @@ mod tests {
         let first = DatabaseLock::take(&database).unwrap();
         let refused = DatabaseLock::take(&database).unwrap_err().to_string();
         assert!(refused.contains("another carillon"), "{refused}");
+        let mode = std::fs::metadata(&database).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
         drop(first);
         DatabaseLock::take(&database).unwrap();
     }

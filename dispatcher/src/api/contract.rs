@@ -13,14 +13,25 @@ pub(crate) fn complete(document: &OpenApi) -> String {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     let everywhere = document.get("security").cloned();
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    for path in paths.into_iter().flat_map(Map::values_mut) {
+    for (path, item) in paths.into_iter().flatten() {
         for method in METHODS {
-            if let Some(operation) = path.get_mut(method).and_then(Value::as_object_mut) {
+            if let Some(operation) = item.get_mut(method).and_then(Value::as_object_mut) {
+                // The generator takes the handler's name, which is unique in its module only.
+                operation.insert("operationId".to_owned(), json!(operation_id(method, path)));
                 operation_of(operation, everywhere.as_ref());
             }
         }
     }
     document.to_string()
+}
+
+/// `put /api/v1/notifications/{id}/read` is `put_v1_notifications_id_read`.
+fn operation_id(method: &str, path: &str) -> String {
+    let path = path.strip_prefix("/api").unwrap_or(path);
+    let words = path
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
+    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
 }
 
 fn operation_of(operation: &mut Map<String, Value>, everywhere: Option<&Value>) {
@@ -82,11 +93,16 @@ mod tests {
         let (_, document) = super::super::documented().split_for_parts();
         let document: Value = serde_json::from_str(&complete(&document)).unwrap();
         let mut answers = 0;
+        let mut ids = std::collections::HashSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for method in METHODS {
                 let Some(operation) = item.get(method) else {
                     continue;
                 };
+                assert!(
+                    ids.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                    "{method} {path}"
+                );
                 for (status, response) in operation["responses"].as_object().unwrap() {
                     answers += 1;
                     let description = response["description"].as_str().unwrap_or_default();

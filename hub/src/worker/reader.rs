@@ -230,12 +230,18 @@ impl Reader {
     /// 4.2.2.13). The worker drops the socket if that takes too long.
     async fn drain(self) {
         let limit = Instant::now() + Duration::from_secs(60);
+        // Who still floods after its close gets a reset instead.
+        let mut room: usize = 4 * 1024 * 1024;
         while Instant::now() < limit && self.stream.readable().await.is_ok() {
             let read = BUFFER.with_borrow_mut(|buffer| self.stream.try_read(buffer));
             match read {
                 Ok(0) => break,
+                Ok(taken) if taken > room => break,
                 Err(error) if error.kind() != ErrorKind::WouldBlock => break,
-                _ => tokio::task::yield_now().await,
+                read => {
+                    room -= read.unwrap_or_default();
+                    tokio::task::yield_now().await;
+                }
             }
         }
         self.tell(Input::Gone).await;
