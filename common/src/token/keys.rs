@@ -344,6 +344,71 @@ mod tests {
     }
 
     #[test]
+    fn every_algorithm_verifies_with_its_own_key_and_no_other() {
+        use jsonwebtoken::{EncodingKey, Header, encode};
+        let pairs = [
+            (
+                Algorithm::RS256,
+                "RS256",
+                include_str!("testdata/rs256.pub.pem"),
+                EncodingKey::from_rsa_pem(include_bytes!("testdata/rs256.pem")).unwrap(),
+            ),
+            (
+                Algorithm::ES256,
+                "ES256",
+                include_str!("testdata/es256.pub.pem"),
+                EncodingKey::from_ec_pem(include_bytes!("testdata/es256.pem")).unwrap(),
+            ),
+            (
+                Algorithm::EdDSA,
+                "EdDSA",
+                include_str!("testdata/eddsa.pub.pem"),
+                EncodingKey::from_ed_pem(include_bytes!("testdata/eddsa.pem")).unwrap(),
+            ),
+        ];
+        let verifiers = pairs.each_ref().map(|(_, name, public, _)| {
+            let key = crate::config::AuthKey {
+                algorithm: (*name).to_owned(),
+                kid: Some((*name).to_owned()),
+                pem: (*public).to_owned(),
+            };
+            Verifier::new(
+                &AuthConfig {
+                    keys: vec![key],
+                    ..config()
+                },
+                None,
+            )
+            .unwrap()
+        });
+        let claims = serde_json::json!({ "sub": "u", "exp": jiff::Timestamp::now().as_second() + 60 });
+        for (signer, (algorithm, name, _, private)) in pairs.iter().enumerate() {
+            let token = |kid: Option<&str>| {
+                let header = Header {
+                    kid: kid.map(str::to_owned),
+                    ..Header::new(*algorithm)
+                };
+                encode(&header, &claims, private).unwrap()
+            };
+            for (number, verifier) in verifiers.iter().enumerate() {
+                assert_eq!(
+                    verifier.verify(&token(Some(name))).is_ok(),
+                    number == signer,
+                    "{name} {number}"
+                );
+            }
+            assert_eq!(
+                verifiers[signer].verify(&token(None)).unwrap_err(),
+                TokenError::Invalid
+            );
+            assert_eq!(
+                verifiers[signer].verify(&token(Some("x"))).unwrap_err(),
+                TokenError::Invalid
+            );
+        }
+    }
+
+    #[test]
     fn a_public_key_is_no_hmac_secret() {
         // The classic confusion: sign with HS256 and the public key's text as the secret.
         let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
