@@ -1,7 +1,7 @@
 //! The handshake: who, from where, how much is free, and then the socket goes to its worker.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     task::{Context, Waker},
     time::Duration,
@@ -261,10 +261,24 @@ fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
         .split_once("://")
         .map(|(_, rest)| rest)
         .zip(host)
-        .is_some_and(|(origin, host)| origin == host);
+        // A page of this machine that opens a socket to this machine by another of its names or ports is a developer's.
+        // No browser sends a token by itself, so nothing is opened that the page could not open anyway.
+        .is_some_and(|(origin, host)| origin == host || (is_loopback(origin) && is_loopback(host)));
     own || allowed
         .iter()
         .any(|pattern| common::topic::matches_pattern(pattern, origin))
+}
+
+/// Whether a host, with or without a port, is this machine by name or address.
+fn is_loopback(host: &str) -> bool {
+    if let Some(rest) = host.strip_prefix("[::1]") {
+        return rest.is_empty() || rest.starts_with(':');
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name == "localhost"
+        || name
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// The client's address: the peer's, or what a trusted proxy says.
@@ -387,7 +401,13 @@ mod tests {
         for (origin, host, is_allowed) in [
             (None, "a", true),
             (Some("http://localhost:8000"), "localhost:8000", true),
-            (Some("http://localhost:9000"), "localhost:8000", false),
+            (Some("http://localhost:9000"), "localhost:8000", true),
+            (Some("http://127.0.0.1:9000"), "localhost:8000", true),
+            (Some("http://[::1]:9000"), "127.0.0.1:8000", true),
+            (Some("http://localhost:9000"), "carillon.example", false),
+            (Some("http://localhost.evil.net"), "localhost:8000", false),
+            (Some("http://127.0.0.1.evil.net"), "localhost:8000", false),
+            (Some("http://evil.net"), "localhost:8000", false),
             (Some("https://a.example.com"), "b", true),
             (Some("https://example.com.evil.net"), "b", false),
             (Some("null"), "b", false),
