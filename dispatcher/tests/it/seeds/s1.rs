@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::without_comments;
 use crate::api::{Api, Who};
 
 const CREATE: &str = r#"{
@@ -29,14 +28,9 @@ fn has_shape(answer: &Value, document: &Value) {
 }
 
 async fn created(api: &Api) -> Value {
-    api.json(
-        "POST",
-        &Who::service(),
-        "/api/v1/notifications",
-        &without_comments(CREATE),
-    )
-    .await
-    .expect(201)
+    api.json("POST", &Who::service(), "/api/v1/notifications", CREATE)
+        .await
+        .expect(201)
 }
 
 #[tokio::test]
@@ -124,7 +118,7 @@ const MULTI_CHANNEL: &str = r#"{
 
 async fn multi_channel(api: &Api) -> Value {
     let path = "/api/v1/notifications/multi-channel";
-    api.json("POST", &Who::service(), path, &without_comments(MULTI_CHANNEL))
+    api.json("POST", &Who::service(), path, MULTI_CHANNEL)
         .await
         .expect(201)
 }
