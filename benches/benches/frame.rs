@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use benches::{masked_text, message, rng};
-use common::protocol::notification_frame;
+use common::protocol::frame_parts;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hub::ws::{Parser, encode_text};
 
@@ -51,7 +51,10 @@ fn build(criterion: &mut Criterion) {
         let message = message(size);
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(format!("{size} bytes"), |bencher| {
-            bencher.iter(|| encode_text(&[notification_frame(black_box(&message))]));
+            bencher.iter(|| {
+                let (payload, tail) = frame_parts(black_box(&message));
+                encode_text(&[payload, &tail])
+            });
         });
     }
     group.finish();

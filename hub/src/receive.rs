@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::{
     bus::{BusEvent, BusEvents},
     message::Message,
-    protocol::notification_frame,
+    protocol::frame_parts,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -32,7 +32,8 @@ impl Outgoing {
     /// Encodes a message for this node.
     #[must_use]
     pub fn new(message: Arc<Message>) -> Self {
-        let frame = ws::encode_text(&[notification_frame(&message)]);
+        let (payload, tail) = frame_parts(&message);
+        let frame = ws::encode_text(&[payload, &tail]);
         Self { message, frame }
     }
 }

@@ -7,7 +7,7 @@ mod server;
 pub use self::{
     client::{Command, CommandError, ReadWhat},
     close::Close,
-    server::{Dialect, ServerFrame, notification_frame},
+    server::{Dialect, ServerFrame, frame_parts},
 };
 
 /// The sub-protocol in which everything is available.

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use crate::message::{FrameKind, Message};
@@ -31,7 +30,7 @@ impl Dialect {
     }
 }
 
-/// A frame that is made for one session. Messages that fan out are made by [`notification_frame`].
+/// A frame that is made for one session. Messages that fan out are made of [`frame_parts`].
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame<'a> {
@@ -113,31 +112,32 @@ impl ServerFrame<'_> {
     }
 }
 
-/// The text of a message's frame: its payload, then `topic` and, with history, `position`. The payload is copied once
-/// here, for a whole node, and never parsed.
+/// The text of a message's frame, in two parts that follow each other: its payload as it came, then `topic` and, with
+/// history, `position`. The payload is neither parsed nor copied here; whoever frames the parts copies it once a node.
 #[must_use]
-pub fn notification_frame(message: &Message) -> Bytes {
+pub fn frame_parts(message: &Message) -> (&[u8], Vec<u8>) {
     use std::io::Write;
     let payload = message.payload.strip_suffix(b"}").unwrap_or(&message.payload);
-    let mut frame = Vec::with_capacity(payload.len() + 96);
-    frame.extend_from_slice(payload);
+    let mut tail = Vec::with_capacity(96);
     if payload.trim_ascii_end().last() != Some(&b'{') {
-        frame.push(b',');
+        tail.push(b',');
     }
-    frame.extend_from_slice(b"\"topic\":");
+    tail.extend_from_slice(b"\"topic\":");
     // Writing a text or a number into a Vec cannot fail.
-    let written = serde_json::to_writer(&mut frame, &message.key.public_name()).is_ok();
+    let written = serde_json::to_writer(&mut tail, &message.key.public_name()).is_ok();
     debug_assert!(written);
     if let Some(position) = message.position {
-        let written = write!(frame, ",\"position\":\"{position}\"").is_ok();
+        let written = write!(tail, ",\"position\":\"{position}\"").is_ok();
         debug_assert!(written);
     }
-    frame.push(b'}');
-    frame.into()
+    tail.push(b'}');
+    (payload, tail)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::{
         ids::{MessageId, Name, TenantId},
@@ -153,7 +153,8 @@ mod tests {
             header: Header::new(MessageId::generate(), FrameKind::Message),
             payload: Bytes::from_static(payload.as_bytes()),
         };
-        String::from_utf8(notification_frame(&message).to_vec()).unwrap()
+        let (payload, tail) = frame_parts(&message);
+        String::from_utf8([payload, &tail].concat()).unwrap()
     }
 
     #[test]
