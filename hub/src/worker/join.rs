@@ -10,8 +10,9 @@ use common::{
 use super::{
     NewSession, SessionId, Worker,
     index::Waiter,
+    places::Pending,
     reader,
-    session::{Pending, Phase, Session},
+    session::{Phase, Session},
     wheel::Due,
 };
 use crate::{

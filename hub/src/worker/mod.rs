@@ -9,9 +9,11 @@
 mod beat;
 mod commands;
 mod fanout;
+mod filter;
 pub mod index;
 mod join;
 mod outbound;
+mod places;
 mod reader;
 mod recovery;
 mod replay;
@@ -40,13 +42,7 @@ use tokio::{
 };
 
 pub(crate) use self::session::{NewSession, SessionId, Who};
-use self::{
-    fanout::Fanout,
-    index::Index,
-    outbound::Bounds,
-    session::{Pending, Session},
-    wheel::Wheel,
-};
+use self::{fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, wheel::Wheel};
 use crate::{
     config::HubConfig,
     interest::{Joined, Wish},
@@ -124,10 +120,6 @@ pub(crate) struct Shared {
     pub(crate) metrics: HubMetrics,
 }
 
-/// Messages that one fan-out takes together: no more than a session can have pending, so that marking them writes to no
-/// socket and all writing is done in slices.
-const BATCH: usize = Pending::CAPACITY - 1;
-
 /// Other inputs that one round takes.
 const CONTROLS: usize = 128;
 
@@ -144,6 +136,8 @@ pub(crate) struct Worker {
     blocked: HashSet<SessionId>,
     /// Wishes that the interest task has not taken yet, in order: a leave must not overtake a join, nor be overtaken.
     wishes: VecDeque<Wish>,
+    /// Healings of large topics, read and waiting for places. Until they are through no other message is taken.
+    healings: VecDeque<(TopicKey, History)>,
     sweep: Sweep,
     controls: mpsc::Sender<Control>,
     draining: bool,
@@ -186,6 +180,7 @@ impl Worker {
             bounds,
             blocked: HashSet::new(),
             wishes: VecDeque::new(),
+            healings: VecDeque::new(),
             sweep: Sweep::default(),
             controls,
             draining: false,
@@ -199,7 +194,7 @@ impl Worker {
             missed,
             mut controls,
         } = inputs;
-        let mut waiting = Vec::with_capacity(BATCH);
+        let mut waiting = Vec::with_capacity(PLACES);
         let mut asked = Vec::with_capacity(CONTROLS);
         let second = Duration::from_secs(1);
         let mut tick = tokio::time::interval_at(Instant::now() + second, second);
@@ -212,6 +207,19 @@ impl Worker {
             }
             if self.fanout.is_active() {
                 self.flush_slice();
+                self.go_on_healing();
+                // What has come meanwhile joins in, as long as there are places.
+                let room = if self.healings.is_empty() {
+                    self.fanout.places.free()
+                } else {
+                    0
+                };
+                while waiting.len() < room
+                    && let Ok(outgoing) = messages.try_recv()
+                {
+                    waiting.push(outgoing);
+                }
+                self.begin_fanout(&mut waiting);
                 while asked.len() < CONTROLS
                     && let Ok(control) = controls.try_recv()
                 {
@@ -219,14 +227,18 @@ impl Worker {
                 }
                 asked.drain(..).for_each(|control| self.control(control));
                 self.send_wishes();
+                if missed.take_now() {
+                    self.compare_all();
+                }
                 if tick_is_due(&mut tick).await {
                     self.tick();
                 }
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.go_on_healing();
             tokio::select! {
-                taken = messages.recv_many(&mut waiting, BATCH), if !bus_ended => {
+                taken = messages.recv_many(&mut waiting, PLACES), if !bus_ended => {
                     // When the bus has ended, sessions live on until they are drained.
                     bus_ended = taken == 0;
                     self.begin_fanout(&mut waiting);
