@@ -8,7 +8,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use common::{
     bus::{Bus, MemoryBus, MemoryLimits, Publication},
     config::{AuthConfig, Bytes, Span},
-    http::{Authenticator, ServeOptions, serve},
+    http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
     receipts::{Receipt, ReceiptStream, in_memory},
@@ -29,6 +29,8 @@ pub(crate) use self::{
 
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -126,25 +128,30 @@ impl TestHub {
             metrics: metrics.clone(),
         });
         let shutdown = Shutdown::new();
-        let listen = async |router: axum::Router| {
+        let listen = async |router: axum::Router, front: Option<Front>| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
             let options = ServeOptions {
                 max_connections: 10_000,
-                header_timeout: Duration::from_secs(10),
+                header_timeout: HEADER_TIMEOUT,
             };
             tokio::spawn(serve(
                 listener,
                 router,
+                front,
                 options,
                 shutdown.token(),
                 shutdown.clone(),
             ));
             address
         };
-        let public = listen(hub::http::public(&hub).split_for_parts().0).await;
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0).await;
+        let public = listen(
+            hub::http::public(&hub).split_for_parts().0,
+            Some(hub::http::front(&hub, HEADER_TIMEOUT)),
+        )
+        .await;
+        let internal = listen(hub::http::internal(&hub).split_for_parts().0, None).await;
         Self {
             hub,
             public,
