@@ -30,8 +30,6 @@ pub(crate) use self::{
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// What a hub is started with.
@@ -42,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) header_timeout: Duration,
 }
 
 /// A running hub with both listeners.
@@ -106,6 +105,7 @@ impl TestHub {
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            header_timeout: Duration::from_secs(10),
         };
         change(&mut setup);
         let auth = AuthConfig {
@@ -134,7 +134,7 @@ impl TestHub {
             let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
             let options = ServeOptions {
                 max_connections: 10_000,
-                header_timeout: HEADER_TIMEOUT,
+                header_timeout: setup.header_timeout,
             };
             tokio::spawn(serve(
                 listener,
@@ -148,7 +148,7 @@ impl TestHub {
         };
         let public = listen(
             hub::http::public(&hub).split_for_parts().0,
-            Some(hub::http::front(&hub, HEADER_TIMEOUT)),
+            Some(hub::http::front(&hub, setup.header_timeout)),
         )
         .await;
         let internal = listen(hub::http::internal(&hub).split_for_parts().0, None).await;
