@@ -10,6 +10,8 @@ mod beat;
 mod commands;
 mod fanout;
 mod filter;
+#[cfg(target_os = "linux")]
+mod flush_ring;
 pub mod index;
 mod join;
 mod outbound;
@@ -17,7 +19,10 @@ mod places;
 mod reader;
 mod recovery;
 mod replay;
+#[cfg(target_os = "linux")]
+mod ring;
 mod session;
+mod turns;
 mod wheel;
 mod write;
 
@@ -44,7 +49,7 @@ use tokio::{
 pub(crate) use self::session::{NewSession, SessionId, Who};
 use self::{fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, wheel::Wheel};
 use crate::{
-    config::HubConfig,
+    config::{Flush, HubConfig},
     interest::{Joined, Wish},
     metrics::HubMetrics,
     receive::{Missed, Outgoing},
@@ -131,6 +136,9 @@ pub(crate) struct Worker {
     generation: u32,
     wheel: Wheel,
     fanout: Fanout,
+    /// Where it is configured and the kernel allows it.
+    #[cfg(target_os = "linux")]
+    ring: Option<ring::Ring>,
     bounds: Bounds,
     /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
     blocked: HashSet<SessionId>,
@@ -171,12 +179,13 @@ impl Worker {
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
-            shared,
             index: Index::default(),
             sessions: Slab::new(),
             generation: 0,
             wheel,
             fanout: Fanout::default(),
+            #[cfg(target_os = "linux")]
+            ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,
             blocked: HashSet::new(),
             wishes: VecDeque::new(),
@@ -184,6 +193,7 @@ impl Worker {
             sweep: Sweep::default(),
             controls,
             draining: false,
+            shared,
         }
     }
 
@@ -300,4 +310,13 @@ async fn tick_is_due(tick: &mut tokio::time::Interval) -> bool {
         _ = tick.tick() => true,
         () = std::future::ready(()) => false,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open_ring() -> Option<ring::Ring> {
+    ring::Ring::new()
+        .inspect_err(
+            |error| tracing::warn!(%error, "io_uring is not to be had here; sockets are written one by one"),
+        )
+        .ok()
 }

@@ -73,6 +73,9 @@ pub(crate) struct Replaying {
     pub(crate) began: u64,
     /// Where the worker stood when history was asked last.
     pub(crate) asked: u64,
+    /// The socket takes no more now: it goes on when all that was sent has gone out, so that a long replay needs no more
+    /// room than any other message.
+    pub(crate) parked: bool,
 }
 
 /// What a session has only while it resumes or waits for receipts.

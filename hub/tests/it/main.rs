@@ -11,6 +11,7 @@ mod dialects;
 mod document;
 mod drain;
 mod front;
+mod fanout;
 mod handshake;
 mod heartbeat;
 mod isolation;
