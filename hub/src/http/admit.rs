@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -247,7 +248,7 @@ impl Query {
 pub(super) struct Admitted {
     pub(super) identity: Identity,
     /// The implicit topics, the user's own first.
-    pub(super) keys: Vec<TopicKey>,
+    pub(super) keys: Arc<[TopicKey]>,
     pub(super) seat: Seat,
     pub(super) dialect: Dialect,
     /// The sub-protocol that is answered.
@@ -294,8 +295,14 @@ pub(super) fn admit(
         .map_err(|error| (error.code(), Problem::from(error).into()))?;
     query.agrees_with(&identity)?;
     let address = head.client_address(peer, &hub.inner.trusted_proxies);
-    let keys: Vec<_> = identity.keys();
-    let seat = hub.inner.connections.admit(&identity, address).map_err(refused)?;
+    // Texts that are kept already are shared.
+    let registry = &hub.inner.registry;
+    let keys: Arc<[_]> = identity.keys().iter().map(|key| registry.shared(key)).collect();
+    let seat = hub
+        .inner
+        .connections
+        .admit(&identity.tenant, &keys[0], address)
+        .map_err(refused)?;
     let (dialect, protocol) = match (head.offered.carillon, head.offered.bearer) {
         (true, _) => (Dialect::CarillonV1, Some(SUBPROTOCOL)),
         // A browser that offers a protocol and is answered none closes the connection (RFC 6455 section 4.1).

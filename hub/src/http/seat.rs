@@ -27,10 +27,10 @@ pub(super) async fn take_in(hub: &Hub, admitted: Admitted, stream: TcpStream, ea
     forget_wakers(&stream);
     set_send_buffer(&stream, hub.inner.shared.config.send_buffer.0);
     let reader = Reader {
-        tenant: identity.tenant.clone(),
+        tenant: seat.tenant().clone(),
         user: identity.user.clone(),
         session: Uuid::now_v7().simple().to_string().into(),
-        keys: keys.iter().map(|key| hub.inner.registry.shared(key)).collect(),
+        keys,
     };
     // Keys that are new to a known user count from now.
     hub.inner
@@ -40,7 +40,7 @@ pub(super) async fn take_in(hub: &Hub, admitted: Admitted, stream: TcpStream, ea
             reader: reader.clone(),
         })
         .await;
-    let who = Arc::new(Who { identity, reader });
+    let who = Arc::new(Who::new(identity, reader));
     hub.hand_over(NewSession {
         stream,
         who,
