@@ -117,6 +117,12 @@ impl Parser {
         std::mem::take(&mut self.frames)
     }
 
+    /// Whether it is between messages: a new parser would go on as well as this one.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.buffer.is_empty() && self.open.is_none() && matches!(self.stage, Stage::Header { len: 0, .. })
+    }
+
     /// Heap bytes this parser holds; 0 between messages.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
