@@ -30,7 +30,7 @@ const SLICE: Duration = Duration::from_millis(1);
 const STRIDE: usize = 32;
 
 /// Fan-outs that are on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fanout {
     /// Their messages; sessions hold places in it.
     pub(super) places: Places,
@@ -39,6 +39,13 @@ pub(super) struct Fanout {
 }
 
 impl Fanout {
+    pub(super) fn new(deflate_from: usize) -> Self {
+        Self {
+            places: Places::new(deflate_from),
+            turns: Turns::default(),
+        }
+    }
+
     pub(super) fn is_active(&self) -> bool {
         !self.turns.is_empty()
     }

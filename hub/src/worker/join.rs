@@ -30,6 +30,7 @@ impl Worker {
             stream,
             who,
             dialect,
+            wire,
             early,
             seat,
         } = new;
@@ -44,11 +45,12 @@ impl Worker {
             slot: self.sessions.vacant_key() as u32,
             generation: self.generation,
         };
-        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), early, &self.feed);
+        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), wire, early, &self.feed);
         self.sessions.insert(Session {
             generation: self.generation,
             phase: Phase::Joining(0),
             dialect,
+            wire,
             unanswered: 0,
             expiry_watched: false,
             pending: Pending::default(),

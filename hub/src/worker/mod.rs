@@ -189,7 +189,7 @@ impl Worker {
             sessions: Slab::new(),
             generation: 0,
             wheel,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(config.compression_min.0),
             #[cfg(target_os = "linux")]
             ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,

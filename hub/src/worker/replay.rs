@@ -119,7 +119,7 @@ impl Worker {
         };
         let frame = ws::encode_text(&[frame]);
         let message = Arc::new(message);
-        self.put_before(number, &Arc::new(Outgoing { message, frame }));
+        self.put_before(number, &Arc::new(Outgoing::framed(message, frame)));
     }
 
     /// Compares a share of the topics with the bus.
@@ -258,7 +258,7 @@ impl Worker {
             }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
-                self.replay_one(id, Outgoing::new(message));
+                self.replay_one(id, &Outgoing::new(message));
             }
         }
         if replay.from.offset >= live.offset {
@@ -291,12 +291,12 @@ impl Worker {
         }
     }
 
-    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing) {
+    fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing) {
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
         if outgoing.message.header.expires_at.is_some_and(expired) {
             return;
         }
-        let filter = Filter::new(&outgoing, &self.index);
+        let filter = Filter::new(outgoing, &self.index);
         let Some(session) = self
             .session_ref(id)
             .filter(|session| session.phase == Phase::Live)
@@ -309,7 +309,7 @@ impl Worker {
             }
             self.shared.metrics.replayed.inc();
             self.shared.metrics.deliveries.inc();
-            self.send(id, outgoing.frame);
+            self.send_outgoing(id, outgoing);
         }
     }
 

@@ -13,7 +13,7 @@ use common::{
 use tokio::{net::TcpStream, task::AbortHandle};
 
 use super::{index::Membership, outbound::Outbound, places::Pending};
-use crate::limits::Seat;
+use crate::{limits::Seat, receive::Wire};
 
 /// A session's number on its worker. Numbers are used again, generations are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +55,7 @@ pub(crate) struct NewSession {
     pub(crate) stream: TcpStream,
     pub(crate) who: Arc<Who>,
     pub(crate) dialect: Dialect,
+    pub(crate) wire: Wire,
     /// What the client sent right behind its handshake.
     pub(crate) early: Vec<u8>,
     pub(crate) seat: Seat,
@@ -138,6 +139,7 @@ pub(crate) struct Session {
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
     pub(crate) dialect: Dialect,
+    pub(crate) wire: Wire,
     /// Heartbeats without an answer.
     pub(crate) unanswered: u8,
     /// The end of its token is near and on the wheel.

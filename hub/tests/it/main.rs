@@ -7,6 +7,7 @@ mod support;
 
 mod audience;
 mod commands;
+mod compression;
 mod dialects;
 mod document;
 mod drain;

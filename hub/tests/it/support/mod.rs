@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 pub(crate) use self::{
-    client::{Client, Frame, Handshake},
+    client::{Client, Frame, Handshake, deflated},
     http::{Answer, call},
 };
 
@@ -78,6 +78,8 @@ fn config() -> HubConfig {
         outbound_age: seconds(30),
         send_buffer: Bytes(0),
         flush: hub::config::Flush::Write,
+        compression: false,
+        compression_min: Bytes(256),
         close_timeout: seconds(5),
         worker_queue: 8192,
         // Never, so that it repairs nothing that a test looks at.
