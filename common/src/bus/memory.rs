@@ -19,7 +19,7 @@ use super::{BusEvent, Head, History, Publication, Published};
 use crate::{
     ids::MessageId,
     message::{Message, Position},
-    topic::TopicKey,
+    topic::{TopicHasher, TopicKey},
 };
 
 /// Bounds of the memory that history may take.
@@ -33,6 +33,9 @@ pub struct MemoryLimits {
     pub age: Duration,
     /// How long a topic that nobody uses keeps its offsets, and an idempotency key its result.
     pub meta_age: Duration,
+    /// Topics that nobody is subscribed to and that keep their offsets; beyond, those unused for longest are forgotten
+    /// with the next sweep.
+    pub meta_topics: usize,
 }
 
 impl Default for MemoryLimits {
@@ -42,6 +45,7 @@ impl Default for MemoryLimits {
             bytes: 256 * 1024,
             age: Duration::from_secs(600),
             meta_age: Duration::from_secs(30 * 24 * 3600),
+            meta_topics: 1_000_000,
         }
     }
 }
@@ -49,9 +53,39 @@ impl Default for MemoryLimits {
 /// Idempotency keys that a topic remembers; beyond, the oldest is forgotten.
 const KEYS_PER_TOPIC: usize = 1024;
 
+/// Nodes of a process are bits of a word.
+const MAX_NODES: usize = 64;
+
 /// A node of [`MemoryBus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeIndex(usize);
+pub struct NodeIndex(u8);
+
+/// A set of nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Nodes(u64);
+
+impl Nodes {
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    fn insert(&mut self, node: NodeIndex) {
+        self.0 |= 1 << node.0;
+    }
+
+    fn remove(&mut self, node: NodeIndex) {
+        self.0 &= !(1 << node.0);
+    }
+
+    /// Whether the node at this place among the attached ones is in the set.
+    fn contains(self, place: usize) -> bool {
+        self.0 >> place & 1 == 1
+    }
+}
 
 /// The bus inside one process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,9 +95,11 @@ pub struct MemoryBus {
 
 #[derive(Debug)]
 struct Inner {
-    topics: DashMap<TopicKey, Topic>,
+    topics: DashMap<TopicKey, Topic, TopicHasher>,
     nodes: std::sync::RwLock<Vec<Node>>,
     limits: MemoryLimits,
+    /// What [`Topic::used`] counts from.
+    began: Instant,
     /// The epoch that a new topic begins with. It grows when a topic's offsets are forgotten, so that no offset is ever
     /// given twice in one epoch.
     epoch: AtomicU64,
@@ -75,19 +111,38 @@ struct Node {
     dropped: Arc<AtomicU64>,
 }
 
+/// A topic. What outlives its history is small, as it stays for every user who was sent something within a month.
 #[derive(Debug)]
 struct Topic {
     epoch: u64,
     offset: u64,
+    subscribers: Nodes,
+    kept: Option<Box<Kept>>,
     last: Option<MessageId>,
+    /// The bus's second in which it was last published to or left.
+    used: u32,
+}
+
+/// What a topic has while something of it can be read again.
+#[derive(Debug, Default)]
+struct Kept {
     entries: VecDeque<(Instant, Arc<Message>)>,
     bytes: usize,
-    used: Instant,
-    subscribers: Vec<NodeIndex>,
     keys: VecDeque<(String, Published)>,
 }
 
 impl Topic {
+    fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            offset: 0,
+            subscribers: Nodes::default(),
+            kept: None,
+            last: None,
+            used: 0,
+        }
+    }
+
     fn head(&self) -> Head {
         Head {
             epoch: self.epoch,
@@ -96,6 +151,26 @@ impl Topic {
         }
     }
 
+    /// Whether nothing tells it from a topic that is new: no offset was given, so none can be given twice.
+    fn is_blank(&self) -> bool {
+        self.subscribers.is_empty() && self.offset == 0 && self.kept.is_none()
+    }
+
+    fn kept(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_with(Box::default)
+    }
+
+    fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
+        if let Some(kept) = &mut self.kept {
+            kept.trim(limits, now);
+            if kept.entries.is_empty() && kept.keys.is_empty() {
+                self.kept = None;
+            }
+        }
+    }
+}
+
+impl Kept {
     fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
         while let Some((at, message)) = self.entries.front() {
             let old = now.duration_since(*at) > limits.age;
@@ -113,9 +188,10 @@ impl MemoryBus {
     #[must_use]
     pub fn new(limits: MemoryLimits) -> Self {
         let inner = Inner {
-            topics: DashMap::new(),
+            topics: DashMap::default(),
             nodes: std::sync::RwLock::default(),
             limits,
+            began: Instant::now(),
             // 40 random bits leave room to grow and keep positions short.
             epoch: AtomicU64::new(fastrand::u64(1..1 << 40)),
         };
@@ -124,6 +200,8 @@ impl MemoryBus {
         }
     }
 
+    /// # Panics
+    /// Where a process attaches more than 64 nodes: it has one, and tests have a few.
     pub(super) fn attach(&self, capacity: usize) -> (NodeIndex, NodeEvents) {
         let (sender, receiver) = mpsc::channel(capacity);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -132,12 +210,13 @@ impl MemoryBus {
             .nodes
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        assert!(nodes.len() < MAX_NODES, "a process has at most {MAX_NODES} nodes");
         nodes.push(Node {
             sender,
             dropped: Arc::clone(&dropped),
         });
         (
-            NodeIndex(nodes.len() - 1),
+            NodeIndex((nodes.len() - 1) as u8),
             NodeEvents {
                 receiver,
                 dropped,
@@ -157,10 +236,24 @@ impl MemoryBus {
             idempotency_key,
         } = publication;
         let now = Instant::now();
-        let mut topic = self.topic(&key, now);
+        let found = if history || idempotency_key.is_some() {
+            Some(self.topic(&key))
+        } else {
+            self.inner.topics.get_mut(&key)
+        };
+        let Some(mut topic) = found else {
+            return Published {
+                position: None,
+                nodes: 0,
+                repeated: false,
+            };
+        };
+        // The text that is kept anyway, so that history and those who look it up share it.
+        let key = topic.key().clone();
         let topic = &mut *topic;
         if let Some(known) = &idempotency_key
-            && let Some((_, first)) = topic.keys.iter().find(|(key, _)| key == known)
+            && let Some(kept) = &topic.kept
+            && let Some((_, first)) = kept.keys.iter().find(|(key, _)| key == known)
         {
             return Published {
                 repeated: true,
@@ -184,19 +277,20 @@ impl MemoryBus {
             payload,
         });
         if history {
-            topic.bytes += message.payload.len();
-            topic.entries.push_back((now, Arc::clone(&message)));
-            topic.trim(&self.inner.limits, now);
+            let kept = topic.kept();
+            kept.bytes += message.payload.len();
+            kept.entries.push_back((now, Arc::clone(&message)));
+            kept.trim(&self.inner.limits, now);
         }
-        topic.used = now;
+        topic.used = self.second(now);
         if !topic.subscribers.is_empty() {
             let nodes = self
                 .inner
                 .nodes
                 .read()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            for NodeIndex(index) in &topic.subscribers {
-                let node = &nodes[*index];
+            let subscribed = |(place, _): &(usize, &Node)| topic.subscribers.contains(*place);
+            for (_, node) in nodes.iter().enumerate().filter(subscribed) {
                 if let Err(TrySendError::Full(_)) = node.sender.try_send(Arc::clone(&message)) {
                     node.dropped.fetch_add(1, Ordering::Relaxed);
                 }
@@ -208,82 +302,119 @@ impl MemoryBus {
             repeated: false,
         };
         if let Some(key) = idempotency_key {
-            if topic.keys.len() == KEYS_PER_TOPIC {
-                topic.keys.pop_front();
+            let keys = &mut topic.kept().keys;
+            if keys.len() == KEYS_PER_TOPIC {
+                keys.pop_front();
             }
-            topic.keys.push_back((key, published.clone()));
+            keys.push_back((key, published.clone()));
         }
         published
     }
 
     pub(super) fn subscribe(&self, node: NodeIndex, key: &TopicKey) -> Head {
-        let mut topic = self.topic(key, Instant::now());
-        if !topic.subscribers.contains(&node) {
-            topic.subscribers.push(node);
-        }
+        let mut topic = self.topic(key);
+        topic.subscribers.insert(node);
         topic.head()
     }
 
+    /// A topic that was never published to is forgotten with its last subscriber: users who come and go leave nothing.
     pub(super) fn unsubscribe(&self, node: NodeIndex, key: &TopicKey) {
-        if let Some(mut topic) = self.inner.topics.get_mut(key.as_str()) {
-            topic.subscribers.retain(|other| *other != node);
-        }
+        let used = self.second(Instant::now());
+        self.inner.topics.remove_if_mut(key, |_, topic| {
+            topic.subscribers.remove(node);
+            topic.used = used;
+            topic.is_blank()
+        });
     }
 
     pub(super) fn head(&self, key: &TopicKey) -> Head {
-        self.topic(key, Instant::now()).head()
+        let topic = self.inner.topics.get(key);
+        topic.map_or_else(|| Topic::new(self.epoch()).head(), |topic| topic.head())
     }
 
     pub(super) fn history(&self, key: &TopicKey, after: u64, limit: usize) -> History {
-        let now = Instant::now();
-        let mut topic = self.topic(key, now);
-        topic.trim(&self.inner.limits, now);
-        let first = topic
-            .entries
-            .partition_point(|(_, message)| offset(message) <= after);
-        let messages = topic
-            .entries
+        let Some(mut topic) = self.inner.topics.get_mut(key) else {
+            return History {
+                head: Topic::new(self.epoch()).head(),
+                messages: Vec::new(),
+            };
+        };
+        topic.trim(&self.inner.limits, Instant::now());
+        let head = topic.head();
+        let Some(Kept { entries, .. }) = topic.kept.as_deref() else {
+            return History {
+                head,
+                messages: Vec::new(),
+            };
+        };
+        let first = entries.partition_point(|(_, message)| offset(message) <= after);
+        let messages = entries
             .iter()
             .skip(first)
             .take(limit)
             .map(|(_, message)| Arc::clone(message))
             .collect();
-        History {
-            head: topic.head(),
-            messages,
-        }
+        History { head, messages }
     }
 
-    /// Forgets what is past its age. Called now and then by whoever owns the bus; a topic that is used trims itself.
+    /// Forgets what is past its age, and what lies beyond [`MemoryLimits::meta_topics`]. Called now and then by whoever
+    /// owns the bus; a topic that is used trims itself.
     pub fn sweep(&self) {
         let now = Instant::now();
         let limits = &self.inner.limits;
+        let oldest = self.oldest_kept(now);
         let mut forgotten = false;
         self.inner.topics.retain(|_, topic| {
             topic.trim(limits, now);
-            let keep = !topic.subscribers.is_empty() || now.duration_since(topic.used) < limits.meta_age;
-            forgotten |= !keep;
+            let keep = !topic.is_blank() && (!topic.subscribers.is_empty() || topic.used >= oldest);
+            if !keep && topic.offset > 0 && !forgotten {
+                // Before it is gone, so that a topic of the same key can only begin in a later epoch.
+                self.inner.epoch.fetch_add(1, Ordering::Relaxed);
+                forgotten = true;
+            }
             keep
         });
-        if forgotten {
-            self.inner.epoch.fetch_add(1, Ordering::Relaxed);
+        if self.inner.topics.len() < self.inner.topics.capacity() / 4 {
+            self.inner.topics.shrink_to_fit();
         }
     }
 
-    fn topic(&self, key: &TopicKey, now: Instant) -> dashmap::mapref::one::RefMut<'_, TopicKey, Topic> {
-        if let Some(topic) = self.inner.topics.get_mut(key.as_str()) {
+    /// The second since which a topic without subscribers has to have been used to be remembered.
+    fn oldest_kept(&self, now: Instant) -> u32 {
+        let limits = &self.inner.limits;
+        let age = u32::try_from(limits.meta_age.as_secs()).unwrap_or(u32::MAX);
+        // One second later than `used` can be, so that the age is whole.
+        let by_age = (self.second(now) + 1).saturating_sub(age);
+        let topics = &self.inner.topics;
+        if topics.len() <= limits.meta_topics {
+            return by_age;
+        }
+        let idle = topics.iter().filter(|topic| topic.subscribers.is_empty());
+        let mut used: Vec<u32> = idle.map(|topic| topic.used).collect();
+        let Some(beyond) = used.len().checked_sub(limits.meta_topics).filter(|&n| n > 0) else {
+            return by_age;
+        };
+        // Those of the same second go together: a few more are forgotten than have to be.
+        let (_, last, _) = used.select_nth_unstable(beyond - 1);
+        by_age.max(*last + 1)
+    }
+
+    /// The bus's clock. Seconds are enough for ages of minutes and more.
+    fn second(&self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.inner.began);
+        u32::try_from(since.as_secs()).unwrap_or(u32::MAX - 1)
+    }
+
+    fn epoch(&self) -> u64 {
+        self.inner.epoch.load(Ordering::Relaxed)
+    }
+
+    fn topic(&self, key: &TopicKey) -> dashmap::mapref::one::RefMut<'_, TopicKey, Topic> {
+        if let Some(topic) = self.inner.topics.get_mut(key) {
             return topic;
         }
-        self.inner.topics.entry(key.clone()).or_insert_with(|| Topic {
-            epoch: self.inner.epoch.load(Ordering::Relaxed),
-            offset: 0,
-            last: None,
-            entries: VecDeque::new(),
-            bytes: 0,
-            used: now,
-            subscribers: Vec::new(),
-            keys: VecDeque::new(),
-        })
+        let new = || Topic::new(self.epoch());
+        self.inner.topics.entry(key.clone()).or_insert_with(new)
     }
 }
 
@@ -317,6 +448,7 @@ mod tests {
     use super::*;
     use crate::{
         bus::{Bus, conformance},
+        ids::{Name, TenantId},
         message::{FrameKind, Header},
     };
 
@@ -327,6 +459,78 @@ mod tests {
     #[tokio::test]
     async fn keeps_the_promises_of_a_bus() {
         conformance::run(bus).await;
+    }
+
+    #[test]
+    fn what_outlives_history_is_small() {
+        assert!(
+            size_of::<(TopicKey, Topic)>() <= 64,
+            "{}",
+            size_of::<(TopicKey, Topic)>()
+        );
+    }
+
+    fn publish_to(memory: &MemoryBus, user: &str, history: bool) -> Published {
+        memory.publish(Publication {
+            key: user_key(user),
+            header: Header::new(MessageId::generate(), FrameKind::Message),
+            payload: bytes::Bytes::from_static(b"{}"),
+            history,
+            idempotency_key: None,
+        })
+    }
+
+    fn user_key(user: &str) -> TopicKey {
+        TopicKey::user(&TenantId::new("t").unwrap(), &Name::new(user).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_comes_and_goes_leaves_nothing() {
+        let memory = MemoryBus::new(MemoryLimits::default());
+        let (node, _events) = memory.attach(8);
+        let (other, _events) = memory.attach(8);
+        let key = user_key("a");
+        let began = memory.subscribe(node, &key);
+        memory.subscribe(other, &key);
+        memory.unsubscribe(node, &key);
+        assert_eq!(memory.inner.topics.len(), 1);
+        memory.unsubscribe(other, &key);
+        assert_eq!(memory.inner.topics.len(), 0);
+        assert_eq!(memory.head(&key), began, "a client's position still stands");
+
+        publish_to(&memory, "a", false);
+        memory.history(&key, 0, 8);
+        assert_eq!(
+            memory.inner.topics.len(),
+            0,
+            "neither looking nor publishing without history leaves a trace"
+        );
+
+        let at = publish_to(&memory, "a", true).position;
+        memory.subscribe(node, &key);
+        memory.unsubscribe(node, &key);
+        assert_eq!(Some(memory.head(&key).position()), at);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unused_topics_are_bounded() {
+        let memory = MemoryBus::new(MemoryLimits {
+            meta_topics: 2,
+            ..MemoryLimits::default()
+        });
+        let (node, _events) = memory.attach(8);
+        let first = publish_to(&memory, "subscribed", true).position.unwrap();
+        memory.subscribe(node, &user_key("subscribed"));
+        for user in ["oldest", "older", "newer", "newest"] {
+            publish_to(&memory, user, true);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        memory.sweep();
+        let there = |user: &str| memory.inner.topics.contains_key(&user_key(user));
+        assert!(!there("oldest") && !there("older"));
+        assert!(there("newer") && there("newest") && there("subscribed"));
+        let again = publish_to(&memory, "oldest", true).position.unwrap();
+        assert_eq!((again.offset, again.epoch > first.epoch), (1, true));
     }
 
     #[tokio::test(start_paused = true)]
