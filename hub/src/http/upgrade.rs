@@ -98,11 +98,7 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
             tenant: identity.tenant.clone(),
             user: identity.user.clone(),
             session: Uuid::now_v7().simple().to_string().into(),
-            keys: identity
-                .keys()
-                .iter()
-                .map(|key| hub.inner.registry.shared(key))
-                .collect(),
+            keys: hub.keys(&identity, &seat),
         };
         // Keys that are new to a known user count from now.
         hub.inner
