@@ -126,6 +126,8 @@ impl Connections {
             return Err(Refusal::Tenant);
         }
         tenant.connections += 1;
+        // Its sessions share the text of the id.
+        seat.tenant = tenant.key().clone();
         seat.taken = Taken::All;
         Ok(seat)
     }

@@ -111,15 +111,22 @@ struct Node {
     dropped: Arc<AtomicU64>,
 }
 
-/// A topic. What outlives its history is small, as it stays for every user who was sent something within a month.
+/// A topic. Most are users' own that nothing was ever published to with history, so what publishing gives lies elsewhere.
 #[derive(Debug)]
 struct Topic {
     epoch: u64,
-    offset: u64,
     subscribers: Nodes,
+    given: Option<Box<Given>>,
+}
+
+/// What a topic has once an offset was given or a key remembered. It outlives history by a month, so what can be read
+/// again lies elsewhere.
+#[derive(Debug, Default)]
+struct Given {
+    offset: u64,
     kept: Option<Box<Kept>>,
     last: Option<MessageId>,
-    /// The bus's second in which it was last published to or left.
+    /// The bus's second in which the topic was last published to or left.
     used: u32,
 }
 
@@ -135,37 +142,41 @@ impl Topic {
     fn new(epoch: u64) -> Self {
         Self {
             epoch,
-            offset: 0,
             subscribers: Nodes::default(),
-            kept: None,
-            last: None,
-            used: 0,
+            given: None,
         }
     }
 
     fn head(&self) -> Head {
+        let given = self.given.as_deref();
         Head {
             epoch: self.epoch,
-            offset: self.offset,
-            id: self.last,
+            offset: given.map_or(0, |given| given.offset),
+            id: given.and_then(|given| given.last),
         }
     }
 
     /// Whether nothing tells it from a topic that is new: no offset was given, so none can be given twice.
     fn is_blank(&self) -> bool {
-        self.subscribers.is_empty() && self.offset == 0 && self.kept.is_none()
+        self.subscribers.is_empty() && self.given.is_none()
     }
 
-    fn kept(&mut self) -> &mut Kept {
-        self.kept.get_or_insert_with(Box::default)
+    /// When it was used, where nobody is subscribed.
+    fn idle_since(&self) -> Option<u32> {
+        let given = self.given.as_deref().filter(|_| self.subscribers.is_empty());
+        given.map(|given| given.used)
     }
 
     fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
-        if let Some(kept) = &mut self.kept {
+        let Some(given) = &mut self.given else { return };
+        if let Some(kept) = &mut given.kept {
             kept.trim(limits, now);
             if kept.entries.is_empty() && kept.keys.is_empty() {
-                self.kept = None;
+                given.kept = None;
             }
+        }
+        if given.kept.is_none() && given.offset == 0 {
+            self.given = None;
         }
     }
 }
@@ -252,7 +263,7 @@ impl MemoryBus {
         let key = topic.key().clone();
         let topic = &mut *topic;
         if let Some(known) = &idempotency_key
-            && let Some(kept) = &topic.kept
+            && let Some(kept) = topic.given.as_ref().and_then(|given| given.kept.as_ref())
             && let Some((_, first)) = kept.keys.iter().find(|(key, _)| key == known)
         {
             return Published {
@@ -261,28 +272,33 @@ impl MemoryBus {
             };
         }
         let id = header.id;
-        let position = history.then(|| {
-            topic.offset += 1;
-            topic.last = Some(id);
-            Position {
-                epoch: topic.epoch,
-                offset: topic.offset,
-                check: id.check(),
-            }
-        });
-        let message = Arc::new(Message {
+        let mut message = Message {
             key,
-            position,
+            position: None,
             header,
             payload,
-        });
+        };
         if history {
-            let kept = topic.kept();
-            kept.bytes += message.payload.len();
-            kept.entries.push_back((now, Arc::clone(&message)));
-            kept.trim(&self.inner.limits, now);
+            let given = topic.given.get_or_insert_default();
+            given.offset += 1;
+            given.last = Some(id);
+            message.position = Some(Position {
+                epoch: topic.epoch,
+                offset: given.offset,
+                check: id.check(),
+            });
         }
-        topic.used = self.second(now);
+        let position = message.position;
+        let message = Arc::new(message);
+        if let Some(given) = &mut topic.given {
+            given.used = self.second(now);
+            if history {
+                let kept = given.kept.get_or_insert_default();
+                kept.bytes += message.payload.len();
+                kept.entries.push_back((now, Arc::clone(&message)));
+                kept.trim(&self.inner.limits, now);
+            }
+        }
         if !topic.subscribers.is_empty() {
             let nodes = self
                 .inner
@@ -302,7 +318,9 @@ impl MemoryBus {
             repeated: false,
         };
         if let Some(key) = idempotency_key {
-            let keys = &mut topic.kept().keys;
+            let given = topic.given.get_or_insert_default();
+            given.used = self.second(now);
+            let keys = &mut given.kept.get_or_insert_default().keys;
             if keys.len() == KEYS_PER_TOPIC {
                 keys.pop_front();
             }
@@ -322,7 +340,9 @@ impl MemoryBus {
         let used = self.second(Instant::now());
         self.inner.topics.remove_if_mut(key, |_, topic| {
             topic.subscribers.remove(node);
-            topic.used = used;
+            if let Some(given) = &mut topic.given {
+                given.used = used;
+            }
             topic.is_blank()
         });
     }
@@ -341,7 +361,8 @@ impl MemoryBus {
         };
         topic.trim(&self.inner.limits, Instant::now());
         let head = topic.head();
-        let Some(Kept { entries, .. }) = topic.kept.as_deref() else {
+        let kept = topic.given.as_deref().and_then(|given| given.kept.as_deref());
+        let Some(Kept { entries, .. }) = kept else {
             return History {
                 head,
                 messages: Vec::new(),
@@ -366,13 +387,13 @@ impl MemoryBus {
         let mut forgotten = false;
         self.inner.topics.retain(|_, topic| {
             topic.trim(limits, now);
-            let keep = !topic.is_blank() && (!topic.subscribers.is_empty() || topic.used >= oldest);
-            if !keep && topic.offset > 0 && !forgotten {
+            let forget = topic.idle_since().is_some_and(|used| used < oldest);
+            if forget && !forgotten {
                 // Before it is gone, so that a topic of the same key can only begin in a later epoch.
                 self.inner.epoch.fetch_add(1, Ordering::Relaxed);
                 forgotten = true;
             }
-            keep
+            !forget && !topic.is_blank()
         });
         if self.inner.topics.len() < self.inner.topics.capacity() / 4 {
             self.inner.topics.shrink_to_fit();
@@ -389,8 +410,7 @@ impl MemoryBus {
         if topics.len() <= limits.meta_topics {
             return by_age;
         }
-        let idle = topics.iter().filter(|topic| topic.subscribers.is_empty());
-        let mut used: Vec<u32> = idle.map(|topic| topic.used).collect();
+        let mut used: Vec<u32> = topics.iter().filter_map(|topic| topic.idle_since()).collect();
         let Some(beyond) = used.len().checked_sub(limits.meta_topics).filter(|&n| n > 0) else {
             return by_age;
         };
