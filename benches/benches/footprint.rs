@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "a report for people")]
 
-use benches::node::{hub, identity};
+use benches::node::{STORES, enter, hub, identity};
 use hub::worker::bench::Node;
 use tikv_jemalloc_ctl::{epoch, stats};
 
@@ -32,7 +32,11 @@ fn report(what: &str, since: usize, sessions: u32) -> usize {
 async fn sessions(count: u32) -> (usize, usize) {
     println!("{count} sessions with six topics each");
     let mut node = Node::new(&hub(), identity(0)).await.expect("a port of loopback");
-    let numbers = 0..count;
+    // The first ones bring the topics that all others share.
+    for number in 0..STORES {
+        enter(&mut node, number).await;
+    }
+    let numbers = STORES..STORES + count;
     // Made first, so that only what they need of it is counted.
     let mut all = Vec::with_capacity(count as usize);
     let mut live = Vec::with_capacity(count as usize);
@@ -73,13 +77,9 @@ async fn sessions(count: u32) -> (usize, usize) {
         node.leave(slot).await;
     }
     let rows = allocated();
-    let number = count;
     // A second crowd of other users: what the first one left is what this one adds.
-    for number in number..number * 2 {
-        let seated = node.admit(&identity(number)).expect("no limits");
-        node.subscribe(&seated).await;
-        let joined = node.join(&seated, node.next()).await;
-        live.push(node.enter(seated, joined));
+    for number in STORES + count..STORES + count * 2 {
+        live.push(enter(&mut node, number).await.0);
     }
     for slot in live {
         node.leave(slot).await;

@@ -17,9 +17,11 @@ use secrecy::SecretString;
 
 use crate::{SECRET, payload};
 
-/// Roles and stores that there are.
+/// Roles that there are.
 const ROLES: u32 = 20;
-const STORES: u32 = 500;
+
+/// Stores that there are.
+pub const STORES: u32 = 500;
 
 /// Who the session of this number is: a user of its own, two roles, a store. With the tenant and everyone, six topics.
 ///
@@ -80,27 +82,69 @@ pub fn hub() -> Hub {
     })
 }
 
-/// A worker with so many sessions, numbered from zero.
-///
-/// # Panics
-/// Where loopback has no port.
-pub async fn node(sessions: u32) -> Node {
-    let mut node = Node::new(&hub(), identity(0)).await.expect("a port of loopback");
-    for number in 0..sessions {
-        enter(&mut node, number).await;
-    }
-    node
+/// A worker with sessions numbered from zero, and the topics that they share.
+#[derive(Debug)]
+pub struct Crowd {
+    /// The worker.
+    pub node: Node,
+    /// Each session's user.
+    pub users: Vec<TopicKey>,
 }
 
-/// One session comes.
+impl Crowd {
+    /// A worker with so many sessions.
+    ///
+    /// # Panics
+    /// Where loopback has no port.
+    pub async fn new(sessions: u32) -> Self {
+        let node = Node::new(&hub(), identity(0)).await.expect("a port of loopback");
+        let users = Vec::with_capacity(sessions as usize);
+        let mut crowd = Self { node, users };
+        for number in 0..sessions {
+            let (_, user) = enter(&mut crowd.node, number).await;
+            crowd.users.push(user);
+        }
+        crowd
+    }
+
+    /// Messages for users chosen by chance, and their sessions. As the bus gives them, their keys share the text that
+    /// the index has.
+    pub fn unicasts(&self, rng: &mut fastrand::Rng, count: usize) -> Vec<(u32, Arc<Outgoing>)> {
+        let number = |_| rng.usize(..self.users.len());
+        let unicast = |number: usize| (number as u32, outgoing(self.users[number].clone()));
+        (0..count).map(number).map(unicast).collect()
+    }
+}
+
+/// One session comes: its number, and the key of its user.
 ///
 /// # Panics
 /// Never: there are no limits.
-pub async fn enter(node: &mut Node, number: u32) -> u32 {
+pub async fn enter(node: &mut Node, number: u32) -> (u32, TopicKey) {
     let seated = node.admit(&identity(number)).expect("no limits");
+    let user = seated.keys()[0].clone();
     node.subscribe(&seated).await;
     let joined = node.join(&seated, node.next()).await;
-    node.enter(seated, joined)
+    (node.enter(seated, joined), user)
+}
+
+/// Topics that sessions share: everyone, a role's (a tenth of the sessions), a store's (one of 500).
+#[must_use]
+pub fn groups() -> [(&'static str, TopicKey); 3] {
+    let identity = identity(0);
+    let of = &identity.tenant;
+    [
+        ("everyone", TopicKey::everyone()),
+        ("a role", TopicKey::role(of, &identity.roles[0])),
+        ("a store", TopicKey::store(of, &identity.stores[0])),
+    ]
+}
+
+/// The sessions of a group of [`groups`].
+#[must_use]
+pub fn members(group: &TopicKey, sessions: u32) -> Vec<u32> {
+    let is_member = |number: &u32| identity(*number).keys().contains(group);
+    (0..sessions).filter(is_member).collect()
 }
 
 /// A message without history for a topic, as a worker gets it.
