@@ -40,7 +40,7 @@ use tokio::{
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
-    limits::{Connections, Seat},
+    limits::Connections,
     metrics::HubMetrics,
     receive::{Lane, Missed},
     registry::Registry,
@@ -219,9 +219,9 @@ impl Hub {
     }
 
     /// The keys that a session is a member of by its token. They share their text with who has them already.
-    fn keys(&self, identity: &Identity, seat: &Seat) -> Arc<[TopicKey]> {
+    fn keys(&self, identity: &Identity) -> Arc<[TopicKey]> {
         let shared = |key: &TopicKey| match key.kind() {
-            TopicKind::User => seat.user().clone(),
+            TopicKind::User => self.inner.connections.shared(key),
             _ => self.inner.registry.shared(key),
         };
         identity.keys().iter().map(shared).collect()

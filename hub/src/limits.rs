@@ -13,7 +13,6 @@ use std::{
 
 use common::{
     ids::TenantId,
-    token::Identity,
     topic::{TopicHasher, TopicKey},
 };
 use dashmap::DashMap;
@@ -100,7 +99,12 @@ impl Connections {
     }
 
     /// Admits a session, until the seat is dropped.
-    pub(crate) fn admit(self: &Arc<Self>, identity: &Identity, address: IpAddr) -> Result<Seat, Refusal> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        user: &TopicKey,
+        address: IpAddr,
+    ) -> Result<Seat, Refusal> {
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.node {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Node);
@@ -108,8 +112,8 @@ impl Connections {
         // From here on the seat gives back what it took, also when a later limit refuses.
         let mut seat = Seat {
             connections: Arc::clone(self),
-            tenant: identity.tenant.clone(),
-            user: TopicKey::user(&identity.tenant, &identity.user),
+            tenant: tenant.clone(),
+            user: user.clone(),
             address,
             taken: Taken::Node,
         };
@@ -117,7 +121,7 @@ impl Connections {
             return Err(Refusal::Address);
         }
         seat.taken = Taken::Address;
-        if !self.grow_user(&mut seat) {
+        if !self.grow_user(&seat) {
             return Err(Refusal::User);
         }
         seat.taken = Taken::User;
@@ -142,14 +146,19 @@ impl Connections {
             .map_or_else(TenantCount::default, |count| *count)
     }
 
-    /// One session more of the seat's user, whose key becomes the one that the user's other sessions have.
-    fn grow_user(&self, seat: &mut Seat) -> bool {
+    /// The key of a user's topic as the user's other sessions have it, where there are any: they share its text.
+    pub(crate) fn shared(&self, user: &TopicKey) -> TopicKey {
+        self.users
+            .get(user)
+            .map_or_else(|| user.clone(), |known| known.key().clone())
+    }
+
+    fn grow_user(&self, seat: &Seat) -> bool {
         let mut count = self.users.entry(seat.user.clone()).or_default();
         if *count as usize >= self.limits.user {
             return false;
         }
         *count += 1;
-        seat.user = count.key().clone();
         if *count == 1 {
             // Under the user's lock, so that users who come and go at once are counted in the order in which they do.
             self.tenants.entry(seat.tenant.clone()).or_default().users += 1;
@@ -216,9 +225,9 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// The key of the user's topic, its text shared by all of the user's sessions.
-    pub(crate) fn user(&self) -> &TopicKey {
-        &self.user
+    /// The tenant, its text shared by all sessions of the tenant.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        &self.tenant
     }
 }
 
@@ -244,18 +253,6 @@ mod tests {
     use super::*;
     use common::ids::Name;
 
-    fn identity(tenant: &str, user: &str) -> Identity {
-        Identity {
-            tenant: TenantId::new(tenant).unwrap(),
-            user: Name::new(user).unwrap(),
-            roles: vec![],
-            stores: vec![],
-            topics: vec![],
-            scopes: std::collections::BTreeSet::new(),
-            expires_at: 0,
-        }
-    }
-
     fn connections(node: usize, tenant: usize, user: usize, address: usize) -> Arc<Connections> {
         Arc::new(Connections {
             limits: Limits {
@@ -276,6 +273,8 @@ mod tests {
     fn every_limit_refuses_and_gives_back() {
         let here = IpAddr::from([127, 0, 0, 1]);
         let there = IpAddr::from([127, 0, 0, 2]);
+        let tenant = TenantId::new("t").unwrap();
+        let user = TopicKey::user(&tenant, &Name::new("u").unwrap());
         for (limits, refusal) in [
             ((1, 9, 9, 9), Refusal::Node),
             ((9, 1, 9, 9), Refusal::Tenant),
@@ -283,10 +282,10 @@ mod tests {
             ((9, 9, 9, 1), Refusal::Address),
         ] {
             let all = connections(limits.0, limits.1, limits.2, limits.3);
-            let seat = all.admit(&identity("t", "u"), here).unwrap();
-            assert_eq!(all.admit(&identity("t", "u"), here).unwrap_err(), refusal);
+            let seat = all.admit(&tenant, &user, here).unwrap();
+            assert_eq!(all.admit(&tenant, &user, here).unwrap_err(), refusal);
             assert_eq!(
-                all.tenant(&TenantId::new("t").unwrap()),
+                all.tenant(&tenant),
                 TenantCount {
                     connections: 1,
                     users: 1
@@ -302,7 +301,7 @@ mod tests {
                 ),
                 (0, 0, 0, 0)
             );
-            all.admit(&identity("t", "u"), there).unwrap();
+            all.admit(&tenant, &user, there).unwrap();
         }
     }
 
@@ -318,11 +317,15 @@ mod tests {
         let all = connections(9, 9, 9, 9);
         let here = IpAddr::from([127, 0, 0, 1]);
         let tenant = TenantId::new("t").unwrap();
-        let first = all.admit(&identity("t", "u"), here).unwrap();
-        let second = all.admit(&identity("t", "u"), here).unwrap();
-        let other = all.admit(&identity("t", "v"), here).unwrap();
-        let _foreign = all.admit(&identity("s", "u"), here).unwrap();
-        assert!(std::ptr::eq(first.user().as_str(), second.user().as_str()));
+        let user = |user: &str| TopicKey::user(&tenant, &Name::new(user).unwrap());
+        let first = all.admit(&tenant, &user("u"), here).unwrap();
+        let key = all.shared(&user("u"));
+        assert!(std::ptr::eq(key.as_str(), first.user.as_str()));
+        let second = all.admit(&tenant, &key, here).unwrap();
+        let other = all.admit(&tenant, &user("v"), here).unwrap();
+        let stranger = TenantId::new("s").unwrap();
+        let key = TopicKey::user(&stranger, &Name::new("u").unwrap());
+        let _foreign = all.admit(&stranger, &key, here).unwrap();
         let count = |connections, users| TenantCount { connections, users };
         assert_eq!(all.tenant(&tenant), count(3, 2));
         drop(first);

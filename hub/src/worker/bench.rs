@@ -71,13 +71,12 @@ impl Node {
             session: "bench".into(),
             keys: Arc::from([]),
         };
-        let identity = somebody;
         Ok(Self {
             hub: hub.clone(),
             worker: Worker::new(0, shared, controls),
             subscriptions,
             stream: Arc::new(stream),
-            who: Arc::new(Who { identity, reader }),
+            who: Arc::new(Who::new(somebody, reader)),
             reader: tokio::spawn(std::future::ready(())).abort_handle(),
             _controls,
         })
@@ -87,8 +86,9 @@ impl Node {
     #[must_use]
     pub fn admit(&self, identity: &Identity) -> Option<Seated> {
         let address = IpAddr::from([127, 0, 0, 1]);
-        let seat = self.hub.inner.connections.admit(identity, address).ok()?;
-        let keys = self.hub.keys(identity, &seat);
+        let keys = self.hub.keys(identity);
+        let connections = &self.hub.inner.connections;
+        let seat = connections.admit(&identity.tenant, keys.first()?, address).ok()?;
         Some(Seated { seat, keys })
     }
 
