@@ -18,7 +18,6 @@ pub mod worker;
 pub mod ws;
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,8 +30,8 @@ use common::{
     ids::{NodeId, TenantId},
     receipts::ReceiptSink,
     telemetry::Metrics,
-    token::Verifier,
-    topic::TopicKey,
+    token::{Identity, Verifier},
+    topic::{TopicKey, TopicKind},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -92,7 +91,6 @@ struct Inner {
     registry: Arc<Registry>,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
-    hasher: RandomState,
     refusing: AtomicBool,
     leaving: AtomicBool,
 }
@@ -103,10 +101,10 @@ impl Hub {
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
         let connections = Arc::new(Connections::new(&parts.config));
-        let registry = Arc::new(Registry::new());
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
+        let registry = Arc::new(Registry::new(count));
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
             bus: parts.bus,
@@ -154,7 +152,6 @@ impl Hub {
                 registry,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
-                hasher: RandomState::new(),
                 refusing: AtomicBool::new(false),
                 leaving: AtomicBool::new(false),
             }),
@@ -221,16 +218,21 @@ impl Hub {
         self.inner.refusing.load(Ordering::Acquire)
     }
 
+    /// The keys that a session is a member of by its token. They share their text with who has them already.
+    fn keys(&self, identity: &Identity) -> Arc<[TopicKey]> {
+        let shared = |key: &TopicKey| match key.kind() {
+            TopicKind::User => self.inner.connections.shared(key),
+            _ => self.inner.registry.shared(key),
+        };
+        identity.keys().iter().map(shared).collect()
+    }
+
     /// Gives a connection to the worker of its user, so that a user's devices share one.
     async fn hand_over(&self, new: NewSession) {
-        let user = new
-            .who
-            .reader
-            .keys
-            .first()
-            .map(TopicKey::as_str)
-            .unwrap_or_default();
-        let number = self.inner.hasher.hash_one(user) as usize % self.inner.workers.len();
+        let Some(user) = new.who.reader.keys.first() else {
+            return;
+        };
+        let number = self.inner.registry.home(user);
         // A worker that has ended drops the connection, which tells the client to come back.
         drop(
             self.inner.workers[number]

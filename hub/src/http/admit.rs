@@ -303,9 +303,7 @@ pub(super) fn admit(
         .map_err(|error| (error.code(), Problem::from(error).into()))?;
     query.agrees_with(&identity)?;
     let address = head.client_address(peer, &hub.inner.trusted_proxies);
-    // Texts that are kept already are shared.
-    let registry = &hub.inner.registry;
-    let keys: Arc<[_]> = identity.keys().iter().map(|key| registry.shared(key)).collect();
+    let keys = hub.keys(&identity);
     let seat = hub
         .inner
         .connections

@@ -240,16 +240,9 @@ fn gets(session: &Session, filter: &Filter<'_>, outgoing: &Outgoing, topic: u32,
     session.phase == Phase::Live
         && filter.passes(session, now)
         // It comes with the replay.
-        && !(session.rare.is_some() && outgoing.message.position.is_some() && is_replaying(session, topic))
+        && !(session.is_replaying(topic) && outgoing.message.position.is_some())
 }
 
 fn asks_by_ping(session: &Session, outgoing: &Outgoing) -> bool {
     outgoing.message.header.receipt && session.dialect != common::protocol::Dialect::CarillonV1
-}
-
-fn is_replaying(session: &Session, topic: u32) -> bool {
-    session
-        .topics
-        .iter()
-        .any(|membership| membership.topic == topic && membership.replaying)
 }

@@ -217,7 +217,7 @@ impl Worker {
                         continue;
                     };
                     let held = topic.progress.confirm(head);
-                    let waiters = std::mem::take(&mut topic.waiters);
+                    let waiters = topic.waiters.take();
                     self.hand_on(number, key, held);
                     for waiter in &waiters {
                         self.confirmed_for(*waiter, key);
@@ -231,7 +231,7 @@ impl Worker {
                     let waiters = self
                         .index
                         .remove(key)
-                        .map(|topic| topic.waiters)
+                        .map(|mut topic| topic.waiters.take())
                         .unwrap_or_default();
                     for waiter in waiters {
                         self.refused_for(waiter, key);

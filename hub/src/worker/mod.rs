@@ -7,6 +7,8 @@
 //! A fan-out is done in slices of at most a millisecond; between slices the other inputs are served.
 
 mod beat;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod commands;
 mod fanout;
 mod filter;

@@ -183,13 +183,12 @@ impl Worker {
             return;
         };
         let Some(session) = self.session(id) else { return };
-        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
-            return;
-        };
-        if membership.replaying {
+        if session.is_replaying(number) {
             return;
         }
-        membership.replaying = true;
+        let Some(membership) = session.topics.iter().find(|its| its.topic == number) else {
+            return;
+        };
         // The low bits say how far the topic has come since the session joined.
         let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
         let joined = live.offset.saturating_sub(since);
@@ -318,9 +317,6 @@ impl Worker {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
-        if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
-            membership.replaying = false;
-        }
         let rare = session.rare();
         let name = replay.key.public_name();
         match at {

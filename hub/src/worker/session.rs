@@ -132,6 +132,11 @@ impl Rare {
     pub(crate) fn is_resuming(&self) -> bool {
         self.reading_resume || !self.replays.is_empty() || !self.resume_after_join.is_empty()
     }
+
+    /// Whether history of the topic is being replayed: live messages with history wait in history.
+    pub(crate) fn is_replaying(&self, topic: u32) -> bool {
+        self.replays.iter().any(|replay| replay.topic == topic)
+    }
 }
 
 /// One authenticated connection.
@@ -168,6 +173,10 @@ impl Session {
         if self.rare.as_deref().is_some_and(unused) {
             self.rare = None;
         }
+    }
+
+    pub(crate) fn is_replaying(&self, topic: u32) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_replaying(topic))
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
