@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Problem;
 
@@ -122,7 +122,11 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 ///
 /// # Errors
 /// [`Problem`].
-pub fn parse_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+pub fn parse_json<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Problem> {
+    // Following the path to the field costs more than parsing does, so only what is wrong is read that way.
+    if let Ok(value) = serde_json::from_slice(json) {
+        return Ok(value);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

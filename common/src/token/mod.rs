@@ -1,5 +1,6 @@
 //! Tokens: who is calling. Algorithms are pinned to their keys by configuration, never taken from a token's header.
 
+mod cache;
 mod claims;
 mod keys;
 mod mint;
