@@ -27,7 +27,7 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, Published},
+    bus::Bus,
     ids::{NodeId, TenantId},
     receipts::ReceiptSink,
     telemetry::Metrics,
@@ -237,36 +237,5 @@ impl Hub {
                 .send(Control::Connect(Box::new(new)))
                 .await,
         );
-    }
-}
-
-/// The answer of one publish on one topic, as the API shows it.
-#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
-pub struct TopicResult {
-    /// The tenant-free name of the topic.
-    pub topic: String,
-    /// The topic's epoch; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
-    /// The message's offset; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
-    /// Nodes that were subscribed: a hint.
-    pub nodes: usize,
-}
-
-impl TopicResult {
-    fn new(key: &TopicKey, published: &Published) -> Self {
-        // A user's topic is `user` for the user; for a publisher the name matters.
-        let topic = match (key.public_name().as_str(), key.name()) {
-            ("user", Some(name)) => format!("user:{name}"),
-            (public, _) => public.to_owned(),
-        };
-        Self {
-            topic,
-            epoch: published.position.map(|at| format!("{:x}", at.epoch)),
-            offset: published.position.map(|at| at.offset),
-            nodes: published.nodes,
-        }
     }
 }

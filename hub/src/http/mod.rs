@@ -1,5 +1,6 @@
 //! The hub's part of the two listeners.
 
+mod answer;
 mod publish;
 mod stats;
 mod upgrade;
