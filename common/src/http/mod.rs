@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod problem;
+mod rewound;
 mod serve;
 
 pub use self::{
@@ -12,5 +13,6 @@ pub use self::{
         parse_query,
     },
     problem::Problem,
-    serve::{Peer, ServeOptions, serve},
+    rewound::Rewound,
+    serve::{Front, Peer, ServeOptions, serve},
 };

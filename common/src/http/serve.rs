@@ -1,6 +1,6 @@
 //! A listener: accept, bound, hand to the router, and end in order.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::Rewound;
 use crate::shutdown::Shutdown;
 
 /// The other end's address. In the extensions of every request.
@@ -27,12 +28,22 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
 }
 
-/// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`.
+/// What sees a new connection before HTTP does: it serves the connection itself, until the token is cancelled, and
+/// answers none, or gives it back with what it has read.
+pub type Front = Arc<
+    dyn Fn(TcpStream, SocketAddr, CancellationToken) -> Pin<Box<dyn Future<Output = Option<Rewound>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`. With a
+/// front, it is asked first.
 ///
 /// An upgraded connection leaves this listener's count at once: whoever upgrades it owns it and bounds it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    front: Option<Front>,
     options: ServeOptions,
     stop: CancellationToken,
     shutdown: Shutdown,
@@ -48,10 +59,15 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer, permit)) => {
                 failures = 0;
-                let router = router.clone();
-                let stop = stop.clone();
+                let (front, router, stop) = (front.clone(), router.clone(), stop.clone());
                 shutdown.spawn(async move {
-                    connection(stream, peer, router, options, stop).await;
+                    let left = match front {
+                        Some(front) => front(stream, peer, stop.clone()).await,
+                        None => Some(stream.into()),
+                    };
+                    if let Some(connection) = left {
+                        serve_http(connection, peer, router, options, stop).await;
+                    }
                     drop(permit);
                 });
             }
@@ -77,8 +93,8 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Resu
     Ok((stream, peer, permit))
 }
 
-async fn connection(
-    stream: TcpStream,
+async fn serve_http(
+    connection: Rewound,
     peer: SocketAddr,
     router: Router,
     options: ServeOptions,
@@ -92,7 +108,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(connection), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {

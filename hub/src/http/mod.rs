@@ -1,6 +1,7 @@
 //! The hub's part of the two listeners.
 
 mod answer;
+mod lane;
 mod publish;
 mod stats;
 mod upgrade;
@@ -9,6 +10,7 @@ use axum::Extension;
 use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::lane::publish_lane;
 use crate::Hub;
 
 /// Bytes of a publish's body beside its data.
@@ -33,8 +35,7 @@ pub fn public(hub: &Hub) -> OpenApiRouter {
 #[must_use]
 pub fn internal(hub: &Hub) -> OpenApiRouter {
     let limit = hub.inner.shared.config.max_publish.0;
-    // Beside its data a publish has a target of up to 1,000 names.
-    let single = BodyLimit(limit.saturating_add(ENVELOPE));
+    let single = BodyLimit(single_limit(hub));
     let batch = BodyLimit(limit.saturating_mul(BATCH_SIZE).saturating_add(ENVELOPE));
     OpenApiRouter::new()
         .merge(
@@ -50,4 +51,9 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
         .with_state(hub.clone())
+}
+
+/// Bytes of one publish's body at the most: beside its data it has a target of up to 1,000 names.
+fn single_limit(hub: &Hub) -> usize {
+    hub.inner.shared.config.max_publish.0.saturating_add(ENVELOPE)
 }

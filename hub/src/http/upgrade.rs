@@ -13,7 +13,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use common::{
-    http::{Peer, Problem, bearer},
+    http::{Peer, Problem, Rewound, bearer},
     protocol::{BEARER_PREFIX, Dialect, SUBPROTOCOL},
     receipts::{Reader, Receipt},
     token::{Identity, TokenError},
@@ -86,12 +86,12 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
     tokio::spawn(async move {
         let Ok(socket) = upgraded.await else { return };
         let upgraded = socket.into_inner().into_inner();
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        let Ok(parts) = upgraded.downcast::<TokioIo<Rewound>>() else {
             return;
         };
+        let (stream, unread) = parts.io.into_inner().into_parts();
         // Copied, because the buffer it lies in has 8 KiB and would live as long as the session.
-        let early = parts.read_buf.to_vec();
-        let stream = parts.io.into_inner();
+        let early = [&parts.read_buf[..], &unread].concat();
         forget_wakers(&stream);
         set_send_buffer(&stream, hub.inner.shared.config.send_buffer.0);
         let reader = Reader {

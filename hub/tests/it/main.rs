@@ -18,6 +18,7 @@ mod limits;
 mod malformed;
 mod order;
 mod overflow;
+mod pipelining;
 mod publish;
 mod receipts;
 mod resume;

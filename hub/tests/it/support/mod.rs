@@ -8,7 +8,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use common::{
     bus::{Bus, MemoryBus, MemoryLimits, Publication},
     config::{AuthConfig, Bytes, Span},
-    http::{Authenticator, ServeOptions, serve},
+    http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
     receipts::{Receipt, ReceiptStream, in_memory},
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 
 pub(crate) use self::{
     client::{Client, Frame, Handshake},
-    http::{Answer, call},
+    http::{Answer, Kept, call},
 };
 
 /// How long anything may take before a test fails.
@@ -127,25 +127,28 @@ impl TestHub {
             metrics: metrics.clone(),
         });
         let shutdown = Shutdown::new();
-        let listen = async |router: axum::Router| {
+        let header_timeout = Duration::from_secs(10);
+        let listen = async |router: axum::Router, front: Option<Front>| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
             let options = ServeOptions {
                 max_connections: 10_000,
-                header_timeout: Duration::from_secs(10),
+                header_timeout,
             };
             tokio::spawn(serve(
                 listener,
                 router,
+                front,
                 options,
                 shutdown.token(),
                 shutdown.clone(),
             ));
             address
         };
-        let public = listen(hub::http::public(&hub).split_for_parts().0).await;
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0).await;
+        let public = listen(hub::http::public(&hub).split_for_parts().0, None).await;
+        let lane = hub::http::publish_lane(&hub, header_timeout);
+        let internal = listen(hub::http::internal(&hub).split_for_parts().0, Some(lane)).await;
         Self {
             hub,
             public,
@@ -177,6 +180,11 @@ impl TestHub {
         client.send(&serde_json::json!({"type":"ping"})).await;
         assert_eq!(client.json().await["type"], "pong");
         client
+    }
+
+    /// Both listeners stop; requests that have begun come to their end.
+    pub(crate) fn stop_listening(&self) {
+        self.shutdown.begin();
     }
 
     /// Publishes as a service of tenant t1.
