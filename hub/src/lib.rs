@@ -5,13 +5,14 @@
 //! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
-//! - `receive`: from the bus to the workers.
+//! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
 pub mod config;
 pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pressure;
 mod receive;
 mod registry;
 pub mod worker;
@@ -43,6 +44,7 @@ pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
     limits::Connections,
     metrics::HubMetrics,
+    pressure::Pressure,
     receive::{Lane, Missed},
     registry::Registry,
     worker::{Control, Inputs, NewSession, Shared, Worker},
@@ -90,6 +92,7 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    pressure: Pressure,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
     hasher: RandomState,
@@ -137,6 +140,7 @@ impl Hub {
             })));
             workers.push(controls);
         }
+        let pressure = Pressure::new(subscriptions.clone(), &lanes, metrics.clone());
         let weak = workers.iter().map(mpsc::Sender::downgrade).collect();
         tokio::spawn(interest::run(
             wishes_in,
@@ -152,6 +156,7 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                pressure,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
                 hasher: RandomState::new(),

@@ -230,6 +230,18 @@ impl MemoryBus {
         }
     }
 
+    /// Messages that wait for the node.
+    pub(super) fn waiting(&self, node: NodeIndex) -> usize {
+        let nodes = self
+            .inner
+            .nodes
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        nodes.get(node.0).map_or(0, |node| {
+            node.sender.max_capacity().saturating_sub(node.sender.capacity())
+        })
+    }
+
     pub(super) fn head(&self, key: &TopicKey) -> Head {
         self.topic(key, Instant::now()).head()
     }

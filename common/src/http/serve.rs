@@ -19,6 +19,10 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// Cancelled when the listener stops. In the extensions of every request, for those that last.
+#[derive(Debug, Clone)]
+pub struct Stopping(pub CancellationToken);
+
 /// How a listener serves.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeOptions {
@@ -100,8 +104,10 @@ async fn serve_http(
     options: ServeOptions,
     stop: CancellationToken,
 ) {
+    let stopping = Stopping(stop.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(stopping.clone());
         let answer = router.clone().oneshot(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });

@@ -6,11 +6,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Claims, Identity, TokenError, cache::Verified};
+use super::{Claims, Identity, LEEWAY_SECONDS, TokenError, cache::Verified};
 use crate::{config::AuthConfig, ids::TenantId};
-
-/// Seconds by which clocks may differ.
-const LEEWAY_SECONDS: u64 = 5;
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -165,7 +162,7 @@ impl Verifier {
             match decode::<Claims>(token, &key.key, &key.validation) {
                 Ok(data) => {
                     let identity = Identity::from_claims(data.claims, self.default_tenant.as_ref())?;
-                    let end = identity.expires_at.saturating_add(LEEWAY_SECONDS as i64);
+                    let end = identity.expires_at.saturating_add(LEEWAY_SECONDS);
                     return Ok((identity, key.until.map_or(end, |until| until.min(end))));
                 }
                 Err(error) => match error.kind() {
@@ -228,7 +225,7 @@ fn hmac(secret: &SecretString, until: Option<i64>) -> Result<Key, KeyError> {
 
 fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
     let mut validation = Validation::new(algorithm);
-    validation.leeway = LEEWAY_SECONDS;
+    validation.leeway = LEEWAY_SECONDS.unsigned_abs();
     validation.validate_nbf = true;
     validation.required_spec_claims = HashSet::from(["exp".to_owned(), "sub".to_owned()]);
     match &config.audience {
@@ -319,7 +316,7 @@ mod tests {
         let second = verifier(&config());
         assert_eq!(
             second.check(&good, now).unwrap().1,
-            identity.expires_at + LEEWAY_SECONDS as i64
+            identity.expires_at + LEEWAY_SECONDS
         );
         // Another verifier, as after a change of keys, knows nothing of it.
         assert_eq!(

@@ -11,6 +11,9 @@ pub use self::{
     mint::{MintError, NewToken, mint},
 };
 
+/// Seconds by which clocks may differ.
+const LEEWAY_SECONDS: i64 = 5;
+
 /// Why a token was refused. The text is for the caller and tells nothing about keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {

@@ -95,7 +95,7 @@ fn write_name(out: &mut Vec<u8>, key: &TopicKey) {
     write_json(out, &name);
 }
 
-fn write_number(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn write_number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -216,6 +216,42 @@ pub(super) struct BatchAnswerBody {
 enum BatchResult {
     Ok(AnswerBody),
     Err(Problem),
+}
+
+/// A line of a stream's answer.
+#[derive(Debug, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the document's description of what is written by hand")]
+pub(super) enum StreamLine {
+    /// A publish.
+    Published {
+        /// The number of its line, from 1.
+        line: u64,
+        #[serde(flatten)]
+        answer: AnswerBody,
+    },
+    /// A line that was not published.
+    Failed {
+        /// The number of the line, from 1.
+        line: u64,
+        #[serde(flatten)]
+        problem: Problem,
+    },
+    /// The last line. Without it, the stream was cut.
+    End {
+        /// What became of the whole.
+        summary: Summary,
+    },
+}
+
+/// What became of a stream.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the document's description of what is written by hand")]
+pub(super) struct Summary {
+    /// Lines that were published.
+    published: u64,
+    /// Lines that were not.
+    failed: u64,
 }
 
 #[cfg(test)]

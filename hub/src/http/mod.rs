@@ -1,16 +1,18 @@
 //! The hub's part of the two listeners.
 
 mod answer;
-mod lane;
+mod express;
+mod lines;
 mod publish;
 mod stats;
+mod stream;
 mod upgrade;
 
 use axum::Extension;
 use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::lane::publish_lane;
+pub use self::express::express;
 use crate::Hub;
 
 /// Bytes of a publish's body beside its data.
@@ -48,6 +50,7 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
                 .routes(routes!(publish::publish_batch))
                 .layer(Extension(batch)),
         )
+        .routes(routes!(stream::publish_stream))
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
         .with_state(hub.clone())

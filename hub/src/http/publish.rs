@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, AnswerBody, BatchAnswerBody, Results, json_response};
-use crate::Hub;
+use crate::{Hub, pressure};
 
 /// Publishes of one batch at the most.
 const MAX_BATCH: usize = 1000;
@@ -139,7 +139,10 @@ pub(super) async fn publish_batch(
         ));
     }
     let mut results = Results::new(body.messages.len());
-    for message in body.messages {
+    for (number, message) in body.messages.into_iter().enumerate() {
+        if number % pressure::STRIDE == 0 {
+            hub.inner.pressure.relief().await;
+        }
         results.add(&send(&hub, &caller, message.0).await);
     }
     Ok(json_response(results.finish()))

@@ -214,7 +214,7 @@ async fn a_stop_lets_the_request_on_its_way_come_to_its_end() {
     let (first, second) = text.split_at(text.len() - 500);
     let mut busy = Kept::open(hub.internal).await;
     let mut idle = Kept::open(hub.internal).await;
-    // Both connections are in the lane, and the first part of the second request has arrived with the first request.
+    // The first part of the second request has arrived with the first request.
     busy.send(format!("{text}{first}")).await;
     assert_eq!(busy.answer().await.status, 200);
     idle.send(&text).await;

@@ -96,11 +96,6 @@ impl Kept {
             .unwrap();
     }
 
-    /// No more is sent; what comes can still be read.
-    pub(crate) async fn finish(&mut self) {
-        self.stream.shutdown().await.unwrap();
-    }
-
     /// The next answer; its length has to be announced.
     pub(crate) async fn answer(&mut self) -> Answer {
         let head = loop {
@@ -144,11 +139,8 @@ impl Kept {
     }
 
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
         // Longer than any time that a server gives; a reset is an end, too.
-        let read = timeout(2 * PATIENCE, self.stream.read(&mut buffer)).await;
-        let read = read.expect("bytes, or an end").unwrap_or(0);
-        self.read.extend_from_slice(&buffer[..read]);
-        read > 0
+        let read = timeout(2 * PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        read.expect("bytes, or an end").unwrap_or(0) > 0
     }
 }

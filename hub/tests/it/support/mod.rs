@@ -147,8 +147,8 @@ impl TestHub {
             address
         };
         let public = listen(hub::http::public(&hub).split_for_parts().0, None).await;
-        let lane = hub::http::publish_lane(&hub, header_timeout);
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0, Some(lane)).await;
+        let express = hub::http::express(&hub, header_timeout);
+        let internal = listen(hub::http::internal(&hub).split_for_parts().0, Some(express)).await;
         Self {
             hub,
             public,

@@ -1,7 +1,7 @@
-//! The publish lane: single publishes over kept connections of the internal listener, without a general HTTP server.
+//! Express: single publishes over kept connections of the internal listener, without a general HTTP server.
 //!
-//! A publisher sends the same small request again and again. The lane reads heads with the parser that the ordinary
-//! server uses, answers all requests that have arrived with one write, and keeps no timer for each of them. At the
+//! A publisher sends the same small request again and again. Heads are read with the parser that the ordinary
+//! server uses, all requests that have arrived are answered with one write, and none has a timer of its own. At the
 //! first request that is not a plain `POST /api/v1/publish` the connection goes to the ordinary server, from that
 //! request's first byte on, and stays there.
 
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::head::{Head, Publish};
 use super::publish;
-use crate::Hub;
+use crate::{Hub, pressure};
 
 /// Room for what arrives; several publishes of usual size.
 const ROOM: usize = 16 * 1024;
@@ -47,8 +47,8 @@ enum Awaiting {
     Body(usize),
 }
 
-/// A connection in the lane.
-struct Lane<'a> {
+/// A connection that publishes.
+struct Express<'a> {
     hub: &'a Hub,
     peer: SocketAddr,
     stream: TcpStream,
@@ -57,14 +57,14 @@ struct Lane<'a> {
     limit: usize,
 }
 
-/// The lane before an internal listener. A head, also the wait for it, may take `header_timeout`.
+/// What stands before an internal listener. A head, also the wait for it, may take `header_timeout`.
 #[must_use]
-pub fn publish_lane(hub: &Hub, header_timeout: Duration) -> Front {
+pub fn express(hub: &Hub, header_timeout: Duration) -> Front {
     let hub = hub.clone();
     Arc::new(move |stream, peer, stop| {
         let hub = hub.clone();
         Box::pin(async move {
-            let lane = Lane {
+            let connection = Express {
                 limit: super::single_limit(&hub),
                 hub: &hub,
                 peer,
@@ -74,7 +74,8 @@ pub fn publish_lane(hub: &Hub, header_timeout: Duration) -> Front {
             };
             // A client that goes away in the middle is no fault of ours.
             let ended = |error| tracing::debug!(%error, %peer, "connection ended");
-            lane.run(header_timeout, &stop)
+            connection
+                .run(header_timeout, &stop)
                 .await
                 .map_err(ended)
                 .ok()
@@ -83,7 +84,7 @@ pub fn publish_lane(hub: &Hub, header_timeout: Duration) -> Front {
     })
 }
 
-impl Lane<'_> {
+impl Express<'_> {
     async fn run(
         mut self,
         header_timeout: Duration,
@@ -135,6 +136,7 @@ impl Lane<'_> {
 
     /// Answers every request that is whole; none when the next one is for the ordinary server.
     async fn answer_all(&mut self, mut awaiting: Awaiting) -> std::io::Result<Option<Awaiting>> {
+        let mut answered = 0usize;
         loop {
             if let Awaiting::Body(whole) = awaiting
                 && self.input.len() < whole
@@ -161,6 +163,10 @@ impl Lane<'_> {
                     .await;
                     self.input.advance(whole);
                     awaiting = Awaiting::Head;
+                    answered += 1;
+                    if answered.is_multiple_of(pressure::STRIDE) {
+                        self.hub.inner.pressure.relief().await;
+                    }
                     if self.out.len() >= MAX_OUT {
                         // Who does not take answers gets no further work done.
                         self.flush().await?;

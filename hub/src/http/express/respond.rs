@@ -1,4 +1,4 @@
-//! Responses of the lane, as text.
+//! Responses, as text.
 
 use std::{cell::RefCell, io::Write};
 

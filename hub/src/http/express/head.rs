@@ -1,4 +1,4 @@
-//! The head of a request, as far as the lane knows it. What it does not know, or could read otherwise than the ordinary
+//! The head of a request, as far as it is served here. What it does not know, or could read otherwise than the ordinary
 //! server does, is left to that server.
 
 /// Header lines of a publish at the most.
