@@ -109,7 +109,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(serve(
         public,
         router,
-        None,
+        Some(hub::http::front(&hub, options.header_timeout)),
         options,
         stop_public.clone(),
         shutdown.clone(),

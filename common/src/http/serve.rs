@@ -1,6 +1,6 @@
 //! A listener: accept, bound, hand to the router, and end in order.
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -40,6 +40,9 @@ pub type Front = Arc<
         + Sync,
 >;
 
+/// New connections that are taken one after the other before every other task has its turn.
+const ACCEPTS: u32 = 16;
+
 /// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`. With a
 /// front, it is asked first.
 ///
@@ -53,7 +56,8 @@ pub async fn serve(
     shutdown: Shutdown,
 ) {
     let slots = Arc::new(Semaphore::new(options.max_connections));
-    let mut failures = 0u32;
+    let mut failures = 0;
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -70,16 +74,28 @@ pub async fn serve(
                         None => Some(stream.into()),
                     };
                     if let Some(connection) = left {
-                        serve_http(connection, peer, router, options, stop).await;
+                        // Boxed: most connections of a hub never come here, and their task is small.
+                        Box::pin(serve_http(connection, peer, router, options, stop)).await;
                     }
                     drop(permit);
                 });
+                in_a_row += 1;
+                if in_a_row == ACCEPTS {
+                    // In a storm the queue of the listener is never empty; deliveries must not wait for its end.
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
-                // Out of descriptors or memory: waiting is all that helps, and the reason must be seen.
-                failures = failures.saturating_add(1);
+                let Some(pause) = pause(&error, &mut failures) else {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                    continue;
+                };
                 tracing::warn!(%error, failures, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(u64::from(failures.min(50)) * 20)).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
             }
         }
     }
@@ -87,14 +103,31 @@ pub async fn serve(
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = Arc::clone(slots)
         .acquire_owned()
         .await
-        .map_err(std::io::Error::other)?;
+        .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    if let Err(error) = stream.set_nodelay(true) {
+        // The peer has gone already; whoever reads from it is told.
+        tracing::debug!(%error, %peer, "a connection ended at once");
+    }
     Ok((stream, peer, permit))
+}
+
+/// How long to wait after so many failures in a row; none where the error is the peer's (accept(2)), as the next
+/// connection may be good.
+///
+/// Out of descriptors or memory, waiting is all that helps: the listener stays readable, and would be asked without end.
+fn pause(error: &io::Error, failures: &mut u32) -> Option<Duration> {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    let of_the_peer = matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted);
+    if of_the_peer {
+        return None;
+    }
+    *failures = failures.saturating_add(1);
+    Some(Duration::from_millis(u64::from((*failures).min(50)) * 20))
 }
 
 async fn serve_http(
@@ -127,5 +160,28 @@ async fn serve_http(
     if let Err(error) = ended {
         // A client that goes away in the middle is no fault of ours.
         tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_waiting_helps_against_is_waited_for() {
+        let mut failures = 0;
+        // ECONNABORTED, ECONNRESET
+        for code in [103, 104] {
+            assert_eq!(pause(&io::Error::from_raw_os_error(code), &mut failures), None);
+        }
+        assert_eq!(failures, 0);
+        // ENFILE, EMFILE, ENOBUFS, ENOMEM
+        for (code, milliseconds) in [(23, 20), (24, 40), (105, 60), (12, 80)] {
+            let waited = pause(&io::Error::from_raw_os_error(code), &mut failures);
+            assert_eq!(waited, Some(Duration::from_millis(milliseconds)));
+        }
+        failures = u32::MAX;
+        let longest = pause(&io::Error::from_raw_os_error(24), &mut failures);
+        assert_eq!(longest, Some(Duration::from_secs(1)));
     }
 }

@@ -1,9 +1,12 @@
 //! The hub's part of the two listeners.
 
+mod admit;
 mod answer;
 mod express;
+mod front;
 mod lines;
 mod publish;
+mod seat;
 mod stats;
 mod stream;
 mod upgrade;
@@ -13,6 +16,7 @@ use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::express::express;
+pub use self::front::front;
 use crate::Hub;
 
 /// Bytes of a publish's body beside its data.

@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) header_timeout: Duration,
 }
 
 /// A running hub with both listeners.
@@ -105,6 +106,7 @@ impl TestHub {
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            header_timeout: Duration::from_secs(10),
         };
         change(&mut setup);
         let auth = AuthConfig {
@@ -127,14 +129,13 @@ impl TestHub {
             metrics: metrics.clone(),
         });
         let shutdown = Shutdown::new();
-        let header_timeout = Duration::from_secs(10);
         let listen = async |router: axum::Router, front: Option<Front>| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
             let options = ServeOptions {
                 max_connections: 10_000,
-                header_timeout,
+                header_timeout: setup.header_timeout,
             };
             tokio::spawn(serve(
                 listener,
@@ -146,9 +147,16 @@ impl TestHub {
             ));
             address
         };
-        let public = listen(hub::http::public(&hub).split_for_parts().0, None).await;
-        let express = hub::http::express(&hub, header_timeout);
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0, Some(express)).await;
+        let public = listen(
+            hub::http::public(&hub).split_for_parts().0,
+            Some(hub::http::front(&hub, setup.header_timeout)),
+        )
+        .await;
+        let internal = listen(
+            hub::http::internal(&hub).split_for_parts().0,
+            Some(hub::http::express(&hub, setup.header_timeout)),
+        )
+        .await;
         Self {
             hub,
             public,
