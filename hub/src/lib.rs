@@ -5,13 +5,14 @@
 //! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
-//! - `receive`: from the bus to the workers.
+//! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
 pub mod config;
 pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pressure;
 mod receive;
 mod registry;
 pub mod worker;
@@ -26,7 +27,7 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, Published},
+    bus::Bus,
     ids::{NodeId, TenantId},
     receipts::ReceiptSink,
     telemetry::Metrics,
@@ -42,6 +43,7 @@ pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
     limits::Connections,
     metrics::HubMetrics,
+    pressure::Pressure,
     receive::{Lane, Missed},
     registry::Registry,
     worker::{Control, Inputs, NewSession, Shared, Worker},
@@ -89,6 +91,7 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    pressure: Pressure,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
     refusing: AtomicBool,
@@ -135,6 +138,7 @@ impl Hub {
             })));
             workers.push(controls);
         }
+        let pressure = Pressure::new(subscriptions.clone(), &lanes, metrics.clone());
         let weak = workers.iter().map(mpsc::Sender::downgrade).collect();
         tokio::spawn(interest::run(
             wishes_in,
@@ -150,6 +154,7 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                pressure,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
                 refusing: AtomicBool::new(false),
@@ -239,36 +244,5 @@ impl Hub {
                 .send(Control::Connect(Box::new(new)))
                 .await,
         );
-    }
-}
-
-/// The answer of one publish on one topic, as the API shows it.
-#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
-pub struct TopicResult {
-    /// The tenant-free name of the topic.
-    pub topic: String,
-    /// The topic's epoch; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
-    /// The message's offset; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
-    /// Nodes that were subscribed: a hint.
-    pub nodes: usize,
-}
-
-impl TopicResult {
-    fn new(key: &TopicKey, published: &Published) -> Self {
-        // A user's topic is `user` for the user; for a publisher the name matters.
-        let topic = match (key.public_name().as_str(), key.name()) {
-            ("user", Some(name)) => format!("user:{name}"),
-            (public, _) => public.to_owned(),
-        };
-        Self {
-            topic,
-            epoch: published.position.map(|at| format!("{:x}", at.epoch)),
-            offset: published.position.map(|at| at.offset),
-            nodes: published.nodes,
-        }
     }
 }

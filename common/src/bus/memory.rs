@@ -347,6 +347,18 @@ impl MemoryBus {
         });
     }
 
+    /// Messages that wait for the node.
+    pub(super) fn waiting(&self, node: NodeIndex) -> usize {
+        let nodes = self
+            .inner
+            .nodes
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        nodes.get(usize::from(node.0)).map_or(0, |node| {
+            node.sender.max_capacity().saturating_sub(node.sender.capacity())
+        })
+    }
+
     pub(super) fn head(&self, key: &TopicKey) -> Head {
         let topic = self.inner.topics.get(key);
         topic.map_or_else(|| Topic::new(self.epoch()).head(), |topic| topic.head())

@@ -49,7 +49,17 @@ thread_local! {
 #[must_use]
 pub fn front(hub: &Hub, header_timeout: Duration) -> Front {
     let hub = hub.clone();
-    Arc::new(move |stream, peer| Box::pin(meet(hub.clone(), stream, peer, header_timeout)))
+    Arc::new(move |stream, peer, stop| {
+        let meeting = meet(hub.clone(), stream, peer, header_timeout);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                rewound = meeting => rewound,
+                // It has not asked for anything yet.
+                () = stop.cancelled() => None,
+            }
+        })
+    })
 }
 
 /// What the bytes that came so far are.

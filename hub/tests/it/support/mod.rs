@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 
 pub(crate) use self::{
     client::{Client, Frame, Handshake, deflated},
-    http::{Answer, call},
+    http::{Answer, Kept, call},
 };
 
 /// How long anything may take before a test fails.
@@ -154,7 +154,11 @@ impl TestHub {
             Some(hub::http::front(&hub, setup.header_timeout)),
         )
         .await;
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0, None).await;
+        let internal = listen(
+            hub::http::internal(&hub).split_for_parts().0,
+            Some(hub::http::express(&hub, setup.header_timeout)),
+        )
+        .await;
         Self {
             hub,
             public,
@@ -186,6 +190,11 @@ impl TestHub {
         client.send(&serde_json::json!({"type":"ping"})).await;
         assert_eq!(client.json().await["type"], "pong");
         client
+    }
+
+    /// Both listeners stop; requests that have begun come to their end.
+    pub(crate) fn stop_listening(&self) {
+        self.shutdown.begin();
     }
 
     /// Publishes as a service of tenant t1.
