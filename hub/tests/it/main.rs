@@ -23,4 +23,5 @@ mod publish;
 mod receipts;
 mod resume;
 mod slow;
+mod storm;
 mod wire;
