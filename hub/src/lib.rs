@@ -2,11 +2,12 @@
 //! message of the bus to the sockets it concerns.
 //!
 //! In the order of the data's way:
-//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
+//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in; `comeback`: when who is not comes back;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
 //! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
+mod comeback;
 pub mod config;
 pub mod http;
 mod interest;

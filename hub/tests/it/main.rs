@@ -25,5 +25,6 @@ mod publish;
 mod receipts;
 mod resume;
 mod slow;
+mod storm;
 mod stream;
 mod wire;
