@@ -12,6 +12,7 @@ pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pipe;
 mod receive;
 mod registry;
 pub mod worker;

@@ -9,5 +9,5 @@ pub use self::{
     auth::{Authenticator, Caller, bearer},
     body::{BodyLimit, JsonBody, parse_json, parse_query},
     problem::Problem,
-    serve::{Peer, ServeOptions, serve},
+    serve::{Connection, Peer, ServeOptions, serve},
 };

@@ -1,13 +1,18 @@
 //! A listener: accept, bound, hand to the router, and end in order.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -17,6 +22,36 @@ use crate::shutdown::Shutdown;
 /// The other end's address. In the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// The connection that a request came by. In the extensions of every request. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    hang_up: Notify,
+}
+
+impl Connection {
+    fn new(slot: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Held {
+            slot: Mutex::new(Some(slot)),
+            hang_up: Notify::new(),
+        }))
+    }
+
+    /// Takes the connection out of its listener's count: for an answer that lasts. Whoever gives it bounds it, and
+    /// closes the connection behind it.
+    pub fn leave_count(&self) {
+        drop(self.0.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Ends the connection at once, whatever is on its way: for a client that does not read.
+    pub fn hang_up(&self) {
+        self.0.hang_up.notify_one();
+    }
+}
 
 /// How a listener serves.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +86,9 @@ pub async fn serve(
                 let router = router.clone();
                 let stop = stop.clone();
                 shutdown.spawn(async move {
-                    connection(stream, peer, router, options, stop).await;
-                    drop(permit);
+                    let held = Connection::new(permit);
+                    connection(stream, peer, router, options, stop, held.clone()).await;
+                    held.leave_count();
                 });
             }
             Err(error) => {
@@ -65,7 +101,7 @@ pub async fn serve(
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
     let permit = Arc::clone(slots)
@@ -83,9 +119,12 @@ async fn connection(
     router: Router,
     options: ServeOptions,
     stop: CancellationToken,
+    held: Connection,
 ) {
+    let extension = held.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(extension.clone());
         let answer = router.clone().oneshot(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -95,11 +134,15 @@ async fn connection(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = held.0.hang_up.notified() => return,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = ended {

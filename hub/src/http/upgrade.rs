@@ -114,7 +114,7 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
             .await;
         let who = Arc::new(Who { identity, reader });
         hub.hand_over(NewSession {
-            stream,
+            stream: stream.into(),
             who,
             dialect,
             early,

@@ -16,6 +16,7 @@ mod reader;
 mod recovery;
 mod replay;
 mod session;
+mod transport;
 mod wheel;
 mod write;
 
@@ -39,13 +40,16 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::session::{NewSession, SessionId, Who};
 use self::{
     fanout::Fanout,
     index::Index,
     outbound::Bounds,
     session::{Pending, Session},
     wheel::Wheel,
+};
+pub(crate) use self::{
+    session::{NewSession, SessionId, Who},
+    transport::Transport,
 };
 use crate::{
     config::HubConfig,

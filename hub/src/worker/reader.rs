@@ -9,9 +9,9 @@ use common::{
     protocol::{Close, Command, ReadWhat},
     receipts::{Receipt, ReceiptSink},
 };
-use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::Instant};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
-use super::{Control, Input, SessionId, Shared, Who};
+use super::{Control, Input, SessionId, Shared, Transport, Who};
 use crate::ws::{Event, Parser};
 
 /// A pong is mostly the answer to a ping of ours: a burst of notifications that ask for receipts must not use up what the
@@ -30,7 +30,7 @@ thread_local! {
 
 struct Reader {
     id: SessionId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     who: Arc<Who>,
     controls: mpsc::Sender<Control>,
     receipts: ReceiptSink,
@@ -68,7 +68,7 @@ impl Allowance {
 /// Begins to read for a session; the task ends with the connection or by its handle.
 pub(crate) fn spawn(
     id: SessionId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     who: Arc<Who>,
     early: Vec<u8>,
     controls: mpsc::Sender<Control>,
@@ -255,7 +255,9 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_reader_is_small() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let reader = |stream| Reader {
             id: SessionId {
                 slot: 0,
@@ -272,7 +274,7 @@ mod tests {
         fn size_of_output<A, F>(_: impl Fn(A) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size_of_output(|stream: Arc<TcpStream>| reader(stream).run(Vec::new()));
+        let size = size_of_output(|stream: Arc<Transport>| reader(stream).run(Vec::new()));
         assert!(size <= 336, "{size}");
         drop(stream);
     }

@@ -295,8 +295,16 @@ impl Worker {
     /// Tells a session how its `resume` ended, when all of its topics are done.
     pub(super) fn tell_recovered(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
+        let answers = session.stream.answers();
         let rare = session.rare();
         if rare.is_resuming() {
+            // Who reads an answer is told at once, so that every frame behind it has a position to come back with; a
+            // socket's client keeps the old ones until all is answered.
+            if !answers && !rare.resync.is_empty() {
+                let topics = std::mem::take(&mut rare.resync);
+                self.shared.metrics.resyncs.inc();
+                self.send_json(id, ServerFrame::Resync { topics }.to_json());
+            }
             return;
         }
         rare.named.clear();

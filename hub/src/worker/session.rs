@@ -10,9 +10,9 @@ use common::{
     token::Identity,
     topic::TopicKey,
 };
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::task::AbortHandle;
 
-use super::{index::Membership, outbound::Outbound};
+use super::{Transport, index::Membership, outbound::Outbound};
 use crate::limits::Seat;
 
 /// A session's number on its worker. Numbers are used again, generations are not.
@@ -31,7 +31,7 @@ pub(crate) struct Who {
 
 /// A connection that was upgraded and waits for its worker.
 pub(crate) struct NewSession {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     pub(crate) who: Arc<Who>,
     pub(crate) dialect: Dialect,
     /// What the client sent right behind its handshake.
@@ -148,7 +148,7 @@ pub(crate) struct Session {
     pub(crate) expiry_watched: bool,
     pub(crate) pending: Pending,
     pub(crate) topics: Vec<Membership>,
-    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) stream: Arc<Transport>,
     pub(crate) who: Arc<Who>,
     pub(crate) outbound: Option<Box<Outbound>>,
     pub(crate) rare: Option<Box<Rare>>,

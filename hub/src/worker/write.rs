@@ -7,7 +7,6 @@ use std::{
 
 use bytes::Bytes;
 use common::protocol::Close;
-use socket2::SockRef;
 
 use super::{
     Control, SessionId, Worker,
@@ -269,8 +268,7 @@ impl Worker {
     /// The close frame is out: the other side sees the end, and has time to send its own.
     fn end_writing(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            // It fails where the other side is gone, which is as good.
-            drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Write));
+            session.stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
@@ -288,6 +286,6 @@ impl Worker {
         // Its place in the counts is given back before the client can see the end of the connection.
         drop(session.seat);
         // Wakes whoever still waits for the socket, and with it holds it: a peer that never reads would keep it open.
-        drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Both));
+        session.stream.shutdown(std::net::Shutdown::Both);
     }
 }
