@@ -2,7 +2,7 @@
 //! message of the bus to the sockets it concerns.
 //!
 //! In the order of the data's way:
-//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
+//! - [`http`]: handshake, fallback transports, publish API, statistics; `limits`: who is let in;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
 //! - `receive`: from the bus to the workers.

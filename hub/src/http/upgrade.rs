@@ -94,25 +94,7 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
         let stream = parts.io.into_inner();
         forget_wakers(&stream);
         set_send_buffer(&stream, hub.inner.shared.config.send_buffer.0);
-        let reader = Reader {
-            tenant: identity.tenant.clone(),
-            user: identity.user.clone(),
-            session: Uuid::now_v7().simple().to_string().into(),
-            keys: identity
-                .keys()
-                .iter()
-                .map(|key| hub.inner.registry.shared(key))
-                .collect(),
-        };
-        // Keys that are new to a known user count from now.
-        hub.inner
-            .shared
-            .receipts
-            .send(Receipt::Seen {
-                reader: reader.clone(),
-            })
-            .await;
-        let who = Arc::new(Who { identity, reader });
+        let who = introduce(&hub, identity).await;
         hub.hand_over(NewSession {
             stream: stream.into(),
             who,
@@ -131,7 +113,30 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
     response
 }
 
-fn refuse(hub: &Hub, (label, problem): Refused) -> Response {
+/// Names a new session, and tells the dispatcher of it.
+pub(super) async fn introduce(hub: &Hub, identity: Identity) -> Arc<Who> {
+    let reader = Reader {
+        tenant: identity.tenant.clone(),
+        user: identity.user.clone(),
+        session: Uuid::now_v7().simple().to_string().into(),
+        keys: identity
+            .keys()
+            .iter()
+            .map(|key| hub.inner.registry.shared(key))
+            .collect(),
+    };
+    // Keys that are new to a known user count from now.
+    hub.inner
+        .shared
+        .receipts
+        .send(Receipt::Seen {
+            reader: reader.clone(),
+        })
+        .await;
+    Arc::new(Who { identity, reader })
+}
+
+pub(super) fn refuse(hub: &Hub, (label, problem): Refused) -> Response {
     hub.inner.shared.metrics.refused(label);
     let is_no_upgrade = problem.status == StatusCode::UPGRADE_REQUIRED;
     let mut response = problem.into_response();
@@ -154,7 +159,7 @@ struct Admitted {
     protocol: Option<HeaderValue>,
 }
 
-type Refused = (&'static str, Box<Problem>);
+pub(super) type Refused = (&'static str, Box<Problem>);
 
 fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<Admitted, Refused> {
     let headers = request.headers();
@@ -164,6 +169,29 @@ fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<A
             not_an_upgrade("open this address as a WebSocket").into(),
         ));
     }
+    let offered = Offered::new(headers);
+    let (identity, seat) = enter(hub, request, offered.token)?;
+    let (dialect, protocol) = match (offered.carillon, offered.bearer) {
+        (true, _) => (Dialect::CarillonV1, Some(HeaderValue::from_static(SUBPROTOCOL))),
+        // A browser that offers a protocol and is answered none closes the connection (RFC 6455 section 4.1).
+        (false, Some(bearer)) => (without_subprotocol, HeaderValue::from_str(bearer).ok()),
+        (false, None) => (without_subprotocol, None),
+    };
+    Ok(Admitted {
+        identity,
+        seat,
+        dialect,
+        protocol,
+    })
+}
+
+/// What every transport asks of who wants a session: an origin, a turn, a token, and room.
+pub(super) fn enter(
+    hub: &Hub,
+    request: &Request,
+    offered_token: Option<&str>,
+) -> Result<(Identity, Seat), Refused> {
+    let headers = request.headers();
     if hub.refusing() {
         let after = Duration::from_millis(fastrand::u64(1000..5000));
         return Err((
@@ -181,13 +209,12 @@ fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<A
         ));
     }
     hub.inner.connections.take_handshake().map_err(refused)?;
-    let offered = Offered::new(headers);
     let query = Query::new(request.uri())?;
     let token = query
         .token
         .as_deref()
         .or_else(|| bearer(headers))
-        .or(offered.token);
+        .or(offered_token);
     let identity = token
         .ok_or(TokenError::Missing)
         .and_then(|token| hub.inner.shared.verifier.verify(token))
@@ -195,18 +222,7 @@ fn admit(hub: &Hub, request: &Request, without_subprotocol: Dialect) -> Result<A
     query.agrees_with(&identity)?;
     let address = client_address(request, &hub.inner.trusted_proxies);
     let seat = hub.inner.connections.admit(&identity, address).map_err(refused)?;
-    let (dialect, protocol) = match (offered.carillon, offered.bearer) {
-        (true, _) => (Dialect::CarillonV1, Some(HeaderValue::from_static(SUBPROTOCOL))),
-        // A browser that offers a protocol and is answered none closes the connection (RFC 6455 section 4.1).
-        (false, Some(bearer)) => (without_subprotocol, HeaderValue::from_str(bearer).ok()),
-        (false, None) => (without_subprotocol, None),
-    };
-    Ok(Admitted {
-        identity,
-        seat,
-        dialect,
-        protocol,
-    })
+    Ok((identity, seat))
 }
 
 fn not_an_upgrade(detail: &str) -> Problem {
