@@ -58,9 +58,14 @@ impl Missed {
         self.wake.notify_one();
     }
 
+    /// Whether something was dropped, which is cleared.
+    pub(crate) fn take_now(&self) -> bool {
+        self.flag.swap(false, Ordering::AcqRel)
+    }
+
     /// Waits until something was dropped, and clears it.
     pub(crate) async fn take(&self) {
-        while !self.flag.swap(false, Ordering::AcqRel) {
+        while !self.take_now() {
             self.wake.notified().await;
         }
     }

@@ -10,8 +10,9 @@ use common::{
 use super::{
     NewSession, SessionId, Worker,
     index::Waiter,
+    places::Pending,
     reader,
-    session::{Pending, Phase, Rare, Session},
+    session::{Phase, Rare, Session},
     wheel::Due,
 };
 use crate::{

@@ -9,14 +9,21 @@
 mod beat;
 mod commands;
 mod fanout;
+mod filter;
+#[cfg(target_os = "linux")]
+mod flush_ring;
 pub mod index;
 mod join;
 mod outbound;
+mod places;
 mod reader;
 mod recovery;
 mod replay;
+#[cfg(target_os = "linux")]
+mod ring;
 mod session;
 mod transport;
+mod turns;
 mod wheel;
 mod write;
 
@@ -40,19 +47,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use self::{
-    fanout::Fanout,
-    index::Index,
-    outbound::Bounds,
-    session::{Pending, Session},
-    wheel::Wheel,
-};
+use self::{fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, wheel::Wheel};
 pub(crate) use self::{
     session::{NewSession, SessionId, Who},
     transport::Transport,
 };
 use crate::{
-    config::HubConfig,
+    config::{Flush, HubConfig},
     interest::{Joined, Wish},
     metrics::HubMetrics,
     receive::{Missed, Outgoing},
@@ -128,10 +129,6 @@ pub(crate) struct Shared {
     pub(crate) metrics: HubMetrics,
 }
 
-/// Messages that one fan-out takes together: no more than a session can have pending, so that marking them writes to no
-/// socket and all writing is done in slices.
-const BATCH: usize = Pending::CAPACITY - 1;
-
 /// Other inputs that one round takes.
 const CONTROLS: usize = 128;
 
@@ -143,11 +140,16 @@ pub(crate) struct Worker {
     generation: u32,
     wheel: Wheel,
     fanout: Fanout,
+    /// Where it is configured and the kernel allows it.
+    #[cfg(target_os = "linux")]
+    ring: Option<ring::Ring>,
     bounds: Bounds,
     /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
     blocked: HashSet<SessionId>,
     /// Wishes that the interest task has not taken yet, in order: a leave must not overtake a join, nor be overtaken.
     wishes: VecDeque<Wish>,
+    /// Healings of large topics, read and waiting for places. Until they are through no other message is taken.
+    healings: VecDeque<(TopicKey, History)>,
     sweep: Sweep,
     controls: mpsc::Sender<Control>,
     draining: bool,
@@ -181,18 +183,21 @@ impl Worker {
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
-            shared,
             index: Index::default(),
             sessions: Slab::new(),
             generation: 0,
             wheel,
             fanout: Fanout::default(),
+            #[cfg(target_os = "linux")]
+            ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,
             blocked: HashSet::new(),
             wishes: VecDeque::new(),
+            healings: VecDeque::new(),
             sweep: Sweep::default(),
             controls,
             draining: false,
+            shared,
         }
     }
 
@@ -203,7 +208,7 @@ impl Worker {
             missed,
             mut controls,
         } = inputs;
-        let mut waiting = Vec::with_capacity(BATCH);
+        let mut waiting = Vec::with_capacity(PLACES);
         let mut asked = Vec::with_capacity(CONTROLS);
         let second = Duration::from_secs(1);
         let mut tick = tokio::time::interval_at(Instant::now() + second, second);
@@ -216,6 +221,19 @@ impl Worker {
             }
             if self.fanout.is_active() {
                 self.flush_slice();
+                self.go_on_healing();
+                // What has come meanwhile joins in, as long as there are places.
+                let room = if self.healings.is_empty() {
+                    self.fanout.places.free()
+                } else {
+                    0
+                };
+                while waiting.len() < room
+                    && let Ok(outgoing) = messages.try_recv()
+                {
+                    waiting.push(outgoing);
+                }
+                self.begin_fanout(&mut waiting);
                 while asked.len() < CONTROLS
                     && let Ok(control) = controls.try_recv()
                 {
@@ -223,14 +241,18 @@ impl Worker {
                 }
                 asked.drain(..).for_each(|control| self.control(control));
                 self.send_wishes();
+                if missed.take_now() {
+                    self.compare_all();
+                }
                 if tick_is_due(&mut tick).await {
                     self.tick();
                 }
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.go_on_healing();
             tokio::select! {
-                taken = messages.recv_many(&mut waiting, BATCH), if !bus_ended => {
+                taken = messages.recv_many(&mut waiting, PLACES), if !bus_ended => {
                     // When the bus has ended, sessions live on until they are drained.
                     bus_ended = taken == 0;
                     self.begin_fanout(&mut waiting);
@@ -292,4 +314,13 @@ async fn tick_is_due(tick: &mut tokio::time::Interval) -> bool {
         _ = tick.tick() => true,
         () = std::future::ready(()) => false,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open_ring() -> Option<ring::Ring> {
+    ring::Ring::new()
+        .inspect_err(
+            |error| tracing::warn!(%error, "io_uring is not to be had here; sockets are written one by one"),
+        )
+        .ok()
 }

@@ -10,7 +10,7 @@ use common::{
 use crate::receive::Outgoing;
 
 /// Messages that may wait for a confirmation or a healing. What comes beyond is read again from history.
-const MAX_HELD: usize = 1024;
+const MAX_HELD: usize = 32;
 
 /// A worker's place in a topic.
 #[derive(Debug)]
@@ -100,6 +100,11 @@ impl Progress {
     /// Something was dropped on the way here. What waits reads history once more; what does not wait is compared.
     pub(crate) fn spill(&mut self) {
         self.spilled = !matches!(self.state, State::Live(_));
+    }
+
+    /// Messages that wait for a confirmation or a healing.
+    pub(crate) fn waiting(&self) -> usize {
+        self.held.len()
     }
 
     fn hold(&mut self, outgoing: &Arc<Outgoing>) {

@@ -2,56 +2,85 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::{
     bus::{BusError, Head, History, Replay, resume},
-    message::Position,
+    ids::MessageId,
+    message::{FrameKind, Header, Message, Position, Priority},
     protocol::ServerFrame,
     topic::TopicKey,
 };
 
 use super::{
     Comparison, Control, SessionId, Worker,
-    fanout::Filter,
+    filter::Filter,
+    places::PLACES,
     recovery::Healed,
-    session::{Phase, Replaying},
+    session::{Phase, Replaying, Session},
 };
-use crate::receive::Outgoing;
+use crate::{receive::Outgoing, ws};
 
 /// Messages that one read of history asks for.
 const READ: usize = 1024;
+
+/// Messages that one read of history asks for to heal a topic with many members: with those that were held meanwhile they
+/// find places.
+const HEAL: usize = PLACES / 2;
 
 /// Topics of one comparison with the bus.
 const COMPARE: usize = 1000;
 
 impl Worker {
-    /// Reads what is missing after an offset.
+    /// Reads what is missing after an offset. Of a large topic less at a time: it is put before all of its members.
     pub(super) fn read_missing(&self, key: &TopicKey, after: u64) {
         let bus = self.shared.bus.clone();
         let key = key.clone();
+        let large = self.index.find(&key).is_some_and(|number| self.is_large(number));
+        let limit = if large { HEAL } else { READ };
         self.ask(async move {
-            let history = bus.history(&key, after, READ).await;
+            let history = bus.history(&key, after, limit).await;
             Control::Healed(key, history)
         });
     }
 
     /// What was missing has been read.
     pub(super) fn healed(&mut self, key: &TopicKey, history: Result<History, BusError>) {
-        let Some(number) = self.index.find(key) else {
-            return;
-        };
-        let Some(topic) = self.index.get_mut(number) else {
-            return;
-        };
         match history {
             Ok(history) => {
-                let healed = topic.progress.heal(&history);
-                self.shared.metrics.healed.inc();
-                self.hand_on(number, key, healed);
+                self.healings.push_back((key.clone(), history));
+                self.go_on_healing();
             }
             Err(error) => {
                 tracing::warn!(%error, topic = %key, "a gap cannot be read now");
-                topic.progress.give_up();
+                let topic = self.index.find(key).and_then(|number| self.index.get_mut(number));
+                if let Some(topic) = topic {
+                    topic.progress.give_up();
+                }
             }
+        }
+    }
+
+    /// Hands on what was read, as soon as there are places for it; until then the topic counts as being healed.
+    pub(super) fn go_on_healing(&mut self) {
+        while let Some((key, history)) = self.healings.pop_front() {
+            let Some(number) = self.index.find(&key) else {
+                continue;
+            };
+            let Some(topic) = self.index.get_mut(number) else {
+                continue;
+            };
+            let most = history.messages.len() + topic.progress.waiting();
+            // Were it too much for all places, waiting would not help.
+            if self.fanout.is_active() && !self.has_room(number, most.min(PLACES)) {
+                self.healings.push_front((key, history));
+                return;
+            }
+            let Some(topic) = self.index.get_mut(number) else {
+                continue;
+            };
+            let healed = topic.progress.heal(&history);
+            self.shared.metrics.healed.inc();
+            self.hand_on(number, &key, healed);
         }
     }
 
@@ -78,21 +107,19 @@ impl Worker {
             topics: vec![topic.key.public_name()],
         }
         .to_json();
-        let members: Vec<u32> = topic.members.iter().map(|member| member.session).collect();
-        for slot in members {
-            let Some(session) = self.sessions.get(slot as usize) else {
-                continue;
-            };
-            if session.phase == Phase::Live && session.dialect == common::protocol::Dialect::CarillonV1 {
-                self.send_json(
-                    SessionId {
-                        slot,
-                        generation: session.generation,
-                    },
-                    frame.clone(),
-                );
-            }
-        }
+        let message = Message {
+            key: topic.key.clone(),
+            position: None,
+            // Of this kind, so that only sessions get it that are told of changes.
+            header: Header {
+                priority: Priority::Critical,
+                ..Header::new(MessageId::generate(), FrameKind::Changed)
+            },
+            payload: Bytes::new(),
+        };
+        let frame = ws::encode_text(&[frame]);
+        let message = Arc::new(message);
+        self.put_before(number, &Arc::new(Outgoing { message, frame }));
     }
 
     /// Compares a share of the topics with the bus.
@@ -178,6 +205,7 @@ impl Worker {
             joined,
             began: live.offset,
             asked: live.offset,
+            parked: false,
         };
         self.read_replay(id, replaying);
     }
@@ -224,6 +252,10 @@ impl Worker {
             let Some(at) = message.position.filter(|at| at.offset <= live.offset) else {
                 break;
             };
+            if self.session_ref(id).is_some_and(Session::is_blocked) {
+                self.park(id, replay);
+                return;
+            }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
                 self.replay_one(id, Outgoing::new(message));
@@ -255,6 +287,25 @@ impl Worker {
         if let Some(after) = topic.progress.compare(last, history.head).heal {
             let key = topic.key.clone();
             self.read_missing(&key, after);
+        }
+    }
+
+    fn park(&mut self, id: SessionId, mut replay: Replaying) {
+        replay.parked = true;
+        if let Some(session) = self.session(id) {
+            session.rare().replays.push(replay);
+        }
+    }
+
+    /// All that waited for the session's socket has gone out: replays go on where they stopped.
+    pub(super) fn unpark(&mut self, id: SessionId) {
+        let Some(rare) = self.session(id).and_then(|session| session.rare.as_mut()) else {
+            return;
+        };
+        let parked: Vec<Replaying> = rare.replays.extract_if(.., |replay| replay.parked).collect();
+        for mut replay in parked {
+            replay.parked = false;
+            self.read_replay(id, replay);
         }
     }
 

@@ -12,7 +12,7 @@ use common::{
 };
 use tokio::task::AbortHandle;
 
-use super::{Transport, index::Membership, outbound::Outbound};
+use super::{Transport, index::Membership, outbound::Outbound, places::Pending};
 use crate::limits::Seat;
 
 /// A session's number on its worker. Numbers are used again, generations are not.
@@ -58,34 +58,6 @@ pub(crate) enum Phase {
     Closing,
 }
 
-/// Frames of the batch at hand that the session gets, by their place in the batch. Inline, so that a fan-out allocates
-/// nothing for a recipient.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Pending {
-    len: u8,
-    places: [u8; Self::CAPACITY],
-}
-
-impl Pending {
-    pub(crate) const CAPACITY: usize = 15;
-
-    /// Adds a frame; whether it was the first, and whether there is no room for another.
-    pub(crate) fn push(&mut self, place: u8) -> (bool, bool) {
-        self.places[usize::from(self.len)] = place;
-        self.len += 1;
-        (self.len == 1, usize::from(self.len) == Self::CAPACITY)
-    }
-
-    pub(crate) fn take(&mut self) -> impl ExactSizeIterator<Item = u8> + use<> {
-        let taken = std::mem::take(self);
-        taken.places.into_iter().take(usize::from(taken.len))
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
 /// One topic of a `resume` whose replay is not done.
 #[derive(Debug)]
 pub(crate) struct Replaying {
@@ -101,6 +73,9 @@ pub(crate) struct Replaying {
     pub(crate) began: u64,
     /// Where the worker stood when history was asked last.
     pub(crate) asked: u64,
+    /// The socket takes no more now: it goes on when all that was sent has gone out, so that a long replay needs no more
+    /// room than any other message.
+    pub(crate) parked: bool,
 }
 
 /// What a session has only while it resumes or waits for receipts.
@@ -146,6 +121,7 @@ pub(crate) struct Session {
     pub(crate) unanswered: u8,
     /// The end of its token is near and on the wheel.
     pub(crate) expiry_watched: bool,
+    /// Frames on their way to it.
     pub(crate) pending: Pending,
     pub(crate) topics: Vec<Membership>,
     pub(crate) stream: Arc<Transport>,
@@ -182,18 +158,6 @@ mod tests {
 
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Session>() <= 136, "{}", size_of::<Session>());
-    }
-
-    #[test]
-    fn pending_keeps_order() {
-        let mut pending = Pending::default();
-        for place in 0..Pending::CAPACITY as u8 {
-            let (first, full) = pending.push(place);
-            assert_eq!(first, place == 0);
-            assert_eq!(full, usize::from(place) == Pending::CAPACITY - 1);
-        }
-        assert!(pending.take().eq(0..Pending::CAPACITY as u8));
-        assert!(pending.is_empty());
+        assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
     }
 }

@@ -86,6 +86,15 @@ impl Transport {
         }
     }
 
+    /// What a ring may write to by itself.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+        match self {
+            Self::Socket(stream) => Some(std::os::fd::AsRawFd::as_raw_fd(stream)),
+            Self::Pipe(_) => None,
+        }
+    }
+
     /// Whether the client answers pings and says things. Who reads an HTTP answer can do neither.
     pub(crate) fn answers(&self) -> bool {
         matches!(self, Self::Socket(_))

@@ -10,6 +10,7 @@ mod commands;
 mod dialects;
 mod document;
 mod drain;
+mod fanout;
 mod handshake;
 mod heartbeat;
 mod isolation;

@@ -80,6 +80,7 @@ fn config() -> HubConfig {
         outbound_bytes: Bytes(8 * 1024 * 1024),
         outbound_age: seconds(30),
         send_buffer: Bytes(0),
+        flush: hub::config::Flush::Write,
         close_timeout: seconds(5),
         worker_queue: 8192,
         // Never, so that it repairs nothing that a test looks at.
