@@ -42,6 +42,7 @@ use tokio::{
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
+    http::fallback::say::Allowances,
     limits::Connections,
     metrics::HubMetrics,
     receive::{Lane, Missed},
@@ -91,6 +92,7 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    said: Allowances,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
     hasher: RandomState,
@@ -104,6 +106,7 @@ impl Hub {
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
         let connections = Arc::new(Connections::new(&parts.config));
+        let said = Allowances::new(&parts.config);
         let registry = Arc::new(Registry::new());
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
@@ -153,6 +156,7 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                said,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
                 hasher: RandomState::new(),

@@ -1,6 +1,6 @@
 //! The hub's part of the two listeners.
 
-mod fallback;
+pub(crate) mod fallback;
 mod publish;
 mod stats;
 mod upgrade;

@@ -100,7 +100,12 @@ impl Reader {
                 }
             }
             loop {
-                if self.stream.readable().await.is_err() {
+                let Some(socket) = self.stream.socket() else {
+                    // A pipe has nothing to say but its end.
+                    drop(Box::pin(self.stream.readable()).await);
+                    break;
+                };
+                if socket.readable().await.is_err() {
                     break;
                 }
                 let (inputs, open) = match self.read() {

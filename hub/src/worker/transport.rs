@@ -53,7 +53,7 @@ impl Transport {
         match self {
             Self::Socket(stream) => stream.writable().await,
             Self::Pipe(pipe) => {
-                Box::pin(pipe.writable()).await;
+                pipe.writable().await;
                 Ok(())
             }
         }
@@ -67,13 +67,20 @@ impl Transport {
         }
     }
 
+    /// The socket. Who waits for it waits for it alone, so that the task is as small as it can be.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Socket(stream) => Some(stream),
+            Self::Pipe(_) => None,
+        }
+    }
+
     /// Waits until there is something to read. Nothing comes by a pipe but its end.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Socket(stream) => stream.readable().await,
             Self::Pipe(pipe) => {
-                // Boxed, so that waiting for a socket is as small as it can be.
-                Box::pin(pipe.abandoned()).await;
+                pipe.abandoned().await;
                 Ok(())
             }
         }

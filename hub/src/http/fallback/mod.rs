@@ -5,7 +5,7 @@ mod ending;
 mod frames;
 pub(super) mod poll;
 mod request;
-pub(super) mod say;
+pub(crate) mod say;
 pub(super) mod sse;
 mod vector;
 

@@ -92,7 +92,7 @@ impl Stream {
         }
         let mut stream = Self::attempt(address, query, &headers, 0).await;
         assert_eq!(stream.answer.status, 200, "{:?}", stream.answer);
-        stream.id = id.to_owned();
+        id.clone_into(&mut stream.id);
         stream
     }
 
