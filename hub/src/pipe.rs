@@ -22,6 +22,15 @@ struct State {
     /// The reader has gone.
     abandoned: bool,
     reader: Option<Waker>,
+    /// Waits for the reader to go.
+    watcher: Option<Waker>,
+}
+
+impl State {
+    /// Half of it is free, or it takes nothing any more.
+    fn has_room(&self) -> bool {
+        self.abandoned || self.ended || self.bytes.len() <= CAPACITY / 2
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,20 +44,6 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         // Whatever panicked, bytes and flags are whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the state is as asked.
-    async fn until(&self, is_so: impl Fn(&State) -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            // Registered before the look, so that no change falls between.
-            changed.as_mut().enable();
-            if is_so(&self.state()) {
-                return;
-            }
-            changed.await;
-        }
     }
 }
 
@@ -103,16 +98,28 @@ impl PipeWriter {
         Ok(written)
     }
 
-    /// Waits until half of it is free, or the reader has gone.
+    /// Waits until half of it is free, or it takes nothing any more.
     pub(crate) async fn writable(&self) {
-        self.inner
-            .until(|state| state.abandoned || state.ended || state.bytes.len() <= CAPACITY / 2)
-            .await;
+        loop {
+            let changed = self.inner.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that no change falls between.
+            changed.as_mut().enable();
+            if self.inner.state().has_room() {
+                return;
+            }
+            changed.await;
+        }
     }
 
-    /// Waits until the reader has gone.
-    pub(crate) async fn abandoned(&self) {
-        self.inner.until(|state| state.abandoned).await;
+    /// Whether the reader has gone; one task may wait for it.
+    pub(crate) fn poll_abandoned(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.inner.state();
+        if state.abandoned {
+            return Poll::Ready(());
+        }
+        state.watcher = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Ends the pipe; what is in it can still be read. With `at_once`, a reader that is still there has had its time: it
@@ -171,7 +178,11 @@ impl Drop for PipeReader {
         let mut state = self.inner.state();
         state.abandoned = true;
         state.bytes = BytesMut::new();
+        let watcher = state.watcher.take();
         drop(state);
+        if let Some(watcher) = watcher {
+            watcher.wake();
+        }
         self.inner.changed.notify_waiters();
     }
 }
@@ -224,7 +235,8 @@ mod tests {
         assert_eq!(writer.take_commands(), [Command::Ping]);
         assert_eq!(writer.take_commands(), []);
         write(&writer, &[1; CAPACITY]).unwrap();
-        let waiting = async { tokio::join!(writer.abandoned(), writer.writable()) };
+        let abandoned = poll_fn(|context| writer.poll_abandoned(context));
+        let waiting = async { tokio::join!(abandoned, writer.writable()) };
         tokio::join!(waiting, async { drop(reader) });
         assert_eq!(write(&writer, b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
     }

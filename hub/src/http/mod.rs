@@ -1,7 +1,10 @@
 //! The hub's part of the two listeners.
 
+mod admit;
 pub(crate) mod fallback;
+mod front;
 mod publish;
+mod seat;
 mod stats;
 mod upgrade;
 
@@ -9,6 +12,7 @@ use axum::Extension;
 use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::front::front;
 use crate::Hub;
 
 /// Bytes of a publish's body beside its data.

@@ -47,7 +47,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use self::{fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, wheel::Wheel};
+use self::{
+    fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, reader::Feed, session::Session,
+    wheel::Wheel,
+};
 pub(crate) use self::{
     session::{NewSession, SessionId, Who},
     transport::Transport,
@@ -152,6 +155,8 @@ pub(crate) struct Worker {
     healings: VecDeque<(TopicKey, History)>,
     sweep: Sweep,
     controls: mpsc::Sender<Control>,
+    /// What the readers of its sessions share.
+    feed: Arc<Feed>,
     draining: bool,
 }
 
@@ -180,6 +185,7 @@ impl Worker {
             bytes: config.outbound_bytes.0,
             age,
         };
+        let feed = Feed::new(controls.clone(), &shared);
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
@@ -195,6 +201,7 @@ impl Worker {
             wishes: VecDeque::new(),
             healings: VecDeque::new(),
             sweep: Sweep::default(),
+            feed: Arc::new(feed),
             controls,
             draining: false,
             shared,

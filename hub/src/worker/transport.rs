@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
+    task::{Context, Poll},
 };
 
 use common::protocol::Command;
@@ -67,22 +68,11 @@ impl Transport {
         }
     }
 
-    /// The socket. Who waits for it waits for it alone, so that the task is as small as it can be.
-    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+    /// Whether there is something to read. Nothing comes by a pipe but its end.
+    pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Socket(stream) => Some(stream),
-            Self::Pipe(_) => None,
-        }
-    }
-
-    /// Waits until there is something to read. Nothing comes by a pipe but its end.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Socket(stream) => stream.readable().await,
-            Self::Pipe(pipe) => {
-                pipe.abandoned().await;
-                Ok(())
-            }
+            Self::Socket(stream) => stream.poll_read_ready(context),
+            Self::Pipe(pipe) => pipe.poll_abandoned(context).map(Ok),
         }
     }
 

@@ -11,6 +11,7 @@ mod dialects;
 mod document;
 mod drain;
 mod fanout;
+mod front;
 mod handshake;
 mod heartbeat;
 mod isolation;

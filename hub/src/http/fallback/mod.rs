@@ -9,37 +9,47 @@ pub(crate) mod say;
 pub(super) mod sse;
 mod vector;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::extract::Request;
-use common::{http::Connection, protocol::Dialect};
+use common::{
+    http::{Connection, Peer},
+    protocol::Dialect,
+};
 
 use self::{frames::Frames, request::Asked, vector::Vector};
-use super::upgrade::{self, Refused};
-use crate::{Hub, limits::Seat, metrics::OpenFallback, pipe::pipe, worker::NewSession};
+use super::{
+    admit::{Admitted, Head, Refused, admit},
+    seat::begin,
+};
+use crate::{Hub, metrics::OpenFallback, pipe::pipe};
 
 /// Who is let in, and what was asked for.
 struct Entered {
-    identity: common::token::Identity,
-    seat: Seat,
+    admitted: Admitted,
     asked: Asked,
 }
 
 fn enter(hub: &Hub, request: &Request) -> Result<Entered, Refused> {
-    let (identity, seat) = upgrade::enter(hub, request, None)?;
-    let asked = Asked::read(request)
-        .and_then(|asked| {
-            asked.check(
-                &identity,
-                &hub.inner.shared.public_topics,
-                hub.inner.shared.config.max_topics,
-            )?;
-            Ok(asked)
-        })
-        .map_err(|problem| (problem.code, problem.into()))?;
-    Ok(Entered {
-        identity,
-        seat,
-        asked,
-    })
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let head = Head::of(request.uri(), request.headers());
+    let admitted = admit(hub, &head, peer, Dialect::CarillonV1)?;
+    let shared = &hub.inner.shared;
+    let asked = Asked::read(request).and_then(|asked| {
+        asked.check(
+            &admitted.identity,
+            &shared.public_topics,
+            shared.config.max_topics,
+        )?;
+        Ok(asked)
+    });
+    match asked {
+        Ok(asked) => Ok(Entered { admitted, asked }),
+        Err(problem) => Err((problem.code, problem.into())),
+    }
 }
 
 /// A session whose frames come out here. Dropping it ends the session.
@@ -57,22 +67,10 @@ async fn open(
     connection: Option<Connection>,
     entered: Entered,
 ) -> Opened {
-    let Entered {
-        identity,
-        seat,
-        asked,
-    } = entered;
+    let Entered { admitted, asked } = entered;
     let open = hub.inner.shared.metrics.fallback(transport);
     let (writer, reader) = pipe(asked.commands(), connection);
-    let who = upgrade::introduce(hub, identity).await;
-    hub.hand_over(NewSession {
-        stream: writer.into(),
-        who,
-        dialect: Dialect::CarillonV1,
-        early: Vec::new(),
-        seat,
-    })
-    .await;
+    begin(hub, admitted, writer.into(), Vec::new()).await;
     Opened {
         frames: Frames::new(reader),
         vector: Vector::resuming(asked.positions),

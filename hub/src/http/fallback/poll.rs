@@ -12,7 +12,7 @@ use http::{HeaderValue, header};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Opened, ending::Ending, frames::Frame, request::public_name, vector::Seen};
-use crate::{Hub, http::upgrade};
+use crate::{Hub, http::admit};
 
 /// Frames of one answer at the most.
 const MAX_FRAMES: usize = 512;
@@ -39,7 +39,7 @@ const SETTLING: Duration = Duration::from_secs(10);
 pub(in crate::http) async fn poll(State(hub): State<Hub>, request: Request) -> Response {
     let entered = match super::enter(&hub, &request) {
         Ok(entered) => entered,
-        Err(refused) => return upgrade::refuse(&hub, refused),
+        Err(refused) => return admit::refuse(&hub, refused),
     };
     let mut poll = Poll {
         settling: Settling {

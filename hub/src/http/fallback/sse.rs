@@ -17,7 +17,7 @@ use common::http::{Connection, Problem};
 use http::{HeaderName, HeaderValue, header};
 
 use super::{Opened, ending::Ending, frames::Frame, vector::Seen};
-use crate::{Hub, http::upgrade};
+use crate::{Hub, http::admit};
 
 /// Bytes that one step gives the connection. It keeps several for a client that is slow.
 const CHUNK: usize = 8 * 1024;
@@ -39,7 +39,7 @@ const CHUNK: usize = 8 * 1024;
 pub(in crate::http) async fn sse(State(hub): State<Hub>, request: Request) -> Response {
     let entered = match super::enter(&hub, &request) {
         Ok(entered) => entered,
-        Err(refused) => return upgrade::refuse(&hub, refused),
+        Err(refused) => return admit::refuse(&hub, refused),
     };
     let connection = request.extensions().get::<Connection>().cloned();
     if let Some(connection) = &connection {
