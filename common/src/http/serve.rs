@@ -56,6 +56,10 @@ impl Connection {
     }
 }
 
+/// Cancelled when the listener stops. In the extensions of every request, for those that last.
+#[derive(Debug, Clone)]
+pub struct Stopping(pub CancellationToken);
+
 /// How a listener serves.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeOptions {
@@ -65,10 +69,13 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
 }
 
-/// What sees a new connection before HTTP does: it serves the connection itself and answers none, or gives it back with
-/// what it has read.
-pub type Front =
-    Arc<dyn Fn(TcpStream, SocketAddr) -> Pin<Box<dyn Future<Output = Option<Rewound>> + Send>> + Send + Sync>;
+/// What sees a new connection before HTTP does: it serves the connection itself, until the token is cancelled, and
+/// answers none, or gives it back with what it has read.
+pub type Front = Arc<
+    dyn Fn(TcpStream, SocketAddr, CancellationToken) -> Pin<Box<dyn Future<Output = Option<Rewound>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// New connections that are taken one after the other before every other task has its turn.
 const ACCEPTS: u32 = 16;
@@ -99,7 +106,11 @@ pub async fn serve(
                 failures = 0;
                 let (front, router, stop) = (front.clone(), router.clone(), stop.clone());
                 shutdown.spawn(async move {
-                    if let Some(connection) = before_http(front, stream, peer, &stop).await {
+                    let left = match front {
+                        Some(front) => front(stream, peer, stop.clone()).await,
+                        None => Some(stream.into()),
+                    };
+                    if let Some(connection) = left {
                         // Boxed: most connections of a hub never come here, and their task is small.
                         let held = Connection::new(permit);
                         Box::pin(serve_http(connection, peer, router, options, stop, held)).await;
@@ -156,24 +167,6 @@ fn pause(error: &io::Error, failures: &mut u32) -> Option<Duration> {
     Some(Duration::from_millis(u64::from((*failures).min(50)) * 20))
 }
 
-/// What is left for HTTP to serve.
-async fn before_http(
-    front: Option<Front>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    stop: &CancellationToken,
-) -> Option<Rewound> {
-    let Some(front) = front else {
-        return Some(stream.into());
-    };
-    tokio::select! {
-        biased;
-        rewound = front(stream, peer) => rewound,
-        // It has not asked for anything yet.
-        () = stop.cancelled() => None,
-    }
-}
-
 async fn serve_http(
     connection: Rewound,
     peer: SocketAddr,
@@ -182,10 +175,12 @@ async fn serve_http(
     stop: CancellationToken,
     held: Connection,
 ) {
-    let extension = held.clone();
+    let extensions = (Peer(peer), held.clone(), Stopping(stop.clone()));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(extension.clone());
+        let (peer, connection, stopping) = extensions.clone();
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(stopping);
         let answer = router.clone().oneshot(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });

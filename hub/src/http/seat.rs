@@ -30,6 +30,7 @@ pub(super) async fn begin(hub: &Hub, admitted: Admitted, stream: Transport, earl
         seat,
         dialect,
         protocol: _,
+        wire,
     } = admitted;
     let reader = Reader {
         tenant: seat.tenant().clone(),
@@ -50,6 +51,7 @@ pub(super) async fn begin(hub: &Hub, admitted: Admitted, stream: Transport, earl
         stream,
         who,
         dialect,
+        wire,
         early,
         seat,
     })

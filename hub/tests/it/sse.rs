@@ -79,6 +79,20 @@ async fn a_stream_is_what_a_socket_is() {
     assert_eq!(hub.metric(r#"hub_fallbacks_opened_total{transport="sse"}"#), 1.0);
 }
 
+#[tokio::test]
+async fn what_a_request_offers_for_sockets_means_nothing_to_a_stream() {
+    let hub = TestHub::with(|setup| setup.config.compression = true).await;
+    let headers = format!(
+        "Authorization: Bearer {}\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: bearer.x\r\n",
+        user("u1")
+    );
+    let mut stream = Stream::attempt(hub.public, "", &headers, 0).await;
+    stream.expect("welcome").await;
+    hub.publish(&json!({"to":{"user":"u1"},"data":"x".repeat(4096)}))
+        .await;
+    assert_eq!(stream.expect("message").await["data"], "x".repeat(4096));
+}
+
 /// Data that a publisher forwards byte for byte may be written over several lines.
 #[tokio::test]
 async fn line_breaks_in_data_are_kept_apart() {

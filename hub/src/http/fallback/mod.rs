@@ -22,7 +22,7 @@ use super::{
     admit::{Admitted, Head, Refused, admit},
     seat::begin,
 };
-use crate::{Hub, metrics::OpenFallback, pipe::pipe};
+use crate::{Hub, metrics::OpenFallback, pipe::pipe, receive::Wire};
 
 /// Who is let in, and what was asked for.
 struct Entered {
@@ -36,7 +36,9 @@ fn enter(hub: &Hub, request: &Request) -> Result<Entered, Refused> {
         .get::<Peer>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let head = Head::of(request.uri(), request.headers());
-    let admitted = admit(hub, &head, peer, Dialect::CarillonV1)?;
+    let mut admitted = admit(hub, &head, peer, Dialect::CarillonV1)?;
+    // Whatever its headers offer, these frames are no WebSocket's.
+    (admitted.dialect, admitted.wire) = (Dialect::CarillonV1, Wire::Plain);
     let shared = &hub.inner.shared;
     let asked = Asked::read(request).and_then(|asked| {
         asked.check(
