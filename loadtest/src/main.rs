@@ -12,6 +12,8 @@ mod publish;
 mod report;
 mod scenario;
 mod server;
+#[allow(dead_code)]
+mod target;
 mod wire;
 mod worker;
 
