@@ -7,7 +7,7 @@ use mio::{Interest, Registry, Token, net::TcpStream};
 use crate::http::Topic;
 
 /// What a reader may leave unread before its socket is cut, in bytes.
-const MAX_PENDING: usize = 1024 * 1024;
+const MAX_PENDING: usize = 16 * 1024 * 1024;
 
 /// A connection.
 #[derive(Debug)]
