@@ -117,6 +117,11 @@ pub(crate) struct Publish {
     /// Sent first on each connection (NATS).
     #[serde(default)]
     pub(crate) hello: Template,
+    /// What answers one publish; without it `bytes` are not answered.
+    pub(crate) ack: Option<String>,
+    /// What has to be answered on a connection of `bytes`, and the answer.
+    #[serde(default)]
+    pub(crate) answers: BTreeMap<String, String>,
     /// Of every HTTP request.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, Template>,
