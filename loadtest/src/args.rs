@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::table::TableArgs;
+
 /// Load and fault harness for push servers: opens sockets, publishes, checks that nothing is lost, doubled or reordered,
 /// and measures what it cost the server. Loopback only.
 ///
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Recover(Recover),
     /// Compare results: a table, and with --html a page with charts.
     Compare(Compare),
+    /// Write the document of a pass of `make bench-peers`.
+    Table(TableArgs),
     /// A client process of this program; it is told what to do on its standard input.
     #[command(hide = true)]
     Agent,

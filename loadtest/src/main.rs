@@ -15,6 +15,7 @@ mod scenario;
 mod server;
 mod stamp;
 mod sysctl;
+mod table;
 mod target;
 mod times;
 mod wire;
@@ -50,6 +51,10 @@ fn go() -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Compare(args) => return side_by_side(args),
+        Command::Table(args) => {
+            table::write(args)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         command => common(command).context("not a scenario")?,
     };
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -76,7 +81,7 @@ fn common(command: &Command) -> Option<&Common> {
         Command::Storm(args) => &args.common,
         Command::Drain(args) => &args.common,
         Command::Recover(args) => &args.common,
-        Command::Compare(_) | Command::Agent => return None,
+        Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
     })
 }
 

@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 
 use crate::{
     stamp::{Kind, Stamp, Topic},
-    target::{Bulk, Protocol, Publish, Request, Template, Values},
+    target::{Bulk, Protocol, Publish, Pusher, Request, Template, Values},
+    times::now_us,
     wire::{Form, Job, Pace, To},
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Running {
     request: Request,
     bulk: Option<Bulk>,
     pub(super) protocol: Protocol,
+    pusher: Option<Pusher>,
     host: String,
     token: String,
     /// Between the path and the length.
@@ -45,11 +47,11 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(
-        job: Job,
+        mut job: Job,
         publish: &Publish,
         address: SocketAddr,
         token: &str,
-        now_us: u64,
+        now: u64,
     ) -> anyhow::Result<Self> {
         let request = match job.to {
             To::All => &publish.all,
@@ -66,10 +68,14 @@ impl Running {
             Form::Batch(_) => Some(publish.batch.clone().context("the description has no `batch`")?),
             Form::Lines(_) => Some(publish.lines.clone().context("the description has no `lines`")?),
         };
+        if publish.one_at_a_time {
+            job.pipeline = 1;
+        }
         let mut running = Self {
             request,
             bulk,
             protocol: publish.protocol,
+            pusher: publish.pusher.clone(),
             host: String::new(),
             token: token.to_owned(),
             head: String::new(),
@@ -79,7 +85,7 @@ impl Running {
                 Pace::Credits(count) => count,
                 _ => 0,
             },
-            due_us: now_us as f64,
+            due_us: now as f64,
             text: String::new(),
             payload: String::new(),
             extra: String::new(),
@@ -110,9 +116,9 @@ impl Running {
     }
 
     /// Changes the pace of a job that goes by the clock.
-    pub(super) fn pace(&mut self, per_second: f64, now_us: u64) {
+    pub(super) fn pace(&mut self, per_second: f64, now: u64) {
         self.job.pace = Pace::PerSecond(per_second);
-        self.due_us = self.due_us.max(now_us as f64);
+        self.due_us = self.due_us.max(now as f64);
     }
 
     pub(super) fn credit(&mut self, count: u32) {
@@ -133,10 +139,10 @@ impl Running {
     }
 
     /// The messages that are due, with the connection of each.
-    pub(super) fn due(&mut self, now_us: u64, mut on: impl FnMut(usize, Message)) {
+    pub(super) fn due(&mut self, now: u64, mut on: impl FnMut(usize, Message)) {
         match self.job.pace {
             Pace::PerSecond(rate) if rate > 0.0 => {
-                while self.open() && self.due_us <= now_us as f64 {
+                while self.open() && self.due_us <= now as f64 {
                     let at_us = Some(self.due_us as u64);
                     self.due_us += 1e6 / rate;
                     self.asked += 1;
@@ -225,7 +231,10 @@ impl Running {
         if self.protocol == Protocol::Http {
             let path: &Template = self.bulk.as_ref().map_or(&self.request.path, |bulk| &bulk.path);
             let topic = stamps.first().map_or(Topic::ALL, |stamp| stamp.topic);
-            let path = path.render(&values(&self.host, &self.token, "", "", topic));
+            let mut path = path.render(&values(&self.host, &self.token, "", "", topic));
+            if let Some(pusher) = &self.pusher {
+                path = pusher.signed(&path, self.text.as_bytes(), now_us() / 1_000_000);
+            }
             let method = if self.bulk.is_some() {
                 "POST"
             } else {

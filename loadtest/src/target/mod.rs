@@ -2,6 +2,7 @@
 //! publishes. Carillon is one such description (`carillon.toml` beside this file); others are files that `--describe`
 //! names. Everything else of this program is the same for all servers.
 
+mod pusher;
 mod template;
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::template::{Template, Values};
+pub(crate) use self::{
+    pusher::Pusher,
+    template::{Template, Values},
+};
 
 const CARILLON: &str = include_str!("carillon.toml");
 
@@ -125,6 +129,11 @@ pub(crate) struct Publish {
     /// Of every HTTP request.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, Template>,
+    /// Signs HTTP requests as Pusher's API asks for it.
+    pub(crate) pusher: Option<Pusher>,
+    /// Whether a connection takes no request before the last one is answered (it closes it then, say).
+    #[serde(default)]
+    pub(crate) one_at_a_time: bool,
     /// Answers in bulk that have this in them count as failed.
     pub(crate) problem: Option<String>,
     /// To everyone who is connected.
@@ -213,6 +222,40 @@ mod tests {
         let carillon = Target::carillon().unwrap();
         assert!(carillon.resume && carillon.tokens);
         assert!(carillon.publish.batch.is_some());
+    }
+
+    #[test]
+    fn the_peers_descriptions_are_read() {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let mut names = Vec::new();
+        for folder in std::fs::read_dir(peers).unwrap() {
+            let Ok(files) = std::fs::read_dir(folder.unwrap().path()) else {
+                continue;
+            };
+            for file in files {
+                let path = file.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "toml") {
+                    let peer = Target::read(&path).unwrap();
+                    assert!(
+                        peer.start.is_some() && peer.publish.all.is_some() && peer.publish.user.is_some()
+                    );
+                    names.push(peer.name);
+                }
+            }
+        }
+        names.sort();
+        let all = [
+            "bun",
+            "centrifugo",
+            "floor",
+            "floor-uring",
+            "nats",
+            "nchan",
+            "socketio",
+            "sockudo",
+            "ws",
+        ];
+        assert_eq!(names, all);
     }
 
     #[test]
