@@ -7,6 +7,7 @@ mod agent;
 mod args;
 mod ask;
 mod check;
+mod day;
 mod fleet;
 mod frame;
 mod process;

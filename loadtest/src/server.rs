@@ -24,6 +24,9 @@ use crate::{
 /// Longest wait for a server to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where Carillon takes a secret from; two servers that share one know each other's tokens.
+pub(crate) const SECRET: &str = "CARILLON_AUTH__SECRET";
+
 /// A server and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -83,7 +86,8 @@ impl Server {
         environment: &[(String, String)],
     ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("loadtest-").tempdir()?;
-        let here = std::path::absolute(Target::folder(common.describe.as_deref()))?;
+        // An empty path, of a file in the current folder, stands for that folder.
+        let here = std::path::absolute(Path::new(".").join(Target::folder(common.describe.as_deref())))?;
         let [address, publish] = free_ports(start.one_port)?;
         let values = Values {
             port: address.port(),
@@ -138,7 +142,10 @@ impl Server {
         };
         let child = server.wait_ready(child, &log_path).await?;
         server.pids = family(pid);
-        if target.tokens {
+        let given = environment.iter().find(|(name, _)| name == SECRET);
+        if let Some((_, secret)) = given {
+            server.secret = Some(secret.clone());
+        } else if target.tokens {
             let file = start.secret_file.as_ref().context("tokens need a secret_file")?;
             server.secret = Some(secret(Path::new(&file.render(&values)))?);
         }
@@ -205,7 +212,11 @@ impl Server {
 
     /// Ends a server that was started here: SIGTERM, and SIGKILL only where that does not help.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        if self.own.is_none() {
+        let Some((child, _)) = &mut self.own else {
+            return Ok(());
+        };
+        // The process of one that has ended already may be another's by now.
+        if child.try_wait()?.is_some() {
             return Ok(());
         }
         self.terminate().await?;

@@ -1,9 +1,17 @@
 //! What runs do, one file a scenario, on top of `run.rs`.
 
 mod broadcast;
+mod churn;
+mod drain;
+mod hot_topic;
 mod idle;
+mod mixed;
+mod recover;
 mod run;
+mod slow;
+mod storm;
 mod unicast;
+mod watch;
 
 use crate::{args::Command, report::Report};
 
@@ -13,6 +21,13 @@ pub(crate) async fn run(command: &Command) -> anyhow::Result<Report> {
         Command::Idle(args) => idle::run(args).await,
         Command::Broadcast(args) => broadcast::run(args).await,
         Command::Unicast(args) => unicast::run(args).await,
-        _ => anyhow::bail!("not a scenario"),
+        Command::Mixed(args) => mixed::run(args).await,
+        Command::HotTopic(args) => hot_topic::run(args).await,
+        Command::Slow(args) => slow::run(args).await,
+        Command::Churn(args) => churn::run(args).await,
+        Command::Storm(args) => storm::run(args).await,
+        Command::Drain(args) => drain::run(args).await,
+        Command::Recover(args) => recover::run(args).await,
+        Command::Compare(_) | Command::Table(_) | Command::Agent => anyhow::bail!("not a scenario"),
     }
 }

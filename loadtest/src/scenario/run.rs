@@ -26,6 +26,9 @@ use crate::{
 /// The longest that tokens of a run are needed beyond its traffic.
 const SLACK_SECONDS: u64 = 3_600;
 
+/// Traffic behind the last cut.
+const CALM_SECONDS: f64 = 4.0;
+
 /// What a scenario needs of its set-up.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
@@ -55,6 +58,8 @@ pub(super) struct Run<'a> {
     sysctls: Sysctls,
     /// Messages that the server has refused, over all parts.
     errors: u64,
+    /// Sockets that were opened.
+    opened: u32,
 }
 
 /// What traffic cost and brought.
@@ -149,6 +154,7 @@ impl<'a> Run<'a> {
             base,
             sysctls,
             errors: 0,
+            opened: 0,
         })
     }
 
@@ -193,8 +199,9 @@ impl<'a> Run<'a> {
         let idle = self.server.settled().await;
         let kernel_after = kernel();
         let sockets = f64::from(opened.opened.max(1));
+        self.opened += opened.opened;
         let report = &mut self.report;
-        report.figure("sockets", f64::from(opened.opened));
+        report.figure("sockets", f64::from(self.opened));
         report.figure("connect_seconds", opened.took.as_secs_f64());
         report.figure("connects_per_second", sockets / opened.took.as_secs_f64());
         if let (Some(base), Some(before), Some(connected), Some(idle)) = (self.base, before, connected, idle)
@@ -342,6 +349,32 @@ impl<'a> Run<'a> {
             let before = self.report.figures.get(name).copied().unwrap_or(0.0);
             self.report.figure(name, before + sum as f64);
         }
+    }
+
+    /// Ends the cuts and waits until all sockets are back, with traffic still on; then a little longer, so that every
+    /// topic shows whether something is missing at its end.
+    pub(super) async fn calm(&mut self) -> anyhow::Result<()> {
+        let ended = Order::Cut {
+            per_second: 0.0,
+            away_ms: 0,
+        };
+        self.fleet.order_all(&ended).await?;
+        let bar = bar(self.common.connect_seconds, "coming back");
+        let wanted = self.opened;
+        let limit = Duration::from_secs(self.common.connect_seconds);
+        let passed = self
+            .fleet
+            .pass(limit, &bar, |fleet| fleet.open_now() >= wanted)
+            .await;
+        bar.finish_and_clear();
+        passed?;
+        self.pass("calm", CALM_SECONDS).await
+    }
+
+    /// Waits until the server, which was told to, has ended; whether with exit code 0.
+    pub(super) async fn ended(&mut self, within: Duration) -> anyhow::Result<bool> {
+        let status = self.server.ended(within).await?;
+        Ok(status.is_none_or(|status| status.success()))
     }
 
     /// Ends publishing.
