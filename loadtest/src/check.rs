@@ -38,14 +38,8 @@ pub(crate) struct Sequence {
     offset: u64,
     missing: BTreeSet<u32>,
     faults: Faults,
-    excused: Option<Excuse>,
-}
-
-/// The server has said that messages are missing.
-#[derive(Debug, Clone, Copy)]
-struct Excuse {
-    /// Up to this offset; later ones have to come.
-    up_to: Option<u64>,
+    /// The server has said that messages are missing before the next one.
+    excused: bool,
 }
 
 impl Sequence {
@@ -54,22 +48,12 @@ impl Sequence {
         let in_order = number > self.last;
         if in_order {
             let missing = number - self.last - 1;
-            match self.excused.take() {
-                // Offsets are dense, so those between the excuse and this one were lost all the same.
-                Some(Excuse { up_to }) => {
-                    let silent = match (up_to, offset) {
-                        (Some(up_to), Some(offset)) => {
-                            offset.saturating_sub(up_to + 1).min(u64::from(missing))
-                        }
-                        _ => 0,
-                    };
-                    self.faults.lost += silent;
-                    self.faults.told += u64::from(missing) - silent;
-                    // A new epoch counts offsets anew.
-                    self.offset = 0;
-                }
-                None if missing > 0 => self.missing.extend(self.last + 1..number),
-                None => {}
+            if std::mem::take(&mut self.excused) {
+                self.faults.told += u64::from(missing);
+                // A new epoch counts offsets anew.
+                self.offset = 0;
+            } else if missing > 0 {
+                self.missing.extend(self.last + 1..number);
             }
             self.last = number;
         } else if self.missing.remove(&number) {
@@ -86,9 +70,10 @@ impl Sequence {
         }
     }
 
-    /// The server said that what is missing up to now, or up to an offset, will not come.
-    pub(crate) fn excuse(&mut self, up_to: Option<u64>) {
-        self.excused = Some(Excuse { up_to });
+    /// The server said that messages before this moment will not come. What came to the topic meanwhile may be among
+    /// them, so nothing is asked of those before the next one.
+    pub(crate) fn excuse(&mut self) {
+        self.excused = true;
     }
 
     /// Whether a number came.
@@ -98,21 +83,17 @@ impl Sequence {
 
     /// Whether everything that can come has come, when so many were sent and these failed.
     pub(crate) fn complete(&self, sent: u32, failed: &[u32]) -> bool {
-        self.excused.is_some() || self.absent(sent, failed) == 0
+        self.excused || self.absent(sent, failed) == 0
     }
 
     /// The faults, when so many were sent and these failed: they may have arrived or not.
     pub(crate) fn faults(&self, sent: u32, failed: &[u32]) -> Faults {
         let absent = self.absent(sent, failed);
         let mut faults = self.faults;
-        match self.excused {
-            Some(_) => {
-                let tail = u64::from(sent.saturating_sub(self.last));
-                faults.told += tail;
-                faults.lost += absent.saturating_sub(tail);
-            }
-            None => faults.lost += absent,
-        }
+        let tail = u64::from(sent.saturating_sub(self.last));
+        let told = if self.excused { tail.min(absent) } else { 0 };
+        faults.told += told;
+        faults.lost += absent - told;
         faults
     }
 
@@ -171,25 +152,25 @@ mod tests {
     #[test]
     fn what_the_server_owns_up_to_is_told_and_no_more() {
         let mut told = sequence(&[(1, 1), (2, 2)]);
-        told.excuse(Some(5));
+        told.excuse();
         told.take(6, Some(6));
-        assert_eq!(figures(told.faults(6, &[])), [0, 0, 0, 3]);
-
-        let mut silent = sequence(&[(1, 1)]);
-        silent.excuse(Some(3));
-        silent.take(6, Some(6));
+        told.take(8, Some(8));
         assert_eq!(
-            figures(silent.faults(6, &[])),
-            [2, 0, 0, 2],
-            "4 and 5 came after the resync"
+            figures(told.faults(8, &[])),
+            [1, 0, 0, 3],
+            "7 is missing, and nobody said so"
         );
 
-        let mut ended = sequence(&[(1, 1)]);
-        ended.excuse(None);
-        assert_eq!(figures(ended.faults(3, &[])), [0, 0, 0, 2]);
+        let mut before = sequence(&[(1, 1), (3, 3)]);
+        before.excuse();
+        assert_eq!(
+            figures(before.faults(5, &[])),
+            [1, 0, 0, 2],
+            "2 was lost before anybody said anything"
+        );
 
         let mut restarted = sequence(&[(1, 1), (2, 2), (3, 3)]);
-        restarted.excuse(Some(0));
+        restarted.excuse();
         restarted.take(4, Some(1));
         assert_eq!(
             figures(restarted.faults(4, &[])),

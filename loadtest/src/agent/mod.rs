@@ -84,6 +84,7 @@ struct Agent {
     /// Messages that were published by the last tick, and by the last mark.
     published: u64,
     marked: u64,
+    marked_handshakes: u64,
 }
 
 #[derive(Debug)]
@@ -113,6 +114,7 @@ impl Agent {
             tick_us: now_us(),
             published: 0,
             marked: 0,
+            marked_handshakes: 0,
         })
     }
 
@@ -284,7 +286,7 @@ impl Agent {
             errors: std::mem::take(&mut lanes.errors),
             closed: std::mem::take(&mut shared.closed),
             refused: std::mem::take(&mut shared.refused),
-            handshakes: std::mem::take(&mut shared.handshakes),
+            handshakes: shared.handshakes - std::mem::replace(&mut self.marked_handshakes, shared.handshakes),
             resumed: std::mem::take(&mut shared.resumed),
             recovered: std::mem::take(&mut shared.recovered),
             resyncs: std::mem::take(&mut shared.resyncs),

@@ -129,7 +129,7 @@ impl Record {
     /// The socket comes back without resuming: nobody can say what it missed.
     pub(super) fn forget(&mut self) {
         for (_, sequence) in &mut self.sequences {
-            sequence.excuse(None);
+            sequence.excuse();
         }
     }
 
@@ -183,7 +183,7 @@ impl Record {
             "gap" => {
                 told.gaps += 1;
                 if let Some(topic) = frame.topic.as_deref().and_then(topic_of) {
-                    self.sequence_mut(topic).excuse(None);
+                    self.sequence_mut(topic).excuse();
                 }
             }
             "recovered" => {
@@ -235,7 +235,7 @@ impl Record {
                 .partition(|(stamp, _)| stamp.topic == topic);
             (held, resuming.held) = (its, others);
         }
-        self.sequence_mut(topic).excuse(head.as_deref().and_then(offset));
+        self.sequence_mut(topic).excuse();
         if let Some(head) = head {
             self.stand(topic, &head);
         }
@@ -300,17 +300,18 @@ mod tests {
     }
 
     #[test]
-    fn a_resync_excuses_up_to_the_head() {
+    fn a_resync_excuses_what_came_before_it() {
         let mut record = cut_at_two();
         record.control(br#"{"type":"welcome","positions":{"tenant":"a:6:0"}}"#, 7);
         let told = record.control(br#"{"type":"resync","topics":["tenant"]}"#, 7);
         assert_eq!(told.resyncs, 1);
         record.control(br#"{"type":"recovered","positions":{},"count":0}"#, 7);
-        record.take_at(stamp(8), "a:8:0");
+        record.take_at(stamp(7), "a:7:0");
+        record.take_at(stamp(9), "a:9:0");
         assert_eq!(
-            faults(&record, 8),
+            faults(&record, 9),
             [1, 0, 0, 4],
-            "7 was live, and nobody said that it is gone"
+            "8 was live, and nobody said that it is gone"
         );
     }
 
