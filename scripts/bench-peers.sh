@@ -10,9 +10,9 @@
 # PEERS      carillon floor floor-uring bun nchan ws nats socketio centrifugo sockudo
 # WORKLOADS  k1, k4, k16 (broadcasts in flight), paced (10/s), unicast (one POST each, 32 connections),
 #            slow (1 % of the sockets never read, 4 KB, 128 KB of send buffer; once without, once with them)
-# RUNS       rounds, the median counts (3); the close ones (CLOSE) are run CLOSE_RUNS (5) times, so that a ratio near 1
-#            can be taken from alternating pairs; slow is run SLOW_RUNS (1) times
-# DURATION   seconds of a run (6), SLOW_DURATION of each half of one with stalled readers (20)
+# RUNS       rounds, the median counts (3); k1 and k4 of the close ones (CLOSE) are run CLOSE_RUNS (5) times, so that a
+#            ratio near 1 can be taken from alternating pairs; slow is run SLOW_RUNS (1) times
+# DURATION   seconds of a run (6), SLOW_DURATION of each half of one with stalled readers (15)
 # SOCKETS    10000
 # OUT        where results go and are kept (target/bench-peers); RESUME=1 runs only what is not there yet
 # WRITE      0: leave docs/benchmarks.md alone
@@ -25,7 +25,7 @@ tools="$PWD/$here/.tools"
 out="${OUT:-$target_dir/bench-peers}"
 runs="${RUNS:-3}" slow_runs="${SLOW_RUNS:-1}"
 close_runs="${CLOSE_RUNS:-$((runs == 3 ? 5 : runs))}"
-duration="${DURATION:-6}" slow_duration="${SLOW_DURATION:-20}" sockets="${SOCKETS:-10000}"
+duration="${DURATION:-6}" slow_duration="${SLOW_DURATION:-15}" sockets="${SOCKETS:-10000}"
 read -r -a peers <<<"${PEERS:-carillon floor floor-uring bun nchan ws nats socketio centrifugo sockudo}"
 read -r -a workloads <<<"${WORKLOADS:-k1 k4 k16 paced unicast slow}"
 read -r -a close <<<"${CLOSE:-carillon floor floor-uring bun}"
@@ -158,23 +158,26 @@ scenario() {
     esac
 }
 
-# What a workload is worth measuring with: the floor writes message by message and bounds nothing.
+# What is worth measuring: the floor bounds nothing and, like those that write message by message, gains nothing by more
+# broadcasts in flight; Sockudo takes one publish at a time, as it closes the connection behind each answer.
 wanted() { # peer workload round
     case "$1.$2" in
-    floor.k16 | floor-uring.k16 | floor.slow | floor-uring.slow | floor-uring.paced | floor-uring.unicast) return 1 ;;
+    floor.k16 | floor.slow) return 1 ;;
+    floor-uring.k16 | floor-uring.paced | floor-uring.unicast | floor-uring.slow) return 1 ;;
+    nchan.k16 | ws.k16 | socketio.k16 | sockudo.k4 | sockudo.k16) return 1 ;;
     esac
     local rounds="$runs"
-    if [ "$2" = slow ]; then
-        rounds="$slow_runs"
-    elif has "$1" "${close[@]}"; then
-        rounds="$close_runs"
-    fi
+    case "$2" in
+    slow) rounds="$slow_runs" ;;
+    k1 | k4) if has "$1" "${close[@]}"; then rounds="$close_runs"; fi ;;
+    esac
     [ "$3" -le "$rounds" ]
 }
 
 description() {
     case "$1" in
-    carillon) ;;
+    # Nobody waits for a load balancer here.
+    carillon) echo "--set CARILLON_HUB__LAME_DUCK=100ms" ;;
     floor) echo "--describe $here/floor/plain.toml" ;;
     floor-uring) echo "--describe $here/floor/uring.toml" ;;
     *) echo "--describe $here/$1/target.toml" ;;
@@ -224,8 +227,14 @@ began=$SECONDS
 rounds=$((runs > close_runs ? runs : close_runs))
 rounds=$((rounds > slow_runs ? rounds : slow_runs))
 for ((round = 1; round <= rounds; round++)); do
+    # There and back, so that a machine that grows slower or faster favours nobody.
+    order=("${peers[@]}")
+    if ((round % 2 == 0)); then
+        order=()
+        for peer in "${peers[@]}"; do order=("$peer" "${order[@]}"); done
+    fi
     for workload in "${workloads[@]}"; do
-        for peer in "${peers[@]}"; do
+        for peer in "${order[@]}"; do
             grep -q "^$peer"$'\t' "$out/missing.tsv" && continue
             if wanted "$peer" "$workload" "$round"; then measure "$peer" "$workload" "$round"; fi
         done
