@@ -53,6 +53,10 @@ pub struct HubConfig {
     pub drain_window: Span,
     /// Largest body of a publish.
     pub max_publish: Bytes,
+    /// Traces that run at once; 0 allows none.
+    pub traces: usize,
+    /// A trace ends after so long.
+    pub trace_time: Span,
 }
 
 /// How a fan-out to many sockets is written.
@@ -159,6 +163,8 @@ impl HubConfig {
             lame_duck: seconds(0),
             drain_window: seconds(0),
             max_publish: Bytes(256 * 1024),
+            traces: 4,
+            trace_time: seconds(600),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod admit;
 mod answer;
+mod control;
 mod express;
 mod front;
 mod lines;
@@ -37,7 +38,7 @@ pub fn public(hub: &Hub) -> OpenApiRouter {
         .with_state(hub.clone())
 }
 
-/// Internal: publish, beside broadcast and statistics.
+/// Internal: publish and control, beside broadcast and statistics.
 #[must_use]
 pub fn internal(hub: &Hub) -> OpenApiRouter {
     let limit = hub.inner.shared.config.max_publish.0;
@@ -57,6 +58,7 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
         .routes(routes!(stream::publish_stream))
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
+        .merge(control::routes())
         .with_state(hub.clone())
 }
 

@@ -52,6 +52,7 @@ impl Worker {
             dialect,
             wire,
             unanswered: 0,
+            heard: self.wheel.now(),
             expiry_watched: false,
             pending: Pending::default(),
             topics: Vec::with_capacity(who.reader.keys.len()),
@@ -186,6 +187,7 @@ impl Worker {
         let dialect = session.dialect;
         let who = Arc::clone(&session.who);
         self.shared.metrics.opened.inc();
+        super::trace::session(&self.shared, "connected", &who.reader, None);
         if dialect == Dialect::CarillonV1 {
             let heartbeat_ms = u64::try_from(self.shared.config.heartbeat.0.as_millis()).unwrap_or(u64::MAX);
             let frame = ServerFrame::Welcome {
