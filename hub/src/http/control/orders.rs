@@ -199,12 +199,12 @@ fn up_to(field: &'static str, ms: u32, most: Duration) -> Result<u32, Problem> {
 
 fn farewell(body: &DisconnectBody) -> Result<Farewell, Problem> {
     let default = Close::Disconnected;
-    let code = body.code.unwrap_or(default.code());
+    let code = body.code.unwrap_or_else(|| default.code());
     if code != default.code() && !(FIRST_FREE_CODE..=4999).contains(&code) {
         let detail = "4003, or 4100 to 4999; the other codes mean something to clients already";
         return Err(Problem::invalid("invalid_value", "code", detail));
     }
-    let text = body.reason.as_deref().unwrap_or(default.text());
+    let text = body.reason.as_deref().unwrap_or_else(|| default.text());
     if text.len() > MAX_TEXT || text.contains(char::is_control) {
         let detail = format!("at most {MAX_TEXT} bytes without control characters");
         return Err(Problem::invalid("invalid_value", "reason", detail));
