@@ -48,7 +48,7 @@ use self::{
     receive::{Lane, Missed},
     registry::Registry,
     trace::Traces,
-    worker::{Control, Inputs, NewSession, Shared, Worker},
+    worker::{Control, Inputs, NewSession, Shared, Worker, presence},
 };
 
 /// Inputs, other than messages, that may wait for a worker; who has more waits.
@@ -114,6 +114,8 @@ impl Hub {
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
         let registry = Arc::new(Registry::new(count));
+        let (announcements, announced) = mpsc::channel(presence::ANNOUNCEMENTS);
+        tokio::spawn(presence::announce(announced, parts.bus.clone()));
         let traces = Arc::new(Traces::new(parts.config.traces, wishes.clone()));
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
@@ -122,6 +124,7 @@ impl Hub {
             public_topics: parts.public_topics,
             receipts: parts.receipts,
             wishes,
+            announcements,
             traces: Arc::clone(&traces),
             waiting_receipts: Arc::new(Semaphore::new(WAITING_RECEIPTS)),
             metrics: metrics.clone(),

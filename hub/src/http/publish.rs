@@ -245,6 +245,8 @@ fn check_type(kind: &str) -> Result<(), Problem> {
         "error",
         "pong",
         "ping",
+        "join",
+        "leave",
     ];
     let fits = (1..=64).contains(&kind.len())
         && kind

@@ -59,6 +59,7 @@ impl Worker {
     fn due(&mut self, due: Due) {
         match due {
             Due::Linger(topic) => self.end_linger(topic),
+            Due::Absent(absence) => self.end_absence(absence),
             Due::Drop(id) => self.remove(id, "close_timeout"),
             Due::Drain(id) => self.close_for_restart(id),
             Due::Expiring(id) => {

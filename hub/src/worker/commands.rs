@@ -217,6 +217,8 @@ impl Worker {
             && let Some(session) = self.session(id)
         {
             session.topics.push(membership);
+            let who = Arc::clone(&session.who);
+            self.entered(&who, number);
         }
         self.end_joining(id, key);
         self.tell_subscribed(id, key);
@@ -279,6 +281,8 @@ impl Worker {
         let Some(session) = self.session(id) else { return };
         if let Some(at) = session.topics.iter().position(|its| its.topic == number) {
             let membership = session.topics.swap_remove(at);
+            let who = Arc::clone(&session.who);
+            self.left(&who, membership.topic);
             self.leave(membership);
         }
         self.end_joining(id, key);

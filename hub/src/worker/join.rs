@@ -179,6 +179,8 @@ impl Worker {
             }
             if let Some(session) = self.session(id) {
                 session.topics.push(membership);
+                let who = Arc::clone(&session.who);
+                self.entered(&who, number);
             }
         }
         let Some(session) = self.session(id) else { return };
@@ -275,7 +277,9 @@ impl Worker {
     pub(super) fn leave_all(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let topics = std::mem::take(&mut session.topics);
+        let who = Arc::clone(&session.who);
         for membership in topics {
+            self.left(&who, membership.topic);
             self.leave(membership);
         }
     }

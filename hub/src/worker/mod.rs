@@ -19,6 +19,7 @@ pub mod index;
 mod join;
 mod outbound;
 mod places;
+pub(crate) mod presence;
 mod reader;
 mod recovery;
 mod replay;
@@ -37,7 +38,7 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, BusError, Head, History},
+    bus::{Bus, BusError, Head, History, Publication},
     ids::NodeId,
     protocol::{Close, Command},
     receipts::ReceiptSink,
@@ -139,6 +140,8 @@ pub(crate) struct Shared {
     pub(crate) receipts: ReceiptSink,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) traces: Arc<Traces>,
+    /// Presence events on their way to the bus.
+    pub(crate) announcements: mpsc::Sender<Publication>,
     /// Receipts of workers that wait for the dispatcher.
     pub(crate) waiting_receipts: Arc<Semaphore>,
     pub(crate) metrics: HubMetrics,
@@ -171,6 +174,7 @@ pub(crate) struct Worker {
     feed: Arc<Feed>,
     draining: bool,
     jobs: control::Jobs,
+    attendees: presence::Attendees,
 }
 
 /// The comparison of all topics with the bus, after something was dropped. One runs at a time, so that a worker that is
@@ -219,6 +223,7 @@ impl Worker {
             draining: false,
             shared,
             jobs: control::Jobs::default(),
+            attendees: presence::Attendees::default(),
         }
     }
 

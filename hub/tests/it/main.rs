@@ -22,6 +22,7 @@ mod malformed;
 mod order;
 mod overflow;
 mod pipelining;
+mod presence;
 mod publish;
 mod receipts;
 mod resume;
