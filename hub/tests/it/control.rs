@@ -662,3 +662,34 @@ async fn bad_input_changes_nothing() {
     assert_eq!(answer.problem(422, "invalid_value"), Some("tenant"));
     assert!(client.until_pong().await.is_empty());
 }
+
+#[tokio::test]
+async fn calls_are_bounded_and_orders_hold_their_place() {
+    let hub = TestHub::start().await;
+    let mut clients = Vec::new();
+    for number in 0..16 {
+        let user = format!("u{number}");
+        // Two, so that one is left for later.
+        clients.push(hub.user(&user).await);
+        clients.push(hub.user(&user).await);
+        let body = json!({"to":{"user":user},"spread_ms":600_000});
+        assert_eq!(done(&hub, "disconnect", &body).await, 2);
+    }
+    let answer = order(&hub, "sessions/count", &json!({"to":{"tenant":true}})).await;
+    answer.problem(503, "unavailable");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn what_cannot_answer_makes_the_answer_incomplete() {
+    let hub = TestHub::start().await;
+    assert!(hub.hub.drain(std::time::Duration::from_secs(10), false).await);
+    for path in ["sessions", "sessions/count", "presence"] {
+        let answer = get(&hub, path, &operator()).await;
+        assert_eq!(
+            (answer.status, &answer.body["complete"]),
+            (200, &json!(false)),
+            "{path}"
+        );
+    }
+}
