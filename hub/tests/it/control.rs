@@ -669,15 +669,16 @@ async fn calls_are_bounded_and_orders_hold_their_place() {
     let mut clients = Vec::new();
     for number in 0..16 {
         let user = format!("u{number}");
-        // Two, so that one is left for later.
-        clients.push(hub.user(&user).await);
         clients.push(hub.user(&user).await);
         let body = json!({"to":{"user":user},"spread_ms":600_000});
-        assert_eq!(done(&hub, "disconnect", &body).await, 2);
+        assert_eq!(done(&hub, "disconnect", &body).await, 1);
     }
     let answer = order(&hub, "sessions/count", &json!({"to":{"tenant":true}})).await;
     answer.problem(503, "unavailable");
     assert_eq!(answer.header("retry-after"), Some("1"));
+    for client in &mut clients {
+        assert!(client.until_pong().await.is_empty(), "its time has not come");
+    }
 }
 
 #[tokio::test]
@@ -690,6 +691,39 @@ async fn what_cannot_answer_makes_the_answer_incomplete() {
             (answer.status, &answer.body["complete"]),
             (200, &json!(false)),
             "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_in_the_document() {
+    let hub = TestHub::start().await;
+    let (_, document) = hub::http::internal(&hub.hub).split_for_parts();
+    let document = serde_json::to_value(document).unwrap();
+    let mut operations = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations.insert(format!("{method} {path}"));
+            assert!(ids.insert(operation["operationId"].to_string()), "{operation}");
+        }
+    }
+    for call in [
+        "get sessions",
+        "post sessions",
+        "get sessions/count",
+        "post sessions/count",
+        "get presence",
+        "post presence",
+        "post disconnect",
+        "post unsubscribe",
+        "post refresh",
+        "get trace",
+    ] {
+        let (method, path) = call.split_once(' ').unwrap();
+        assert!(
+            operations.contains(&format!("{method} /api/v1/control/{path}")),
+            "{call}"
         );
     }
 }

@@ -47,7 +47,9 @@ pub(super) struct Spread {
     pub(super) farewell: Arc<Farewell>,
     pub(super) permit: super::Permit,
     left: Vec<SessionId>,
-    seconds: u32,
+    total: usize,
+    seconds: usize,
+    passed: usize,
 }
 
 impl Spread {
@@ -61,16 +63,20 @@ impl Spread {
         Self {
             farewell,
             permit,
+            total: sessions.len(),
             left: sessions,
-            seconds: seconds.max(1),
+            seconds: seconds.max(1) as usize,
+            passed: 0,
         }
     }
 
     /// A second has passed: its share of the sessions.
     pub(super) fn share(&mut self) -> Vec<SessionId> {
-        let share = self.left.len().div_ceil(self.seconds as usize);
-        self.seconds = self.seconds.saturating_sub(1).max(1);
-        self.left.split_off(self.left.len() - share)
+        self.passed += 1;
+        let ahead = self.seconds.saturating_sub(self.passed);
+        // Rounded up, so that a few sessions are spread as well and not told at once.
+        let keep = (self.total * ahead).div_ceil(self.seconds);
+        self.left.split_off(keep.min(self.left.len()))
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -104,13 +110,21 @@ mod tests {
 
     #[test]
     fn a_spread_takes_all_within_its_seconds() {
-        let sessions = (0..100).map(|slot| SessionId { slot, generation: 0 }).collect();
-        let farewell = Farewell {
-            code: 4003,
-            text: String::new(),
-            advice: Advice::AsTheCode,
+        let spread = |count, seconds| {
+            let sessions = (0..count).map(|slot| SessionId { slot, generation: 0 }).collect();
+            let farewell = Farewell {
+                code: 4003,
+                text: String::new(),
+                advice: Advice::AsTheCode,
+            };
+            Spread::new(farewell.into(), super::super::tests::permit(), sessions, seconds)
         };
-        let mut spread = Spread::new(farewell.into(), super::super::tests::permit(), sessions, 7);
+        let mut few = spread(2, 10);
+        let shares: Vec<usize> = (0..10).map(|_| few.share().len()).collect();
+        assert_eq!(shares, [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]);
+        assert!(few.is_done());
+
+        let mut spread = spread(100, 7);
         let mut seen = std::collections::HashSet::new();
         for second in 0..7 {
             assert!(!spread.is_done(), "{second}");
