@@ -304,7 +304,7 @@ impl Worker {
             return;
         };
         if filter.passes_replay(session) {
-            super::trace::replayed(&self.shared, &session.who.reader, &outgoing);
+            super::trace::replayed(&self.shared, &session.who.reader, outgoing);
             if let Some(session) = self.session(id) {
                 session.rare().replayed += 1;
             }
