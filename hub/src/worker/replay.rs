@@ -119,7 +119,7 @@ impl Worker {
         };
         let frame = ws::encode_text(&[frame]);
         let message = Arc::new(message);
-        self.put_before(number, &Arc::new(Outgoing { message, frame }));
+        self.put_before(number, &Arc::new(Outgoing::framed(message, frame)));
     }
 
     /// Compares a share of the topics with the bus.
@@ -183,13 +183,12 @@ impl Worker {
             return;
         };
         let Some(session) = self.session(id) else { return };
-        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
-            return;
-        };
-        if membership.replaying {
+        if session.is_replaying(number) {
             return;
         }
-        membership.replaying = true;
+        let Some(membership) = session.topics.iter().find(|its| its.topic == number) else {
+            return;
+        };
         // The low bits say how far the topic has come since the session joined.
         let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
         let joined = live.offset.saturating_sub(since);
@@ -258,7 +257,7 @@ impl Worker {
             }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
-                self.replay_one(id, Outgoing::new(message));
+                self.replay_one(id, &Outgoing::new(message));
             }
         }
         if replay.from.offset >= live.offset {
@@ -291,12 +290,12 @@ impl Worker {
         }
     }
 
-    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing) {
+    fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing) {
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
         if outgoing.message.header.expires_at.is_some_and(expired) {
             return;
         }
-        let filter = Filter::new(&outgoing, &self.index);
+        let filter = Filter::new(outgoing, &self.index);
         let Some(session) = self
             .session_ref(id)
             .filter(|session| session.phase == Phase::Live)
@@ -309,7 +308,7 @@ impl Worker {
             }
             self.shared.metrics.replayed.inc();
             self.shared.metrics.deliveries.inc();
-            self.send(id, outgoing.frame);
+            self.send_outgoing(id, outgoing);
         }
     }
 
@@ -318,9 +317,6 @@ impl Worker {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
-        if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
-            membership.replaying = false;
-        }
         let rare = session.rare();
         let name = replay.key.public_name();
         match at {
