@@ -24,6 +24,7 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod ring;
 mod session;
+mod transport;
 mod turns;
 mod wheel;
 mod write;
@@ -48,10 +49,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::session::{NewSession, SessionId, Who};
 use self::{
     fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, reader::Feed, session::Session,
     wheel::Wheel,
+};
+pub(crate) use self::{
+    session::{NewSession, SessionId, Who},
+    transport::Transport,
 };
 use crate::{
     config::{Flush, HubConfig},
