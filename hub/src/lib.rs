@@ -2,16 +2,19 @@
 //! message of the bus to the sockets it concerns.
 //!
 //! In the order of the data's way:
-//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
+//! - [`http`]: handshake, fallback transports, publish API, statistics; `limits`: who is let in; `comeback`: when who is not
+//!   comes back;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
 //! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
+mod comeback;
 pub mod config;
 pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pipe;
 mod pressure;
 mod receive;
 mod registry;
@@ -19,7 +22,6 @@ pub mod worker;
 pub mod ws;
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,8 +34,8 @@ use common::{
     ids::{NodeId, TenantId},
     receipts::ReceiptSink,
     telemetry::Metrics,
-    token::Verifier,
-    topic::TopicKey,
+    token::{Identity, Verifier},
+    topic::{TopicKey, TopicKind},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -42,6 +44,7 @@ use tokio::{
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
+    http::fallback::say::Allowances,
     limits::Connections,
     metrics::HubMetrics,
     pressure::Pressure,
@@ -92,10 +95,10 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    said: Allowances,
     pressure: Pressure,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
-    hasher: RandomState,
     refusing: AtomicBool,
     leaving: AtomicBool,
 }
@@ -106,10 +109,11 @@ impl Hub {
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
         let connections = Arc::new(Connections::new(&parts.config));
-        let registry = Arc::new(Registry::new());
+        let said = Allowances::new(&parts.config);
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
+        let registry = Arc::new(Registry::new(count));
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
             bus: parts.bus,
@@ -156,10 +160,10 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                said,
                 pressure,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
-                hasher: RandomState::new(),
                 refusing: AtomicBool::new(false),
                 leaving: AtomicBool::new(false),
             }),
@@ -226,16 +230,21 @@ impl Hub {
         self.inner.refusing.load(Ordering::Acquire)
     }
 
+    /// The keys that a session is a member of by its token. They share their text with who has them already.
+    fn keys(&self, identity: &Identity) -> Arc<[TopicKey]> {
+        let shared = |key: &TopicKey| match key.kind() {
+            TopicKind::User => self.inner.connections.shared(key),
+            _ => self.inner.registry.shared(key),
+        };
+        identity.keys().iter().map(shared).collect()
+    }
+
     /// Gives a connection to the worker of its user, so that a user's devices share one.
     async fn hand_over(&self, new: NewSession) {
-        let user = new
-            .who
-            .reader
-            .keys
-            .first()
-            .map(TopicKey::as_str)
-            .unwrap_or_default();
-        let number = self.inner.hasher.hash_one(user) as usize % self.inner.workers.len();
+        let Some(user) = new.who.reader.keys.first() else {
+            return;
+        };
+        let number = self.inner.registry.home(user);
         // A worker that has ended drops the connection, which tells the client to come back.
         drop(
             self.inner.workers[number]

@@ -20,6 +20,8 @@ use sha1::{Digest, Sha1};
 use crate::{
     Hub,
     limits::{Refusal, Seat},
+    receive::Wire,
+    ws::accepts_deflate,
 };
 
 /// RFC 6455 section 1.3.
@@ -39,6 +41,8 @@ pub(super) struct Head<'a> {
     key: Option<&'a [u8]>,
     keys: usize,
     offered: Offered<'a>,
+    /// It offers permessage-deflate in a form that can be kept.
+    deflate: bool,
     /// It announces a body.
     body: bool,
 }
@@ -77,6 +81,8 @@ impl<'a> Head<'a> {
             self.keys += 1;
         } else if is(header::SEC_WEBSOCKET_PROTOCOL) {
             self.offered.add(value);
+        } else if is(header::SEC_WEBSOCKET_EXTENSIONS) {
+            self.deflate |= text(value).is_some_and(accepts_deflate);
         } else if is(header::HOST) {
             self.host.get_or_insert(value);
         } else if is(header::ORIGIN) {
@@ -253,6 +259,8 @@ pub(super) struct Admitted {
     pub(super) dialect: Dialect,
     /// The sub-protocol that is answered.
     pub(super) protocol: Option<Box<str>>,
+    /// How frames go; what is not plain is answered as an extension.
+    pub(super) wire: Wire,
 }
 
 /// The label of the metric, and what the client is told.
@@ -266,13 +274,15 @@ pub(super) fn admit(
     peer: IpAddr,
     without_subprotocol: Dialect,
 ) -> Result<Admitted, Refused> {
+    let connections = &hub.inner.connections;
     if hub.refusing() {
-        let after = Duration::from_millis(fastrand::u64(1000..5000));
+        let after = Duration::from_millis(fastrand::u64(1000..5000)).max(connections.comeback());
         return Err((
             "draining",
             Problem::unavailable("this node is stopping; connect again", after).into(),
         ));
     }
+    connections.has_room().map_err(|refusal| refused(hub, refusal))?;
     if !head.origin_allowed(&hub.inner.allowed_origins) {
         let detail = "pages of this origin may not connect (server.allowed_origins)";
         return Err((
@@ -282,7 +292,9 @@ pub(super) fn admit(
                 .into(),
         ));
     }
-    hub.inner.connections.take_handshake().map_err(refused)?;
+    connections
+        .take_handshake()
+        .map_err(|refusal| refused(hub, refusal))?;
     let query = Query::new(head.query)?;
     let token = query
         .token
@@ -295,14 +307,10 @@ pub(super) fn admit(
         .map_err(|error| (error.code(), Problem::from(error).into()))?;
     query.agrees_with(&identity)?;
     let address = head.client_address(peer, &hub.inner.trusted_proxies);
-    // Texts that are kept already are shared.
-    let registry = &hub.inner.registry;
-    let keys: Arc<[_]> = identity.keys().iter().map(|key| registry.shared(key)).collect();
-    let seat = hub
-        .inner
-        .connections
+    let keys = hub.keys(&identity);
+    let seat = connections
         .admit(&identity.tenant, &keys[0], address)
-        .map_err(refused)?;
+        .map_err(|refusal| refused(hub, refusal))?;
     let (dialect, protocol) = match (head.offered.carillon, head.offered.bearer) {
         (true, _) => (Dialect::CarillonV1, Some(SUBPROTOCOL)),
         // A browser that offers a protocol and is answered none closes the connection (RFC 6455 section 4.1).
@@ -314,6 +322,11 @@ pub(super) fn admit(
         seat,
         dialect,
         protocol: protocol.map(Into::into),
+        wire: if hub.inner.shared.config.compression && head.deflate {
+            Wire::Deflate
+        } else {
+            Wire::Plain
+        },
     })
 }
 
@@ -327,18 +340,22 @@ pub(super) fn not_an_upgrade() -> Refused {
     ("not_an_upgrade", problem.into())
 }
 
-fn refused(refusal: Refusal) -> Refused {
+fn refused(hub: &Hub, refusal: Refusal) -> Refused {
     let after = Duration::from_millis(fastrand::u64(1000..10_000));
     let too_many =
         |code, detail: &str| Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(after);
+    let comeback = || hub.inner.connections.comeback();
     let problem = match refusal {
-        Refusal::Rate(wait) => Problem::new(
+        Refusal::Rate => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "handshake_rate",
             "too many connect at once; come back later",
         )
-        .retry_after(wait),
-        Refusal::Node => Problem::unavailable("this node has as many sessions as it may have", after),
+        .retry_after(comeback()),
+        Refusal::Node => Problem::unavailable(
+            "this node has as many sessions as it may have",
+            after.max(comeback()),
+        ),
         Refusal::Tenant => too_many("tenant_full", "the tenant has as many sessions as it may have"),
         Refusal::User => too_many("user_full", "the user has as many sessions as a user may have"),
         Refusal::Address => too_many("address_full", "this address has as many sessions as it may have"),

@@ -12,7 +12,7 @@ use super::{
     index::Waiter,
     places::Pending,
     reader,
-    session::{Phase, Session},
+    session::{Phase, Rare, Session},
     wheel::Due,
 };
 use crate::{
@@ -30,6 +30,7 @@ impl Worker {
             stream,
             who,
             dialect,
+            wire,
             early,
             seat,
         } = new;
@@ -38,17 +39,19 @@ impl Worker {
             drop(stream.try_write(&ws::encode_close(Close::Restart.code(), Close::Restart.text())));
             return;
         }
+        let commands = stream.take_commands();
         let stream = Arc::new(stream);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId {
             slot: self.sessions.vacant_key() as u32,
             generation: self.generation,
         };
-        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), early, &self.feed);
+        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), wire, early, &self.feed);
         self.sessions.insert(Session {
             generation: self.generation,
             phase: Phase::Joining(0),
             dialect,
+            wire,
             unanswered: 0,
             expiry_watched: false,
             pending: Pending::default(),
@@ -56,7 +59,14 @@ impl Worker {
             stream,
             who,
             outbound: None,
-            rare: None,
+            rare: Some(commands)
+                .filter(|commands| !commands.is_empty())
+                .map(|early| {
+                    Box::new(Rare {
+                        early,
+                        ..Rare::default()
+                    })
+                }),
             reader,
             seat: Box::new(seat),
         });
@@ -215,7 +225,7 @@ impl Worker {
                         continue;
                     };
                     let held = topic.progress.confirm(head);
-                    let waiters = std::mem::take(&mut topic.waiters);
+                    let waiters = topic.waiters.take();
                     self.hand_on(number, key, held);
                     for waiter in &waiters {
                         self.confirmed_for(*waiter, key);
@@ -229,7 +239,7 @@ impl Worker {
                     let waiters = self
                         .index
                         .remove(key)
-                        .map(|topic| topic.waiters)
+                        .map(|mut topic| topic.waiters.take())
                         .unwrap_or_default();
                     for waiter in waiters {
                         self.refused_for(waiter, key);

@@ -7,6 +7,8 @@
 //! A fan-out is done in slices of at most a millisecond; between slices the other inputs are served.
 
 mod beat;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod commands;
 mod fanout;
 mod filter;
@@ -22,6 +24,7 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod ring;
 mod session;
+mod transport;
 mod turns;
 mod wheel;
 mod write;
@@ -46,10 +49,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::session::{NewSession, SessionId, Who};
 use self::{
     fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, reader::Feed, session::Session,
     wheel::Wheel,
+};
+pub(crate) use self::{
+    session::{NewSession, SessionId, Who},
+    transport::Transport,
 };
 use crate::{
     config::{Flush, HubConfig},
@@ -189,7 +195,7 @@ impl Worker {
             sessions: Slab::new(),
             generation: 0,
             wheel,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(config.compression_min.0),
             #[cfg(target_os = "linux")]
             ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,

@@ -9,10 +9,13 @@ use common::{
     protocol::{Close, Command, ReadWhat},
     receipts::{Receipt, ReceiptSink},
 };
-use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::Instant};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
-use super::{Control, Input, SessionId, Shared, Who};
-use crate::ws::{Event, Parser};
+use super::{Control, Input, SessionId, Shared, Transport, Who};
+use crate::{
+    receive::Wire,
+    ws::{Event, Parser},
+};
 
 /// A pong is mostly the answer to a ping of ours: a burst of notifications that ask for receipts must not use up what the
 /// client itself may send.
@@ -59,8 +62,9 @@ impl Feed {
 
 struct Reader {
     id: SessionId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     who: Arc<Who>,
+    wire: Wire,
     feed: Arc<Feed>,
     /// Only within a frame or a fragmented message; between messages there is nothing to remember.
     parser: Option<Box<Parser>>,
@@ -70,7 +74,8 @@ struct Reader {
 /// Messages that a session may send: a bucket that fills by a rate a second up to twice that.
 #[derive(Debug)]
 struct Allowance {
-    left: f64,
+    /// Rounded to seven digits, which is enough and keeps the task within its block of memory.
+    left: f32,
     /// Milliseconds of [`Feed::now`] when something was taken last.
     at: u32,
 }
@@ -78,7 +83,7 @@ struct Allowance {
 impl Allowance {
     fn new(rate: f64, now: u32) -> Self {
         Self {
-            left: rate * 2.0,
+            left: (rate * 2.0) as f32,
             at: now,
         }
     }
@@ -87,7 +92,7 @@ impl Allowance {
     fn take(&mut self, rate: f64, cost: f64, now: u32) -> bool {
         let filled = f64::from(now.wrapping_sub(self.at)) / 1000.0 * rate;
         self.at = now;
-        self.left = (self.left + filled).min(rate * 2.0) - cost;
+        self.left = ((f64::from(self.left) + filled).min(rate * 2.0) - cost) as f32;
         self.left >= 0.0
     }
 }
@@ -95,8 +100,9 @@ impl Allowance {
 /// Begins to read for a session; the task ends with the connection or by its handle.
 pub(crate) fn spawn(
     id: SessionId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     who: Arc<Who>,
+    wire: Wire,
     early: Vec<u8>,
     feed: &Arc<Feed>,
 ) -> AbortHandle {
@@ -104,6 +110,7 @@ pub(crate) fn spawn(
         id,
         stream,
         who,
+        wire,
         feed: Arc::clone(feed),
         parser: None,
         allowance: Allowance::new(feed.rate, feed.now()),
@@ -168,10 +175,10 @@ impl Reader {
         let now = self.feed.now();
         let rate = self.feed.rate;
         let allowance = &mut self.allowance;
-        let mut parser = self
-            .parser
-            .take()
-            .map_or_else(|| Parser::new(self.feed.max_message), |parser| *parser);
+        let mut parser = self.parser.take().map_or_else(
+            || Parser::new(self.feed.max_message).with_deflate(self.wire == Wire::Deflate),
+            |parser| *parser,
+        );
         let parsed = parser.feed(bytes, |event| {
             if !open {
                 return;
@@ -276,7 +283,11 @@ impl Reader {
         let limit = Instant::now() + Duration::from_secs(60);
         // Who still floods after its close gets a reset instead.
         let mut room: usize = 4 * 1024 * 1024;
-        while Instant::now() < limit && self.stream.readable().await.is_ok() {
+        while Instant::now() < limit
+            && poll_fn(|context| self.stream.poll_read_ready(context))
+                .await
+                .is_ok()
+        {
             let read = BUFFER.with_borrow_mut(|buffer| self.stream.try_read(buffer));
             match read {
                 Ok(0) => break,
@@ -299,13 +310,16 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_reader_is_small() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let reader = |stream| Reader {
             id: SessionId {
                 slot: 0,
                 generation: 0,
             },
             stream,
+            wire: Wire::Plain,
             who: std::sync::Weak::<Who>::new().upgrade().unwrap(),
             feed: std::sync::Weak::<Feed>::new().upgrade().unwrap(),
             parser: None,
@@ -315,7 +329,7 @@ mod tests {
         fn size_of_output<A, F>(_: impl Fn(A) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size_of_output(|stream: Arc<TcpStream>| reader(stream).run(Vec::new()));
+        let size = size_of_output(|stream: Arc<Transport>| reader(stream).run(Vec::new()));
         // The runtime adds some 120 bytes and rounds up to 128, so this is a block of 256.
         assert!(size <= 128, "{size}");
         drop(stream);

@@ -119,7 +119,7 @@ impl Worker {
         };
         let frame = ws::encode_text(&[frame]);
         let message = Arc::new(message);
-        self.put_before(number, &Arc::new(Outgoing { message, frame }));
+        self.put_before(number, &Arc::new(Outgoing::framed(message, frame)));
     }
 
     /// Compares a share of the topics with the bus.
@@ -183,13 +183,12 @@ impl Worker {
             return;
         };
         let Some(session) = self.session(id) else { return };
-        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
-            return;
-        };
-        if membership.replaying {
+        if session.is_replaying(number) {
             return;
         }
-        membership.replaying = true;
+        let Some(membership) = session.topics.iter().find(|its| its.topic == number) else {
+            return;
+        };
         // The low bits say how far the topic has come since the session joined.
         let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
         let joined = live.offset.saturating_sub(since);
@@ -258,10 +257,16 @@ impl Worker {
             }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
-                self.replay_one(id, Outgoing::new(message));
+                self.replay_one(id, &Outgoing::new(message));
             }
         }
-        if replay.from.offset >= live.offset {
+        if replay.from.offset > live.offset {
+            // The client was further on another node than this worker is: what it has must not come to it again as live
+            // messages. They are on their way, or were lost; so the worker is healed, and the replay waits for it.
+            self.catch_up(replay.topic, history);
+            replay.asked = live.offset;
+            self.read_replay(id, replay);
+        } else if replay.from.offset == live.offset {
             self.end_replay(id, &replay, Some(live));
         } else if replay.from == began_at && replay.from.offset < replay.asked {
             // The read should have come at least as far as the worker had when it was asked.
@@ -269,6 +274,18 @@ impl Worker {
         } else {
             replay.asked = live.offset;
             self.read_replay(id, replay);
+        }
+    }
+
+    /// The bus is ahead of this worker in a topic: reads what is missing, unless that is being done.
+    fn catch_up(&mut self, number: u32, history: &Result<History, BusError>) {
+        let (Ok(history), Some(topic)) = (history, self.index.get_mut(number)) else {
+            return;
+        };
+        let Some(last) = topic.progress.live() else { return };
+        if let Some(after) = topic.progress.compare(last, history.head).heal {
+            let key = topic.key.clone();
+            self.read_missing(&key, after);
         }
     }
 
@@ -291,12 +308,12 @@ impl Worker {
         }
     }
 
-    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing) {
+    fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing) {
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
         if outgoing.message.header.expires_at.is_some_and(expired) {
             return;
         }
-        let filter = Filter::new(&outgoing, &self.index);
+        let filter = Filter::new(outgoing, &self.index);
         let Some(session) = self
             .session_ref(id)
             .filter(|session| session.phase == Phase::Live)
@@ -309,7 +326,7 @@ impl Worker {
             }
             self.shared.metrics.replayed.inc();
             self.shared.metrics.deliveries.inc();
-            self.send(id, outgoing.frame);
+            self.send_outgoing(id, outgoing);
         }
     }
 
@@ -318,9 +335,6 @@ impl Worker {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
-        if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
-            membership.replaying = false;
-        }
         let rare = session.rare();
         let name = replay.key.public_name();
         match at {
@@ -346,8 +360,16 @@ impl Worker {
     /// Tells a session how its `resume` ended, when all of its topics are done.
     pub(super) fn tell_recovered(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
+        let answers = session.stream.answers();
         let rare = session.rare();
         if rare.is_resuming() {
+            // Who reads an answer is told at once, so that every frame behind it has a position to come back with; a
+            // socket's client keeps the old ones until all is answered.
+            if !answers && !rare.resync.is_empty() {
+                let topics = std::mem::take(&mut rare.resync);
+                self.shared.metrics.resyncs.inc();
+                self.send_json(id, ServerFrame::Resync { topics }.to_json());
+            }
             return;
         }
         rare.named.clear();

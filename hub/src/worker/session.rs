@@ -10,10 +10,10 @@ use common::{
     token::Identity,
     topic::{TopicKey, matches_pattern},
 };
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::task::AbortHandle;
 
-use super::{index::Membership, outbound::Outbound, places::Pending};
-use crate::limits::Seat;
+use super::{Transport, index::Membership, outbound::Outbound, places::Pending};
+use crate::{limits::Seat, receive::Wire};
 
 /// A session's number on its worker. Numbers are used again, generations are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,9 +52,10 @@ impl Who {
 
 /// A connection that was upgraded and waits for its worker.
 pub(crate) struct NewSession {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     pub(crate) who: Arc<Who>,
     pub(crate) dialect: Dialect,
+    pub(crate) wire: Wire,
     /// What the client sent right behind its handshake.
     pub(crate) early: Vec<u8>,
     pub(crate) seat: Seat,
@@ -131,6 +132,11 @@ impl Rare {
     pub(crate) fn is_resuming(&self) -> bool {
         self.reading_resume || !self.replays.is_empty() || !self.resume_after_join.is_empty()
     }
+
+    /// Whether history of the topic is being replayed: live messages with history wait in history.
+    pub(crate) fn is_replaying(&self, topic: u32) -> bool {
+        self.replays.iter().any(|replay| replay.topic == topic)
+    }
 }
 
 /// One authenticated connection.
@@ -138,6 +144,7 @@ pub(crate) struct Session {
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
     pub(crate) dialect: Dialect,
+    pub(crate) wire: Wire,
     /// Heartbeats without an answer.
     pub(crate) unanswered: u8,
     /// The end of its token is near and on the wheel.
@@ -145,7 +152,7 @@ pub(crate) struct Session {
     /// Frames on their way to it.
     pub(crate) pending: Pending,
     pub(crate) topics: Vec<Membership>,
-    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) stream: Arc<Transport>,
     pub(crate) who: Arc<Who>,
     pub(crate) outbound: Option<Box<Outbound>>,
     pub(crate) rare: Option<Box<Rare>>,
@@ -166,6 +173,10 @@ impl Session {
         if self.rare.as_deref().is_some_and(unused) {
             self.rare = None;
         }
+    }
+
+    pub(crate) fn is_replaying(&self, topic: u32) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_replaying(topic))
     }
 
     pub(crate) fn is_blocked(&self) -> bool {

@@ -7,11 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use common::protocol::Close;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::{
-    Control, SessionId, Worker,
+    Control, SessionId, Transport, Worker,
     outbound::{MAX_SLICES, Outbound},
     places::{Frames, PLACES, Pending},
     session::Phase,
@@ -35,10 +33,10 @@ impl Worker {
             self.fanout.places.done(pending);
             return;
         }
-        let frames = self.fanout.places.frames(pending);
+        let frames = self.fanout.places.frames(pending, session.wire);
         if let Some(outbound) = &mut session.outbound {
-            for outgoing in frames.iter() {
-                outbound.push(outgoing.frame.clone(), now);
+            for (_, frame) in frames.iter() {
+                outbound.push(frame.clone(), now);
             }
             self.shared.metrics.queued.inc_by(frames.count() as u64);
             let over = outbound.is_over(self.bounds, now);
@@ -62,12 +60,15 @@ impl Worker {
         let now = self.wheel.now();
         match written {
             Some(written) => {
-                let frames = self.fanout.places.frames(pending);
+                let wire = self
+                    .session_ref(id)
+                    .map(|session| session.wire)
+                    .unwrap_or_default();
+                let frames = self.fanout.places.frames(pending, wire);
                 self.shared.metrics.bytes_out.inc_by(written as u64);
                 let mut outbound = Box::<Outbound>::default();
                 let mut taken = written;
-                for outgoing in frames.iter() {
-                    let frame = &outgoing.frame;
+                for (_, frame) in frames.iter() {
                     if taken >= frame.len() {
                         taken -= frame.len();
                         continue;
@@ -92,7 +93,12 @@ impl Worker {
 
     /// Sends one session a message of its topic, behind what it has pending.
     pub(super) fn send_outgoing(&mut self, id: SessionId, outgoing: &Outgoing) {
-        self.send(id, outgoing.frame.clone());
+        let wire = self
+            .session_ref(id)
+            .map(|session| session.wire)
+            .unwrap_or_default();
+        let frame = outgoing.frame_for(wire, self.shared.config.compression_min.0);
+        self.send(id, frame.clone());
     }
 
     /// Sends one session a frame of its own, behind what it has pending.
@@ -277,8 +283,7 @@ impl Worker {
     /// The close frame is out: the other side sees the end, and has time to send its own.
     fn end_writing(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            // It fails where the other side is gone, which is as good.
-            drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Write));
+            session.stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
@@ -298,21 +303,21 @@ impl Worker {
         // Its place in the counts is given back before the client can see the end of the connection.
         drop(session.seat);
         // Wakes whoever still waits for the socket, and with it holds it: a peer that never reads would keep it open.
-        drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Both));
+        session.stream.shutdown(std::net::Shutdown::Both);
     }
 }
 
 /// Writes as much of the frames as the kernel takes; nothing where it takes nothing now.
-fn write_frames(stream: &TcpStream, frames: Frames<'_>) -> std::io::Result<usize> {
+fn write_frames(stream: &Transport, frames: Frames<'_>) -> std::io::Result<usize> {
     let written = if let Some(joined) = frames.joined() {
         stream.try_write(joined)
     } else if frames.count() == 1 {
         let mut only = frames.iter();
-        stream.try_write(only.next().map_or(&[], |outgoing| &outgoing.frame))
+        stream.try_write(only.next().map_or(&[], |(_, frame)| frame))
     } else {
         let mut slices = [IoSlice::new(&[]); PLACES];
-        for (slice, outgoing) in slices.iter_mut().zip(frames.iter()) {
-            *slice = IoSlice::new(&outgoing.frame);
+        for (slice, (_, frame)) in slices.iter_mut().zip(frames.iter()) {
+            *slice = IoSlice::new(frame);
         }
         stream.try_write_vectored(&slices[..frames.count()])
     };

@@ -2,6 +2,7 @@
 
 mod client;
 mod http;
+mod stream;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,8 +24,9 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 pub(crate) use self::{
-    client::{Client, Frame, Handshake},
+    client::{Client, Frame, Handshake, deflated},
     http::{Answer, Kept, call},
+    stream::{Block, Stream},
 };
 
 /// How long anything may take before a test fails.
@@ -36,6 +38,8 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) struct Setup {
     pub(crate) config: HubConfig,
     pub(crate) history: MemoryLimits,
+    /// Shared with another node, in the place of one of its own.
+    pub(crate) bus: Option<Bus>,
     pub(crate) node_queue: usize,
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
@@ -78,6 +82,8 @@ fn config() -> HubConfig {
         outbound_age: seconds(30),
         send_buffer: Bytes(0),
         flush: hub::config::Flush::Write,
+        compression: false,
+        compression_min: Bytes(256),
         close_timeout: seconds(5),
         worker_queue: 8192,
         // Never, so that it repairs nothing that a test looks at.
@@ -102,6 +108,7 @@ impl TestHub {
                 bytes: 64 * 1024 * 1024,
                 ..MemoryLimits::default()
             },
+            bus: None,
             node_queue: 65_536,
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
@@ -114,7 +121,9 @@ impl TestHub {
             ..AuthConfig::default()
         };
         let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
-        let bus = Bus::Memory(MemoryBus::new(setup.history));
+        let bus = setup
+            .bus
+            .unwrap_or_else(|| Bus::Memory(MemoryBus::new(setup.history)));
         let (sink, receipts) = in_memory(100_000);
         let metrics = Metrics::default();
         let hub = Hub::start(HubParts {
