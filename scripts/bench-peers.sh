@@ -16,6 +16,7 @@
 #            to fill a queue of 1 MB and the kernel's buffers before it)
 # SOCKETS    10000
 # OUT        where results go and are kept (target/bench-peers); RESUME=1 runs only what is not there yet
+# BUILD      0: the release build is there already
 # WRITE      0: leave docs/benchmarks.md alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -118,8 +119,10 @@ install_peer() {
 if [ "${1:-all}" != measure ]; then
     mkdir -p "$out" "$tools/bin"
     : >"$out/missing.tsv"
-    say "building carillon, loadtest and floor"
-    "${CARGO:-cargo}" build ${CI:+--locked} --release -p carillon -p loadtest
+    if [ "${BUILD:-1}" != 0 ]; then
+        say "building carillon, loadtest and floor"
+        "${CARGO:-cargo}" build ${CI:+--locked} --release -p carillon -p loadtest
+    fi
     for peer in "${peers[@]}"; do install_peer "$peer"; done
     [ "${1:-all}" = install ] && exit
     # In a network namespace of its own nothing else is on the loopback, and two settings can be chosen without touching
