@@ -19,6 +19,7 @@ use super::{BusEvent, Head, History, Publication, Published};
 use crate::{
     ids::MessageId,
     message::{Message, Position},
+    policy::Policies,
     topic::TopicKey,
 };
 
@@ -64,6 +65,7 @@ struct Inner {
     topics: DashMap<TopicKey, Topic>,
     nodes: std::sync::RwLock<Vec<Node>>,
     limits: MemoryLimits,
+    policies: Policies,
     /// The epoch that a new topic begins with. It grows when a topic's offsets are forgotten, so that no offset is ever
     /// given twice in one epoch.
     epoch: AtomicU64,
@@ -112,10 +114,17 @@ impl MemoryBus {
     /// A bus without topics. Its first epoch is random, so that positions of an earlier process are told from its own.
     #[must_use]
     pub fn new(limits: MemoryLimits) -> Self {
+        Self::with_policies(limits, Policies::default())
+    }
+
+    /// As [`MemoryBus::new`]; the policies say what differs for some topics.
+    #[must_use]
+    pub fn with_policies(limits: MemoryLimits, policies: Policies) -> Self {
         let inner = Inner {
             topics: DashMap::new(),
             nodes: std::sync::RwLock::default(),
             limits,
+            policies,
             // 40 random bits leave room to grow and keep positions short.
             epoch: AtomicU64::new(fastrand::u64(1..1 << 40)),
         };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use common::{
     bus::Head,
+    policy::{Policies, TopicPolicy},
     topic::{TopicKey, TopicKind},
 };
 use slab::Slab;
@@ -47,6 +48,8 @@ pub(crate) struct Waiter {
 pub struct Topic {
     /// Its key.
     pub key: TopicKey,
+    /// What holds for it, looked up once.
+    pub(crate) policy: TopicPolicy,
     /// Sessions that have it.
     pub members: Vec<Member>,
     pub(crate) waiters: Vec<Waiter>,
@@ -66,9 +69,19 @@ impl Topic {
 pub struct Index {
     by_key: HashMap<TopicKey, u32>,
     topics: Slab<Topic>,
+    policies: Policies,
 }
 
 impl Index {
+    /// An index without topics, in which these policies hold.
+    #[must_use]
+    pub fn new(policies: Policies) -> Self {
+        Self {
+            policies,
+            ..Self::default()
+        }
+    }
+
     /// The number of a topic, if it has members or waiters here.
     #[must_use]
     pub fn find(&self, key: &TopicKey) -> Option<u32> {
@@ -82,6 +95,7 @@ impl Index {
         }
         let topic = Topic {
             key: key.clone(),
+            policy: self.policies.of(key),
             members: Vec::new(),
             waiters: Vec::new(),
             progress: Progress::unconfirmed(),

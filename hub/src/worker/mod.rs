@@ -30,6 +30,7 @@ use std::{
 use common::{
     bus::{Bus, BusError, Head, History},
     ids::NodeId,
+    policy::Policies,
     protocol::{Close, Command},
     receipts::ReceiptSink,
     token::Verifier,
@@ -111,6 +112,7 @@ pub(crate) struct Shared {
     pub(crate) config: HubConfig,
     pub(crate) node: NodeId,
     pub(crate) bus: Bus,
+    pub(crate) policies: Policies,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) public_topics: Vec<String>,
     pub(crate) receipts: ReceiptSink,
@@ -168,11 +170,12 @@ impl Worker {
             bytes: config.outbound_bytes.0,
             age,
         };
+        let index = Index::new(shared.policies.clone());
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
             shared,
-            index: Index::default(),
+            index,
             sessions: Slab::new(),
             generation: 0,
             wheel,

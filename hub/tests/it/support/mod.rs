@@ -11,6 +11,7 @@ use common::{
     http::{Authenticator, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
+    policy::Policies,
     receipts::{Receipt, ReceiptStream, in_memory},
     shutdown::Shutdown,
     telemetry::Metrics,
@@ -36,6 +37,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) struct Setup {
     pub(crate) config: HubConfig,
     pub(crate) history: MemoryLimits,
+    pub(crate) policies: Policies,
     pub(crate) node_queue: usize,
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
@@ -100,6 +102,7 @@ impl TestHub {
                 bytes: 64 * 1024 * 1024,
                 ..MemoryLimits::default()
             },
+            policies: Policies::default(),
             node_queue: 65_536,
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
@@ -111,13 +114,14 @@ impl TestHub {
             ..AuthConfig::default()
         };
         let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
-        let bus = Bus::Memory(MemoryBus::new(setup.history));
+        let bus = Bus::Memory(MemoryBus::with_policies(setup.history, setup.policies.clone()));
         let (sink, receipts) = in_memory(100_000);
         let metrics = Metrics::default();
         let hub = Hub::start(HubParts {
             config: setup.config,
             node_queue: setup.node_queue,
             bus: bus.clone(),
+            policies: setup.policies,
             verifier: Arc::clone(&verifier),
             public_topics: setup.public_topics,
             allowed_origins: setup.allowed_origins,
