@@ -15,11 +15,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{BusEvent, Head, History, Publication, Published};
+use super::{
+    BusEvent, Head, History, Publication, Published,
+    retained::{Bounds, Retained},
+};
 use crate::{
     ids::MessageId,
     message::{Message, Position},
-    policy::Policies,
+    policy::{HistoryPolicy, Policies, TopicPolicy},
     topic::TopicKey,
 };
 
@@ -82,8 +85,8 @@ struct Topic {
     epoch: u64,
     offset: u64,
     last: Option<MessageId>,
-    entries: VecDeque<(Instant, Arc<Message>)>,
-    bytes: usize,
+    policy: TopicPolicy,
+    retained: Retained,
     used: Instant,
     subscribers: Vec<NodeIndex>,
     keys: VecDeque<(String, Published)>,
@@ -97,15 +100,18 @@ impl Topic {
             id: self.last,
         }
     }
+}
 
-    fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
-        while let Some((at, message)) = self.entries.front() {
-            let old = now.duration_since(*at) > limits.age;
-            if !old && self.entries.len() <= limits.count && self.bytes <= limits.bytes {
-                break;
-            }
-            self.bytes -= message.payload.len();
-            self.entries.pop_front();
+impl Inner {
+    /// What a topic may keep: what its rule says, else what holds for all. Values of a last-value topic stand until
+    /// newer ones come, unless its rule says how old they may get.
+    fn bounds(&self, policy: TopicPolicy) -> Bounds {
+        let own = self.policies.bounds(policy);
+        let age = (policy.history != HistoryPolicy::LastValue).then_some(self.limits.age);
+        Bounds {
+            count: own.count.unwrap_or(self.limits.count),
+            bytes: own.bytes.unwrap_or(self.limits.bytes),
+            age: own.age.or(age),
         }
     }
 }
@@ -176,6 +182,7 @@ impl MemoryBus {
                 ..first.clone()
             };
         }
+        let history = history && topic.retained.is_kept();
         let id = header.id;
         let position = history.then(|| {
             topic.offset += 1;
@@ -193,9 +200,8 @@ impl MemoryBus {
             payload,
         });
         if history {
-            topic.bytes += message.payload.len();
-            topic.entries.push_back((now, Arc::clone(&message)));
-            topic.trim(&self.inner.limits, now);
+            let bounds = self.inner.bounds(topic.policy);
+            topic.retained.push(Arc::clone(&message), &bounds, now);
         }
         topic.used = now;
         if !topic.subscribers.is_empty() {
@@ -246,31 +252,23 @@ impl MemoryBus {
     pub(super) fn history(&self, key: &TopicKey, after: u64, limit: usize) -> History {
         let now = Instant::now();
         let mut topic = self.topic(key, now);
-        topic.trim(&self.inner.limits, now);
-        let first = topic
-            .entries
-            .partition_point(|(_, message)| offset(message) <= after);
-        let messages = topic
-            .entries
-            .iter()
-            .skip(first)
-            .take(limit)
-            .map(|(_, message)| Arc::clone(message))
-            .collect();
+        let bounds = self.inner.bounds(topic.policy);
+        topic.retained.trim(&bounds, now);
         History {
             head: topic.head(),
-            messages,
+            messages: topic.retained.after(after, limit),
+            superseded_after: topic.retained.superseded_after(),
         }
     }
 
     /// Forgets what is past its age. Called now and then by whoever owns the bus; a topic that is used trims itself.
     pub fn sweep(&self) {
         let now = Instant::now();
-        let limits = &self.inner.limits;
+        let meta_age = self.inner.limits.meta_age;
         let mut forgotten = false;
         self.inner.topics.retain(|_, topic| {
-            topic.trim(limits, now);
-            let keep = !topic.subscribers.is_empty() || now.duration_since(topic.used) < limits.meta_age;
+            topic.retained.trim(&self.inner.bounds(topic.policy), now);
+            let keep = !topic.subscribers.is_empty() || now.duration_since(topic.used) < meta_age;
             forgotten |= !keep;
             keep
         });
@@ -283,21 +281,20 @@ impl MemoryBus {
         if let Some(topic) = self.inner.topics.get_mut(key.as_str()) {
             return topic;
         }
-        self.inner.topics.entry(key.clone()).or_insert_with(|| Topic {
-            epoch: self.inner.epoch.load(Ordering::Relaxed),
-            offset: 0,
-            last: None,
-            entries: VecDeque::new(),
-            bytes: 0,
-            used: now,
-            subscribers: Vec::new(),
-            keys: VecDeque::new(),
+        self.inner.topics.entry(key.clone()).or_insert_with(|| {
+            let policy = self.inner.policies.of(key);
+            Topic {
+                epoch: self.inner.epoch.load(Ordering::Relaxed),
+                offset: 0,
+                last: None,
+                policy,
+                retained: Retained::new(policy.history),
+                used: now,
+                subscribers: Vec::new(),
+                keys: VecDeque::new(),
+            }
         })
     }
-}
-
-fn offset(message: &Message) -> u64 {
-    message.position.map_or(0, |position| position.offset)
 }
 
 /// What waits for a node.
@@ -329,8 +326,8 @@ mod tests {
         message::{FrameKind, Header},
     };
 
-    fn bus(limits: MemoryLimits) -> Bus {
-        Bus::Memory(MemoryBus::new(limits))
+    fn bus(limits: MemoryLimits, policies: Policies) -> Bus {
+        Bus::Memory(MemoryBus::with_policies(limits, policies))
     }
 
     #[tokio::test]

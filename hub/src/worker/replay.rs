@@ -344,6 +344,7 @@ fn limited(history: &History) -> History {
     let mut whole = History {
         head: history.head,
         messages: history.messages.iter().map(Arc::clone).collect(),
+        superseded_after: history.superseded_after,
     };
     if history.messages.len() == READ
         && let Some(last) = history.messages.last()
