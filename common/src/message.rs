@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::MessageId,
+    policy::SlowPolicy,
     target::{Except, Member},
     topic::TopicKey,
 };
@@ -107,6 +108,9 @@ pub struct Header {
     /// In topics and queues with last-value rules, it replaces what has the same key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflate: Option<String>,
+    /// What happens where it waits for a slow reader, instead of what its topic says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowPolicy>,
     /// Who is left out.
     #[serde(default, skip_serializing_if = "Except::is_empty")]
     pub except: Except,
@@ -142,6 +146,7 @@ impl Header {
             priority: Priority::default(),
             expires_at: None,
             conflate: None,
+            slow: None,
             except: Except::default(),
             require: Vec::new(),
             any: Vec::new(),

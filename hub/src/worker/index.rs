@@ -26,6 +26,8 @@ pub struct Membership {
     pub(crate) joined: u32,
     /// History is being replayed: live messages with history wait in history.
     pub(crate) replaying: bool,
+    /// Of a last-value topic: all values up to the joining were handed over.
+    pub(crate) handed_over: bool,
 }
 
 /// One member, as the topic keeps it.
@@ -138,6 +140,7 @@ impl Index {
             told,
             joined: told,
             replaying: false,
+            handed_over: false,
         })
     }
 

@@ -18,6 +18,7 @@ mod reader;
 mod recovery;
 mod replay;
 mod session;
+mod slow;
 mod wheel;
 mod write;
 
@@ -43,7 +44,7 @@ use tokio::{
 };
 
 pub(crate) use self::session::{NewSession, SessionId, Who};
-use self::{fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, wheel::Wheel};
+use self::{fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, slow::Blocked, wheel::Wheel};
 use crate::{
     config::HubConfig,
     interest::{Joined, Wish},
@@ -136,6 +137,7 @@ pub(crate) struct Worker {
     bounds: Bounds,
     /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
     blocked: HashSet<SessionId>,
+    told_blocked: Blocked,
     /// Wishes that the interest task has not taken yet, in order: a leave must not overtake a join, nor be overtaken.
     wishes: VecDeque<Wish>,
     /// Healings of large topics, read and waiting for places. Until they are through no other message is taken.
@@ -165,10 +167,12 @@ pub(crate) struct Inputs {
 impl Worker {
     pub(crate) fn new(number: usize, shared: Arc<Shared>, controls: mpsc::Sender<Control>) -> Self {
         let config = &shared.config;
-        let age = u32::try_from(config.outbound_age.0.as_secs()).unwrap_or(u32::MAX);
+        let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let bounds = Bounds {
             bytes: config.outbound_bytes.0,
-            age,
+            frames: config.outbound_frames,
+            age: seconds(config.outbound_age.0),
+            stall: seconds(config.outbound_stall.0),
         };
         let index = Index::new(shared.policies.clone());
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
@@ -182,6 +186,7 @@ impl Worker {
             fanout: Fanout::default(),
             bounds,
             blocked: HashSet::new(),
+            told_blocked: Blocked::default(),
             wishes: VecDeque::new(),
             healings: VecDeque::new(),
             sweep: Sweep::default(),

@@ -15,6 +15,7 @@ use super::{
     outbound::{MAX_SLICES, Outbound},
     places::{Frames, PLACES},
     session::Phase,
+    slow,
     wheel::Due,
 };
 use crate::{receive::Outgoing, ws};
@@ -38,14 +39,10 @@ impl Worker {
         let frames = self.fanout.places.frames(pending);
         if let Some(outbound) = &mut session.outbound {
             for outgoing in frames.iter() {
-                outbound.push(outgoing.frame.clone(), now);
+                slow::queue(outbound, &self.index, outgoing, now, &self.shared.metrics);
             }
-            self.shared.metrics.queued.inc_by(frames.count() as u64);
-            let over = outbound.is_over(self.bounds, now);
             self.fanout.places.done(pending);
-            if over {
-                self.evict(id);
-            }
+            self.relieve(id);
             return;
         }
         let total = frames.total();
@@ -56,7 +53,7 @@ impl Worker {
             }
             Ok(written) => {
                 self.shared.metrics.bytes_out.inc_by(written as u64);
-                let mut outbound = Box::<Outbound>::default();
+                let mut outbound = Box::new(Outbound::new(now));
                 let mut taken = written;
                 for outgoing in frames.iter() {
                     let frame = &outgoing.frame;
@@ -64,12 +61,12 @@ impl Worker {
                         taken -= frame.len();
                         continue;
                     }
-                    self.shared.metrics.queued.inc();
                     if taken > 0 {
-                        outbound.push_torn(frame.clone(), taken, now);
+                        slow::queue_torn(&mut outbound, &self.index, outgoing, taken, now);
+                        self.shared.metrics.queued.inc();
                         taken = 0;
                     } else {
-                        outbound.push(frame.clone(), now);
+                        slow::queue(&mut outbound, &self.index, outgoing, now, &self.shared.metrics);
                     }
                 }
                 self.fanout.places.done(pending);
@@ -83,26 +80,38 @@ impl Worker {
     }
 
     /// Sends one session a message of its topic, behind what it has pending.
-    pub(super) fn send_outgoing(&mut self, id: SessionId, outgoing: &Outgoing) {
-        self.send(id, outgoing.frame.clone());
+    pub(super) fn send_outgoing(&mut self, id: SessionId, outgoing: &Arc<Outgoing>) {
+        self.flush_pending(id);
+        let now = self.wheel.now();
+        let Some(session) = self
+            .sessions
+            .get_mut(id.slot as usize)
+            .filter(|session| session.generation == id.generation && session.phase != Phase::Closing)
+        else {
+            return;
+        };
+        match &mut session.outbound {
+            Some(outbound) => {
+                slow::queue(outbound, &self.index, outgoing, now, &self.shared.metrics);
+                self.relieve(id);
+            }
+            None => self.write_or_queue(id, &outgoing.frame, Some(outgoing)),
+        }
     }
 
     /// Sends one session a frame of its own, behind what it has pending.
     pub(super) fn send(&mut self, id: SessionId, frame: Bytes) {
         self.flush_pending(id);
         let now = self.wheel.now();
-        let bounds = self.bounds;
         let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
             return;
         };
         if let Some(outbound) = &mut session.outbound {
             outbound.push(frame, now);
-            if outbound.is_over(bounds, now) {
-                self.evict(id);
-            }
+            self.relieve(id);
             return;
         }
-        self.write_or_queue(id, frame);
+        self.write_or_queue(id, &frame, None);
     }
 
     /// Sends one session a JSON frame of its own.
@@ -120,24 +129,17 @@ impl Worker {
             Some(outbound) => {
                 outbound.push_control(frame);
                 // A client that pings and never reads must not grow its queue without bound.
-                let now = self.wheel.now();
-                let bounds = self.bounds;
-                if self
-                    .session(id)
-                    .and_then(|session| session.outbound.as_ref())
-                    .is_some_and(|o| o.is_over(bounds, now))
-                {
-                    self.evict(id);
-                }
+                self.relieve(id);
             }
-            None => self.write_or_queue(id, frame),
+            None => self.write_or_queue(id, &frame, None),
         }
     }
 
-    fn write_or_queue(&mut self, id: SessionId, frame: Bytes) {
+    /// Writes a frame: of a message, or of the session's own.
+    fn write_or_queue(&mut self, id: SessionId, frame: &Bytes, message: Option<&Arc<Outgoing>>) {
         let now = self.wheel.now();
         let Some(session) = self.session(id) else { return };
-        let written = match session.stream.try_write(&frame) {
+        let written = match session.stream.try_write(frame) {
             Ok(written) => written,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => {
@@ -147,11 +149,14 @@ impl Worker {
         };
         self.shared.metrics.bytes_out.inc_by(written as u64);
         if written < frame.len() {
-            let mut outbound = Box::<Outbound>::default();
-            if written > 0 {
-                outbound.push_torn(frame, written, now)
-            } else {
-                outbound.push(frame, now)
+            let mut outbound = Box::new(Outbound::new(now));
+            match message {
+                Some(outgoing) if written > 0 => {
+                    slow::queue_torn(&mut outbound, &self.index, outgoing, written, now);
+                }
+                Some(outgoing) => slow::queue(&mut outbound, &self.index, outgoing, now, &self.shared.metrics),
+                None if written > 0 => outbound.push_torn(frame.clone(), written, true, now),
+                None => outbound.push(frame.clone(), now),
             }
             self.block(id, outbound);
         }
@@ -159,16 +164,11 @@ impl Worker {
 
     /// Keeps what the kernel refused, and asks to be told when it takes bytes again.
     fn block(&mut self, id: SessionId, outbound: Box<Outbound>) {
-        let bounds = self.bounds;
-        let now = self.wheel.now();
-        let over = outbound.is_over(bounds, now);
         let Some(session) = self.session(id) else { return };
         session.outbound = Some(outbound);
         self.blocked.insert(id);
         self.await_writable(id);
-        if over {
-            self.evict(id);
-        }
+        self.relieve(id);
     }
 
     fn await_writable(&mut self, id: SessionId) {
@@ -195,6 +195,7 @@ impl Worker {
             let Some(outbound) = &mut session.outbound else {
                 return;
             };
+            self.shared.metrics.expired.inc_by(outbound.expire(slow::unix_ms));
             if outbound.is_empty() {
                 session.outbound = None;
                 if session.phase == Phase::Closing {
@@ -221,18 +222,6 @@ impl Worker {
         }
     }
 
-    /// A slow consumer: what waits is dropped, the client is told 4008 if it ever reads again, and may resume.
-    pub(super) fn evict(&mut self, id: SessionId) {
-        let close = ws::encode_close(Close::SlowConsumer.code(), Close::SlowConsumer.text());
-        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
-            return;
-        };
-        if let Some(outbound) = &mut session.outbound {
-            outbound.end_with(close);
-        }
-        self.begin_closing(id, Close::SlowConsumer.label());
-    }
-
     /// Closes a session in order: what waits goes out, then the close frame.
     pub(super) fn close(&mut self, id: SessionId, close: Close) {
         self.close_with(id, close.code(), close.text(), close.label());
@@ -253,7 +242,7 @@ impl Worker {
         }
     }
 
-    fn begin_closing(&mut self, id: SessionId, label: &'static str) {
+    pub(super) fn begin_closing(&mut self, id: SessionId, label: &'static str) {
         let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
             return;
         };

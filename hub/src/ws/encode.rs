@@ -74,6 +74,11 @@ pub fn encode_close(code: impl Into<Option<u16>>, reason: &str) -> Bytes {
     encode(Opcode::Close, &[&code.to_be_bytes(), reason.as_bytes()])
 }
 
+/// Whether a frame of these functions is a Ping.
+pub(crate) fn is_ping(frame: &[u8]) -> bool {
+    frame.first() == Some(&(FIN | Opcode::Ping as u8))
+}
+
 fn cut(payload: &[u8]) -> &[u8] {
     payload.get(..MAX_CONTROL_PAYLOAD).unwrap_or(payload)
 }

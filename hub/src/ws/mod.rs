@@ -15,6 +15,7 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use encode::is_ping;
 pub use encode::{FrameHeader, encode_close, encode_ping, encode_pong, encode_text, text_header};
 pub use parser::{Event, Parser};
 pub use violation::Violation;
