@@ -44,7 +44,10 @@ use tokio::{
 };
 
 pub(crate) use self::session::{NewSession, SessionId, Who};
-use self::{fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, slow::Blocked, wheel::Wheel};
+use self::{
+    fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, slow::Blocked,
+    wheel::Wheel,
+};
 use crate::{
     config::HubConfig,
     interest::{Joined, Wish},

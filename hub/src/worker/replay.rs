@@ -7,7 +7,8 @@ use common::{
     bus::{BusError, Head, History, Replay, resume},
     ids::MessageId,
     message::{FrameKind, Header, Message, Position, Priority},
-    protocol::ServerFrame,
+    policy::HistoryPolicy,
+    protocol::{Dialect, ServerFrame},
     topic::TopicKey,
 };
 
@@ -179,6 +180,45 @@ impl Worker {
 
     /// A session resumes a topic that it has: live messages wait in history until the replay has caught up.
     pub(super) fn begin_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position) {
+        let Some(session) = self.session(id) else { return };
+        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
+            return;
+        };
+        if membership.replaying {
+            let Some(rare) = &mut session.rare else { return };
+            let handing_over = rare
+                .replays
+                .iter()
+                .position(|replay| replay.topic == number && replay.unasked);
+            // What is being handed over gives way to what was asked for.
+            let Some(at) = handing_over else { return };
+            rare.replays.swap_remove(at);
+            membership.handed_over = false;
+        }
+        session.rare().named.push(number);
+        self.start_replay(id, number, key, from, false);
+    }
+
+    /// A new member of a last-value topic is handed the newest value of each key; live messages wait until it has them.
+    pub(super) fn hand_over(&mut self, id: SessionId, number: u32, key: &TopicKey) {
+        let Some(topic) = self.index.get(number) else {
+            return;
+        };
+        let Some(live) = topic.progress.position() else {
+            return;
+        };
+        if topic.policy.history != HistoryPolicy::LastValue || live.offset == 0 {
+            return;
+        }
+        let before_all = Position {
+            epoch: live.epoch,
+            offset: 0,
+            check: 0,
+        };
+        self.start_replay(id, number, key, before_all, true);
+    }
+
+    fn start_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position, unasked: bool) {
         let Some(live) = self.index.get(number).and_then(|topic| topic.progress.position()) else {
             return;
         };
@@ -186,22 +226,24 @@ impl Worker {
         let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
             return;
         };
-        if membership.replaying {
-            return;
-        }
         membership.replaying = true;
-        // The low bits say how far the topic has come since the session joined.
-        let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
-        let joined = live.offset.saturating_sub(since);
+        let joined = if membership.handed_over {
+            0
+        } else {
+            // The low bits say how far the topic has come since the session joined.
+            let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
+            live.offset.saturating_sub(since)
+        };
+        membership.handed_over |= unasked;
         let rare = session.rare();
         let serial = rare.next_replay;
         rare.next_replay = serial.wrapping_add(1);
-        rare.named.push(number);
         let replaying = Replaying {
             serial,
             topic: number,
             key: key.clone(),
             from,
+            unasked,
             joined,
             began: live.offset,
             asked: live.offset,
@@ -236,10 +278,23 @@ impl Worker {
         else {
             return;
         };
-        let missed = match history {
+        let Some(history) = history
+            .as_ref()
+            .ok()
+            .filter(|history| history.head.epoch == live.epoch)
             // A read that was limited is whole up to where it came.
-            Ok(history) if history.head.epoch == live.epoch => resume(replay.from, &limited(history)),
-            _ => Replay::Resync,
+            .map(limited)
+        else {
+            self.end_replay(id, &replay, None);
+            return;
+        };
+        let missed = if replay.unasked {
+            // Whoever is new has missed nothing: what there is, is all.
+            let behind =
+                |message: &&Arc<Message>| message.position.is_some_and(|at| at.offset > replay.from.offset);
+            Replay::Missed(history.messages.iter().filter(behind).cloned().collect())
+        } else {
+            resume(replay.from, &history)
         };
         let Replay::Missed(missed) = missed else {
             self.end_replay(id, &replay, None);
@@ -253,8 +308,13 @@ impl Worker {
             };
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
-                self.replay_one(id, Outgoing::new(message));
+                self.replay_one(id, Outgoing::new(message), !replay.unasked);
             }
+        }
+        if history.superseded_after.is_some() {
+            // Values of a last-value topic that have gone have newer ones: the read is whole up to its head, whatever
+            // stands there.
+            replay.from = history.head.position();
         }
         if replay.from.offset >= live.offset {
             self.end_replay(id, &replay, Some(live));
@@ -267,7 +327,7 @@ impl Worker {
         }
     }
 
-    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing) {
+    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing, asked: bool) {
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
         if outgoing.message.header.expires_at.is_some_and(expired) {
             return;
@@ -280,7 +340,7 @@ impl Worker {
             return;
         };
         if filter.passes_replay(session) {
-            if let Some(session) = self.session(id) {
+            if let Some(session) = self.session(id).filter(|_| asked) {
                 session.rare().replayed += 1;
             }
             self.shared.metrics.replayed.inc();
@@ -297,6 +357,17 @@ impl Worker {
         if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
             membership.replaying = false;
         }
+        if replay.unasked {
+            session.forget_rare();
+            if at.is_none() {
+                self.values_cannot_be_told(id, replay);
+            }
+            return;
+        }
+        let handed_over = session
+            .topics
+            .iter()
+            .any(|its| its.topic == replay.topic && its.handed_over);
         let rare = session.rare();
         let name = replay.key.public_name();
         match at {
@@ -304,12 +375,28 @@ impl Worker {
             None => rare.resync.push(name),
         }
         self.tell_recovered(id);
+        if at.is_none() && !handed_over {
+            // What was missed cannot be told, but how things are now can.
+            self.hand_over(id, replay.topic, &replay.key);
+        }
+    }
+
+    /// The bus did not answer, or the topic began anew meanwhile.
+    fn values_cannot_be_told(&mut self, id: SessionId, replay: &Replaying) {
+        let Some(session) = self.session(id) else { return };
+        if session.dialect == Dialect::CarillonV1 {
+            self.shared.metrics.resyncs.inc();
+            let topics = vec![replay.key.public_name()];
+            self.send_json(id, ServerFrame::Resync { topics }.to_json());
+        }
     }
 
     /// The session left a topic, or could not get it: its `resume` goes on without.
     pub(super) fn resume_ends_without(&mut self, id: SessionId, key: &TopicKey) {
         let Some(session) = self.session(id) else { return };
         let Some(rare) = &mut session.rare else { return };
+        rare.replays
+            .retain(|replay| !(replay.unasked && replay.key == *key));
         let before = rare.replays.len() + rare.resume_after_join.len();
         rare.replays.retain(|replay| replay.key != *key);
         rare.resume_after_join.retain(|(waiting, _)| waiting != key);
@@ -336,6 +423,9 @@ impl Worker {
             self.send_json(id, ServerFrame::Resync { topics }.to_json());
         }
         self.send_json(id, ServerFrame::Recovered { positions, count }.to_json());
+        if let Some(outbound) = self.session(id).and_then(|session| session.outbound.as_mut()) {
+            outbound.count_on();
+        }
     }
 }
 

@@ -34,7 +34,13 @@ fn policy_of(index: &Index, outgoing: &Outgoing) -> SlowPolicy {
 }
 
 /// Puts a message behind what waits.
-pub(super) fn queue(outbound: &mut Outbound, index: &Index, outgoing: &Arc<Outgoing>, now: u32, metrics: &HubMetrics) {
+pub(super) fn queue(
+    outbound: &mut Outbound,
+    index: &Index,
+    outgoing: &Arc<Outgoing>,
+    now: u32,
+    metrics: &HubMetrics,
+) {
     metrics.queued.inc();
     if outbound.push_message(outgoing, policy_of(index, outgoing), now) {
         metrics.conflated.inc();
@@ -43,7 +49,13 @@ pub(super) fn queue(outbound: &mut Outbound, index: &Index, outgoing: &Arc<Outgo
 
 /// Keeps the rest of a message of which the kernel took a part. It has to be written whole; where its policy would let it
 /// go, its age is no reason to evict.
-pub(super) fn queue_torn(outbound: &mut Outbound, index: &Index, outgoing: &Outgoing, written: usize, now: u32) {
+pub(super) fn queue_torn(
+    outbound: &mut Outbound,
+    index: &Index,
+    outgoing: &Outgoing,
+    written: usize,
+    now: u32,
+) {
     let ages = effective(outgoing, policy_of(index, outgoing)) == SlowPolicy::Evict;
     outbound.push_torn(outgoing.frame.clone(), written, ages, now);
 }
@@ -101,7 +113,9 @@ impl Worker {
             }
         }
         let metrics = &self.shared.metrics;
-        metrics.blocked_sessions.inc_by(seen.sessions - self.told_blocked.sessions);
+        metrics
+            .blocked_sessions
+            .inc_by(seen.sessions - self.told_blocked.sessions);
         metrics.waiting_bytes.inc_by(seen.bytes - self.told_blocked.bytes);
         self.told_blocked = seen;
     }
@@ -121,7 +135,9 @@ impl Worker {
 
     /// Messages up to this one were dropped: a `resume` gives them again, though they came while the session was there.
     fn has_to_be_replayed(&mut self, id: SessionId, key: &TopicKey, newest: Position) {
-        let Some(number) = self.index.find(key) else { return };
+        let Some(number) = self.index.find(key) else {
+            return;
+        };
         let epoch = self
             .index
             .get(number)

@@ -154,7 +154,9 @@ impl Worker {
                 Some(outgoing) if written > 0 => {
                     slow::queue_torn(&mut outbound, &self.index, outgoing, written, now);
                 }
-                Some(outgoing) => slow::queue(&mut outbound, &self.index, outgoing, now, &self.shared.metrics),
+                Some(outgoing) => {
+                    slow::queue(&mut outbound, &self.index, outgoing, now, &self.shared.metrics)
+                }
                 None if written > 0 => outbound.push_torn(frame.clone(), written, true, now),
                 None => outbound.push(frame.clone(), now),
             }

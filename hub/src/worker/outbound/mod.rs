@@ -324,9 +324,13 @@ impl Outbound {
             None => number,
         };
         self.latest.retain(|_, number| *number >= first);
-        self.latest.values_mut().for_each(|number| *number = renumber(*number));
+        self.latest
+            .values_mut()
+            .for_each(|number| *number = renumber(*number));
         self.gaps.retain(|(_, number)| *number >= first);
-        self.gaps.iter_mut().for_each(|(_, number)| *number = renumber(*number));
+        self.gaps
+            .iter_mut()
+            .for_each(|(_, number)| *number = renumber(*number));
         self.counted_on = renumber(self.counted_on);
         self.firm = renumber(self.firm);
         self.data.retain(|queued| !queued.is_empty());

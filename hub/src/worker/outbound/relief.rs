@@ -112,7 +112,9 @@ impl Outbound {
         let old = self
             .data
             .iter()
-            .take_while(|queued| queued.at == AGELESS || queued.is_empty() || now.saturating_sub(queued.at) > bounds.age)
+            .take_while(|queued| {
+                queued.at == AGELESS || queued.is_empty() || now.saturating_sub(queued.at) > bounds.age
+            })
             .count() as u64;
         for number in self.firm.max(self.first)..self.first + old {
             if self.may_leave(number, terms) {
