@@ -24,8 +24,21 @@ pub struct Position {
     pub epoch: u64,
     /// The message's number in its topic, from 1; 0 is before the first.
     pub offset: u64,
-    /// [`MessageId::check`] of the message; 0 at offset 0.
+    /// [`MessageId::check`] of the message; 0 at offset 0. See [`Position::before`] for the other kind.
     pub check: u32,
+}
+
+impl Position {
+    /// The place right before the message that stands here, for a client that may not have got what stood there: it is
+    /// told by this message, whose check it carries inverted.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self {
+            offset: self.offset.saturating_sub(1),
+            check: !self.check,
+            ..self
+        }
+    }
 }
 
 /// A text that is no position.

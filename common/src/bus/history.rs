@@ -19,7 +19,7 @@ pub enum Replay {
 ///
 /// Whole or refused: an epoch that ended, an offset beyond the head, another message at the offset, or a message that
 /// history no longer has, is [`Replay::Resync`]. In a last-value topic a message that gave way to a newer one is not
-/// missed. A position whose check is 0 (as in a `gap` frame) names no message and is not compared.
+/// missed. A position of [`Position::before`] is told by the message behind it.
 #[must_use]
 pub fn resume(position: Position, history: &History) -> Replay {
     let Head {
@@ -28,28 +28,33 @@ pub fn resume(position: Position, history: &History) -> Replay {
     if position.epoch != epoch || position.offset > head {
         return Replay::Resync;
     }
-    let differs = |check: u32| position.check != 0 && position.check != check;
     if position.offset == head {
-        return if position.offset > 0 && differs(history.head.position().check) {
-            Replay::Resync
-        } else {
+        let same = position.check == history.head.position().check;
+        return if same {
             Replay::Missed(Vec::new())
+        } else {
+            Replay::Resync
         };
     }
+    let told_by_next = history
+        .messages
+        .iter()
+        .filter_map(|message| message.position)
+        .any(|at| at.offset > position.offset && at.before() == position);
     // What may be absent without being missed: all in a last-value topic, up to what it lost for want of room.
     let superseded = history
         .superseded_after
         .is_some_and(|lost| lost <= position.offset);
-    // Where the entry at the position has to be there, it has to be compared.
-    let unchecked = position.check == 0 || position.offset == 0 || superseded;
-    let mut expected = position.offset + u64::from(unchecked);
+    // Nothing stood at offset 0: only the dense run behind it has to be there.
+    let may_be_absent = position.offset == 0 || told_by_next || superseded;
+    let mut expected = position.offset + u64::from(may_be_absent);
     let mut missed = Vec::with_capacity(history.messages.len());
     for message in &history.messages {
         let Some(at) = message.position.filter(|at| at.epoch == epoch) else {
             return Replay::Resync;
         };
         if at.offset == position.offset {
-            if differs(at.check) {
+            if at.check != position.check && !told_by_next {
                 return Replay::Resync;
             }
             expected = at.offset + 1;
@@ -196,25 +201,25 @@ mod tests {
     }
 
     #[test]
-    fn a_position_without_check_names_an_offset() {
+    fn a_place_before_a_message_is_told_by_it() {
         let messages: Vec<_> = (3..=5).map(|offset| message(7, offset)).collect();
-        let behind = |offset: u64| Position {
-            epoch: 7,
-            offset,
-            check: 0,
-        };
+        let before = |index: usize| messages[index].position.unwrap().before();
         let all = history(messages.clone());
         assert_eq!(
-            missed(resume(behind(2), &all)),
+            missed(resume(before(0), &all)),
             Some(3),
-            "the entry itself is not needed"
+            "the entry at the place is not needed"
         );
-        assert_eq!(missed(resume(behind(3), &all)), Some(2));
-        assert_eq!(missed(resume(behind(1), &all)), None);
+        assert_eq!(missed(resume(before(1), &all)), Some(2));
         assert_eq!(
-            missed(resume(behind(5), &history(messages[2..].to_vec()))),
-            Some(0)
+            missed(resume(before(2), &history(messages[1..].to_vec()))),
+            Some(1)
         );
+        // The message was lost with the tail, or another one took its offset, or history has forgotten it.
+        assert_eq!(missed(resume(before(2), &history(messages[1..2].to_vec()))), None);
+        let other = vec![Arc::clone(&messages[1]), message(7, 5)];
+        assert_eq!(missed(resume(before(2), &history(other))), None);
+        assert_eq!(missed(resume(before(0), &history(messages[1..].to_vec()))), None);
     }
 
     #[test]

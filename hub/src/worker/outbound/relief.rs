@@ -177,15 +177,10 @@ impl Outbound {
         if self.gaps.iter().any(|(key, _)| *key == message.key) {
             return;
         }
-        // All before it was written or lies in front. The position names no message: who stood there may not have got it.
-        let before = Position {
-            offset: at.offset - 1,
-            check: 0,
-            ..at
-        };
+        // All before it was written, or lies in front, or was not for this session.
         let frame = ws::encode_text(&[ServerFrame::Gap {
             topic: &message.key.public_name(),
-            position: before.to_string(),
+            position: at.before().to_string(),
         }
         .to_json()]);
         self.gaps.push((message.key.clone(), number));
