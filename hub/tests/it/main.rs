@@ -17,6 +17,7 @@ mod limits;
 mod malformed;
 mod order;
 mod overflow;
+mod policies;
 mod publish;
 mod receipts;
 mod resume;
