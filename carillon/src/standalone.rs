@@ -111,6 +111,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(serve(
         public,
         router,
+        Some(hub::http::front(&hub, options.header_timeout)),
         options,
         stop_public.clone(),
         shutdown.clone(),
@@ -119,6 +120,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(serve(
         internal,
         router,
+        None,
         options,
         stop_internal.clone(),
         shutdown.clone(),

@@ -37,6 +37,8 @@ pub struct HubConfig {
     pub outbound_stall: Span,
     /// Send buffer of a socket in the kernel; 0 leaves it to the kernel. A small one shows slow readers early.
     pub send_buffer: Bytes,
+    /// How a fan-out to many sockets is written.
+    pub flush: Flush,
     /// Time for an orderly close before the socket is dropped.
     pub close_timeout: Span,
     /// Messages that may wait for a worker; beyond, they are dropped, counted and read again from history.
@@ -51,6 +53,16 @@ pub struct HubConfig {
     pub drain_window: Span,
     /// Largest body of a publish.
     pub max_publish: Bytes,
+}
+
+/// How a fan-out to many sockets is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flush {
+    /// A system call for each socket.
+    Write,
+    /// A system call for up to 256 sockets; [`Flush::Write`] where the kernel or the container refuses `io_uring`.
+    IoUring,
 }
 
 impl HubConfig {
@@ -146,6 +158,7 @@ impl HubConfig {
             outbound_age: seconds(30),
             outbound_stall: seconds(300),
             send_buffer: Bytes(0),
+            flush: Flush::Write,
             close_timeout: seconds(5),
             worker_queue: 1024,
             head_check: seconds(30),

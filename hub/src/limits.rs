@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use common::{ids::TenantId, token::Identity, topic::TopicKey};
+use common::{ids::TenantId, topic::TopicKey};
 use dashmap::DashMap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 
@@ -95,7 +95,12 @@ impl Connections {
     }
 
     /// Admits a session, until the seat is dropped.
-    pub(crate) fn admit(self: &Arc<Self>, identity: &Identity, address: IpAddr) -> Result<Seat, Refusal> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        user: &TopicKey,
+        address: IpAddr,
+    ) -> Result<Seat, Refusal> {
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.node {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Node);
@@ -103,8 +108,12 @@ impl Connections {
         // From here on the seat gives back what it took, also when a later limit refuses.
         let mut seat = Seat {
             connections: Arc::clone(self),
-            tenant: identity.tenant.clone(),
-            user: TopicKey::user(&identity.tenant, &identity.user),
+            // The text of a tenant that is here already.
+            tenant: self
+                .tenants
+                .get(tenant)
+                .map_or_else(|| tenant.clone(), |known| known.key().clone()),
+            user: user.clone(),
             address,
             taken: Taken::Node,
         };
@@ -174,6 +183,13 @@ pub(crate) struct Seat {
     taken: Taken,
 }
 
+impl Seat {
+    /// The tenant, its text shared by all sessions of the tenant.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let all = &self.connections;
@@ -195,18 +211,6 @@ mod tests {
     use super::*;
     use common::ids::Name;
 
-    fn identity(tenant: &str, user: &str) -> Identity {
-        Identity {
-            tenant: TenantId::new(tenant).unwrap(),
-            user: Name::new(user).unwrap(),
-            roles: vec![],
-            stores: vec![],
-            topics: vec![],
-            scopes: std::collections::BTreeSet::new(),
-            expires_at: 0,
-        }
-    }
-
     fn connections(node: usize, tenant: usize, user: usize, address: usize) -> Arc<Connections> {
         Arc::new(Connections {
             limits: Limits {
@@ -227,6 +231,8 @@ mod tests {
     fn every_limit_refuses_and_gives_back() {
         let here = IpAddr::from([127, 0, 0, 1]);
         let there = IpAddr::from([127, 0, 0, 2]);
+        let tenant = TenantId::new("t").unwrap();
+        let user = TopicKey::user(&tenant, &Name::new("u").unwrap());
         for (limits, refusal) in [
             ((1, 9, 9, 9), Refusal::Node),
             ((9, 1, 9, 9), Refusal::Tenant),
@@ -234,10 +240,10 @@ mod tests {
             ((9, 9, 9, 1), Refusal::Address),
         ] {
             let all = connections(limits.0, limits.1, limits.2, limits.3);
-            let seat = all.admit(&identity("t", "u"), here).unwrap();
-            assert_eq!(all.admit(&identity("t", "u"), here).unwrap_err(), refusal);
+            let seat = all.admit(&tenant, &user, here).unwrap();
+            assert_eq!(all.admit(&tenant, &user, here).unwrap_err(), refusal);
             assert_eq!(
-                all.tenant(&TenantId::new("t").unwrap()),
+                all.tenant(&tenant),
                 TenantCount {
                     connections: 1,
                     users: 1
@@ -253,7 +259,7 @@ mod tests {
                 ),
                 (0, 0, 0, 0)
             );
-            all.admit(&identity("t", "u"), there).unwrap();
+            all.admit(&tenant, &user, there).unwrap();
         }
     }
 

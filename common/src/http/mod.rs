@@ -3,11 +3,13 @@
 mod auth;
 mod body;
 mod problem;
+mod rewound;
 mod serve;
 
 pub use self::{
     auth::{Authenticator, Caller, bearer},
     body::{BodyLimit, JsonBody, parse_json, parse_query},
     problem::Problem,
-    serve::{Peer, ServeOptions, serve},
+    rewound::Rewound,
+    serve::{Front, Peer, ServeOptions, serve},
 };

@@ -1,6 +1,6 @@
 //! A listener: accept, bound, hand to the router, and end in order.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::Rewound;
 use crate::shutdown::Shutdown;
 
 /// The other end's address. In the extensions of every request.
@@ -27,18 +28,29 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
 }
 
-/// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`.
+/// What sees a new connection before HTTP does: it serves the connection itself and answers none, or gives it back with
+/// what it has read.
+pub type Front =
+    Arc<dyn Fn(TcpStream, SocketAddr) -> Pin<Box<dyn Future<Output = Option<Rewound>> + Send>> + Send + Sync>;
+
+/// New connections that are taken one after the other before every other task has its turn.
+const ACCEPTS: u32 = 16;
+
+/// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`. With a
+/// front, it is asked first.
 ///
 /// An upgraded connection leaves this listener's count at once: whoever upgrades it owns it and bounds it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    front: Option<Front>,
     options: ServeOptions,
     stop: CancellationToken,
     shutdown: Shutdown,
 ) {
     let slots = Arc::new(Semaphore::new(options.max_connections));
-    let mut failures = 0u32;
+    let mut failures = 0;
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -48,18 +60,31 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer, permit)) => {
                 failures = 0;
-                let router = router.clone();
-                let stop = stop.clone();
+                let (front, router, stop) = (front.clone(), router.clone(), stop.clone());
                 shutdown.spawn(async move {
-                    connection(stream, peer, router, options, stop).await;
+                    if let Some(connection) = before_http(front, stream, peer, &stop).await {
+                        // Boxed: most connections of a hub never come here, and their task is small.
+                        Box::pin(serve_http(connection, peer, router, options, stop)).await;
+                    }
                     drop(permit);
                 });
+                in_a_row += 1;
+                if in_a_row == ACCEPTS {
+                    // In a storm the queue of the listener is never empty; deliveries must not wait for its end.
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
-                // Out of descriptors or memory: waiting is all that helps, and the reason must be seen.
-                failures = failures.saturating_add(1);
+                let Some(pause) = pause(&error, &mut failures) else {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                    continue;
+                };
                 tracing::warn!(%error, failures, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(u64::from(failures.min(50)) * 20)).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
             }
         }
     }
@@ -67,18 +92,53 @@ pub async fn serve(
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = Arc::clone(slots)
         .acquire_owned()
         .await
-        .map_err(std::io::Error::other)?;
+        .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    if let Err(error) = stream.set_nodelay(true) {
+        // The peer has gone already; whoever reads from it is told.
+        tracing::debug!(%error, %peer, "a connection ended at once");
+    }
     Ok((stream, peer, permit))
 }
 
-async fn connection(
+/// How long to wait after so many failures in a row; none where the error is the peer's (accept(2)), as the next
+/// connection may be good.
+///
+/// Out of descriptors or memory, waiting is all that helps: the listener stays readable, and would be asked without end.
+fn pause(error: &io::Error, failures: &mut u32) -> Option<Duration> {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    let of_the_peer = matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted);
+    if of_the_peer {
+        return None;
+    }
+    *failures = failures.saturating_add(1);
+    Some(Duration::from_millis(u64::from((*failures).min(50)) * 20))
+}
+
+/// What is left for HTTP to serve.
+async fn before_http(
+    front: Option<Front>,
     stream: TcpStream,
+    peer: SocketAddr,
+    stop: &CancellationToken,
+) -> Option<Rewound> {
+    let Some(front) = front else {
+        return Some(stream.into());
+    };
+    tokio::select! {
+        biased;
+        rewound = front(stream, peer) => rewound,
+        // It has not asked for anything yet.
+        () = stop.cancelled() => None,
+    }
+}
+
+async fn serve_http(
+    connection: Rewound,
     peer: SocketAddr,
     router: Router,
     options: ServeOptions,
@@ -92,7 +152,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(connection), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -105,5 +165,28 @@ async fn connection(
     if let Err(error) = ended {
         // A client that goes away in the middle is no fault of ours.
         tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_waiting_helps_against_is_waited_for() {
+        let mut failures = 0;
+        // ECONNABORTED, ECONNRESET
+        for code in [103, 104] {
+            assert_eq!(pause(&io::Error::from_raw_os_error(code), &mut failures), None);
+        }
+        assert_eq!(failures, 0);
+        // ENFILE, EMFILE, ENOBUFS, ENOMEM
+        for (code, milliseconds) in [(23, 20), (24, 40), (105, 60), (12, 80)] {
+            let waited = pause(&io::Error::from_raw_os_error(code), &mut failures);
+            assert_eq!(waited, Some(Duration::from_millis(milliseconds)));
+        }
+        failures = u32::MAX;
+        let longest = pause(&io::Error::from_raw_os_error(24), &mut failures);
+        assert_eq!(longest, Some(Duration::from_secs(1)));
     }
 }

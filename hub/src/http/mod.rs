@@ -1,6 +1,9 @@
 //! The hub's part of the two listeners.
 
+mod admit;
+mod front;
 mod publish;
+mod seat;
 mod stats;
 mod upgrade;
 
@@ -8,6 +11,7 @@ use axum::Extension;
 use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::front::front;
 use crate::Hub;
 
 /// Bytes of a publish's body beside its data.

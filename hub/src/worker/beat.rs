@@ -64,7 +64,7 @@ impl Worker {
                 let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
                     return;
                 };
-                let at = session.who.identity.expires_at;
+                let at = session.who.expires_at;
                 // A refresh may have moved the end since this was set.
                 let soon = at - jiff::Timestamp::now().as_second() <= 61;
                 if session.dialect == Dialect::CarillonV1 && soon {
@@ -73,7 +73,7 @@ impl Worker {
             }
             Due::Expired(id) => {
                 let Some(session) = self.session(id) else { return };
-                let left = session.who.identity.expires_at - jiff::Timestamp::now().as_second();
+                let left = session.who.expires_at - jiff::Timestamp::now().as_second();
                 if left <= 0 {
                     self.close(id, Close::TokenExpired);
                 } else if left <= 5 {

@@ -127,7 +127,7 @@ impl Worker {
         let Some(who) = self.may_subscribe(id, name) else {
             return;
         };
-        let key = TopicKey::topic(&who.identity.tenant, name);
+        let key = TopicKey::topic(&who.reader.tenant, name);
         if self.has(id, &key) {
             self.tell_subscribed(id, &key);
         } else {
@@ -139,16 +139,13 @@ impl Worker {
     fn may_subscribe(&mut self, id: SessionId, name: &Name) -> Option<Arc<Who>> {
         let session = self.session(id).filter(|session| session.phase == Phase::Live)?;
         let who = Arc::clone(&session.who);
-        if !who
-            .identity
-            .may_subscribe(name.as_str(), &self.shared.public_topics)
-        {
+        if !who.may_subscribe(name.as_str(), &self.shared.public_topics) {
             let message = format!("the token's topics do not allow `{name}`");
             self.refuse(id, "forbidden_topic", message);
             return None;
         }
         let max = self.shared.config.max_topics;
-        let key = TopicKey::topic(&who.identity.tenant, name);
+        let key = TopicKey::topic(&who.reader.tenant, name);
         let session = self.session_ref(id)?;
         let joining = session.rare.as_ref().map_or(&[][..], |rare| &rare.joining);
         let is_new = !joining.contains(&key) && !self.has(id, &key);
@@ -259,7 +256,7 @@ impl Worker {
 
     fn unsubscribe(&mut self, id: SessionId, name: &Name) {
         let Some(session) = self.session(id) else { return };
-        let key = TopicKey::topic(&session.who.identity.tenant, name);
+        let key = TopicKey::topic(&session.who.reader.tenant, name);
         self.leave_explicit(id, &key);
         self.send_json(
             id,
@@ -295,7 +292,7 @@ impl Worker {
         // One that comes while another runs is answered together with it.
         session.rare().reading_resume = true;
         for (public, from) in positions {
-            let key = TopicKey::from_public_name(&public, &who.identity.tenant, &who.identity.user).ok();
+            let key = TopicKey::from_public_name(&public, &who.reader.tenant, &who.reader.user).ok();
             match (key, from) {
                 (Some(key), Some(from)) if self.has(id, &key) => {
                     if let Some(number) = self.confirmed(&key) {
@@ -337,11 +334,11 @@ impl Worker {
                 return;
             }
         };
-        if identity.tenant != who.identity.tenant || identity.user != who.identity.user {
+        if identity.tenant != who.reader.tenant || identity.user != who.reader.user {
             self.close(id, Close::TokenInvalid);
             return;
         }
-        if (&identity.roles, &identity.stores) != (&who.identity.roles, &who.identity.stores) {
+        if *identity.keys() != *who.reader.keys {
             // What it may see has changed: it comes back with the new token.
             self.close(id, Close::TokenExpired);
             return;
@@ -349,7 +346,7 @@ impl Worker {
         let reader = who.reader.clone();
         let mut memberships = Vec::new();
         if let Some(session) = self.session(id) {
-            session.who = Arc::new(Who { identity, reader });
+            session.who = Arc::new(Who::new(identity, reader));
             session.expiry_watched = false;
             memberships.clone_from(&session.topics);
         }
@@ -374,11 +371,7 @@ impl Worker {
         };
         let allowed = |key: &TopicKey| {
             let name = key.name().unwrap_or_default();
-            key.kind() != TopicKind::Topic
-                || session
-                    .who
-                    .identity
-                    .may_subscribe(&name, &self.shared.public_topics)
+            key.kind() != TopicKind::Topic || session.who.may_subscribe(&name, &self.shared.public_topics)
         };
         let keys = memberships
             .iter()

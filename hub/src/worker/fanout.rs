@@ -19,6 +19,7 @@ use super::{
     places::Places,
     recovery::Arrival,
     session::{Phase, Session},
+    turns::{FEW, Turns},
 };
 use crate::{receive::Outgoing, ws};
 
@@ -28,54 +29,18 @@ const SLICE: Duration = Duration::from_millis(1);
 /// Sockets between two looks at the clock.
 const STRIDE: usize = 32;
 
-/// A topic with at most so many members is flushed before the slices of large ones.
-const FEW: usize = 32;
-
-/// A list that a fan-out needed is not kept larger than this.
-const KEPT: usize = 1024;
-
 /// Fan-outs that are on their way.
 #[derive(Debug, Default)]
 pub(super) struct Fanout {
     /// Their messages; sessions hold places in it.
     pub(super) places: Places,
-    /// Sessions with something pending of topics with few members.
-    few: VecDeque<SessionId>,
-    /// Sessions with something pending of a topic with many; the front one has its turn.
-    many: VecDeque<Many>,
-    /// The turn of `few` was the last one.
-    few_last: bool,
-    /// A list to be used again.
-    spare: VecDeque<SessionId>,
-}
-
-/// The fan-out of one topic with many members.
-#[derive(Debug)]
-struct Many {
-    topic: u32,
-    sessions: VecDeque<SessionId>,
+    /// Who is flushed next.
+    turns: Turns,
 }
 
 impl Fanout {
     pub(super) fn is_active(&self) -> bool {
-        !self.few.is_empty() || !self.many.is_empty()
-    }
-
-    /// The list on which a topic's sessions wait for their flush.
-    fn list(&mut self, topic: u32, members: usize) -> &mut VecDeque<SessionId> {
-        if members <= FEW {
-            return &mut self.few;
-        }
-        let at = self
-            .many
-            .iter()
-            .position(|many| many.topic == topic)
-            .unwrap_or_else(|| {
-                let sessions = std::mem::take(&mut self.spare);
-                self.many.push_back(Many { topic, sessions });
-                self.many.len() - 1
-            });
-        &mut self.many[at].sessions
+        !self.turns.is_empty()
     }
 }
 
@@ -133,7 +98,7 @@ impl Worker {
             return;
         };
         let few = topic.members.len() <= FEW;
-        let list = self.fanout.list(number, topic.members.len());
+        let list = self.fanout.turns.list(number, topic.members.len());
         for member in &topic.members {
             let Some(session) = self.sessions.get_mut(member.session as usize) else {
                 continue;
@@ -223,30 +188,18 @@ impl Worker {
 
     /// Flushes sessions for at most a slice of time: of topics with few members, or of the large one whose turn it is.
     pub(super) fn flush_slice(&mut self) {
-        let few = !self.fanout.few.is_empty() && (!self.fanout.few_last || self.fanout.many.is_empty());
-        self.fanout.few_last = few;
-        let mut sessions = if few {
-            std::mem::take(&mut self.fanout.few)
-        } else {
-            match self.fanout.many.front_mut() {
-                Some(many) => std::mem::take(&mut many.sessions),
-                None => return,
-            }
-        };
-        self.flush_some(&mut sessions);
-        if few {
-            // Writing puts nothing on the lists: what is taken from them only grows by messages.
-            self.fanout.few = kept(sessions);
-        } else if sessions.is_empty() {
-            self.fanout.many.pop_front();
-            self.fanout.spare = kept(sessions);
-        } else if let Some(mut many) = self.fanout.many.pop_front() {
-            many.sessions = sessions;
-            self.fanout.many.push_back(many);
+        if let Some(mut turn) = self.fanout.turns.begin() {
+            self.flush_some(&mut turn.sessions);
+            self.fanout.turns.end(turn);
         }
     }
 
     fn flush_some(&mut self, sessions: &mut VecDeque<SessionId>) {
+        #[cfg(target_os = "linux")]
+        if sessions.len() > FEW && self.ring.is_some() {
+            self.flush_by_ring(sessions);
+            return;
+        }
         let began = Instant::now();
         loop {
             for _ in 0..STRIDE {
@@ -274,14 +227,6 @@ impl Worker {
             Err(_) => drop(self.shared.metrics.receipts_dropped.inc()),
         }
     }
-}
-
-/// The list without the room that a broadcast needed.
-fn kept(mut sessions: VecDeque<SessionId>) -> VecDeque<SessionId> {
-    if sessions.is_empty() {
-        sessions.shrink_to(KEPT);
-    }
-    sessions
 }
 
 fn gets(session: &Session, filter: &Filter<'_>, outgoing: &Outgoing, topic: u32, now: u32) -> bool {

@@ -143,7 +143,11 @@ mod tests {
         };
         let connections = Arc::new(Connections::new(&HubConfig::for_tests()));
         let seat = connections
-            .admit(&identity, IpAddr::from([127, 0, 0, 1]))
+            .admit(
+                &identity.tenant,
+                &identity.keys()[0],
+                IpAddr::from([127, 0, 0, 1]),
+            )
             .unwrap();
         let reader = Reader {
             tenant: tenant(),
@@ -172,7 +176,7 @@ mod tests {
             pending: Pending::default(),
             topics,
             stream: Arc::new(stream),
-            who: Arc::new(Who { identity, reader }),
+            who: Arc::new(Who::new(identity, reader)),
             outbound: None,
             rare: None,
             reader: tokio::spawn(std::future::pending::<()>()).abort_handle(),

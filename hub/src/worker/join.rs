@@ -44,14 +44,7 @@ impl Worker {
             slot: self.sessions.vacant_key() as u32,
             generation: self.generation,
         };
-        let reader = reader::spawn(
-            id,
-            Arc::clone(&stream),
-            Arc::clone(&who),
-            early,
-            self.controls.clone(),
-            &self.shared,
-        );
+        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), early, &self.feed);
         self.sessions.insert(Session {
             generation: self.generation,
             phase: Phase::Joining(0),
@@ -83,7 +76,6 @@ impl Worker {
         };
         let left = session
             .who
-            .identity
             .expires_at
             .saturating_sub(jiff::Timestamp::now().as_second());
         if left > near {

@@ -10,6 +10,8 @@ mod beat;
 mod commands;
 mod fanout;
 mod filter;
+#[cfg(target_os = "linux")]
+mod flush_ring;
 pub mod index;
 mod join;
 mod outbound;
@@ -17,8 +19,11 @@ mod places;
 mod reader;
 mod recovery;
 mod replay;
+#[cfg(target_os = "linux")]
+mod ring;
 mod session;
 mod slow;
+mod turns;
 mod wheel;
 mod write;
 
@@ -45,11 +50,11 @@ use tokio::{
 
 pub(crate) use self::session::{NewSession, SessionId, Who};
 use self::{
-    fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, session::Session, slow::Blocked,
-    wheel::Wheel,
+    fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, reader::Feed, session::Session,
+    slow::Blocked, wheel::Wheel,
 };
 use crate::{
-    config::HubConfig,
+    config::{Flush, HubConfig},
     interest::{Joined, Wish},
     metrics::HubMetrics,
     receive::{Missed, Outgoing},
@@ -137,6 +142,9 @@ pub(crate) struct Worker {
     generation: u32,
     wheel: Wheel,
     fanout: Fanout,
+    /// Where it is configured and the kernel allows it.
+    #[cfg(target_os = "linux")]
+    ring: Option<ring::Ring>,
     bounds: Bounds,
     /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
     blocked: HashSet<SessionId>,
@@ -147,6 +155,8 @@ pub(crate) struct Worker {
     healings: VecDeque<(TopicKey, History)>,
     sweep: Sweep,
     controls: mpsc::Sender<Control>,
+    /// What the readers of its sessions share.
+    feed: Arc<Feed>,
     draining: bool,
 }
 
@@ -177,24 +187,28 @@ impl Worker {
             age: seconds(config.outbound_age.0),
             stall: seconds(config.outbound_stall.0),
         };
+        let feed = Feed::new(controls.clone(), &shared);
         let index = Index::new(shared.policies.clone());
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
-            shared,
             index,
             sessions: Slab::new(),
             generation: 0,
             wheel,
             fanout: Fanout::default(),
+            #[cfg(target_os = "linux")]
+            ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,
             blocked: HashSet::new(),
             told_blocked: Blocked::default(),
             wishes: VecDeque::new(),
             healings: VecDeque::new(),
             sweep: Sweep::default(),
+            feed: Arc::new(feed),
             controls,
             draining: false,
+            shared,
         }
     }
 
@@ -311,4 +325,13 @@ async fn tick_is_due(tick: &mut tokio::time::Interval) -> bool {
         _ = tick.tick() => true,
         () = std::future::ready(()) => false,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open_ring() -> Option<ring::Ring> {
+    ring::Ring::new()
+        .inspect_err(
+            |error| tracing::warn!(%error, "io_uring is not to be had here; sockets are written one by one"),
+        )
+        .ok()
 }

@@ -17,7 +17,7 @@ use super::{
     filter::Filter,
     places::PLACES,
     recovery::Healed,
-    session::{Phase, Replaying},
+    session::{Phase, Replaying, Session},
 };
 use crate::{receive::Outgoing, ws};
 
@@ -247,6 +247,7 @@ impl Worker {
             joined,
             began: live.offset,
             asked: live.offset,
+            parked: false,
         };
         self.read_replay(id, replaying);
     }
@@ -306,6 +307,10 @@ impl Worker {
             let Some(at) = message.position.filter(|at| at.offset <= live.offset) else {
                 break;
             };
+            if self.session_ref(id).is_some_and(Session::is_blocked) {
+                self.park(id, replay);
+                return;
+            }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
                 self.replay_one(id, Outgoing::new(message), !replay.unasked);
@@ -323,6 +328,25 @@ impl Worker {
             self.end_replay(id, &replay, None);
         } else {
             replay.asked = live.offset;
+            self.read_replay(id, replay);
+        }
+    }
+
+    fn park(&mut self, id: SessionId, mut replay: Replaying) {
+        replay.parked = true;
+        if let Some(session) = self.session(id) {
+            session.rare().replays.push(replay);
+        }
+    }
+
+    /// All that waited for the session's socket has gone out: replays go on where they stopped.
+    pub(super) fn unpark(&mut self, id: SessionId) {
+        let Some(rare) = self.session(id).and_then(|session| session.rare.as_mut()) else {
+            return;
+        };
+        let parked: Vec<Replaying> = rare.replays.extract_if(.., |replay| replay.parked).collect();
+        for mut replay in parked {
+            replay.parked = false;
             self.read_replay(id, replay);
         }
     }

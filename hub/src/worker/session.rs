@@ -8,7 +8,7 @@ use common::{
     protocol::{Command, Dialect},
     receipts::Reader,
     token::Identity,
-    topic::TopicKey,
+    topic::{TopicKey, matches_pattern},
 };
 use tokio::{net::TcpStream, task::AbortHandle};
 
@@ -25,8 +25,29 @@ pub(crate) struct SessionId {
 /// Who a session is: shared between the worker and what reads for it.
 #[derive(Debug)]
 pub(crate) struct Who {
-    pub(crate) identity: Identity,
     pub(crate) reader: Reader,
+    /// Until when its token holds, Unix seconds.
+    pub(crate) expires_at: i64,
+    /// Patterns of topics that its token lets it subscribe to.
+    topics: Box<[Box<str>]>,
+}
+
+impl Who {
+    /// Keeps of a token what a session is asked for later; its roles and stores stand in the keys.
+    pub(crate) fn new(identity: Identity, reader: Reader) -> Self {
+        Self {
+            reader,
+            expires_at: identity.expires_at,
+            topics: identity.topics.into_iter().map(String::into_boxed_str).collect(),
+        }
+    }
+
+    /// Whether the token, or one of the public patterns, allows to subscribe to the topic.
+    pub(crate) fn may_subscribe(&self, topic: &str, public: &[String]) -> bool {
+        let own = self.topics.iter().map(|pattern| &**pattern);
+        own.chain(public.iter().map(String::as_str))
+            .any(|pattern| matches_pattern(pattern, topic))
+    }
 }
 
 /// A connection that was upgraded and waits for its worker.
@@ -75,6 +96,9 @@ pub(crate) struct Replaying {
     pub(crate) began: u64,
     /// Where the worker stood when history was asked last.
     pub(crate) asked: u64,
+    /// The socket takes no more now: it goes on when all that was sent has gone out, so that a long replay needs no more
+    /// room than any other message.
+    pub(crate) parked: bool,
 }
 
 /// What a session has only while it resumes or waits for receipts.
@@ -164,5 +188,9 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+        // With its two counters it has a block of 112 bytes.
+        assert!(size_of::<Who>() <= 96, "{}", size_of::<Who>());
+        // What is boxed beside it; blocks are of 64 bytes.
+        assert!(size_of::<Seat>() <= 64, "{}", size_of::<Seat>());
     }
 }

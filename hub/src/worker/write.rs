@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::{
     Control, SessionId, Worker,
     outbound::{MAX_SLICES, Outbound},
-    places::{Frames, PLACES},
+    places::{Frames, PLACES, Pending},
     session::Phase,
     slow,
     wheel::Due,
@@ -45,13 +45,21 @@ impl Worker {
             self.relieve(id);
             return;
         }
-        let total = frames.total();
         match write_frames(&session.stream, frames) {
-            Ok(written) if written == total => {
+            Ok(written) if written == frames.total() => {
                 self.shared.metrics.bytes_out.inc_by(written as u64);
                 self.fanout.places.done(pending);
             }
-            Ok(written) => {
+            written => self.settle_rest(id, pending, written.ok()),
+        }
+    }
+
+    /// The kernel took a part of a session's frames, which may be nothing: the rest is queued. None is a broken socket.
+    pub(super) fn settle_rest(&mut self, id: SessionId, pending: Pending, written: Option<usize>) {
+        let now = self.wheel.now();
+        match written {
+            Some(written) => {
+                let frames = self.fanout.places.frames(pending);
                 self.shared.metrics.bytes_out.inc_by(written as u64);
                 let mut outbound = Box::new(Outbound::new(now));
                 let mut taken = written;
@@ -72,7 +80,7 @@ impl Worker {
                 self.fanout.places.done(pending);
                 self.block(id, outbound);
             }
-            Err(_) => {
+            None => {
                 self.fanout.places.done(pending);
                 self.remove(id, "write_failed");
             }
@@ -202,6 +210,8 @@ impl Worker {
                 session.outbound = None;
                 if session.phase == Phase::Closing {
                     self.end_writing(id);
+                } else {
+                    self.unpark(id);
                 }
                 return;
             }

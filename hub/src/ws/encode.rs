@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::{MAX_CONTROL_PAYLOAD, Opcode};
 
 const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
 
 /// The header of an unfragmented server frame: 2, 4 or 10 bytes. Servers do not mask (RFC 6455 section 5.1).
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +78,13 @@ pub fn encode_close(code: impl Into<Option<u16>>, reason: &str) -> Bytes {
 /// Whether a frame of these functions is a Ping.
 pub(crate) fn is_ping(frame: &[u8]) -> bool {
     frame.first() == Some(&(FIN | Opcode::Ping as u8))
+}
+
+/// A frame whose payload permessage-deflate has compressed (RFC 7692 section 6).
+pub(super) fn encode_compressed(opcode: Opcode, payload: &[u8]) -> Bytes {
+    let mut header = FrameHeader::new(opcode, payload.len());
+    header.bytes[0] |= RSV1;
+    [header.as_ref(), payload].concat().into()
 }
 
 fn cut(payload: &[u8]) -> &[u8] {

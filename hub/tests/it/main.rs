@@ -10,6 +10,8 @@ mod commands;
 mod dialects;
 mod document;
 mod drain;
+mod fanout;
+mod front;
 mod handshake;
 mod heartbeat;
 mod isolation;

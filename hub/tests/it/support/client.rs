@@ -59,6 +59,16 @@ impl Handshake {
         self
     }
 
+    /// All that is sent.
+    pub(crate) fn bytes(&self, address: SocketAddr) -> Vec<u8> {
+        let mut request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\n", self.path);
+        for (name, value) in &self.headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        [request.as_bytes(), &self.behind].concat()
+    }
+
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(other, _)| other != name);
         self
@@ -96,14 +106,12 @@ impl Client {
         }
         socket.bind((handshake.source, 0).into()).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
-        let mut request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\n", handshake.path);
-        for (name, value) in &handshake.headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
-        let mut bytes = request.into_bytes();
-        bytes.extend_from_slice(&handshake.behind);
-        stream.write_all(&bytes).await.unwrap();
+        stream.write_all(&handshake.bytes(address)).await.unwrap();
+        Self::over(stream).await
+    }
+
+    /// A client over a stream on which a handshake was sent; whatever the answer is.
+    pub(crate) async fn over(mut stream: TcpStream) -> Self {
         let mut pending = Vec::new();
         let head = async {
             loop {

@@ -8,7 +8,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use common::{
     bus::{Bus, MemoryBus, MemoryLimits, Publication},
     config::{AuthConfig, Bytes, Span},
-    http::{Authenticator, ServeOptions, serve},
+    http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
     policy::Policies,
@@ -42,6 +42,7 @@ pub(crate) struct Setup {
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) header_timeout: Duration,
 }
 
 /// A running hub with both listeners.
@@ -80,6 +81,7 @@ fn config() -> HubConfig {
         outbound_age: seconds(30),
         outbound_stall: seconds(300),
         send_buffer: Bytes(0),
+        flush: hub::config::Flush::Write,
         close_timeout: seconds(5),
         worker_queue: 8192,
         // Never, so that it repairs nothing that a test looks at.
@@ -109,6 +111,7 @@ impl TestHub {
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            header_timeout: Duration::from_secs(10),
         };
         change(&mut setup);
         let auth = AuthConfig {
@@ -132,25 +135,30 @@ impl TestHub {
             metrics: metrics.clone(),
         });
         let shutdown = Shutdown::new();
-        let listen = async |router: axum::Router| {
+        let listen = async |router: axum::Router, front: Option<Front>| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
             let options = ServeOptions {
                 max_connections: 10_000,
-                header_timeout: Duration::from_secs(10),
+                header_timeout: setup.header_timeout,
             };
             tokio::spawn(serve(
                 listener,
                 router,
+                front,
                 options,
                 shutdown.token(),
                 shutdown.clone(),
             ));
             address
         };
-        let public = listen(hub::http::public(&hub).split_for_parts().0).await;
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0).await;
+        let public = listen(
+            hub::http::public(&hub).split_for_parts().0,
+            Some(hub::http::front(&hub, setup.header_timeout)),
+        )
+        .await;
+        let internal = listen(hub::http::internal(&hub).split_for_parts().0, None).await;
         Self {
             hub,
             public,
