@@ -60,21 +60,31 @@ pub(super) fn queue_torn(
     outbound.push_torn(outgoing.frame.clone(), written, ages, now);
 }
 
-fn terms(session: &Session) -> Terms {
-    Terms {
-        takes_gaps: session.dialect == Dialect::CarillonV1,
-        resuming: session.rare.as_ref().is_some_and(|rare| rare.is_resuming()),
-    }
+/// The topics of a session's `resume` that is not answered.
+fn resuming(session: &Session, index: &Index) -> Vec<TopicKey> {
+    let Some(rare) = session.rare.as_ref().filter(|rare| rare.is_resuming()) else {
+        return Vec::new();
+    };
+    let topics = rare.named.iter().filter_map(|number| index.get(*number));
+    topics.map(|topic| topic.key.clone()).collect()
 }
 
 impl Worker {
     /// Something was queued: where it is too much, policies say what goes.
     pub(super) fn relieve(&mut self, id: SessionId) {
         let bounds = self.bounds;
-        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
+        let Some(session) = self
+            .sessions
+            .get_mut(id.slot as usize)
+            .filter(|session| session.generation == id.generation && session.phase != Phase::Closing)
+        else {
             return;
         };
-        let terms = terms(session);
+        let resuming = resuming(session, &self.index);
+        let terms = Terms {
+            takes_gaps: session.dialect == Dialect::CarillonV1,
+            resuming: &resuming,
+        };
         let Some(outbound) = &mut session.outbound else {
             return;
         };
@@ -96,7 +106,11 @@ impl Worker {
             else {
                 continue;
             };
-            let terms = terms(session);
+            let resuming = resuming(session, &self.index);
+            let terms = Terms {
+                takes_gaps: session.dialect == Dialect::CarillonV1,
+                resuming: &resuming,
+            };
             let closing = session.phase == Phase::Closing;
             let Some(outbound) = &mut session.outbound else {
                 continue;

@@ -34,11 +34,12 @@ impl Excess {
 
 /// What decides, beside the bounds, what may leave.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::worker) struct Terms {
+pub(in crate::worker) struct Terms<'a> {
     /// It understands `gap`.
     pub(in crate::worker) takes_gaps: bool,
-    /// A `resume` of it is not answered: nothing of history may leave, for the answer will say that all of it came.
-    pub(in crate::worker) resuming: bool,
+    /// Topics of a `resume` that is not answered: nothing of their history may leave, for the answer will say that all of
+    /// it came.
+    pub(in crate::worker) resuming: &'a [TopicKey],
 }
 
 /// What was done about a queue that was over its bounds.
@@ -56,7 +57,7 @@ pub(in crate::worker) struct Relief {
 
 impl Outbound {
     /// Lets go what the policies allow, until the queue is not too much. Cheap where it is not.
-    pub(in crate::worker) fn relieve(&mut self, bounds: &Bounds, terms: Terms) -> Relief {
+    pub(in crate::worker) fn relieve(&mut self, bounds: &Bounds, terms: Terms<'_>) -> Relief {
         let mut relief = Relief::default();
         self.drop_oldest(bounds, terms, &mut relief);
         if relief.dropped > 0 {
@@ -67,7 +68,7 @@ impl Outbound {
     }
 
     /// As [`Outbound::relieve`], and what is too old goes too. Asked once a second: age is counted in seconds.
-    pub(in crate::worker) fn relieve_aged(&mut self, bounds: &Bounds, terms: Terms, now: u32) -> Relief {
+    pub(in crate::worker) fn relieve_aged(&mut self, bounds: &Bounds, terms: Terms<'_>, now: u32) -> Relief {
         if now.saturating_sub(self.taken_at) > bounds.stall {
             return Relief {
                 evict: Some(Excess::Stalled),
@@ -108,7 +109,7 @@ impl Outbound {
     }
 
     /// Drops what has waited for too long. Messages lie in the order in which they came.
-    fn drop_old(&mut self, bounds: &Bounds, terms: Terms, now: u32, relief: &mut Relief) {
+    fn drop_old(&mut self, bounds: &Bounds, terms: Terms<'_>, now: u32, relief: &mut Relief) {
         let old = self
             .data
             .iter()
@@ -124,7 +125,7 @@ impl Outbound {
     }
 
     /// Drops the oldest messages until the rest is not too much.
-    fn drop_oldest(&mut self, bounds: &Bounds, terms: Terms, relief: &mut Relief) {
+    fn drop_oldest(&mut self, bounds: &Bounds, terms: Terms<'_>, relief: &mut Relief) {
         let mut number = self.firm.max(self.first);
         let mut all_firm = true;
         while number < self.end() && self.too_much(bounds).is_some() {
@@ -145,20 +146,20 @@ impl Outbound {
         }
     }
 
-    fn may_leave(&mut self, number: u64, terms: Terms) -> bool {
-        let counted_on = terms.resuming || number < self.counted_on;
+    fn may_leave(&mut self, number: u64, terms: Terms<'_>) -> bool {
+        let counted_on = number < self.counted_on;
         self.slot(number).is_some_and(|queued| {
             queued.slow == SlowPolicy::DropOldest
-                && queued
-                    .message
-                    .as_ref()
-                    .is_some_and(|outgoing| outgoing.message.position.is_none() || !counted_on)
+                && queued.message.as_ref().is_some_and(|outgoing| {
+                    let message = &outgoing.message;
+                    message.position.is_none() || !(counted_on || terms.resuming.contains(&message.key))
+                })
         })
     }
 
     /// Drops a message. The first one of its topic leaves a `gap` frame in its place, before all that comes behind it; as
     /// long as that is not written it stands for later ones too, for who resumes from it gets them as well.
-    fn drop_message(&mut self, number: u64, terms: Terms, relief: &mut Relief) {
+    fn drop_message(&mut self, number: u64, terms: Terms<'_>, relief: &mut Relief) {
         let Some(outgoing) = self.empty(number) else {
             return;
         };

@@ -16,9 +16,9 @@ const WIDE: Bounds = Bounds {
     stall: 300,
 };
 
-const V1: Terms = Terms {
+const V1: Terms<'_> = Terms {
     takes_gaps: true,
-    resuming: false,
+    resuming: &[],
 };
 
 fn written(outbound: &Outbound) -> Vec<u8> {
@@ -136,7 +136,7 @@ enum Step {
     Control,
     Bite(usize),
     Recovered,
-    Resuming(bool),
+    Resuming(Option<u8>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -165,7 +165,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Control),
         4 => (1usize..120).prop_map(Step::Bite),
         1 => Just(Step::Recovered),
-        1 => prop::bool::weighted(0.2).prop_map(Step::Resuming),
+        1 => prop::option::weighted(0.3, 0u8..3).prop_map(Step::Resuming),
     ];
     prop::collection::vec(step, 1..400)
 }
@@ -194,7 +194,7 @@ proptest! {
         let mut pushed = Vec::new();
         let mut own = 0;
         let (mut conflated, mut dropped, mut gaps) = (0, 0, 0);
-        let mut terms = V1;
+        let mut resuming: Vec<TopicKey> = Vec::new();
         let mut lost_at = Vec::new();
         for step in steps {
             match step {
@@ -215,14 +215,15 @@ proptest! {
                 Step::Control => { outbound.push_control(ws::encode_pong(b"")); own += 1; }
                 Step::Bite(taken) => bite(&mut outbound, &mut std::iter::once(taken), &mut out),
                 Step::Recovered => outbound.count_on(),
-                Step::Resuming(resuming) => terms.resuming = resuming,
+                Step::Resuming(of) => resuming = of.map(topic).into_iter().collect(),
             }
-            let relief = outbound.relieve(&bounds, terms);
+            let relief = outbound.relieve(&bounds, Terms { resuming: &resuming, ..V1 });
             dropped += relief.dropped as usize;
             gaps += relief.gaps as usize;
             prop_assert_eq!(outbound.frames, outbound.data.iter().filter(|queued| !queued.is_empty()).count());
             prop_assert!(outbound.data.len() <= 2 * outbound.frames.max(EMPTY_MIN));
             for (key, newest) in relief.lost {
+                prop_assert!(!resuming.contains(&key));
                 lost_at.push((key.public_name(), newest.offset, out.len()));
             }
             if relief.evict.is_some() {
@@ -438,7 +439,11 @@ fn what_a_recovered_counts_on_stays() {
     );
     outbound.push_message(&message(1, 3, |_| ()), drop, 0);
     outbound.push_message(&message(1, 4, |_| ()), drop, 0);
-    let resuming = Terms { resuming: true, ..V1 };
+    let topics = [topic(1)];
+    let resuming = Terms {
+        resuming: &topics,
+        ..V1
+    };
     let roomy = Bounds { frames: 4, ..WIDE };
     assert_eq!(outbound.relieve(&roomy, resuming).evict, Some(Excess::Frames));
     let relief = outbound.relieve(&roomy, V1);
