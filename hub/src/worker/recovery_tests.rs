@@ -241,3 +241,22 @@ fn what_comes_before_the_confirmation_waits() {
     assert_eq!(offsets(&healed.deliver), [5, 6]);
     assert_eq!(progress.position().unwrap().offset, 6);
 }
+
+#[test]
+fn values_that_gave_way_leave_no_gap() {
+    let messages: Vec<_> = (1..=7).map(|offset| message(1, offset)).collect();
+    let kept = |kept: &[usize], lost| History {
+        head: head(&messages[6]),
+        messages: kept.iter().map(|at| Arc::clone(&messages[*at])).collect(),
+        superseded_after: Some(lost),
+    };
+    let mut progress = Progress::confirmed(head(&messages[1]));
+    progress.compare(head(&messages[1]), head(&messages[6]));
+    let healed = progress.heal(&kept(&[3, 6], 2));
+    assert_eq!((offsets(&healed.deliver), healed.resync), (vec![4, 7], false));
+    // One of those that were missed had no room any more.
+    let mut progress = Progress::confirmed(head(&messages[1]));
+    progress.compare(head(&messages[1]), head(&messages[6]));
+    let healed = progress.heal(&kept(&[3, 6], 3));
+    assert_eq!((offsets(&healed.deliver), healed.resync), (vec![4, 7], true));
+}

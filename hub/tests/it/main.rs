@@ -15,6 +15,7 @@ mod front;
 mod handshake;
 mod heartbeat;
 mod isolation;
+mod last_value;
 mod limits;
 mod malformed;
 mod order;

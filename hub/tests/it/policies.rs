@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What the configuration makes of these entries.
-fn policies(entries: &str) -> Policies {
+pub(crate) fn policies(entries: &str) -> Policies {
     #[derive(serde::Deserialize)]
     struct Config {
         #[serde(default)]
@@ -45,7 +45,7 @@ async fn stalled(hub: &TestHub, topic: &str) -> Client {
     client
 }
 
-async fn subscribe(client: &mut Client, topic: &str) -> Value {
+pub(crate) async fn subscribe(client: &mut Client, topic: &str) -> Value {
     client.send(&json!({"type":"subscribe","topic":topic})).await;
     client.expect("subscribed").await
 }
