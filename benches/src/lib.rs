@@ -12,6 +12,8 @@ use common::{
 };
 use secrecy::SecretString;
 
+pub mod node;
+
 /// An HS256 secret of the shortest length that is allowed.
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

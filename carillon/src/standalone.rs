@@ -120,7 +120,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(serve(
         internal,
         router,
-        None,
+        Some(hub::http::express(&hub, options.header_timeout)),
         options,
         stop_internal.clone(),
         shutdown.clone(),

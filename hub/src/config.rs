@@ -39,6 +39,10 @@ pub struct HubConfig {
     pub send_buffer: Bytes,
     /// How a fan-out to many sockets is written.
     pub flush: Flush,
+    /// Whether permessage-deflate is agreed with clients that offer it.
+    pub compression: bool,
+    /// Payloads of fewer bytes go uncompressed.
+    pub compression_min: Bytes,
     /// Time for an orderly close before the socket is dropped.
     pub close_timeout: Span,
     /// Messages that may wait for a worker; beyond, they are dropped, counted and read again from history.
@@ -159,6 +163,8 @@ impl HubConfig {
             outbound_stall: seconds(300),
             send_buffer: Bytes(0),
             flush: Flush::Write,
+            compression: false,
+            compression_min: Bytes(256),
             close_timeout: seconds(5),
             worker_queue: 1024,
             head_check: seconds(30),

@@ -5,20 +5,20 @@
 //! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
-//! - `receive`: from the bus to the workers.
+//! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
 pub mod config;
 pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pressure;
 mod receive;
 mod registry;
 pub mod worker;
 pub mod ws;
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,13 +27,13 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, Published},
+    bus::Bus,
     ids::{NodeId, TenantId},
     policy::Policies,
     receipts::ReceiptSink,
     telemetry::Metrics,
-    token::Verifier,
-    topic::TopicKey,
+    token::{Identity, Verifier},
+    topic::{TopicKey, TopicKind},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -44,6 +44,7 @@ pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
     limits::Connections,
     metrics::HubMetrics,
+    pressure::Pressure,
     receive::{Lane, Missed},
     registry::Registry,
     worker::{Control, Inputs, NewSession, Shared, Worker},
@@ -93,9 +94,9 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    pressure: Pressure,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
-    hasher: RandomState,
     refusing: AtomicBool,
     leaving: AtomicBool,
 }
@@ -106,10 +107,10 @@ impl Hub {
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
         let connections = Arc::new(Connections::new(&parts.config));
-        let registry = Arc::new(Registry::new());
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
+        let registry = Arc::new(Registry::new(count));
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
             bus: parts.bus,
@@ -141,6 +142,7 @@ impl Hub {
             })));
             workers.push(controls);
         }
+        let pressure = Pressure::new(subscriptions.clone(), &lanes, metrics.clone());
         let weak = workers.iter().map(mpsc::Sender::downgrade).collect();
         tokio::spawn(interest::run(
             wishes_in,
@@ -156,9 +158,9 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                pressure,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
-                hasher: RandomState::new(),
                 refusing: AtomicBool::new(false),
                 leaving: AtomicBool::new(false),
             }),
@@ -225,52 +227,26 @@ impl Hub {
         self.inner.refusing.load(Ordering::Acquire)
     }
 
+    /// The keys that a session is a member of by its token. They share their text with who has them already.
+    fn keys(&self, identity: &Identity) -> Arc<[TopicKey]> {
+        let shared = |key: &TopicKey| match key.kind() {
+            TopicKind::User => self.inner.connections.shared(key),
+            _ => self.inner.registry.shared(key),
+        };
+        identity.keys().iter().map(shared).collect()
+    }
+
     /// Gives a connection to the worker of its user, so that a user's devices share one.
     async fn hand_over(&self, new: NewSession) {
-        let user = new
-            .who
-            .reader
-            .keys
-            .first()
-            .map(TopicKey::as_str)
-            .unwrap_or_default();
-        let number = self.inner.hasher.hash_one(user) as usize % self.inner.workers.len();
+        let Some(user) = new.who.reader.keys.first() else {
+            return;
+        };
+        let number = self.inner.registry.home(user);
         // A worker that has ended drops the connection, which tells the client to come back.
         drop(
             self.inner.workers[number]
                 .send(Control::Connect(Box::new(new)))
                 .await,
         );
-    }
-}
-
-/// The answer of one publish on one topic, as the API shows it.
-#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
-pub struct TopicResult {
-    /// The tenant-free name of the topic.
-    pub topic: String,
-    /// The topic's epoch; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
-    /// The message's offset; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
-    /// Nodes that were subscribed: a hint.
-    pub nodes: usize,
-}
-
-impl TopicResult {
-    fn new(key: &TopicKey, published: &Published) -> Self {
-        // A user's topic is `user` for the user; for a publisher the name matters.
-        let topic = match (key.public_name().as_str(), key.name()) {
-            ("user", Some(name)) => format!("user:{name}"),
-            (public, _) => public.to_owned(),
-        };
-        Self {
-            topic,
-            epoch: published.position.map(|at| format!("{:x}", at.epoch)),
-            offset: published.position.map(|at| at.offset),
-            nodes: published.nodes,
-        }
     }
 }

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use common::{ids::TenantId, topic::TopicKey};
+use common::{
+    ids::TenantId,
+    topic::{TopicHasher, TopicKey},
+};
 use dashmap::DashMap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 
@@ -54,9 +57,10 @@ pub(crate) struct Connections {
     limits: Limits,
     handshakes: DefaultDirectRateLimiter,
     total: AtomicUsize,
-    tenants: DashMap<TenantId, usize>,
-    users: DashMap<TopicKey, usize>,
-    addresses: DashMap<IpAddr, usize>,
+    tenants: DashMap<TenantId, TenantCount>,
+    /// Sessions of each user; a user's sessions share the key's text.
+    users: DashMap<TopicKey, u32, TopicHasher>,
+    addresses: DashMap<IpAddr, u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +84,7 @@ impl Connections {
             handshakes: RateLimiter::direct(Quota::per_second(rate)),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
-            users: DashMap::new(),
+            users: DashMap::default(),
             addresses: DashMap::new(),
         }
     }
@@ -108,11 +112,7 @@ impl Connections {
         // From here on the seat gives back what it took, also when a later limit refuses.
         let mut seat = Seat {
             connections: Arc::clone(self),
-            // The text of a tenant that is here already.
-            tenant: self
-                .tenants
-                .get(tenant)
-                .map_or_else(|| tenant.clone(), |known| known.key().clone()),
+            tenant: tenant.clone(),
             user: user.clone(),
             address,
             taken: Taken::Node,
@@ -121,13 +121,17 @@ impl Connections {
             return Err(Refusal::Address);
         }
         seat.taken = Taken::Address;
-        if !grow(&self.users, &seat.user, self.limits.user) {
+        if !self.grow_user(&seat) {
             return Err(Refusal::User);
         }
         seat.taken = Taken::User;
-        if !grow(&self.tenants, &seat.tenant, self.limits.tenant) {
+        let mut tenant = self.tenants.entry(seat.tenant.clone()).or_default();
+        if tenant.connections >= self.limits.tenant {
             return Err(Refusal::Tenant);
         }
+        tenant.connections += 1;
+        // Its sessions share the text of the id.
+        seat.tenant = tenant.key().clone();
         seat.taken = Taken::All;
         Ok(seat)
     }
@@ -137,28 +141,65 @@ impl Connections {
     }
 
     pub(crate) fn tenant(&self, tenant: &TenantId) -> TenantCount {
-        let connections = self.tenants.get(tenant).map_or(0, |count| *count);
-        // Counted rather than kept: two sessions of a user that come and go at once could not disagree about it.
-        let prefix = format!("{tenant}:u:");
-        let users = self
-            .users
-            .iter()
-            .filter(|user| user.key().as_str().starts_with(&prefix))
-            .count();
-        TenantCount { connections, users }
+        self.tenants
+            .get(tenant)
+            .map_or_else(TenantCount::default, |count| *count)
+    }
+
+    /// The key of a user's topic as the user's other sessions have it, where there are any: they share its text.
+    pub(crate) fn shared(&self, user: &TopicKey) -> TopicKey {
+        self.users
+            .get(user)
+            .map_or_else(|| user.clone(), |known| known.key().clone())
+    }
+
+    fn grow_user(&self, seat: &Seat) -> bool {
+        let mut count = self.users.entry(seat.user.clone()).or_default();
+        if *count as usize >= self.limits.user {
+            return false;
+        }
+        *count += 1;
+        if *count == 1 {
+            // Under the user's lock, so that users who come and go at once are counted in the order in which they do.
+            self.tenants.entry(seat.tenant.clone()).or_default().users += 1;
+        }
+        true
+    }
+
+    fn shrink_user(&self, seat: &Seat) {
+        if let Some(mut count) = self.users.get_mut(&seat.user) {
+            *count = count.saturating_sub(1);
+            if *count == 0
+                && let Some(mut tenant) = self.tenants.get_mut(&seat.tenant)
+            {
+                tenant.users = tenant.users.saturating_sub(1);
+            }
+        }
+        self.users.remove_if(&seat.user, |_, count| *count == 0);
+    }
+
+    fn shrink_tenant(&self, tenant: &TenantId) {
+        if let Some(mut count) = self.tenants.get_mut(tenant) {
+            count.connections = count.connections.saturating_sub(1);
+        }
+    }
+
+    fn forget_tenant(&self, tenant: &TenantId) {
+        self.tenants
+            .remove_if(tenant, |_, count| *count == TenantCount::default());
     }
 }
 
-fn grow<K: Hash + Eq + Clone>(counts: &DashMap<K, usize>, key: &K, limit: usize) -> bool {
+fn grow<K: Hash + Eq + Clone>(counts: &DashMap<K, u32>, key: &K, limit: usize) -> bool {
     let mut count = counts.entry(key.clone()).or_default();
-    if *count >= limit {
+    if *count as usize >= limit {
         return false;
     }
     *count += 1;
     true
 }
 
-fn shrink<K: Hash + Eq>(counts: &DashMap<K, usize>, key: &K) {
+fn shrink<K: Hash + Eq>(counts: &DashMap<K, u32>, key: &K) {
     if let Some(mut count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
     }
@@ -194,10 +235,11 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let all = &self.connections;
         if matches!(self.taken, Taken::All) {
-            shrink(&all.tenants, &self.tenant);
+            all.shrink_tenant(&self.tenant);
         }
         if matches!(self.taken, Taken::User | Taken::All) {
-            shrink(&all.users, &self.user);
+            all.shrink_user(self);
+            all.forget_tenant(&self.tenant);
         }
         if !matches!(self.taken, Taken::Node) {
             shrink(&all.addresses, &self.address);
@@ -222,7 +264,7 @@ mod tests {
             handshakes: RateLimiter::direct(Quota::per_second(NonZeroU32::MIN)),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
-            users: DashMap::new(),
+            users: DashMap::default(),
             addresses: DashMap::new(),
         })
     }
@@ -268,5 +310,30 @@ mod tests {
         let all = connections(9, 9, 9, 9);
         assert_eq!(all.take_handshake(), Ok(()));
         assert!(matches!(all.take_handshake(), Err(Refusal::Rate(wait)) if wait <= Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_users_sessions_share_a_key_and_count_as_one_user() {
+        let all = connections(9, 9, 9, 9);
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let tenant = TenantId::new("t").unwrap();
+        let user = |user: &str| TopicKey::user(&tenant, &Name::new(user).unwrap());
+        let first = all.admit(&tenant, &user("u"), here).unwrap();
+        let key = all.shared(&user("u"));
+        assert!(std::ptr::eq(key.as_str(), first.user.as_str()));
+        let second = all.admit(&tenant, &key, here).unwrap();
+        let other = all.admit(&tenant, &user("v"), here).unwrap();
+        let stranger = TenantId::new("s").unwrap();
+        let key = TopicKey::user(&stranger, &Name::new("u").unwrap());
+        let _foreign = all.admit(&stranger, &key, here).unwrap();
+        let count = |connections, users| TenantCount { connections, users };
+        assert_eq!(all.tenant(&tenant), count(3, 2));
+        drop(first);
+        assert_eq!(all.tenant(&tenant), count(2, 2));
+        drop(second);
+        assert_eq!(all.tenant(&tenant), count(1, 1));
+        drop(other);
+        assert_eq!(all.tenant(&tenant), count(0, 0));
+        assert_eq!(all.tenants.len(), 1);
     }
 }

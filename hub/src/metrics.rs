@@ -39,6 +39,7 @@ pub(crate) struct HubMetrics {
     pub(crate) resyncs: Counter,
     pub(crate) replayed: Counter,
     pub(crate) published: Counter,
+    pub(crate) held_back: Counter,
     pub(crate) receipts_dropped: Counter,
     pub(crate) lag: Histogram,
 }
@@ -68,6 +69,7 @@ impl HubMetrics {
             resyncs: Counter::default(),
             replayed: Counter::default(),
             published: Counter::default(),
+            held_back: Counter::default(),
             receipts_dropped: Counter::default(),
             // From half a millisecond to half a minute.
             lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
@@ -148,6 +150,11 @@ impl HubMetrics {
                 m.replayed,
             );
             registry.register("hub_published", "Publishes taken by the publish API", m.published);
+            registry.register(
+                "hub_publishers_held_back",
+                "Times a publisher of many messages waited for this node's workers",
+                m.held_back,
+            );
             registry.register(
                 "hub_receipts_dropped",
                 "Receipts that the dispatcher had no room for",

@@ -50,20 +50,23 @@ struct Values {
 }
 
 impl Retained {
-    pub(super) fn new(policy: HistoryPolicy) -> Self {
+    /// Nothing yet. Offsets up to `lost` were given, and what they had cannot be read again.
+    pub(super) fn new(policy: HistoryPolicy, lost: u64) -> Self {
         Self {
             entries: match policy {
                 HistoryPolicy::None => Entries::Nothing,
                 HistoryPolicy::Window => Entries::Window(VecDeque::new()),
-                HistoryPolicy::LastValue => Entries::Values(Box::default()),
+                HistoryPolicy::LastValue => Entries::Values(Box::new(Values {
+                    lost,
+                    ..Values::default()
+                })),
             },
             bytes: 0,
         }
     }
 
-    /// Whether messages take offsets and can be read again.
-    pub(super) fn is_kept(&self) -> bool {
-        !matches!(self.entries, Entries::Nothing)
+    pub(super) fn is_empty(&self) -> bool {
+        self.oldest().is_none()
     }
 
     /// Adds the newest message.
@@ -200,7 +203,7 @@ mod tests {
             bytes in 20usize..120,
         ) {
             let bounds = Bounds { count, bytes, age: None };
-            let mut retained = Retained::new(HistoryPolicy::LastValue);
+            let mut retained = Retained::new(HistoryPolicy::LastValue, 0);
             let mut newest: HashMap<String, u64> = HashMap::new();
             for ((value, len), at) in steps.into_iter().zip(1u64..) {
                 let message = message(at, value, len);
@@ -229,7 +232,7 @@ mod tests {
             bytes: 1000,
             age,
         };
-        let mut retained = Retained::new(HistoryPolicy::LastValue);
+        let mut retained = Retained::new(HistoryPolicy::LastValue, 0);
         retained.push(message(1, Some(1), 1), &bounds(None), Instant::now());
         tokio::time::advance(Duration::from_secs(100_000)).await;
         retained.push(message(2, Some(2), 1), &bounds(None), Instant::now());

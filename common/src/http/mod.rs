@@ -8,8 +8,11 @@ mod serve;
 
 pub use self::{
     auth::{Authenticator, Caller, bearer},
-    body::{BodyLimit, JsonBody, parse_json, parse_query},
+    body::{
+        BODY_TIME, BodyLimit, JsonBody, JsonText, body_timeout, is_json, not_json, parse_body, parse_json,
+        parse_query,
+    },
     problem::Problem,
     rewound::Rewound,
-    serve::{Front, Peer, ServeOptions, serve},
+    serve::{Front, Peer, ServeOptions, Stopping, serve},
 };

@@ -19,6 +19,10 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// Cancelled when the listener stops. In the extensions of every request, for those that last.
+#[derive(Debug, Clone)]
+pub struct Stopping(pub CancellationToken);
+
 /// How a listener serves.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeOptions {
@@ -28,10 +32,13 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
 }
 
-/// What sees a new connection before HTTP does: it serves the connection itself and answers none, or gives it back with
-/// what it has read.
-pub type Front =
-    Arc<dyn Fn(TcpStream, SocketAddr) -> Pin<Box<dyn Future<Output = Option<Rewound>> + Send>> + Send + Sync>;
+/// What sees a new connection before HTTP does: it serves the connection itself, until the token is cancelled, and
+/// answers none, or gives it back with what it has read.
+pub type Front = Arc<
+    dyn Fn(TcpStream, SocketAddr, CancellationToken) -> Pin<Box<dyn Future<Output = Option<Rewound>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// New connections that are taken one after the other before every other task has its turn.
 const ACCEPTS: u32 = 16;
@@ -62,7 +69,11 @@ pub async fn serve(
                 failures = 0;
                 let (front, router, stop) = (front.clone(), router.clone(), stop.clone());
                 shutdown.spawn(async move {
-                    if let Some(connection) = before_http(front, stream, peer, &stop).await {
+                    let left = match front {
+                        Some(front) => front(stream, peer, stop.clone()).await,
+                        None => Some(stream.into()),
+                    };
+                    if let Some(connection) = left {
                         // Boxed: most connections of a hub never come here, and their task is small.
                         Box::pin(serve_http(connection, peer, router, options, stop)).await;
                     }
@@ -119,24 +130,6 @@ fn pause(error: &io::Error, failures: &mut u32) -> Option<Duration> {
     Some(Duration::from_millis(u64::from((*failures).min(50)) * 20))
 }
 
-/// What is left for HTTP to serve.
-async fn before_http(
-    front: Option<Front>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    stop: &CancellationToken,
-) -> Option<Rewound> {
-    let Some(front) = front else {
-        return Some(stream.into());
-    };
-    tokio::select! {
-        biased;
-        rewound = front(stream, peer) => rewound,
-        // It has not asked for anything yet.
-        () = stop.cancelled() => None,
-    }
-}
-
 async fn serve_http(
     connection: Rewound,
     peer: SocketAddr,
@@ -144,8 +137,10 @@ async fn serve_http(
     options: ServeOptions,
     stop: CancellationToken,
 ) {
+    let stopping = Stopping(stop.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(stopping.clone());
         let answer = router.clone().oneshot(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });

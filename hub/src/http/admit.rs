@@ -20,6 +20,8 @@ use sha1::{Digest, Sha1};
 use crate::{
     Hub,
     limits::{Refusal, Seat},
+    receive::Wire,
+    ws::accepts_deflate,
 };
 
 /// RFC 6455 section 1.3.
@@ -39,6 +41,8 @@ pub(super) struct Head<'a> {
     key: Option<&'a [u8]>,
     keys: usize,
     offered: Offered<'a>,
+    /// It offers permessage-deflate in a form that can be kept.
+    deflate: bool,
     /// It announces a body.
     body: bool,
 }
@@ -77,6 +81,8 @@ impl<'a> Head<'a> {
             self.keys += 1;
         } else if is(header::SEC_WEBSOCKET_PROTOCOL) {
             self.offered.add(value);
+        } else if is(header::SEC_WEBSOCKET_EXTENSIONS) {
+            self.deflate |= text(value).is_some_and(accepts_deflate);
         } else if is(header::HOST) {
             self.host.get_or_insert(value);
         } else if is(header::ORIGIN) {
@@ -253,6 +259,8 @@ pub(super) struct Admitted {
     pub(super) dialect: Dialect,
     /// The sub-protocol that is answered.
     pub(super) protocol: Option<Box<str>>,
+    /// How frames go; what is not plain is answered as an extension.
+    pub(super) wire: Wire,
 }
 
 /// The label of the metric, and what the client is told.
@@ -295,9 +303,7 @@ pub(super) fn admit(
         .map_err(|error| (error.code(), Problem::from(error).into()))?;
     query.agrees_with(&identity)?;
     let address = head.client_address(peer, &hub.inner.trusted_proxies);
-    // Texts that are kept already are shared.
-    let registry = &hub.inner.registry;
-    let keys: Arc<[_]> = identity.keys().iter().map(|key| registry.shared(key)).collect();
+    let keys = hub.keys(&identity);
     let seat = hub
         .inner
         .connections
@@ -314,6 +320,11 @@ pub(super) fn admit(
         seat,
         dialect,
         protocol: protocol.map(Into::into),
+        wire: if hub.inner.shared.config.compression && head.deflate {
+            Wire::Deflate
+        } else {
+            Wire::Plain
+        },
     })
 }
 

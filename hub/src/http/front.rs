@@ -23,7 +23,7 @@ use super::{
     admit::{Admitted, Head, admit, refuse},
     seat::take_in,
 };
-use crate::Hub;
+use crate::{Hub, receive::Wire, ws::DEFLATE_ANSWER};
 
 /// Longest head that is read here; it holds the longest token. HTTP has a limit of its own for longer ones.
 const MAX_HEAD: usize = 20 * 1024;
@@ -49,7 +49,17 @@ thread_local! {
 #[must_use]
 pub fn front(hub: &Hub, header_timeout: Duration) -> Front {
     let hub = hub.clone();
-    Arc::new(move |stream, peer| Box::pin(meet(hub.clone(), stream, peer, header_timeout)))
+    Arc::new(move |stream, peer, stop| {
+        let meeting = meet(hub.clone(), stream, peer, header_timeout);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                rewound = meeting => rewound,
+                // It has not asked for anything yet.
+                () = stop.cancelled() => None,
+            }
+        })
+    })
 }
 
 /// What the bytes that came so far are.
@@ -146,7 +156,7 @@ fn judge(hub: &Hub, peer: SocketAddr, bytes: &[u8]) -> Judged {
     };
     let decided = match admit(hub, &head, peer.ip(), without_subprotocol) {
         Ok(admitted) => {
-            let answer = answer(&head, admitted.protocol.as_deref());
+            let answer = answer(&head, admitted.protocol.as_deref(), admitted.wire);
             Ok(Box::new(Go { admitted, answer }))
         }
         Err(refused) => Err(refuse(hub, refused)),
@@ -212,7 +222,7 @@ fn begins_like_a_handshake(bytes: &[u8]) -> bool {
         })
 }
 
-fn answer(head: &Head<'_>, protocol: Option<&str>) -> String {
+fn answer(head: &Head<'_>, protocol: Option<&str>, wire: Wire) -> String {
     let accept = head.accept();
     let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: \
@@ -221,6 +231,11 @@ fn answer(head: &Head<'_>, protocol: Option<&str>) -> String {
     if let Some(protocol) = protocol {
         answer.push_str("sec-websocket-protocol: ");
         answer.push_str(protocol);
+        answer.push_str("\r\n");
+    }
+    if wire == Wire::Deflate {
+        answer.push_str("sec-websocket-extensions: ");
+        answer.push_str(DEFLATE_ANSWER);
         answer.push_str("\r\n");
     }
     answer.push_str("\r\n");

@@ -1,16 +1,21 @@
 //! The hub's part of the two listeners.
 
 mod admit;
+mod answer;
+mod express;
 mod front;
+mod lines;
 mod publish;
 mod seat;
 mod stats;
+mod stream;
 mod upgrade;
 
 use axum::Extension;
 use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::express::express;
 pub use self::front::front;
 use crate::Hub;
 
@@ -36,8 +41,7 @@ pub fn public(hub: &Hub) -> OpenApiRouter {
 #[must_use]
 pub fn internal(hub: &Hub) -> OpenApiRouter {
     let limit = hub.inner.shared.config.max_publish.0;
-    // Beside its data a publish has a target of up to 1,000 names.
-    let single = BodyLimit(limit.saturating_add(ENVELOPE));
+    let single = BodyLimit(single_limit(hub));
     let batch = BodyLimit(limit.saturating_mul(BATCH_SIZE).saturating_add(ENVELOPE));
     OpenApiRouter::new()
         .merge(
@@ -50,7 +54,13 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
                 .routes(routes!(publish::publish_batch))
                 .layer(Extension(batch)),
         )
+        .routes(routes!(stream::publish_stream))
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
         .with_state(hub.clone())
+}
+
+/// Bytes of one publish's body at the most: beside its data it has a target of up to 1,000 names.
+fn single_limit(hub: &Hub) -> usize {
+    hub.inner.shared.config.max_publish.0.saturating_add(ENVELOPE)
 }

@@ -23,6 +23,7 @@ pub(super) async fn take_in(hub: &Hub, admitted: Admitted, stream: TcpStream, ea
         seat,
         dialect,
         protocol: _,
+        wire,
     } = admitted;
     forget_wakers(&stream);
     set_send_buffer(&stream, hub.inner.shared.config.send_buffer.0);
@@ -45,6 +46,7 @@ pub(super) async fn take_in(hub: &Hub, admitted: Admitted, stream: TcpStream, ea
         stream,
         who,
         dialect,
+        wire,
         early,
         seat,
     })

@@ -17,7 +17,7 @@ use super::{
     admit::{Head, admit, not_an_upgrade, refuse},
     seat::take_in,
 };
-use crate::Hub;
+use crate::{Hub, receive::Wire, ws::DEFLATE_ANSWER};
 
 /// Open a WebSocket
 ///
@@ -81,6 +81,10 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
         (
             header::SEC_WEBSOCKET_PROTOCOL,
             admitted.protocol.take().map(String::from),
+        ),
+        (
+            header::SEC_WEBSOCKET_EXTENSIONS,
+            (admitted.wire == Wire::Deflate).then(|| DEFLATE_ANSWER.to_owned()),
         ),
     ];
     for (name, value) in values {

@@ -13,7 +13,7 @@ use common::{
 use super::{
     Input, SessionId, Worker,
     index::{Membership, Waiter},
-    session::{Phase, Who},
+    session::{Phase, Session, Who},
 };
 use crate::ws;
 
@@ -107,7 +107,9 @@ impl Worker {
         else {
             return;
         };
-        for membership in &mut session.topics {
+        let Session { topics, rare, .. } = session;
+        let is_replaying = |topic| rare.as_ref().is_some_and(|rare| rare.is_replaying(topic));
+        for membership in topics {
             let Some(topic) = self.index.get(membership.topic) else {
                 continue;
             };
@@ -115,7 +117,7 @@ impl Worker {
                 continue;
             };
             let low = position.offset as u32;
-            if membership.told != low && !membership.replaying {
+            if membership.told != low && !is_replaying(membership.topic) {
                 membership.told = low;
                 positions.insert(topic.key.public_name(), position.to_string());
             }
@@ -273,7 +275,7 @@ impl Worker {
         };
         if let Some(topic) = self.index.get_mut(number) {
             // It may not be confirmed yet.
-            topic.waiters.retain(|waiter| waiter.session != id);
+            topic.waiters.forget(id);
         }
         let Some(session) = self.session(id) else { return };
         if let Some(at) = session.topics.iter().position(|its| its.topic == number) {

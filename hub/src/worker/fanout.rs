@@ -30,7 +30,7 @@ const SLICE: Duration = Duration::from_millis(1);
 const STRIDE: usize = 32;
 
 /// Fan-outs that are on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fanout {
     /// Their messages; sessions hold places in it.
     pub(super) places: Places,
@@ -39,6 +39,13 @@ pub(super) struct Fanout {
 }
 
 impl Fanout {
+    pub(super) fn new(deflate_from: usize) -> Self {
+        Self {
+            places: Places::new(deflate_from),
+            turns: Turns::default(),
+        }
+    }
+
     pub(super) fn is_active(&self) -> bool {
         !self.turns.is_empty()
     }
@@ -233,16 +240,9 @@ fn gets(session: &Session, filter: &Filter<'_>, outgoing: &Outgoing, topic: u32,
     session.phase == Phase::Live
         && filter.passes(session, now)
         // It comes with the replay.
-        && !(session.rare.is_some() && outgoing.message.position.is_some() && is_replaying(session, topic))
+        && !(session.is_replaying(topic) && outgoing.message.position.is_some())
 }
 
 fn asks_by_ping(session: &Session, outgoing: &Outgoing) -> bool {
     outgoing.message.header.receipt && session.dialect != common::protocol::Dialect::CarillonV1
-}
-
-fn is_replaying(session: &Session, topic: u32) -> bool {
-    session
-        .topics
-        .iter()
-        .any(|membership| membership.topic == topic && membership.replaying)
 }

@@ -171,6 +171,7 @@ mod tests {
             generation: 1,
             phase: Phase::Live,
             dialect: Dialect::CarillonV1,
+            wire: crate::receive::Wire::Plain,
             unanswered: 0,
             expiry_watched: false,
             pending: Pending::default(),

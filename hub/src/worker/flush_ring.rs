@@ -51,11 +51,11 @@ impl Worker {
         if session.pending.is_empty() || session.phase == Phase::Closing || session.is_blocked() {
             return None;
         }
-        let (pending, socket) = (session.pending, session.stream.as_raw_fd());
-        let frames = self.fanout.places.frames(pending);
+        let (pending, wire, socket) = (session.pending, session.wire, session.stream.as_raw_fd());
+        let frames = self.fanout.places.frames(pending, wire);
         let bytes = match frames.joined() {
             Some(joined) => joined.clone(),
-            None if frames.count() == 1 => frames.iter().next()?.frame.clone(),
+            None if frames.count() == 1 => frames.iter().next()?.1.clone(),
             None => return None,
         };
         self.session(id)?.pending.take();

@@ -30,6 +30,7 @@ impl Worker {
             stream,
             who,
             dialect,
+            wire,
             early,
             seat,
         } = new;
@@ -44,11 +45,12 @@ impl Worker {
             slot: self.sessions.vacant_key() as u32,
             generation: self.generation,
         };
-        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), early, &self.feed);
+        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), wire, early, &self.feed);
         self.sessions.insert(Session {
             generation: self.generation,
             phase: Phase::Joining(0),
             dialect,
+            wire,
             unanswered: 0,
             expiry_watched: false,
             pending: Pending::default(),
@@ -220,7 +222,7 @@ impl Worker {
                         continue;
                     };
                     let held = topic.progress.confirm(head);
-                    let waiters = std::mem::take(&mut topic.waiters);
+                    let waiters = topic.waiters.take();
                     self.hand_on(number, key, held);
                     for waiter in &waiters {
                         self.confirmed_for(*waiter, key);
@@ -234,7 +236,7 @@ impl Worker {
                     let waiters = self
                         .index
                         .remove(key)
-                        .map(|topic| topic.waiters)
+                        .map(|mut topic| topic.waiters.take())
                         .unwrap_or_default();
                     for waiter in waiters {
                         self.refused_for(waiter, key);

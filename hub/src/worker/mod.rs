@@ -7,6 +7,8 @@
 //! A fan-out is done in slices of at most a millisecond; between slices the other inputs are served.
 
 mod beat;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod commands;
 mod fanout;
 mod filter;
@@ -196,7 +198,7 @@ impl Worker {
             sessions: Slab::new(),
             generation: 0,
             wheel,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(config.compression_min.0),
             #[cfg(target_os = "linux")]
             ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,

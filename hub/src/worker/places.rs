@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::receive::Outgoing;
+use crate::receive::{Outgoing, Wire};
 
 /// Places, and so the most frames that one write takes.
 pub(super) const PLACES: usize = 64;
@@ -75,23 +75,24 @@ pub(super) struct Places {
     used: u64,
     last: u8,
     serial: u64,
-    /// Of the mask at hand: sessions of a broadcast mostly have the same one.
-    order: Order,
+    /// Of the masks at hand, for each wire: sessions of a broadcast mostly have the same one.
+    orders: [Order; 2],
+    /// Payloads of at least so many bytes are compressed where that was agreed.
+    deflate_from: usize,
 }
 
-impl Default for Places {
-    fn default() -> Self {
+impl Places {
+    pub(super) fn new(deflate_from: usize) -> Self {
         Self {
             slots: [const { None }; PLACES],
             used: 0,
             last: PLACES as u8 - 1,
             serial: 0,
-            order: Order::default(),
+            orders: Default::default(),
+            deflate_from,
         }
     }
-}
 
-impl Places {
     /// Messages that may be put.
     pub(super) fn free(&self) -> usize {
         PLACES - self.used.count_ones() as usize
@@ -116,22 +117,24 @@ impl Places {
         });
         self.used |= 1 << place;
         self.last = place;
-        self.order.mask = Pending::default();
+        self.forget_orders();
     }
 
     /// The frames of a mask in order, to be written; [`Places::done`] is called behind it.
-    pub(super) fn frames(&mut self, mask: Pending) -> Frames<'_> {
-        if self.order.mask == mask {
-            self.order.seen = self.order.seen.saturating_add(1);
+    pub(super) fn frames(&mut self, mask: Pending, wire: Wire) -> Frames<'_> {
+        if self.orders[wire as usize].mask == mask {
+            let seen = &mut self.orders[wire as usize].seen;
+            *seen = seen.saturating_add(1);
         } else {
-            self.arrange(mask);
+            self.arrange(mask, wire);
         }
-        let order = &mut self.order;
+        let deflate_from = self.deflate_from;
+        let order = &mut self.orders[wire as usize];
         if order.places.len() > 1 && order.seen == 2 && order.joined.is_none() && order.total <= JOINED_MAX {
             let mut joined = BytesMut::with_capacity(order.total);
             for place in &order.places {
                 if let Some(slot) = &self.slots[usize::from(*place)] {
-                    joined.extend_from_slice(&slot.outgoing.frame);
+                    joined.extend_from_slice(slot.outgoing.frame_for(wire, deflate_from));
                 }
             }
             order.joined = Some(joined.freeze());
@@ -139,11 +142,19 @@ impl Places {
         Frames {
             slots: &self.slots,
             order,
+            wire,
+            deflate_from,
         }
     }
 
-    fn arrange(&mut self, mask: Pending) {
-        let order = &mut self.order;
+    fn forget_orders(&mut self) {
+        self.orders
+            .iter_mut()
+            .for_each(|order| order.mask = Pending::default());
+    }
+
+    fn arrange(&mut self, mask: Pending, wire: Wire) {
+        let order = &mut self.orders[wire as usize];
         order.mask = mask;
         order.joined = None;
         order.seen = 1;
@@ -156,7 +167,7 @@ impl Places {
         };
         for place in mask.iter() {
             if let Some(slot) = &self.slots[usize::from(place)] {
-                order.total += slot.outgoing.frame.len();
+                order.total += slot.outgoing.frame_for(wire, self.deflate_from).len();
                 order.places.push(place);
             }
         }
@@ -165,6 +176,7 @@ impl Places {
 
     /// A session has a mask's frames pending no more: they were written, queued, or are not for it any longer.
     pub(super) fn done(&mut self, mask: Pending) {
+        let mut freed = false;
         for place in mask.iter() {
             let slot = &mut self.slots[usize::from(place)];
             let Some(its) = slot else { continue };
@@ -172,8 +184,11 @@ impl Places {
             if its.waiting == 0 {
                 *slot = None;
                 self.used &= !(1 << place);
-                self.order.mask = Pending::default();
+                freed = true;
             }
+        }
+        if freed {
+            self.forget_orders();
         }
     }
 }
@@ -183,6 +198,8 @@ impl Places {
 pub(super) struct Frames<'a> {
     slots: &'a [Option<Slot>; PLACES],
     order: &'a Order,
+    wire: Wire,
+    deflate_from: usize,
 }
 
 impl<'a> Frames<'a> {
@@ -200,13 +217,19 @@ impl<'a> Frames<'a> {
         self.order.joined.as_ref()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Arc<Outgoing>> + use<'a> {
-        let slots = self.slots;
+    /// The messages, and their frames as they go to the session.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a Arc<Outgoing>, &'a Bytes)> + use<'a> {
+        let Self {
+            slots,
+            wire,
+            deflate_from,
+            ..
+        } = *self;
         self.order
             .places
             .iter()
             .filter_map(move |place| slots[usize::from(*place)].as_ref())
-            .map(|slot| &slot.outgoing)
+            .map(move |slot| (&slot.outgoing, slot.outgoing.frame_for(wire, deflate_from)))
     }
 }
 
@@ -231,8 +254,8 @@ mod tests {
     }
 
     fn texts(places: &mut Places, mask: Pending) -> Vec<Bytes> {
-        let frames = places.frames(mask);
-        let each: Vec<Bytes> = frames.iter().map(|outgoing| outgoing.frame.clone()).collect();
+        let frames = places.frames(mask, Wire::Plain);
+        let each: Vec<Bytes> = frames.iter().map(|(_, frame)| frame.clone()).collect();
         assert_eq!(frames.count(), each.len());
         assert_eq!(frames.total(), each.iter().map(Bytes::len).sum::<usize>());
         if let Some(joined) = frames.joined() {
@@ -243,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_place_is_free_when_its_last_session_is_done() {
-        let mut places = Places::default();
+        let mut places = Places::new(0);
         for number in 0..PLACES {
             let place = places.reserve().unwrap();
             places.put(place, outgoing(&number.to_string()), 2);
@@ -259,16 +282,22 @@ mod tests {
 
     #[test]
     fn sessions_with_the_same_frames_share_one_buffer() {
-        let mut places = Places::default();
+        let mut places = Places::new(0);
         let mut mask = Pending::default();
         for number in 0..3 {
             let place = places.reserve().unwrap();
             places.put(place, outgoing(&number.to_string()), 9);
             assert_eq!(mask.add(place), number == 0);
         }
-        assert!(places.frames(mask).joined().is_none(), "once is not worth it");
-        let pointer = places.frames(mask).joined().unwrap().as_ptr();
-        assert_eq!(places.frames(mask).joined().unwrap().as_ptr(), pointer);
+        assert!(
+            places.frames(mask, Wire::Plain).joined().is_none(),
+            "once is not worth it"
+        );
+        let pointer = places.frames(mask, Wire::Plain).joined().unwrap().as_ptr();
+        assert_eq!(
+            places.frames(mask, Wire::Plain).joined().unwrap().as_ptr(),
+            pointer
+        );
         // Another message in between: what was joined does not stand any more.
         let place = places.reserve().unwrap();
         places.put(place, outgoing("3"), 1);
@@ -282,7 +311,7 @@ mod tests {
         /// order in which it came.
         #[test]
         fn order_is_kept(steps in prop::collection::vec((any::<bool>(), 0usize..4, any::<u8>()), 0..400)) {
-            let mut places = Places::default();
+            let mut places = Places::new(0);
             let mut sessions: [(Pending, Vec<Bytes>); 4] = Default::default();
             for (number, (put, which, members)) in steps.into_iter().enumerate() {
                 if put {

@@ -12,7 +12,10 @@ use common::{
 use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::Instant};
 
 use super::{Control, Input, SessionId, Shared, Who};
-use crate::ws::{Event, Parser};
+use crate::{
+    receive::Wire,
+    ws::{Event, Parser},
+};
 
 /// A pong is mostly the answer to a ping of ours: a burst of notifications that ask for receipts must not use up what the
 /// client itself may send.
@@ -61,6 +64,7 @@ struct Reader {
     id: SessionId,
     stream: Arc<TcpStream>,
     who: Arc<Who>,
+    wire: Wire,
     feed: Arc<Feed>,
     /// Only within a frame or a fragmented message; between messages there is nothing to remember.
     parser: Option<Box<Parser>>,
@@ -70,7 +74,8 @@ struct Reader {
 /// Messages that a session may send: a bucket that fills by a rate a second up to twice that.
 #[derive(Debug)]
 struct Allowance {
-    left: f64,
+    /// Rounded to seven digits, which is enough and keeps the task within its block of memory.
+    left: f32,
     /// Milliseconds of [`Feed::now`] when something was taken last.
     at: u32,
 }
@@ -78,7 +83,7 @@ struct Allowance {
 impl Allowance {
     fn new(rate: f64, now: u32) -> Self {
         Self {
-            left: rate * 2.0,
+            left: (rate * 2.0) as f32,
             at: now,
         }
     }
@@ -87,7 +92,7 @@ impl Allowance {
     fn take(&mut self, rate: f64, cost: f64, now: u32) -> bool {
         let filled = f64::from(now.wrapping_sub(self.at)) / 1000.0 * rate;
         self.at = now;
-        self.left = (self.left + filled).min(rate * 2.0) - cost;
+        self.left = ((f64::from(self.left) + filled).min(rate * 2.0) - cost) as f32;
         self.left >= 0.0
     }
 }
@@ -97,6 +102,7 @@ pub(crate) fn spawn(
     id: SessionId,
     stream: Arc<TcpStream>,
     who: Arc<Who>,
+    wire: Wire,
     early: Vec<u8>,
     feed: &Arc<Feed>,
 ) -> AbortHandle {
@@ -104,6 +110,7 @@ pub(crate) fn spawn(
         id,
         stream,
         who,
+        wire,
         feed: Arc::clone(feed),
         parser: None,
         allowance: Allowance::new(feed.rate, feed.now()),
@@ -168,10 +175,10 @@ impl Reader {
         let now = self.feed.now();
         let rate = self.feed.rate;
         let allowance = &mut self.allowance;
-        let mut parser = self
-            .parser
-            .take()
-            .map_or_else(|| Parser::new(self.feed.max_message), |parser| *parser);
+        let mut parser = self.parser.take().map_or_else(
+            || Parser::new(self.feed.max_message).with_deflate(self.wire == Wire::Deflate),
+            |parser| *parser,
+        );
         let parsed = parser.feed(bytes, |event| {
             if !open {
                 return;
@@ -306,6 +313,7 @@ mod tests {
                 generation: 0,
             },
             stream,
+            wire: Wire::Plain,
             who: std::sync::Weak::<Who>::new().upgrade().unwrap(),
             feed: std::sync::Weak::<Feed>::new().upgrade().unwrap(),
             parser: None,

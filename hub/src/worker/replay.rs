@@ -120,7 +120,7 @@ impl Worker {
         };
         let frame = ws::encode_text(&[frame]);
         let message = Arc::new(message);
-        self.put_before(number, &Arc::new(Outgoing { message, frame }));
+        self.put_before(number, &Arc::new(Outgoing::framed(message, frame)));
     }
 
     /// Compares a share of the topics with the bus.
@@ -181,19 +181,19 @@ impl Worker {
     /// A session resumes a topic that it has: live messages wait in history until the replay has caught up.
     pub(super) fn begin_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position) {
         let Some(session) = self.session(id) else { return };
-        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
-            return;
-        };
-        if membership.replaying {
-            let Some(rare) = &mut session.rare else { return };
-            let handing_over = rare
-                .replays
-                .iter()
-                .position(|replay| replay.topic == number && replay.unasked);
+        if session.is_replaying(number) {
             // What is being handed over gives way to what was asked for.
-            let Some(at) = handing_over else { return };
-            rare.replays.swap_remove(at);
-            membership.handed_over = false;
+            let replays = &mut session.rare().replays;
+            let Some(at) = replays
+                .iter()
+                .position(|replay| replay.topic == number && replay.unasked)
+            else {
+                return;
+            };
+            let given_up = replays.swap_remove(at);
+            if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) {
+                membership.joined = given_up.joined as u32;
+            }
         }
         session.rare().named.push(number);
         self.start_replay(id, number, key, from, false);
@@ -226,15 +226,12 @@ impl Worker {
         let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
             return;
         };
-        membership.replaying = true;
-        let joined = if membership.handed_over {
-            0
-        } else {
-            // The low bits say how far the topic has come since the session joined.
-            let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
-            live.offset.saturating_sub(since)
-        };
-        membership.handed_over |= unasked;
+        // The low bits say how far the topic has come since the session joined.
+        let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
+        let joined = live.offset.saturating_sub(since);
+        if unasked {
+            membership.hand_over(live.offset);
+        }
         let rare = session.rare();
         let serial = rare.next_replay;
         rare.next_replay = serial.wrapping_add(1);
@@ -313,7 +310,7 @@ impl Worker {
             }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
-                self.replay_one(id, Outgoing::new(message), !replay.unasked);
+                self.replay_one(id, &Outgoing::new(message), !replay.unasked);
             }
         }
         if history.superseded_after.is_some() {
@@ -351,12 +348,12 @@ impl Worker {
         }
     }
 
-    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing, asked: bool) {
+    fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing, asked: bool) {
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
         if outgoing.message.header.expires_at.is_some_and(expired) {
             return;
         }
-        let filter = Filter::new(&outgoing, &self.index);
+        let filter = Filter::new(outgoing, &self.index);
         let Some(session) = self
             .session_ref(id)
             .filter(|session| session.phase == Phase::Live)
@@ -369,7 +366,7 @@ impl Worker {
             }
             self.shared.metrics.replayed.inc();
             self.shared.metrics.deliveries.inc();
-            self.send(id, outgoing.frame);
+            self.send_replayed(id, outgoing);
         }
     }
 
@@ -378,9 +375,6 @@ impl Worker {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
-        if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
-            membership.replaying = false;
-        }
         if replay.unasked {
             session.forget_rare();
             if at.is_none() {
@@ -391,7 +385,7 @@ impl Worker {
         let handed_over = session
             .topics
             .iter()
-            .any(|its| its.topic == replay.topic && its.handed_over);
+            .any(|its| its.topic == replay.topic && its.was_handed_over());
         let rare = session.rare();
         let name = replay.key.public_name();
         match at {
@@ -437,19 +431,21 @@ impl Worker {
         if rare.is_resuming() {
             return;
         }
-        rare.named.clear();
         let positions = std::mem::take(&mut rare.recovered);
         let topics = std::mem::take(&mut rare.resync);
         let count = std::mem::take(&mut rare.replayed);
-        session.forget_rare();
         if !topics.is_empty() {
             self.shared.metrics.resyncs.inc();
             self.send_json(id, ServerFrame::Resync { topics }.to_json());
         }
         self.send_json(id, ServerFrame::Recovered { positions, count }.to_json());
-        if let Some(outbound) = self.session(id).and_then(|session| session.outbound.as_mut()) {
+        let Some(session) = self.session(id) else { return };
+        if let Some(outbound) = &mut session.outbound {
             outbound.count_on();
         }
+        // Not before: what the answer speaks of must not be dropped in front of it.
+        session.rare().named.clear();
+        session.forget_rare();
     }
 }
 

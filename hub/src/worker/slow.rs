@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::{
     message::Position,
     policy::SlowPolicy,
@@ -38,11 +39,12 @@ pub(super) fn queue(
     outbound: &mut Outbound,
     index: &Index,
     outgoing: &Arc<Outgoing>,
+    frame: &Bytes,
     now: u32,
     metrics: &HubMetrics,
 ) {
     metrics.queued.inc();
-    if outbound.push_message(outgoing, policy_of(index, outgoing), now) {
+    if outbound.push_message(outgoing, frame, policy_of(index, outgoing), now) {
         metrics.conflated.inc();
     }
 }
@@ -53,16 +55,17 @@ pub(super) fn queue_torn(
     outbound: &mut Outbound,
     index: &Index,
     outgoing: &Outgoing,
+    frame: &Bytes,
     written: usize,
     now: u32,
 ) {
     let ages = effective(outgoing, policy_of(index, outgoing)) == SlowPolicy::Evict;
-    outbound.push_torn(outgoing.frame.clone(), written, ages, now);
+    outbound.push_torn(frame.clone(), written, ages, now);
 }
 
 /// The topics of a session's `resume` that is not answered.
 fn resuming(session: &Session, index: &Index) -> Vec<TopicKey> {
-    let Some(rare) = session.rare.as_ref().filter(|rare| rare.is_resuming()) else {
+    let Some(rare) = &session.rare else {
         return Vec::new();
     };
     let topics = rare.named.iter().filter_map(|number| index.get(*number));
@@ -168,7 +171,6 @@ impl Worker {
             if ahead <= u32::MAX / 2 {
                 its.joined = newest.offset as u32;
             }
-            its.handed_over = false;
         }
     }
 

@@ -36,10 +36,10 @@ impl Worker {
             self.fanout.places.done(pending);
             return;
         }
-        let frames = self.fanout.places.frames(pending);
+        let frames = self.fanout.places.frames(pending, session.wire);
         if let Some(outbound) = &mut session.outbound {
-            for outgoing in frames.iter() {
-                slow::queue(outbound, &self.index, outgoing, now, &self.shared.metrics);
+            for (outgoing, frame) in frames.iter() {
+                slow::queue(outbound, &self.index, outgoing, frame, now, &self.shared.metrics);
             }
             self.fanout.places.done(pending);
             self.relieve(id);
@@ -59,22 +59,32 @@ impl Worker {
         let now = self.wheel.now();
         match written {
             Some(written) => {
-                let frames = self.fanout.places.frames(pending);
+                let wire = self
+                    .session_ref(id)
+                    .map(|session| session.wire)
+                    .unwrap_or_default();
+                let frames = self.fanout.places.frames(pending, wire);
                 self.shared.metrics.bytes_out.inc_by(written as u64);
                 let mut outbound = Box::new(Outbound::new(now));
                 let mut taken = written;
-                for outgoing in frames.iter() {
-                    let frame = &outgoing.frame;
+                for (outgoing, frame) in frames.iter() {
                     if taken >= frame.len() {
                         taken -= frame.len();
                         continue;
                     }
                     if taken > 0 {
-                        slow::queue_torn(&mut outbound, &self.index, outgoing, taken, now);
+                        slow::queue_torn(&mut outbound, &self.index, outgoing, frame, taken, now);
                         self.shared.metrics.queued.inc();
                         taken = 0;
                     } else {
-                        slow::queue(&mut outbound, &self.index, outgoing, now, &self.shared.metrics);
+                        slow::queue(
+                            &mut outbound,
+                            &self.index,
+                            outgoing,
+                            frame,
+                            now,
+                            &self.shared.metrics,
+                        );
                     }
                 }
                 self.fanout.places.done(pending);
@@ -98,13 +108,24 @@ impl Worker {
         else {
             return;
         };
+        let frame = outgoing.frame_for(session.wire, self.shared.config.compression_min.0);
         match &mut session.outbound {
             Some(outbound) => {
-                slow::queue(outbound, &self.index, outgoing, now, &self.shared.metrics);
+                slow::queue(outbound, &self.index, outgoing, frame, now, &self.shared.metrics);
                 self.relieve(id);
             }
-            None => self.write_or_queue(id, &outgoing.frame, Some(outgoing)),
+            None => self.write_or_queue(id, frame, Some(outgoing)),
         }
+    }
+
+    /// Sends one session a message of its topic in answer to a command: no policy lets it go.
+    pub(super) fn send_replayed(&mut self, id: SessionId, outgoing: &Outgoing) {
+        let wire = self
+            .session_ref(id)
+            .map(|session| session.wire)
+            .unwrap_or_default();
+        let frame = outgoing.frame_for(wire, self.shared.config.compression_min.0);
+        self.send(id, frame.clone());
     }
 
     /// Sends one session a frame of its own, behind what it has pending.
@@ -160,11 +181,16 @@ impl Worker {
             let mut outbound = Box::new(Outbound::new(now));
             match message {
                 Some(outgoing) if written > 0 => {
-                    slow::queue_torn(&mut outbound, &self.index, outgoing, written, now);
+                    slow::queue_torn(&mut outbound, &self.index, outgoing, frame, written, now);
                 }
-                Some(outgoing) => {
-                    slow::queue(&mut outbound, &self.index, outgoing, now, &self.shared.metrics)
-                }
+                Some(outgoing) => slow::queue(
+                    &mut outbound,
+                    &self.index,
+                    outgoing,
+                    frame,
+                    now,
+                    &self.shared.metrics,
+                ),
                 None if written > 0 => outbound.push_torn(frame.clone(), written, true, now),
                 None => outbound.push(frame.clone(), now),
             }
@@ -299,11 +325,11 @@ fn write_frames(stream: &TcpStream, frames: Frames<'_>) -> std::io::Result<usize
         stream.try_write(joined)
     } else if frames.count() == 1 {
         let mut only = frames.iter();
-        stream.try_write(only.next().map_or(&[], |outgoing| &outgoing.frame))
+        stream.try_write(only.next().map_or(&[], |(_, frame)| frame))
     } else {
         let mut slices = [IoSlice::new(&[]); PLACES];
-        for (slice, outgoing) in slices.iter_mut().zip(frames.iter()) {
-            *slice = IoSlice::new(&outgoing.frame);
+        for (slice, (_, frame)) in slices.iter_mut().zip(frames.iter()) {
+            *slice = IoSlice::new(frame);
         }
         stream.try_write_vectored(&slices[..frames.count()])
     };

@@ -50,6 +50,16 @@ pub fn encode_text<P: AsRef<[u8]>>(parts: &[P]) -> Bytes {
     encode(Opcode::Text, parts)
 }
 
+/// The payload of a frame that was made here.
+pub(crate) fn payload_of(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// A Ping. A payload over 125 bytes is cut there.
 #[must_use]
 pub fn encode_ping(payload: &[u8]) -> Bytes {

@@ -295,7 +295,7 @@ impl Parser {
         payload: &[u8],
         on_event: &mut impl FnMut(Event<'_>),
     ) -> Result<(), Violation> {
-        let whole = |payload: &[u8]| {
+        let mut whole = |payload: &[u8]| {
             on_event(message_event(kind, payload)?);
             Ok(())
         };

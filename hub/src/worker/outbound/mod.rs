@@ -138,7 +138,13 @@ impl Outbound {
     ///
     /// The newer value goes to the end and not to the place of the older one: there it would overtake messages of its topic
     /// that lie between, and a client that was cut behind it would take them for received.
-    pub(crate) fn push_message(&mut self, outgoing: &Arc<Outgoing>, policy: SlowPolicy, now: u32) -> bool {
+    pub(crate) fn push_message(
+        &mut self,
+        outgoing: &Arc<Outgoing>,
+        frame: &Bytes,
+        policy: SlowPolicy,
+        now: u32,
+    ) -> bool {
         let slow = effective(outgoing, policy);
         let conflated = slow == SlowPolicy::Latest && self.make_way(outgoing);
         let header = &outgoing.message.header;
@@ -146,7 +152,7 @@ impl Outbound {
             self.expires_at = self.expires_at.min(at);
         }
         self.push_slot(Queued {
-            frame: outgoing.frame.clone(),
+            frame: frame.clone(),
             message: Some(Arc::clone(outgoing)),
             slow,
             at: now,

@@ -64,10 +64,11 @@ fn message(number: u8, offset: u64, change: impl FnOnce(&mut Message)) -> Arc<Ou
     let frame = ws::encode_text(&[format!(
         r#"{{"type":"m","topic":"topic:{number}","at":{offset}}}"#
     )]);
-    Arc::new(Outgoing {
-        message: Arc::new(message),
-        frame,
-    })
+    Arc::new(Outgoing::framed(Arc::new(message), frame))
+}
+
+fn queue(outbound: &mut Outbound, message: &Arc<Outgoing>, slow: SlowPolicy, now: u32) -> bool {
+    outbound.push_message(message, &message.frame, slow, now)
 }
 
 /// A text frame as a client sees it: topic, and a message's offset or a gap's.
@@ -208,7 +209,7 @@ proptest! {
                     });
                     let slow_now = effective(&message, slow);
                     prop_assert!(!critical || slow_now == SlowPolicy::Evict);
-                    conflated += usize::from(outbound.push_message(&message, slow, 0));
+                    conflated += usize::from(queue(&mut outbound, &message, slow, 0));
                     pushed.push(Pushed { topic, offset, slow: slow_now, history, key });
                 }
                 Step::Own => { outbound.push(ws::encode_ping(b"r1"), 0); own += 1; }
@@ -363,21 +364,23 @@ fn over_each_bound_what_may_not_be_dropped_evicts() {
 fn the_oldest_go_and_the_gap_stands_where_they_stood() {
     let mut outbound = Outbound::new(0);
     let drop = SlowPolicy::DropOldest;
-    outbound.push_message(
+    queue(
+        &mut outbound,
         &message(1, 1, |m| m.header.priority = Priority::Critical),
         drop,
         0,
     );
-    outbound.push_message(&message(1, 2, |_| ()), drop, 0);
-    outbound.push_message(&message(2, 8, |m| m.position = None), drop, 0);
-    outbound.push_message(&message(1, 3, |_| ()), drop, 0);
-    outbound.push_message(
+    queue(&mut outbound, &message(1, 2, |_| ()), drop, 0);
+    queue(&mut outbound, &message(2, 8, |m| m.position = None), drop, 0);
+    queue(&mut outbound, &message(1, 3, |_| ()), drop, 0);
+    queue(
+        &mut outbound,
         &message(1, 4, |m| m.header.slow = Some(SlowPolicy::Evict)),
         drop,
         0,
     );
-    outbound.push_message(&message(2, 9, |_| ()), drop, 0);
-    outbound.push_message(&message(1, 5, |_| ()), drop, 0);
+    queue(&mut outbound, &message(2, 9, |_| ()), drop, 0);
+    queue(&mut outbound, &message(1, 5, |_| ()), drop, 0);
     let bounds = Bounds { frames: 5, ..WIDE };
     let relief = outbound.relieve(&bounds, V1);
     // The gap takes the place of the first, so that two more have to go.
@@ -394,7 +397,7 @@ fn a_gap_stands_for_later_ones_until_it_is_written() {
     let mut out = Vec::new();
     let mut told = 0;
     let mut push = |outbound: &mut Outbound, offset| {
-        outbound.push_message(&message(1, offset, |_| ()), SlowPolicy::DropOldest, 0);
+        queue(outbound, &message(1, offset, |_| ()), SlowPolicy::DropOldest, 0);
         told += outbound.relieve(&bounds, V1).gaps;
     };
     (1..=6).for_each(|offset| push(&mut outbound, offset));
@@ -414,7 +417,12 @@ fn clients_that_know_no_gap_are_told_none() {
     };
     let mut outbound = Outbound::new(0);
     for offset in 1..=3 {
-        outbound.push_message(&message(1, offset, |_| ()), SlowPolicy::DropOldest, 0);
+        queue(
+            &mut outbound,
+            &message(1, offset, |_| ()),
+            SlowPolicy::DropOldest,
+            0,
+        );
     }
     let relief = outbound.relieve(&Bounds { frames: 1, ..WIDE }, terms);
     assert_eq!((relief.dropped, relief.gaps, relief.lost.len()), (2, 0, 1));
@@ -426,19 +434,19 @@ fn what_a_recovered_counts_on_stays() {
     let bounds = Bounds { frames: 3, ..WIDE };
     let drop = SlowPolicy::DropOldest;
     let mut outbound = Outbound::new(0);
-    outbound.push_message(&message(1, 1, |_| ()), drop, 0);
-    outbound.push_message(&message(2, 1, |m| m.position = None), drop, 0);
+    queue(&mut outbound, &message(1, 1, |_| ()), drop, 0);
+    queue(&mut outbound, &message(2, 1, |m| m.position = None), drop, 0);
     outbound.push(ws::encode_ping(b"recovered"), 0);
     outbound.count_on();
-    outbound.push_message(&message(1, 2, |_| ()), drop, 0);
+    queue(&mut outbound, &message(1, 2, |_| ()), drop, 0);
     let relief = outbound.relieve(&bounds, V1);
     assert_eq!(
         (relief.dropped, relief.evict),
         (1, None),
         "without history there is no promise"
     );
-    outbound.push_message(&message(1, 3, |_| ()), drop, 0);
-    outbound.push_message(&message(1, 4, |_| ()), drop, 0);
+    queue(&mut outbound, &message(1, 3, |_| ()), drop, 0);
+    queue(&mut outbound, &message(1, 4, |_| ()), drop, 0);
     let topics = [topic(1)];
     let resuming = Terms {
         resuming: &topics,
@@ -454,8 +462,8 @@ fn what_a_recovered_counts_on_stays() {
 #[test]
 fn what_is_old_goes_instead_of_the_session() {
     let mut outbound = Outbound::new(0);
-    outbound.push_message(&message(1, 1, |_| ()), SlowPolicy::DropOldest, 0);
-    outbound.push_message(&message(1, 2, |_| ()), SlowPolicy::DropOldest, 10);
+    queue(&mut outbound, &message(1, 1, |_| ()), SlowPolicy::DropOldest, 0);
+    queue(&mut outbound, &message(1, 2, |_| ()), SlowPolicy::DropOldest, 10);
     let relief = outbound.relieve_aged(&WIDE, V1, 31);
     assert_eq!((relief.dropped, relief.evict), (1, None));
     // Neither the gap nor the rest is a reason to evict, ever.
@@ -472,27 +480,28 @@ fn the_newest_value_of_a_key_may_not_grow_old() {
     };
     let mut outbound = Outbound::new(0);
     let latest = SlowPolicy::Latest;
-    assert!(!outbound.push_message(&value(1, "a"), latest, 0));
-    assert!(!outbound.push_message(&value(2, "b"), latest, 20));
-    assert!(outbound.push_message(&value(3, "a"), latest, 25));
+    assert!(!queue(&mut outbound, &value(1, "a"), latest, 0));
+    assert!(!queue(&mut outbound, &value(2, "b"), latest, 20));
+    assert!(queue(&mut outbound, &value(3, "a"), latest, 25));
     // The first value is too old, but it gave way.
     assert_eq!(outbound.relieve_aged(&WIDE, V1, 45).evict, None);
     assert_eq!(outbound.relieve_aged(&WIDE, V1, 51).evict, Some(Excess::Age));
-    assert!(outbound.push_message(&value(4, "b"), latest, 51));
+    assert!(queue(&mut outbound, &value(4, "b"), latest, 51));
     assert_eq!(outbound.relieve_aged(&WIDE, V1, 52).evict, None);
     // Without a key nothing gives way; a critical one takes no part.
     let plain = message(1, 5, |_| ());
-    assert!(!outbound.push_message(&plain, latest, 52));
+    assert!(!queue(&mut outbound, &plain, latest, 52));
     let critical = message(1, 6, |m| {
         m.header.conflate = Some("a".to_owned());
         m.header.priority = Priority::Critical;
     });
-    assert!(!outbound.push_message(&critical, latest, 52));
+    assert!(!queue(&mut outbound, &critical, latest, 52));
     assert!(
-        outbound.push_message(&value(7, "a"), latest, 52),
+        queue(&mut outbound, &value(7, "a"), latest, 52),
         "the one before the critical"
     );
-    assert!(!outbound.push_message(
+    assert!(!queue(
+        &mut outbound,
         &message(2, 1, |m| m.header.conflate = Some("a".to_owned())),
         latest,
         52
@@ -506,7 +515,7 @@ fn a_hot_key_costs_no_room() {
     outbound.push(ws::encode_ping(b"first"), 0);
     for offset in 1..=10_000 {
         let value = message(1, offset, |m| m.header.conflate = Some((offset % 3).to_string()));
-        outbound.push_message(&value, SlowPolicy::Latest, 0);
+        queue(&mut outbound, &value, SlowPolicy::Latest, 0);
         assert!(outbound.data.len() <= 2 * EMPTY_MIN && outbound.latest.len() <= EMPTY_MIN);
     }
     assert_eq!(
@@ -519,13 +528,18 @@ fn a_hot_key_costs_no_room() {
 fn what_expired_is_not_written() {
     let until = |at| move |m: &mut Message| m.header.expires_at = Some(at);
     let mut outbound = Outbound::new(0);
-    outbound.push_message(&message(1, 1, until(1000)), SlowPolicy::Evict, 0);
-    outbound.push_message(&message(1, 2, until(3000)), SlowPolicy::DropOldest, 0);
+    queue(&mut outbound, &message(1, 1, until(1000)), SlowPolicy::Evict, 0);
+    queue(
+        &mut outbound,
+        &message(1, 2, until(3000)),
+        SlowPolicy::DropOldest,
+        0,
+    );
     let asks = message(1, 3, |m| {
         m.header.expires_at = Some(2000);
         m.header.receipt = true;
     });
-    outbound.push_message(&asks, SlowPolicy::Evict, 0);
+    queue(&mut outbound, &asks, SlowPolicy::Evict, 0);
     outbound.push(ws::encode_ping(b"r1"), 0);
     outbound.push(ws::encode_ping(b"r2"), 0);
     assert_eq!(outbound.expire(|| 999), 0);

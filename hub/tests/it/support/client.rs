@@ -95,6 +95,10 @@ pub(crate) struct Client {
     pub(crate) answer: Answer,
     /// The welcome of a carillon.v1 session.
     pub(crate) welcome: Value,
+    /// Bytes of all frames.
+    pub(crate) received: usize,
+    /// Frames that were compressed.
+    pub(crate) compressed: usize,
 }
 
 impl Client {
@@ -138,6 +142,8 @@ impl Client {
             pending,
             answer: Answer::parse(&head),
             welcome: Value::Null,
+            received: 0,
+            compressed: 0,
         }
     }
 
@@ -310,7 +316,8 @@ impl Client {
             return None;
         };
         assert_eq!(second & 0x80, 0, "a server's frame is masked");
-        assert_eq!(first & 0xF0, 0x80, "reserved bits, or a fragment");
+        let compressed = first == 0xC1 && self.answer.header("sec-websocket-extensions").is_some();
+        assert!(first & 0xF0 == 0x80 || compressed, "reserved bits, or a fragment");
         let (header, len) = match second {
             126 => (
                 4,
@@ -322,8 +329,33 @@ impl Client {
             ),
             len => (2, usize::from(len)),
         };
-        let payload = self.pending.get(header..header + len)?.to_vec();
+        let mut payload = self.pending.get(header..header + len)?.to_vec();
         self.pending.drain(..header + len);
+        self.received += header + len;
+        if compressed {
+            self.compressed += 1;
+            payload = inflated(&payload);
+        }
         Some((first & 0x0f, payload))
     }
+}
+
+/// A message without context take-over, from its beginning (RFC 7692 section 7.2.2).
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let whole = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+    let mut out = Vec::with_capacity(1024 * 1024);
+    flate2::Decompress::new(false)
+        .decompress_vec(&whole, &mut out, flate2::FlushDecompress::Sync)
+        .unwrap();
+    out
+}
+
+/// The opposite, as a client sends it.
+pub(crate) fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 1024);
+    flate2::Compress::new(flate2::Compression::best(), false)
+        .compress_vec(payload, &mut out, flate2::FlushCompress::Sync)
+        .unwrap();
+    out.truncate(out.len() - 4);
+    out
 }

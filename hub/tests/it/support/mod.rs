@@ -24,8 +24,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 pub(crate) use self::{
-    client::{Client, Frame, Handshake},
-    http::{Answer, call},
+    client::{Client, Frame, Handshake, deflated},
+    http::{Answer, Kept, call},
 };
 
 /// How long anything may take before a test fails.
@@ -82,6 +82,8 @@ fn config() -> HubConfig {
         outbound_stall: seconds(300),
         send_buffer: Bytes(0),
         flush: hub::config::Flush::Write,
+        compression: false,
+        compression_min: Bytes(256),
         close_timeout: seconds(5),
         worker_queue: 8192,
         // Never, so that it repairs nothing that a test looks at.
@@ -158,7 +160,11 @@ impl TestHub {
             Some(hub::http::front(&hub, setup.header_timeout)),
         )
         .await;
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0, None).await;
+        let internal = listen(
+            hub::http::internal(&hub).split_for_parts().0,
+            Some(hub::http::express(&hub, setup.header_timeout)),
+        )
+        .await;
         Self {
             hub,
             public,
@@ -190,6 +196,11 @@ impl TestHub {
         client.send(&serde_json::json!({"type":"ping"})).await;
         assert_eq!(client.json().await["type"], "pong");
         client
+    }
+
+    /// Both listeners stop; requests that have begun come to their end.
+    pub(crate) fn stop_listening(&self) {
+        self.shutdown.begin();
     }
 
     /// Publishes as a service of tenant t1.
