@@ -95,6 +95,12 @@ impl Policies {
         Self { rules: rules.into() }
     }
 
+    /// Whether only defaults hold.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// What holds for a topic. Free where there are no rules; with rules the answer is worth keeping.
     #[must_use]
     pub fn of(&self, key: &TopicKey) -> TopicPolicy {

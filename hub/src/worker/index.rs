@@ -97,8 +97,6 @@ impl Waiters {
 pub struct Topic {
     /// Its key.
     pub key: TopicKey,
-    /// What holds for it, looked up once.
-    pub(crate) policy: TopicPolicy,
     /// Sessions that have it.
     pub members: SmallVec<[Member; 4]>,
     pub(crate) waiters: Waiters,
@@ -135,6 +133,8 @@ pub struct Index {
     hasher: TopicHasher,
     topics: Slab<Topic>,
     policies: Policies,
+    /// What holds for topics, by their numbers, looked up once; empty where nothing but the defaults can hold.
+    held: Vec<TopicPolicy>,
 }
 
 impl Index {
@@ -177,13 +177,13 @@ impl Index {
         }
         let topic = Topic {
             key: key.clone(),
-            policy: self.policies.of(key),
             members: SmallVec::new(),
             waiters: Waiters::default(),
             progress: Progress::unconfirmed(),
         };
         // Slab numbers stay below the number of topics, which memory keeps far under four billion.
         let number = self.topics.insert(topic) as u32;
+        self.hold(number, key);
         let entry = Entry { hash, topic: number };
         self.by_key
             .insert_unique(Entry::place(hash), entry, |entry| Entry::place(entry.hash));
@@ -205,6 +205,22 @@ impl Index {
                 .shrink_to(self.by_key.len() * 2, |entry| Entry::place(entry.hash));
         }
         self.topics.try_remove(number as usize)
+    }
+
+    fn hold(&mut self, number: u32, key: &TopicKey) {
+        if self.policies.is_empty() {
+            return;
+        }
+        let number = number as usize;
+        if self.held.len() <= number {
+            self.held.resize(number + 1, TopicPolicy::default());
+        }
+        self.held[number] = self.policies.of(key);
+    }
+
+    /// What holds for a topic of this number.
+    pub(crate) fn policy(&self, number: u32) -> TopicPolicy {
+        self.held.get(number as usize).copied().unwrap_or_default()
     }
 
     /// Makes a confirmed topic: for benches and tests.

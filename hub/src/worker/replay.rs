@@ -207,7 +207,7 @@ impl Worker {
         let Some(live) = topic.progress.position() else {
             return;
         };
-        if topic.policy.history != HistoryPolicy::LastValue || live.offset == 0 {
+        if self.index.policy(number).history != HistoryPolicy::LastValue || live.offset == 0 {
             return;
         }
         let before_all = Position {

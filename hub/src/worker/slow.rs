@@ -30,8 +30,7 @@ fn policy_of(index: &Index, outgoing: &Outgoing) -> SlowPolicy {
     // Asked only for what a socket refused, so that a look-up costs the delivery path nothing.
     index
         .find(&outgoing.message.key)
-        .and_then(|number| index.get(number))
-        .map_or_else(SlowPolicy::default, |topic| topic.policy.slow)
+        .map_or_else(SlowPolicy::default, |number| index.policy(number).slow)
 }
 
 /// Puts a message behind what waits.
