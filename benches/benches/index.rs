@@ -1,89 +1,143 @@
-//! A worker's index: finding a topic among many, and marking a message on every member.
+//! A worker's index with 100,000 and 1,000,000 sessions of six topics each: finding a topic, putting a message before its
+//! sessions, coming and going. All of it is the server's own code; only the sockets are missing.
 
-use std::hint::black_box;
-
-use benches::{rng, user_key};
-use common::{bus::Head, topic::TopicKey};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hub::worker::index::Index;
-
-const HEAD: Head = Head {
-    epoch: 1,
-    offset: 0,
-    id: None,
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-/// Topics of a worker with so many users: one each.
-fn users(count: u32) -> (Index, Vec<TopicKey>) {
-    let mut index = Index::default();
-    let keys: Vec<TopicKey> = (0..count).map(user_key).collect();
-    for (session, key) in (0..).zip(&keys) {
-        let number = index.insert_confirmed(key, HEAD);
-        index.join(number, session, 0);
-    }
-    (index, keys)
-}
+use benches::{
+    node::{Crowd, enter, groups, members, outgoing},
+    rng,
+};
+use common::bus::Head;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hub::{Outgoing, worker::index::Index};
+use tokio::runtime::Runtime;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Sessions of a worker.
+const SIZES: [u32; 2] = [100_000, 1_000_000];
+
+/// Messages that a worker takes together.
+const BATCH: usize = 32;
+
+/// Messages that are sent in turn: to so many users that no cache holds what they touch.
+const UNICASTS: usize = 16 * 1024;
+
+/// The worker looks keys up among the topics of users and of groups.
 fn find(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index/find");
-    for count in [1_000, 10_000, 100_000] {
-        let (index, keys) = users(count);
-        let absent: Vec<TopicKey> = (count..count + 1000).map(user_key).collect();
+    for size in SIZES {
+        let mut index = Index::default();
+        let head = Head {
+            epoch: 1,
+            offset: 0,
+            id: None,
+        };
+        let keys: Vec<_> = (0..size).map(benches::user_key).collect();
+        for key in &keys {
+            index.insert_confirmed(key, head);
+        }
+        let absent: Vec<_> = (size..size + 1000).map(benches::user_key).collect();
         let mut rng = rng();
-        group.bench_function(BenchmarkId::new("present", count), |bencher| {
+        group.bench_function(BenchmarkId::new("present", size), |bencher| {
             bencher.iter(|| index.find(black_box(&keys[rng.usize(..keys.len())])));
         });
-        group.bench_function(BenchmarkId::new("absent", count), |bencher| {
+        group.bench_function(BenchmarkId::new("absent", size), |bencher| {
             bencher.iter(|| index.find(black_box(&absent[rng.usize(..absent.len())])));
         });
     }
     group.finish();
 }
 
-/// The first half of a fan-out: a message's place in the batch is noted on each member. Sessions are not part of the
-/// index, so here they are the list of places alone. The other half is the kernel's.
-fn enqueue(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("index/enqueue");
-    for members in [1, 100, 10_000] {
-        let mut index = Index::default();
-        let key = TopicKey::everyone();
-        let number = index.insert_confirmed(&key, HEAD);
-        for session in 0..members {
-            index.join(number, session, 0);
-        }
-        let mut pending: Vec<Vec<u8>> = (0..members).map(|_| Vec::with_capacity(4)).collect();
-        let mut dirty: Vec<u32> = Vec::with_capacity(members as usize);
-        group.throughput(Throughput::Elements(u64::from(members)));
-        group.bench_function(BenchmarkId::from_parameter(members), |bencher| {
-            bencher.iter(|| {
-                let topic = index.find(black_box(&key)).and_then(|number| index.get(number));
-                for member in topic.iter().flat_map(|topic| &topic.members) {
-                    let places = &mut pending[member.session as usize];
-                    if places.is_empty() {
-                        dirty.push(member.session);
+/// Times the fan-out of batches, without what undoes it.
+fn fan_out(
+    crowd: &mut Crowd,
+    rounds: u64,
+    mut batch: impl FnMut(&mut Vec<Arc<Outgoing>>, &mut Vec<u32>),
+) -> Duration {
+    let mut messages = Vec::with_capacity(BATCH);
+    let mut reached = Vec::new();
+    let mut total = Duration::ZERO;
+    for _ in 0..rounds {
+        batch(&mut messages, &mut reached);
+        let began = Instant::now();
+        crowd.node.fan_out(&mut messages);
+        total += began.elapsed();
+        crowd.node.discard(&reached);
+    }
+    total
+}
+
+fn with_sessions(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    for size in SIZES {
+        let mut crowd = runtime.block_on(Crowd::new(size));
+        let mut rng = rng();
+
+        // Time is for each session reached.
+        let mut group = criterion.benchmark_group("index/enqueue");
+        let unicasts = crowd.unicasts(&mut rng, UNICASTS);
+        group.throughput(Throughput::Elements(BATCH as u64));
+        group.bench_function(BenchmarkId::new("users", size), |bencher| {
+            let mut next = 0;
+            bencher.iter_custom(|rounds| {
+                fan_out(&mut crowd, rounds, |messages, reached| {
+                    reached.clear();
+                    for (session, message) in unicasts.iter().cycle().skip(next).take(BATCH) {
+                        messages.push(Arc::clone(message));
+                        reached.push(*session);
                     }
-                    places.push(0);
-                }
-                for session in dirty.drain(..) {
-                    pending[session as usize].clear();
-                }
+                    next = (next + BATCH) % UNICASTS;
+                })
             });
         });
-    }
-    group.finish();
-}
+        for (name, key) in groups() {
+            let members = members(&key, size);
+            let message = outgoing(key);
+            group.sample_size(20);
+            group.throughput(Throughput::Elements(members.len() as u64));
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                bencher.iter_custom(|rounds| {
+                    fan_out(&mut crowd, rounds, |messages, reached| {
+                        reached.clone_from(&members);
+                        messages.push(Arc::clone(&message));
+                    })
+                });
+            });
+        }
+        group.finish();
 
-fn join_and_leave(criterion: &mut Criterion) {
-    let (mut index, keys) = users(10_000);
-    let mut rng = rng();
-    criterion.bench_function("index/join and leave", |bencher| {
-        bencher.iter(|| {
-            let number = index.find(&keys[rng.usize(..keys.len())])?;
-            let membership = index.join(number, 1_000_000, 0)?;
-            index.leave(membership)
+        let mut group = criterion.benchmark_group("index/churn");
+        let mut number = size;
+        group.bench_function(BenchmarkId::new("a new user comes and goes", size), |bencher| {
+            bencher.iter(|| {
+                number += 1;
+                runtime.block_on(async {
+                    let (slot, _) = enter(&mut crowd.node, number).await;
+                    crowd.node.leave(slot).await;
+                });
+            });
         });
-    });
+        group.bench_function(
+            BenchmarkId::new("another device comes and goes", size),
+            |bencher| {
+                bencher.iter(|| {
+                    let user = rng.u32(..size);
+                    runtime.block_on(async {
+                        let (slot, _) = enter(&mut crowd.node, user).await;
+                        crowd.node.leave(slot).await;
+                    });
+                });
+            },
+        );
+        group.finish();
+    }
 }
 
-criterion_group!(benches, find, enqueue, join_and_leave);
+criterion_group!(benches, find, with_sessions);
 criterion_main!(benches);

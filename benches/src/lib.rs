@@ -1,6 +1,6 @@
 //! Inputs of the benches: made from fixed seeds, the same in every run.
 //!
-//! `make bench` runs them all, `make bench ARGS="--bench token"` one of them.
+//! `make bench` runs them all, `make bench ARGS="--bench pieces -- token"` some of them.
 
 use bytes::Bytes;
 use common::{
@@ -11,6 +11,9 @@ use common::{
     topic::TopicKey,
 };
 use secrecy::SecretString;
+
+pub mod node;
+pub mod piece;
 
 /// An HS256 secret of the shortest length that is allowed.
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";

@@ -109,6 +109,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(serve(
         public,
         router,
+        Some(hub::http::front(&hub, options.header_timeout)),
         options,
         stop_public.clone(),
         shutdown.clone(),
@@ -117,6 +118,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(serve(
         internal,
         router,
+        Some(hub::http::express(&hub, options.header_timeout)),
         options,
         stop_internal.clone(),
         shutdown.clone(),

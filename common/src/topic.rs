@@ -3,15 +3,20 @@
 //! A key is `{tenant}:{kind}:{name}` with the name escaped, so that no name can forge another key: `%`, `:`, `{`, `}`,
 //! `*` and control bytes are written `%XX`. Tenant ids hold none of these.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use arcstr::ArcStr;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{Name, TenantId};
 
-/// The key of a topic. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct TopicKey(Arc<str>);
+/// The key of a topic. Cheap to clone: one word, as a node keeps several for each session. Keys that share their text
+/// are equal without a look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicKey(ArcStr);
+
+/// How maps of topic keys hash: quick, and seeded anew in each process, as clients choose some of the names.
+pub type TopicHasher = foldhash::quality::RandomState;
 
 /// What kind of audience a key stands for, in the order in which `all_of` is routed: the narrowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,13 +68,13 @@ impl TopicKey {
     /// `{tenant}:a`
     #[must_use]
     pub fn tenant(tenant: &TenantId) -> Self {
-        Self(format!("{tenant}:a").into())
+        Self(arcstr::format!("{tenant}:a"))
     }
 
     /// `:e`, the only key without a tenant.
     #[must_use]
     pub fn everyone() -> Self {
-        Self(":e".into())
+        Self(arcstr::literal!(":e"))
     }
 
     fn named(tenant: &TenantId, kind: char, name: &Name) -> Self {
@@ -102,7 +107,11 @@ impl TopicKey {
         let name = Name::new(&unescape(escaped).ok_or(InvalidKey)?).map_err(|_| InvalidKey)?;
         let key = Self::named(&tenant, kind.chars().next().ok_or(InvalidKey)?, &name);
         // Only the canonical spelling is a key, else two spellings would name one audience.
-        if &*key.0 == text { Ok(key) } else { Err(InvalidKey) }
+        if key.as_str() == text {
+            Ok(key)
+        } else {
+            Err(InvalidKey)
+        }
     }
 
     /// The key as text.
@@ -186,6 +195,12 @@ impl fmt::Display for TopicKey {
 impl std::borrow::Borrow<str> for TopicKey {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for TopicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -10,8 +10,8 @@ const LIMIT: usize = 300;
 /// The events in a form that can be compared: kind, code, payload.
 type Events = Vec<(u8, Option<u16>, Vec<u8>)>;
 
-fn feed<'a>(portions: impl Iterator<Item = &'a [u8]>) -> (Events, Result<(), Violation>) {
-    let mut parser = Parser::new(LIMIT);
+fn feed<'a>(portions: impl Iterator<Item = &'a [u8]>, deflate: bool) -> (Events, Result<(), Violation>) {
+    let mut parser = Parser::new(LIMIT).with_deflate(deflate);
     let mut events = Events::new();
     for portion in portions {
         let result = parser.feed(&mut portion.to_vec(), |event| {
@@ -33,13 +33,14 @@ fn feed<'a>(portions: impl Iterator<Item = &'a [u8]>) -> (Events, Result<(), Vio
 }
 
 fuzz_target!(|data: &[u8]| {
-    // The first byte chooses how the rest is read.
+    // The first byte chooses how the rest is read, and whether permessage-deflate was agreed.
     let Some((&size, bytes)) = data.split_first() else {
         return;
     };
-    let whole = feed(std::iter::once(bytes));
-    assert_eq!(feed(bytes.chunks(usize::from(size).max(1))), whole);
-    assert_eq!(feed(bytes.chunks(1)), whole);
+    let deflate = size & 1 == 1;
+    let whole = feed(std::iter::once(bytes), deflate);
+    assert_eq!(feed(bytes.chunks(usize::from(size / 2).max(1)), deflate), whole);
+    assert_eq!(feed(bytes.chunks(1), deflate), whole);
 
     let (events, result) = whole;
     if let Err(violation) = result {

@@ -33,6 +33,12 @@ pub struct HubConfig {
     pub outbound_age: Span,
     /// Send buffer of a socket in the kernel; 0 leaves it to the kernel. A small one shows slow readers early.
     pub send_buffer: Bytes,
+    /// How a fan-out to many sockets is written.
+    pub flush: Flush,
+    /// Whether permessage-deflate is agreed with clients that offer it.
+    pub compression: bool,
+    /// Payloads of fewer bytes go uncompressed.
+    pub compression_min: Bytes,
     /// Time for an orderly close before the socket is dropped.
     pub close_timeout: Span,
     /// Messages that may wait for a worker; beyond, they are dropped, counted and read again from history.
@@ -47,6 +53,24 @@ pub struct HubConfig {
     pub drain_window: Span,
     /// Largest body of a publish.
     pub max_publish: Bytes,
+    /// Topics that are told who joins and leaves: patterns over their public names.
+    pub presence_topics: Vec<String>,
+    /// A user whose last session left counts as there for so long.
+    pub presence_grace: Span,
+    /// Traces that run at once; 0 allows none.
+    pub traces: usize,
+    /// A trace ends after so long.
+    pub trace_time: Span,
+}
+
+/// How a fan-out to many sockets is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flush {
+    /// A system call for each socket.
+    Write,
+    /// A system call for up to 256 sockets; [`Flush::Write`] where the kernel or the container refuses `io_uring`.
+    IoUring,
 }
 
 impl HubConfig {
@@ -133,6 +157,9 @@ impl HubConfig {
             outbound_bytes: Bytes(1024 * 1024),
             outbound_age: seconds(30),
             send_buffer: Bytes(0),
+            flush: Flush::Write,
+            compression: false,
+            compression_min: Bytes(256),
             close_timeout: seconds(5),
             worker_queue: 1024,
             head_check: seconds(30),
@@ -140,6 +167,10 @@ impl HubConfig {
             lame_duck: seconds(0),
             drain_window: seconds(0),
             max_publish: Bytes(256 * 1024),
+            presence_topics: Vec::new(),
+            presence_grace: seconds(5),
+            traces: 4,
+            trace_time: seconds(600),
         }
     }
 }

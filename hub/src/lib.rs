@@ -2,23 +2,27 @@
 //! message of the bus to the sockets it concerns.
 //!
 //! In the order of the data's way:
-//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
+//! - [`http`]: handshake, fallback transports, publish API, statistics; `limits`: who is let in; `comeback`: when who is not
+//!   comes back;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
-//! - `receive`: from the bus to the workers.
+//! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
+mod comeback;
 pub mod config;
 pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pipe;
+mod pressure;
 mod receive;
 mod registry;
+mod trace;
 pub mod worker;
 pub mod ws;
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,12 +31,12 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, Published},
+    bus::Bus,
     ids::{NodeId, TenantId},
     receipts::ReceiptSink,
     telemetry::Metrics,
-    token::Verifier,
-    topic::TopicKey,
+    token::{Identity, Verifier},
+    topic::{TopicKey, TopicKind},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -41,15 +45,21 @@ use tokio::{
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
+    http::fallback::say::Allowances,
     limits::Connections,
     metrics::HubMetrics,
+    pressure::Pressure,
     receive::{Lane, Missed},
     registry::Registry,
-    worker::{Control, Inputs, NewSession, Shared, Worker},
+    trace::Traces,
+    worker::{Control, Inputs, NewSession, Shared, Worker, presence},
 };
 
 /// Inputs, other than messages, that may wait for a worker; who has more waits.
 const CONTROLS: usize = 4096;
+
+/// Questions and orders of operators that are under way at once.
+const OPERATORS: usize = 16;
 
 /// Receipts that may wait for a dispatcher that is slow, beyond its own queue.
 const WAITING_RECEIPTS: usize = 8192;
@@ -90,11 +100,13 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    said: Allowances,
+    pressure: Pressure,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
-    hasher: RandomState,
     refusing: AtomicBool,
     leaving: AtomicBool,
+    operators: Arc<Semaphore>,
 }
 
 impl Hub {
@@ -103,10 +115,14 @@ impl Hub {
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
         let connections = Arc::new(Connections::new(&parts.config));
-        let registry = Arc::new(Registry::new());
+        let said = Allowances::new(&parts.config);
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
+        let registry = Arc::new(Registry::new(count));
+        let (announcements, announced) = mpsc::channel(presence::ANNOUNCEMENTS);
+        tokio::spawn(presence::announce(announced, parts.bus.clone()));
+        let traces = Arc::new(Traces::new(parts.config.traces, wishes.clone()));
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
             bus: parts.bus,
@@ -114,6 +130,8 @@ impl Hub {
             public_topics: parts.public_topics,
             receipts: parts.receipts,
             wishes,
+            announcements,
+            traces: Arc::clone(&traces),
             waiting_receipts: Arc::new(Semaphore::new(WAITING_RECEIPTS)),
             metrics: metrics.clone(),
             config: parts.config,
@@ -137,6 +155,7 @@ impl Hub {
             })));
             workers.push(controls);
         }
+        let pressure = Pressure::new(subscriptions.clone(), &lanes, metrics.clone());
         let weak = workers.iter().map(mpsc::Sender::downgrade).collect();
         tokio::spawn(interest::run(
             wishes_in,
@@ -144,7 +163,13 @@ impl Hub {
             Arc::clone(&registry),
             subscriptions,
         ));
-        tokio::spawn(receive::run(events, lanes, Arc::clone(&registry), metrics));
+        tokio::spawn(receive::run(
+            events,
+            lanes,
+            Arc::clone(&registry),
+            metrics,
+            traces,
+        ));
         Self {
             inner: Arc::new(Inner {
                 shared,
@@ -152,11 +177,13 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                said,
+                pressure,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
-                hasher: RandomState::new(),
                 refusing: AtomicBool::new(false),
                 leaving: AtomicBool::new(false),
+                operators: Arc::new(Semaphore::new(OPERATORS)),
             }),
         }
     }
@@ -191,6 +218,8 @@ impl Hub {
     pub async fn drain(&self, deadline: Duration, spread: bool) -> bool {
         self.begin_leaving();
         self.inner.refusing.store(true, Ordering::Release);
+        // A trace would keep the internal listener's connection, and with it the process.
+        self.inner.shared.traces.end();
         let window = if spread {
             self.inner.shared.config.drain_window.0
         } else {
@@ -221,52 +250,26 @@ impl Hub {
         self.inner.refusing.load(Ordering::Acquire)
     }
 
+    /// The keys that a session is a member of by its token. They share their text with who has them already.
+    fn keys(&self, identity: &Identity) -> Arc<[TopicKey]> {
+        let shared = |key: &TopicKey| match key.kind() {
+            TopicKind::User => self.inner.connections.shared(key),
+            _ => self.inner.registry.shared(key),
+        };
+        identity.keys().iter().map(shared).collect()
+    }
+
     /// Gives a connection to the worker of its user, so that a user's devices share one.
     async fn hand_over(&self, new: NewSession) {
-        let user = new
-            .who
-            .reader
-            .keys
-            .first()
-            .map(TopicKey::as_str)
-            .unwrap_or_default();
-        let number = self.inner.hasher.hash_one(user) as usize % self.inner.workers.len();
+        let Some(user) = new.who.reader.keys.first() else {
+            return;
+        };
+        let number = self.inner.registry.home(user);
         // A worker that has ended drops the connection, which tells the client to come back.
         drop(
             self.inner.workers[number]
                 .send(Control::Connect(Box::new(new)))
                 .await,
         );
-    }
-}
-
-/// The answer of one publish on one topic, as the API shows it.
-#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
-pub struct TopicResult {
-    /// The tenant-free name of the topic.
-    pub topic: String,
-    /// The topic's epoch; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
-    /// The message's offset; none without history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
-    /// Nodes that were subscribed: a hint.
-    pub nodes: usize,
-}
-
-impl TopicResult {
-    fn new(key: &TopicKey, published: &Published) -> Self {
-        // A user's topic is `user` for the user; for a publisher the name matters.
-        let topic = match (key.public_name().as_str(), key.name()) {
-            ("user", Some(name)) => format!("user:{name}"),
-            (public, _) => public.to_owned(),
-        };
-        Self {
-            topic,
-            epoch: published.position.map(|at| format!("{:x}", at.epoch)),
-            offset: published.position.map(|at| at.offset),
-            nodes: published.nodes,
-        }
     }
 }

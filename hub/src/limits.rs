@@ -11,16 +11,19 @@ use std::{
     time::Duration,
 };
 
-use common::{ids::TenantId, token::Identity, topic::TopicKey};
+use common::{
+    ids::TenantId,
+    topic::{TopicHasher, TopicKey},
+};
 use dashmap::DashMap;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use crate::config::HubConfig;
+use crate::{comeback::Comeback, config::HubConfig};
 
 /// Why a handshake was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    Rate(Duration),
+    Rate,
     Node,
     Tenant,
     User,
@@ -30,7 +33,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Rate(_) => "handshake_rate",
+            Self::Rate => "handshake_rate",
             Self::Node => "node_full",
             Self::Tenant => "tenant_full",
             Self::User => "user_full",
@@ -53,10 +56,12 @@ pub struct TenantCount {
 pub(crate) struct Connections {
     limits: Limits,
     handshakes: DefaultDirectRateLimiter,
+    comeback: Comeback,
     total: AtomicUsize,
-    tenants: DashMap<TenantId, usize>,
-    users: DashMap<TopicKey, usize>,
-    addresses: DashMap<IpAddr, usize>,
+    tenants: DashMap<TenantId, TenantCount>,
+    /// Sessions of each user; a user's sessions share the key's text.
+    users: DashMap<TopicKey, u32, TopicHasher>,
+    addresses: DashMap<IpAddr, u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,24 +83,40 @@ impl Connections {
                 address: config.max_connections_per_address,
             },
             handshakes: RateLimiter::direct(Quota::per_second(rate)),
+            comeback: Comeback::new(config.handshakes_per_second),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
-            users: DashMap::new(),
+            users: DashMap::default(),
             addresses: DashMap::new(),
         }
     }
 
     /// Takes one handshake's token; told before anything costly is done.
     pub(crate) fn take_handshake(&self) -> Result<(), Refusal> {
-        self.handshakes.check().map_err(|until| {
-            let wait = until.wait_time_from(governor::clock::DefaultClock::default().now());
-            // Spread over a second, so that those refused together do not come back together.
-            Refusal::Rate(wait + Duration::from_millis(fastrand::u64(0..1000)))
-        })
+        self.handshakes.check().map_err(|_| Refusal::Rate)
+    }
+
+    /// Refuses where the node has no room: told before anything costly is done.
+    pub(crate) fn has_room(&self) -> Result<(), Refusal> {
+        if self.total() < self.limits.node {
+            Ok(())
+        } else {
+            Err(Refusal::Node)
+        }
+    }
+
+    /// When someone who is refused comes back: apart from all others who were.
+    pub(crate) fn comeback(&self) -> Duration {
+        self.comeback.promise()
     }
 
     /// Admits a session, until the seat is dropped.
-    pub(crate) fn admit(self: &Arc<Self>, identity: &Identity, address: IpAddr) -> Result<Seat, Refusal> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        user: &TopicKey,
+        address: IpAddr,
+    ) -> Result<Seat, Refusal> {
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.node {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Node);
@@ -103,8 +124,8 @@ impl Connections {
         // From here on the seat gives back what it took, also when a later limit refuses.
         let mut seat = Seat {
             connections: Arc::clone(self),
-            tenant: identity.tenant.clone(),
-            user: TopicKey::user(&identity.tenant, &identity.user),
+            tenant: tenant.clone(),
+            user: user.clone(),
             address,
             taken: Taken::Node,
         };
@@ -112,13 +133,17 @@ impl Connections {
             return Err(Refusal::Address);
         }
         seat.taken = Taken::Address;
-        if !grow(&self.users, &seat.user, self.limits.user) {
+        if !self.grow_user(&seat) {
             return Err(Refusal::User);
         }
         seat.taken = Taken::User;
-        if !grow(&self.tenants, &seat.tenant, self.limits.tenant) {
+        let mut tenant = self.tenants.entry(seat.tenant.clone()).or_default();
+        if tenant.connections >= self.limits.tenant {
             return Err(Refusal::Tenant);
         }
+        tenant.connections += 1;
+        // Its sessions share the text of the id.
+        seat.tenant = tenant.key().clone();
         seat.taken = Taken::All;
         Ok(seat)
     }
@@ -128,28 +153,65 @@ impl Connections {
     }
 
     pub(crate) fn tenant(&self, tenant: &TenantId) -> TenantCount {
-        let connections = self.tenants.get(tenant).map_or(0, |count| *count);
-        // Counted rather than kept: two sessions of a user that come and go at once could not disagree about it.
-        let prefix = format!("{tenant}:u:");
-        let users = self
-            .users
-            .iter()
-            .filter(|user| user.key().as_str().starts_with(&prefix))
-            .count();
-        TenantCount { connections, users }
+        self.tenants
+            .get(tenant)
+            .map_or_else(TenantCount::default, |count| *count)
+    }
+
+    /// The key of a user's topic as the user's other sessions have it, where there are any: they share its text.
+    pub(crate) fn shared(&self, user: &TopicKey) -> TopicKey {
+        self.users
+            .get(user)
+            .map_or_else(|| user.clone(), |known| known.key().clone())
+    }
+
+    fn grow_user(&self, seat: &Seat) -> bool {
+        let mut count = self.users.entry(seat.user.clone()).or_default();
+        if *count as usize >= self.limits.user {
+            return false;
+        }
+        *count += 1;
+        if *count == 1 {
+            // Under the user's lock, so that users who come and go at once are counted in the order in which they do.
+            self.tenants.entry(seat.tenant.clone()).or_default().users += 1;
+        }
+        true
+    }
+
+    fn shrink_user(&self, seat: &Seat) {
+        if let Some(mut count) = self.users.get_mut(&seat.user) {
+            *count = count.saturating_sub(1);
+            if *count == 0
+                && let Some(mut tenant) = self.tenants.get_mut(&seat.tenant)
+            {
+                tenant.users = tenant.users.saturating_sub(1);
+            }
+        }
+        self.users.remove_if(&seat.user, |_, count| *count == 0);
+    }
+
+    fn shrink_tenant(&self, tenant: &TenantId) {
+        if let Some(mut count) = self.tenants.get_mut(tenant) {
+            count.connections = count.connections.saturating_sub(1);
+        }
+    }
+
+    fn forget_tenant(&self, tenant: &TenantId) {
+        self.tenants
+            .remove_if(tenant, |_, count| *count == TenantCount::default());
     }
 }
 
-fn grow<K: Hash + Eq + Clone>(counts: &DashMap<K, usize>, key: &K, limit: usize) -> bool {
+fn grow<K: Hash + Eq + Clone>(counts: &DashMap<K, u32>, key: &K, limit: usize) -> bool {
     let mut count = counts.entry(key.clone()).or_default();
-    if *count >= limit {
+    if *count as usize >= limit {
         return false;
     }
     *count += 1;
     true
 }
 
-fn shrink<K: Hash + Eq>(counts: &DashMap<K, usize>, key: &K) {
+fn shrink<K: Hash + Eq>(counts: &DashMap<K, u32>, key: &K) {
     if let Some(mut count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
     }
@@ -174,14 +236,27 @@ pub(crate) struct Seat {
     taken: Taken,
 }
 
+impl Seat {
+    /// The tenant, its text shared by all sessions of the tenant.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Where the client is.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let all = &self.connections;
         if matches!(self.taken, Taken::All) {
-            shrink(&all.tenants, &self.tenant);
+            all.shrink_tenant(&self.tenant);
         }
         if matches!(self.taken, Taken::User | Taken::All) {
-            shrink(&all.users, &self.user);
+            all.shrink_user(self);
+            all.forget_tenant(&self.tenant);
         }
         if !matches!(self.taken, Taken::Node) {
             shrink(&all.addresses, &self.address);
@@ -195,18 +270,6 @@ mod tests {
     use super::*;
     use common::ids::Name;
 
-    fn identity(tenant: &str, user: &str) -> Identity {
-        Identity {
-            tenant: TenantId::new(tenant).unwrap(),
-            user: Name::new(user).unwrap(),
-            roles: vec![],
-            stores: vec![],
-            topics: vec![],
-            scopes: std::collections::BTreeSet::new(),
-            expires_at: 0,
-        }
-    }
-
     fn connections(node: usize, tenant: usize, user: usize, address: usize) -> Arc<Connections> {
         Arc::new(Connections {
             limits: Limits {
@@ -216,9 +279,10 @@ mod tests {
                 address,
             },
             handshakes: RateLimiter::direct(Quota::per_second(NonZeroU32::MIN)),
+            comeback: Comeback::new(1),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
-            users: DashMap::new(),
+            users: DashMap::default(),
             addresses: DashMap::new(),
         })
     }
@@ -227,6 +291,8 @@ mod tests {
     fn every_limit_refuses_and_gives_back() {
         let here = IpAddr::from([127, 0, 0, 1]);
         let there = IpAddr::from([127, 0, 0, 2]);
+        let tenant = TenantId::new("t").unwrap();
+        let user = TopicKey::user(&tenant, &Name::new("u").unwrap());
         for (limits, refusal) in [
             ((1, 9, 9, 9), Refusal::Node),
             ((9, 1, 9, 9), Refusal::Tenant),
@@ -234,10 +300,10 @@ mod tests {
             ((9, 9, 9, 1), Refusal::Address),
         ] {
             let all = connections(limits.0, limits.1, limits.2, limits.3);
-            let seat = all.admit(&identity("t", "u"), here).unwrap();
-            assert_eq!(all.admit(&identity("t", "u"), here).unwrap_err(), refusal);
+            let seat = all.admit(&tenant, &user, here).unwrap();
+            assert_eq!(all.admit(&tenant, &user, here).unwrap_err(), refusal);
             assert_eq!(
-                all.tenant(&TenantId::new("t").unwrap()),
+                all.tenant(&tenant),
                 TenantCount {
                     connections: 1,
                     users: 1
@@ -253,7 +319,7 @@ mod tests {
                 ),
                 (0, 0, 0, 0)
             );
-            all.admit(&identity("t", "u"), there).unwrap();
+            all.admit(&tenant, &user, there).unwrap();
         }
     }
 
@@ -261,6 +327,31 @@ mod tests {
     fn handshakes_are_a_true_bucket() {
         let all = connections(9, 9, 9, 9);
         assert_eq!(all.take_handshake(), Ok(()));
-        assert!(matches!(all.take_handshake(), Err(Refusal::Rate(wait)) if wait <= Duration::from_secs(2)));
+        assert_eq!(all.take_handshake(), Err(Refusal::Rate));
+    }
+
+    #[test]
+    fn a_users_sessions_share_a_key_and_count_as_one_user() {
+        let all = connections(9, 9, 9, 9);
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let tenant = TenantId::new("t").unwrap();
+        let user = |user: &str| TopicKey::user(&tenant, &Name::new(user).unwrap());
+        let first = all.admit(&tenant, &user("u"), here).unwrap();
+        let key = all.shared(&user("u"));
+        assert!(std::ptr::eq(key.as_str(), first.user.as_str()));
+        let second = all.admit(&tenant, &key, here).unwrap();
+        let other = all.admit(&tenant, &user("v"), here).unwrap();
+        let stranger = TenantId::new("s").unwrap();
+        let key = TopicKey::user(&stranger, &Name::new("u").unwrap());
+        let _foreign = all.admit(&stranger, &key, here).unwrap();
+        let count = |connections, users| TenantCount { connections, users };
+        assert_eq!(all.tenant(&tenant), count(3, 2));
+        drop(first);
+        assert_eq!(all.tenant(&tenant), count(2, 2));
+        drop(second);
+        assert_eq!(all.tenant(&tenant), count(1, 1));
+        drop(other);
+        assert_eq!(all.tenant(&tenant), count(0, 0));
+        assert_eq!(all.tenants.len(), 1);
     }
 }

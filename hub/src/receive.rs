@@ -2,7 +2,7 @@
 //! The task never blocks: a worker without room misses the message, which is counted, and heals from history.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -14,7 +14,7 @@ use common::{
 };
 use tokio::sync::{Notify, mpsc};
 
-use crate::{metrics::HubMetrics, registry::Registry, ws};
+use crate::{metrics::HubMetrics, registry::Registry, trace::Traces, ws};
 
 /// Events that one round takes.
 const BATCH: usize = 256;
@@ -26,6 +26,8 @@ pub struct Outgoing {
     pub message: Arc<Message>,
     /// Header and payload, unmasked, as it goes to every socket.
     pub frame: Bytes,
+    /// The same, compressed: made when the first session wants it so; none where it would not be smaller.
+    deflated: OnceLock<Option<Bytes>>,
 }
 
 impl Outgoing {
@@ -34,8 +36,39 @@ impl Outgoing {
     pub fn new(message: Arc<Message>) -> Self {
         let (payload, tail) = frame_parts(&message);
         let frame = ws::encode_text(&[payload, &tail]);
-        Self { message, frame }
+        Self::framed(message, frame)
     }
+
+    /// A message whose frame is another than its payload's.
+    pub(crate) fn framed(message: Arc<Message>, frame: Bytes) -> Self {
+        Self {
+            message,
+            frame,
+            deflated: OnceLock::new(),
+        }
+    }
+
+    /// The frame for a session: compressed where that was agreed, for payloads of at least so many bytes.
+    pub(crate) fn frame_for(&self, wire: Wire, deflate_from: usize) -> &Bytes {
+        let payload = ws::payload_of(&self.frame);
+        if wire == Wire::Plain || payload.len() < deflate_from {
+            return &self.frame;
+        }
+        self.deflated
+            .get_or_init(|| ws::encode_deflated(payload, &self.frame))
+            .as_ref()
+            .unwrap_or(&self.frame)
+    }
+}
+
+/// How frames go to a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// As they are.
+    #[default]
+    Plain,
+    /// permessage-deflate was agreed.
+    Deflate,
 }
 
 /// The receiving side of a worker, as the task sees it.
@@ -58,9 +91,14 @@ impl Missed {
         self.wake.notify_one();
     }
 
+    /// Whether something was dropped, which is cleared.
+    pub(crate) fn take_now(&self) -> bool {
+        self.flag.swap(false, Ordering::AcqRel)
+    }
+
     /// Waits until something was dropped, and clears it.
     pub(crate) async fn take(&self) {
-        while !self.flag.swap(false, Ordering::AcqRel) {
+        while !self.take_now() {
             self.wake.notified().await;
         }
     }
@@ -72,6 +110,7 @@ pub(crate) async fn run(
     lanes: Vec<Lane>,
     registry: Arc<Registry>,
     metrics: HubMetrics,
+    traces: Arc<Traces>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while events.next_batch(&mut batch, BATCH).await > 0 {
@@ -80,6 +119,9 @@ pub(crate) async fn run(
             match event {
                 BusEvent::Message(message) => {
                     let workers = registry.workers(&message.key);
+                    if traces.on() {
+                        traces.arrived(&message, workers);
+                    }
                     if workers.is_empty() {
                         metrics.unwanted.inc();
                         continue;

@@ -19,7 +19,7 @@ use super::{BusEvent, Head, History, Publication, Published};
 use crate::{
     ids::MessageId,
     message::{Message, Position},
-    topic::TopicKey,
+    topic::{TopicHasher, TopicKey},
 };
 
 /// Bounds of the memory that history may take.
@@ -33,6 +33,9 @@ pub struct MemoryLimits {
     pub age: Duration,
     /// How long a topic that nobody uses keeps its offsets, and an idempotency key its result.
     pub meta_age: Duration,
+    /// Topics that nobody is subscribed to and that keep their offsets; beyond, those unused for longest are forgotten
+    /// with the next sweep.
+    pub meta_topics: usize,
 }
 
 impl Default for MemoryLimits {
@@ -42,6 +45,7 @@ impl Default for MemoryLimits {
             bytes: 256 * 1024,
             age: Duration::from_secs(600),
             meta_age: Duration::from_secs(30 * 24 * 3600),
+            meta_topics: 1_000_000,
         }
     }
 }
@@ -49,9 +53,39 @@ impl Default for MemoryLimits {
 /// Idempotency keys that a topic remembers; beyond, the oldest is forgotten.
 const KEYS_PER_TOPIC: usize = 1024;
 
+/// Nodes of a process are bits of a word.
+const MAX_NODES: usize = 64;
+
 /// A node of [`MemoryBus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeIndex(usize);
+pub struct NodeIndex(u8);
+
+/// A set of nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Nodes(u64);
+
+impl Nodes {
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    fn insert(&mut self, node: NodeIndex) {
+        self.0 |= 1 << node.0;
+    }
+
+    fn remove(&mut self, node: NodeIndex) {
+        self.0 &= !(1 << node.0);
+    }
+
+    /// Whether the node at this place among the attached ones is in the set.
+    fn contains(self, place: usize) -> bool {
+        self.0 >> place & 1 == 1
+    }
+}
 
 /// The bus inside one process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,9 +95,11 @@ pub struct MemoryBus {
 
 #[derive(Debug)]
 struct Inner {
-    topics: DashMap<TopicKey, Topic>,
+    topics: DashMap<TopicKey, Topic, TopicHasher>,
     nodes: std::sync::RwLock<Vec<Node>>,
     limits: MemoryLimits,
+    /// What [`Topic::used`] counts from.
+    began: Instant,
     /// The epoch that a new topic begins with. It grows when a topic's offsets are forgotten, so that no offset is ever
     /// given twice in one epoch.
     epoch: AtomicU64,
@@ -75,27 +111,77 @@ struct Node {
     dropped: Arc<AtomicU64>,
 }
 
+/// A topic. Most are users' own that nothing was ever published to with history, so what publishing gives lies elsewhere.
 #[derive(Debug)]
 struct Topic {
     epoch: u64,
+    subscribers: Nodes,
+    given: Option<Box<Given>>,
+}
+
+/// What a topic has once an offset was given or a key remembered. It outlives history by a month, so what can be read
+/// again lies elsewhere.
+#[derive(Debug, Default)]
+struct Given {
     offset: u64,
+    kept: Option<Box<Kept>>,
     last: Option<MessageId>,
+    /// The bus's second in which the topic was last published to or left.
+    used: u32,
+}
+
+/// What a topic has while something of it can be read again.
+#[derive(Debug, Default)]
+struct Kept {
     entries: VecDeque<(Instant, Arc<Message>)>,
     bytes: usize,
-    used: Instant,
-    subscribers: Vec<NodeIndex>,
     keys: VecDeque<(String, Published)>,
 }
 
 impl Topic {
-    fn head(&self) -> Head {
-        Head {
-            epoch: self.epoch,
-            offset: self.offset,
-            id: self.last,
+    fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            subscribers: Nodes::default(),
+            given: None,
         }
     }
 
+    fn head(&self) -> Head {
+        let given = self.given.as_deref();
+        Head {
+            epoch: self.epoch,
+            offset: given.map_or(0, |given| given.offset),
+            id: given.and_then(|given| given.last),
+        }
+    }
+
+    /// Whether nothing tells it from a topic that is new: no offset was given, so none can be given twice.
+    fn is_blank(&self) -> bool {
+        self.subscribers.is_empty() && self.given.is_none()
+    }
+
+    /// When it was used, where nobody is subscribed.
+    fn idle_since(&self) -> Option<u32> {
+        let given = self.given.as_deref().filter(|_| self.subscribers.is_empty());
+        given.map(|given| given.used)
+    }
+
+    fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
+        let Some(given) = &mut self.given else { return };
+        if let Some(kept) = &mut given.kept {
+            kept.trim(limits, now);
+            if kept.entries.is_empty() && kept.keys.is_empty() {
+                given.kept = None;
+            }
+        }
+        if given.kept.is_none() && given.offset == 0 {
+            self.given = None;
+        }
+    }
+}
+
+impl Kept {
     fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
         while let Some((at, message)) = self.entries.front() {
             let old = now.duration_since(*at) > limits.age;
@@ -113,9 +199,10 @@ impl MemoryBus {
     #[must_use]
     pub fn new(limits: MemoryLimits) -> Self {
         let inner = Inner {
-            topics: DashMap::new(),
+            topics: DashMap::default(),
             nodes: std::sync::RwLock::default(),
             limits,
+            began: Instant::now(),
             // 40 random bits leave room to grow and keep positions short.
             epoch: AtomicU64::new(fastrand::u64(1..1 << 40)),
         };
@@ -124,6 +211,8 @@ impl MemoryBus {
         }
     }
 
+    /// # Panics
+    /// Where a process attaches more than 64 nodes: it has one, and tests have a few.
     pub(super) fn attach(&self, capacity: usize) -> (NodeIndex, NodeEvents) {
         let (sender, receiver) = mpsc::channel(capacity);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -132,12 +221,13 @@ impl MemoryBus {
             .nodes
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        assert!(nodes.len() < MAX_NODES, "a process has at most {MAX_NODES} nodes");
         nodes.push(Node {
             sender,
             dropped: Arc::clone(&dropped),
         });
         (
-            NodeIndex(nodes.len() - 1),
+            NodeIndex((nodes.len() - 1) as u8),
             NodeEvents {
                 receiver,
                 dropped,
@@ -157,10 +247,24 @@ impl MemoryBus {
             idempotency_key,
         } = publication;
         let now = Instant::now();
-        let mut topic = self.topic(&key, now);
+        let found = if history || idempotency_key.is_some() {
+            Some(self.topic(&key))
+        } else {
+            self.inner.topics.get_mut(&key)
+        };
+        let Some(mut topic) = found else {
+            return Published {
+                position: None,
+                nodes: 0,
+                repeated: false,
+            };
+        };
+        // The text that is kept anyway, so that history and those who look it up share it.
+        let key = topic.key().clone();
         let topic = &mut *topic;
         if let Some(known) = &idempotency_key
-            && let Some((_, first)) = topic.keys.iter().find(|(key, _)| key == known)
+            && let Some(kept) = topic.given.as_ref().and_then(|given| given.kept.as_ref())
+            && let Some((_, first)) = kept.keys.iter().find(|(key, _)| key == known)
         {
             return Published {
                 repeated: true,
@@ -168,35 +272,41 @@ impl MemoryBus {
             };
         }
         let id = header.id;
-        let position = history.then(|| {
-            topic.offset += 1;
-            topic.last = Some(id);
-            Position {
-                epoch: topic.epoch,
-                offset: topic.offset,
-                check: id.check(),
-            }
-        });
-        let message = Arc::new(Message {
+        let mut message = Message {
             key,
-            position,
+            position: None,
             header,
             payload,
-        });
+        };
         if history {
-            topic.bytes += message.payload.len();
-            topic.entries.push_back((now, Arc::clone(&message)));
-            topic.trim(&self.inner.limits, now);
+            let given = topic.given.get_or_insert_default();
+            given.offset += 1;
+            given.last = Some(id);
+            message.position = Some(Position {
+                epoch: topic.epoch,
+                offset: given.offset,
+                check: id.check(),
+            });
         }
-        topic.used = now;
+        let position = message.position;
+        let message = Arc::new(message);
+        if let Some(given) = &mut topic.given {
+            given.used = self.second(now);
+            if history {
+                let kept = given.kept.get_or_insert_default();
+                kept.bytes += message.payload.len();
+                kept.entries.push_back((now, Arc::clone(&message)));
+                kept.trim(&self.inner.limits, now);
+            }
+        }
         if !topic.subscribers.is_empty() {
             let nodes = self
                 .inner
                 .nodes
                 .read()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            for NodeIndex(index) in &topic.subscribers {
-                let node = &nodes[*index];
+            let subscribed = |(place, _): &(usize, &Node)| topic.subscribers.contains(*place);
+            for (_, node) in nodes.iter().enumerate().filter(subscribed) {
                 if let Err(TrySendError::Full(_)) = node.sender.try_send(Arc::clone(&message)) {
                     node.dropped.fetch_add(1, Ordering::Relaxed);
                 }
@@ -208,82 +318,135 @@ impl MemoryBus {
             repeated: false,
         };
         if let Some(key) = idempotency_key {
-            if topic.keys.len() == KEYS_PER_TOPIC {
-                topic.keys.pop_front();
+            let given = topic.given.get_or_insert_default();
+            given.used = self.second(now);
+            let keys = &mut given.kept.get_or_insert_default().keys;
+            if keys.len() == KEYS_PER_TOPIC {
+                keys.pop_front();
             }
-            topic.keys.push_back((key, published.clone()));
+            keys.push_back((key, published.clone()));
         }
         published
     }
 
     pub(super) fn subscribe(&self, node: NodeIndex, key: &TopicKey) -> Head {
-        let mut topic = self.topic(key, Instant::now());
-        if !topic.subscribers.contains(&node) {
-            topic.subscribers.push(node);
-        }
+        let mut topic = self.topic(key);
+        topic.subscribers.insert(node);
         topic.head()
     }
 
+    /// A topic that was never published to is forgotten with its last subscriber: users who come and go leave nothing.
     pub(super) fn unsubscribe(&self, node: NodeIndex, key: &TopicKey) {
-        if let Some(mut topic) = self.inner.topics.get_mut(key.as_str()) {
-            topic.subscribers.retain(|other| *other != node);
-        }
+        let used = self.second(Instant::now());
+        self.inner.topics.remove_if_mut(key, |_, topic| {
+            topic.subscribers.remove(node);
+            if let Some(given) = &mut topic.given {
+                given.used = used;
+            }
+            topic.is_blank()
+        });
+    }
+
+    /// Messages that wait for the node.
+    pub(super) fn waiting(&self, node: NodeIndex) -> usize {
+        let nodes = self
+            .inner
+            .nodes
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        nodes.get(usize::from(node.0)).map_or(0, |node| {
+            node.sender.max_capacity().saturating_sub(node.sender.capacity())
+        })
     }
 
     pub(super) fn head(&self, key: &TopicKey) -> Head {
-        self.topic(key, Instant::now()).head()
+        let topic = self.inner.topics.get(key);
+        topic.map_or_else(|| Topic::new(self.epoch()).head(), |topic| topic.head())
     }
 
     pub(super) fn history(&self, key: &TopicKey, after: u64, limit: usize) -> History {
-        let now = Instant::now();
-        let mut topic = self.topic(key, now);
-        topic.trim(&self.inner.limits, now);
-        let first = topic
-            .entries
-            .partition_point(|(_, message)| offset(message) <= after);
-        let messages = topic
-            .entries
+        let Some(mut topic) = self.inner.topics.get_mut(key) else {
+            return History {
+                head: Topic::new(self.epoch()).head(),
+                messages: Vec::new(),
+            };
+        };
+        topic.trim(&self.inner.limits, Instant::now());
+        let head = topic.head();
+        let kept = topic.given.as_deref().and_then(|given| given.kept.as_deref());
+        let Some(Kept { entries, .. }) = kept else {
+            return History {
+                head,
+                messages: Vec::new(),
+            };
+        };
+        let first = entries.partition_point(|(_, message)| offset(message) <= after);
+        let messages = entries
             .iter()
             .skip(first)
             .take(limit)
             .map(|(_, message)| Arc::clone(message))
             .collect();
-        History {
-            head: topic.head(),
-            messages,
-        }
+        History { head, messages }
     }
 
-    /// Forgets what is past its age. Called now and then by whoever owns the bus; a topic that is used trims itself.
+    /// Forgets what is past its age, and what lies beyond [`MemoryLimits::meta_topics`]. Called now and then by whoever
+    /// owns the bus; a topic that is used trims itself.
     pub fn sweep(&self) {
         let now = Instant::now();
         let limits = &self.inner.limits;
+        let oldest = self.oldest_kept(now);
         let mut forgotten = false;
         self.inner.topics.retain(|_, topic| {
             topic.trim(limits, now);
-            let keep = !topic.subscribers.is_empty() || now.duration_since(topic.used) < limits.meta_age;
-            forgotten |= !keep;
-            keep
+            let forget = topic.idle_since().is_some_and(|used| used < oldest);
+            if forget && !forgotten {
+                // Before it is gone, so that a topic of the same key can only begin in a later epoch.
+                self.inner.epoch.fetch_add(1, Ordering::Relaxed);
+                forgotten = true;
+            }
+            !forget && !topic.is_blank()
         });
-        if forgotten {
-            self.inner.epoch.fetch_add(1, Ordering::Relaxed);
+        if self.inner.topics.len() < self.inner.topics.capacity() / 4 {
+            self.inner.topics.shrink_to_fit();
         }
     }
 
-    fn topic(&self, key: &TopicKey, now: Instant) -> dashmap::mapref::one::RefMut<'_, TopicKey, Topic> {
-        if let Some(topic) = self.inner.topics.get_mut(key.as_str()) {
+    /// The second since which a topic without subscribers has to have been used to be remembered.
+    fn oldest_kept(&self, now: Instant) -> u32 {
+        let limits = &self.inner.limits;
+        let age = u32::try_from(limits.meta_age.as_secs()).unwrap_or(u32::MAX);
+        // One second later than `used` can be, so that the age is whole.
+        let by_age = (self.second(now) + 1).saturating_sub(age);
+        let topics = &self.inner.topics;
+        if topics.len() <= limits.meta_topics {
+            return by_age;
+        }
+        let mut used: Vec<u32> = topics.iter().filter_map(|topic| topic.idle_since()).collect();
+        let Some(beyond) = used.len().checked_sub(limits.meta_topics).filter(|&n| n > 0) else {
+            return by_age;
+        };
+        // Those of the same second go together: a few more are forgotten than have to be.
+        let (_, last, _) = used.select_nth_unstable(beyond - 1);
+        by_age.max(*last + 1)
+    }
+
+    /// The bus's clock. Seconds are enough for ages of minutes and more.
+    fn second(&self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.inner.began);
+        u32::try_from(since.as_secs()).unwrap_or(u32::MAX - 1)
+    }
+
+    fn epoch(&self) -> u64 {
+        self.inner.epoch.load(Ordering::Relaxed)
+    }
+
+    fn topic(&self, key: &TopicKey) -> dashmap::mapref::one::RefMut<'_, TopicKey, Topic> {
+        if let Some(topic) = self.inner.topics.get_mut(key) {
             return topic;
         }
-        self.inner.topics.entry(key.clone()).or_insert_with(|| Topic {
-            epoch: self.inner.epoch.load(Ordering::Relaxed),
-            offset: 0,
-            last: None,
-            entries: VecDeque::new(),
-            bytes: 0,
-            used: now,
-            subscribers: Vec::new(),
-            keys: VecDeque::new(),
-        })
+        let new = || Topic::new(self.epoch());
+        self.inner.topics.entry(key.clone()).or_insert_with(new)
     }
 }
 
@@ -317,6 +480,7 @@ mod tests {
     use super::*;
     use crate::{
         bus::{Bus, conformance},
+        ids::{Name, TenantId},
         message::{FrameKind, Header},
     };
 
@@ -327,6 +491,78 @@ mod tests {
     #[tokio::test]
     async fn keeps_the_promises_of_a_bus() {
         conformance::run(bus).await;
+    }
+
+    #[test]
+    fn what_outlives_history_is_small() {
+        assert!(
+            size_of::<(TopicKey, Topic)>() <= 64,
+            "{}",
+            size_of::<(TopicKey, Topic)>()
+        );
+    }
+
+    fn publish_to(memory: &MemoryBus, user: &str, history: bool) -> Published {
+        memory.publish(Publication {
+            key: user_key(user),
+            header: Header::new(MessageId::generate(), FrameKind::Message),
+            payload: bytes::Bytes::from_static(b"{}"),
+            history,
+            idempotency_key: None,
+        })
+    }
+
+    fn user_key(user: &str) -> TopicKey {
+        TopicKey::user(&TenantId::new("t").unwrap(), &Name::new(user).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_comes_and_goes_leaves_nothing() {
+        let memory = MemoryBus::new(MemoryLimits::default());
+        let (node, _events) = memory.attach(8);
+        let (other, _events) = memory.attach(8);
+        let key = user_key("a");
+        let began = memory.subscribe(node, &key);
+        memory.subscribe(other, &key);
+        memory.unsubscribe(node, &key);
+        assert_eq!(memory.inner.topics.len(), 1);
+        memory.unsubscribe(other, &key);
+        assert_eq!(memory.inner.topics.len(), 0);
+        assert_eq!(memory.head(&key), began, "a client's position still stands");
+
+        publish_to(&memory, "a", false);
+        memory.history(&key, 0, 8);
+        assert_eq!(
+            memory.inner.topics.len(),
+            0,
+            "neither looking nor publishing without history leaves a trace"
+        );
+
+        let at = publish_to(&memory, "a", true).position;
+        memory.subscribe(node, &key);
+        memory.unsubscribe(node, &key);
+        assert_eq!(Some(memory.head(&key).position()), at);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unused_topics_are_bounded() {
+        let memory = MemoryBus::new(MemoryLimits {
+            meta_topics: 2,
+            ..MemoryLimits::default()
+        });
+        let (node, _events) = memory.attach(8);
+        let first = publish_to(&memory, "subscribed", true).position.unwrap();
+        memory.subscribe(node, &user_key("subscribed"));
+        for user in ["oldest", "older", "newer", "newest"] {
+            publish_to(&memory, user, true);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        memory.sweep();
+        let there = |user: &str| memory.inner.topics.contains_key(&user_key(user));
+        assert!(!there("oldest") && !there("older"));
+        assert!(there("newer") && there("newest") && there("subscribed"));
+        let again = publish_to(&memory, "oldest", true).position.unwrap();
+        assert_eq!((again.offset, again.epoch > first.epoch), (1, true));
     }
 
     #[tokio::test(start_paused = true)]

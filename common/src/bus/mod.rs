@@ -217,6 +217,16 @@ impl Subscriptions {
     }
 }
 
+impl Subscriptions {
+    /// Messages that have arrived in this process and that the node has not taken.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        match self {
+            Self::Memory(bus, node) => bus.waiting(*node),
+        }
+    }
+}
+
 /// A node's events.
 #[derive(Debug)]
 pub enum BusEvents {

@@ -157,6 +157,8 @@ pub struct BusConfig {
     pub history_age: Span,
     /// How long offsets outlive history.
     pub meta_age: Span,
+    /// Topics that nobody is subscribed to and whose offsets are remembered.
+    pub meta_topics: usize,
     /// Messages that may wait for this node; beyond, they are dropped, counted and healed.
     pub node_queue: usize,
 }
@@ -170,6 +172,7 @@ impl BusConfig {
             bytes: self.history_bytes.0,
             age: self.history_age.0,
             meta_age: self.meta_age.0,
+            meta_topics: self.meta_topics,
         }
     }
 

@@ -58,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             .extensions
             .get::<Authenticator>()
             .ok_or(TokenError::Invalid)?;
-        let caller = Self(verifier.0.verify(token)?.shared());
+        let caller = Self(verifier.0.verify_again(token)?);
         parts.extensions.insert(caller.clone());
         Ok(caller)
     }

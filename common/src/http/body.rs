@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Problem;
 
@@ -14,17 +14,17 @@ use super::Problem;
 const DEFAULT_LIMIT: usize = 256 * 1024;
 
 /// Time in which a body has to arrive. It bounds what a client that stalls can hold.
-const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+pub const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A request extension that sets the largest body of the routes it is put on, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
 
-/// A JSON object as body, and its bytes.
+/// A body that says it is JSON, within the route's limit, not yet parsed: see [`parse_body`].
 #[derive(Debug, Clone)]
-pub struct JsonBody<T>(pub T, pub Bytes);
+pub struct JsonText(pub Bytes);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+impl<S: Send + Sync> FromRequest<S> for JsonText {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
@@ -43,38 +43,65 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         }
         let arriving = Limited::new(request.into_body(), limit).collect();
         let Ok(body) = tokio::time::timeout(BODY_TIME, arriving).await else {
-            let detail = "the body took too long to arrive";
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail));
+            return Err(body_timeout());
         };
-        let body = match body {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Err(_) => {
-                return Err(Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "body_incomplete",
-                    "the body did not arrive whole",
-                ));
-            }
-        };
-        // Derived structs also read arrays, field by field; a request is an object.
-        if body.trim_ascii_start().first() == Some(&b'[') {
-            let detail = "the body has to be a JSON object";
-            return Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid_value",
-                detail,
-            ));
+        match body {
+            Ok(body) => Ok(Self(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(_) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "body_incomplete",
+                "the body did not arrive whole",
+            )),
         }
-        let parsed = parse_json(&body).or_else(|problem| match without_comments(&body) {
-            // The seeds' documents write their examples with line comments; what they write has to work.
-            Some(stripped) if problem.status == StatusCode::BAD_REQUEST => {
-                parse_json(&stripped).map_err(|_| problem)
-            }
-            _ => Err(problem),
-        });
-        Ok(Self(parsed?, body))
     }
+}
+
+/// 408: the body did not arrive within [`BODY_TIME`].
+#[must_use]
+pub fn body_timeout() -> Problem {
+    let detail = "the body took too long to arrive";
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+}
+
+/// A JSON object as body, and its bytes.
+#[derive(Debug, Clone)]
+pub struct JsonBody<T>(pub T, pub Bytes);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let JsonText(body) = JsonText::from_request(request, state).await?;
+        let parsed = parse_body(&body, &mut Vec::new())?;
+        Ok(Self(parsed, body))
+    }
+}
+
+/// Parses a request's body, which is an object. `spare` keeps the text where line comments had to be taken out of it.
+///
+/// # Errors
+/// [`Problem`]: as [`parse_json`].
+pub fn parse_body<'de, T: Deserialize<'de>>(body: &'de [u8], spare: &'de mut Vec<u8>) -> Result<T, Problem> {
+    // Derived structs also read arrays, field by field; a request is an object.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        let detail = "the body has to be a JSON object";
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_value",
+            detail,
+        ));
+    }
+    let problem = match parse_json(body) {
+        Err(problem) if problem.status == StatusCode::BAD_REQUEST => problem,
+        parsed => return parsed,
+    };
+    // The seeds' documents write their examples with line comments; what they write has to work.
+    let Some(stripped) = without_comments(body) else {
+        return Err(problem);
+    };
+    *spare = stripped;
+    parse_json(spare).map_err(|_| problem)
 }
 
 /// The text without `//` comments outside of strings; none where there are none.
@@ -106,23 +133,38 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json")
-        || (kind.starts_with("application/") && kind.ends_with("+json"))
-    {
+    if is_json(kind) {
         return Ok(());
     }
-    Err(Problem::new(
+    Err(not_json())
+}
+
+/// Whether a content type, without its parameters, is JSON's.
+#[must_use]
+pub fn is_json(kind: &str) -> bool {
+    kind.eq_ignore_ascii_case("application/json")
+        || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// 415: the body is not said to be JSON.
+#[must_use]
+pub fn not_json() -> Problem {
+    Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "not_json",
         "send the body as JSON with `Content-Type: application/json`",
-    ))
+    )
 }
 
 /// Parses JSON; an error is 400 where it is not JSON, and 422 with the field where it is not what is wanted.
 ///
 /// # Errors
 /// [`Problem`].
-pub fn parse_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+pub fn parse_json<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Problem> {
+    // Following the path to the field costs more than parsing does, so only what is wrong is read that way.
+    if let Ok(value) = serde_json::from_slice(json) {
+        return Ok(value);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

@@ -3,11 +3,16 @@
 mod auth;
 mod body;
 mod problem;
+mod rewound;
 mod serve;
 
 pub use self::{
     auth::{Authenticator, Caller, bearer},
-    body::{BodyLimit, JsonBody, parse_json, parse_query},
+    body::{
+        BODY_TIME, BodyLimit, JsonBody, JsonText, body_timeout, is_json, not_json, parse_body, parse_json,
+        parse_query,
+    },
     problem::Problem,
-    serve::{Peer, ServeOptions, serve},
+    rewound::Rewound,
+    serve::{Connection, Front, Peer, ServeOptions, Stopping, serve},
 };

@@ -1,22 +1,64 @@
 //! A listener: accept, bound, hand to the router, and end in order.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::Rewound;
 use crate::shutdown::Shutdown;
 
 /// The other end's address. In the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// The connection that a request came by. In the extensions of every request. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    hang_up: Notify,
+}
+
+impl Connection {
+    fn new(slot: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Held {
+            slot: Mutex::new(Some(slot)),
+            hang_up: Notify::new(),
+        }))
+    }
+
+    /// Takes the connection out of its listener's count: for an answer that lasts. Whoever gives it bounds it, and
+    /// closes the connection behind it.
+    pub fn leave_count(&self) {
+        drop(self.0.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Ends the connection at once, whatever is on its way: for a client that does not read.
+    pub fn hang_up(&self) {
+        self.0.hang_up.notify_one();
+    }
+}
+
+/// Cancelled when the listener stops. In the extensions of every request, for those that last.
+#[derive(Debug, Clone)]
+pub struct Stopping(pub CancellationToken);
 
 /// How a listener serves.
 #[derive(Debug, Clone, Copy)]
@@ -27,18 +69,32 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
 }
 
-/// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`.
+/// What sees a new connection before HTTP does: it serves the connection itself, until the token is cancelled, and
+/// answers none, or gives it back with what it has read.
+pub type Front = Arc<
+    dyn Fn(TcpStream, SocketAddr, CancellationToken) -> Pin<Box<dyn Future<Output = Option<Rewound>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// New connections that are taken one after the other before every other task has its turn.
+const ACCEPTS: u32 = 16;
+
+/// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`. With a
+/// front, it is asked first.
 ///
 /// An upgraded connection leaves this listener's count at once: whoever upgrades it owns it and bounds it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    front: Option<Front>,
     options: ServeOptions,
     stop: CancellationToken,
     shutdown: Shutdown,
 ) {
     let slots = Arc::new(Semaphore::new(options.max_connections));
-    let mut failures = 0u32;
+    let mut failures = 0;
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -48,62 +104,130 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer, permit)) => {
                 failures = 0;
-                let router = router.clone();
-                let stop = stop.clone();
+                let (front, router, stop) = (front.clone(), router.clone(), stop.clone());
                 shutdown.spawn(async move {
-                    connection(stream, peer, router, options, stop).await;
-                    drop(permit);
+                    let left = match front {
+                        Some(front) => front(stream, peer, stop.clone()).await,
+                        None => Some(stream.into()),
+                    };
+                    if let Some(connection) = left {
+                        // Boxed: most connections of a hub never come here, and their task is small.
+                        let held = Connection::new(permit);
+                        Box::pin(serve_http(connection, peer, router, options, stop, held)).await;
+                    }
                 });
+                in_a_row += 1;
+                if in_a_row == ACCEPTS {
+                    // In a storm the queue of the listener is never empty; deliveries must not wait for its end.
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
-                // Out of descriptors or memory: waiting is all that helps, and the reason must be seen.
-                failures = failures.saturating_add(1);
+                let Some(pause) = pause(&error, &mut failures) else {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                    continue;
+                };
                 tracing::warn!(%error, failures, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(u64::from(failures.min(50)) * 20)).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
             }
         }
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = Arc::clone(slots)
         .acquire_owned()
         .await
-        .map_err(std::io::Error::other)?;
+        .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    if let Err(error) = stream.set_nodelay(true) {
+        // The peer has gone already; whoever reads from it is told.
+        tracing::debug!(%error, %peer, "a connection ended at once");
+    }
     Ok((stream, peer, permit))
 }
 
-async fn connection(
-    stream: TcpStream,
+/// How long to wait after so many failures in a row; none where the error is the peer's (accept(2)), as the next
+/// connection may be good.
+///
+/// Out of descriptors or memory, waiting is all that helps: the listener stays readable, and would be asked without end.
+fn pause(error: &io::Error, failures: &mut u32) -> Option<Duration> {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    let of_the_peer = matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted);
+    if of_the_peer {
+        return None;
+    }
+    *failures = failures.saturating_add(1);
+    Some(Duration::from_millis(u64::from((*failures).min(50)) * 20))
+}
+
+async fn serve_http(
+    connection: Rewound,
     peer: SocketAddr,
     router: Router,
     options: ServeOptions,
     stop: CancellationToken,
+    held: Connection,
 ) {
+    let extensions = (Peer(peer), held.clone(), Stopping(stop.clone()));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        let (peer, connection, stopping) = extensions.clone();
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(stopping);
         let answer = router.clone().oneshot(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(connection), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break Some(ended),
+            () = held.0.hang_up.notified() => break None,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
-    if let Err(error) = ended {
+    // Also where a request lives on with what it was upgraded to.
+    held.leave_count();
+    if let Some(Err(error)) = ended {
         // A client that goes away in the middle is no fault of ours.
         tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_waiting_helps_against_is_waited_for() {
+        let mut failures = 0;
+        // ECONNABORTED, ECONNRESET
+        for code in [103, 104] {
+            assert_eq!(pause(&io::Error::from_raw_os_error(code), &mut failures), None);
+        }
+        assert_eq!(failures, 0);
+        // ENFILE, EMFILE, ENOBUFS, ENOMEM
+        for (code, milliseconds) in [(23, 20), (24, 40), (105, 60), (12, 80)] {
+            let waited = pause(&io::Error::from_raw_os_error(code), &mut failures);
+            assert_eq!(waited, Some(Duration::from_millis(milliseconds)));
+        }
+        failures = u32::MAX;
+        let longest = pause(&io::Error::from_raw_os_error(24), &mut failures);
+        assert_eq!(longest, Some(Duration::from_secs(1)));
     }
 }

@@ -1,10 +1,10 @@
 //! What a token says, and what becomes of it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::TokenError;
+use super::{LEEWAY_SECONDS, TokenError};
 use crate::{
     ids::{Name, TenantId},
     topic::{TopicKey, matches_pattern},
@@ -176,6 +176,13 @@ impl Identity {
             .iter()
             .chain(public)
             .any(|pattern| matches_pattern(pattern, topic))
+    }
+
+    /// For how long the token is still good, clocks that differ allowed for.
+    #[must_use]
+    pub fn remaining(&self, now: jiff::Timestamp) -> Duration {
+        let left = self.expires_at.saturating_add(LEEWAY_SECONDS) - now.as_second();
+        Duration::from_secs(u64::try_from(left).unwrap_or(0))
     }
 
     /// Shares the identity between a session and what it hands on.

@@ -1,16 +1,13 @@
 //! Keys and verification. Each key is parsed once, with its algorithm beside it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Claims, Identity, TokenError};
+use super::{Claims, Identity, LEEWAY_SECONDS, TokenError, cache::Verified};
 use crate::{config::AuthConfig, ids::TenantId};
-
-/// Seconds by which clocks may differ.
-const LEEWAY_SECONDS: u64 = 5;
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -55,6 +52,7 @@ struct Key {
 pub struct Verifier {
     keys: Vec<Key>,
     default_tenant: Option<TenantId>,
+    verified: Verified,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -110,6 +108,7 @@ impl Verifier {
         Ok(Self {
             keys,
             default_tenant: config.default_tenant.clone(),
+            verified: Verified::default(),
         })
     }
 
@@ -118,6 +117,30 @@ impl Verifier {
     /// # Errors
     /// [`TokenError`]; which of the keys refused is not told.
     pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        self.check(token, jiff::Timestamp::now().as_second())
+            .map(|(identity, _)| identity)
+    }
+
+    /// [`Self::verify`] for tokens that come again: what was verified before is known by its hash, for as long as
+    /// token and key live.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_again(&self, token: &str) -> Result<Arc<Identity>, TokenError> {
+        let now = jiff::Timestamp::now().as_second();
+        let fingerprint = Verified::fingerprint(token);
+        if let Some(identity) = self.verified.get(&fingerprint, now) {
+            return Ok(identity);
+        }
+        let (identity, until) = self.check(token, now)?;
+        let identity = identity.shared();
+        self.verified
+            .insert(fingerprint, Arc::clone(&identity), until, now);
+        Ok(identity)
+    }
+
+    /// Who the token is for, and the last Unix second at which it is good.
+    fn check(&self, token: &str, now: i64) -> Result<(Identity, i64), TokenError> {
         if token.is_empty() {
             return Err(TokenError::Missing);
         }
@@ -128,7 +151,6 @@ impl Verifier {
         if has_critical_extensions(token) {
             return Err(TokenError::Invalid);
         }
-        let now = jiff::Timestamp::now().as_second();
         let mut refusal = TokenError::Invalid;
         for key in &self.keys {
             let fits = key.algorithm == header.alg
@@ -138,7 +160,11 @@ impl Verifier {
                 continue;
             }
             match decode::<Claims>(token, &key.key, &key.validation) {
-                Ok(data) => return Identity::from_claims(data.claims, self.default_tenant.as_ref()),
+                Ok(data) => {
+                    let identity = Identity::from_claims(data.claims, self.default_tenant.as_ref())?;
+                    let end = identity.expires_at.saturating_add(LEEWAY_SECONDS);
+                    return Ok((identity, key.until.map_or(end, |until| until.min(end))));
+                }
                 Err(error) => match error.kind() {
                     // The signature was right, so no other key can fit better.
                     ErrorKind::ExpiredSignature => refusal = TokenError::Expired,
@@ -199,7 +225,7 @@ fn hmac(secret: &SecretString, until: Option<i64>) -> Result<Key, KeyError> {
 
 fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
     let mut validation = Validation::new(algorithm);
-    validation.leeway = LEEWAY_SECONDS;
+    validation.leeway = LEEWAY_SECONDS.unsigned_abs();
     validation.validate_nbf = true;
     validation.required_spec_claims = HashSet::from(["exp".to_owned(), "sub".to_owned()]);
     match &config.audience {
@@ -266,6 +292,43 @@ mod tests {
             .map(|key| key.as_str().to_owned())
             .collect();
         assert_eq!(keys, ["t1:u:u1", "t1:s:12", "t1:r:manager", "t1:a", ":e"]);
+    }
+
+    #[test]
+    fn what_was_verified_is_known_again_until_it_ends() {
+        let now = jiff::Timestamp::now().as_second();
+        let new_secret = secret(&SECRET.replace('0', "n"));
+        let previous = |until: i64| {
+            let config = AuthConfig {
+                previous_secret: Some(secret(SECRET)),
+                previous_secret_until: Some(jiff::Timestamp::from_second(until).unwrap()),
+                ..config()
+            };
+            Verifier::new(&config, Some(&new_secret)).unwrap()
+        };
+        let good = token(|_| {});
+        let first = previous(now + 60);
+        let identity = first.verify_again(&good).unwrap();
+        assert!(Arc::ptr_eq(&identity, &first.verify_again(&good).unwrap()));
+        assert_eq!(*identity, first.verify(&good).unwrap());
+        // The entry ends with the key, before the token does.
+        assert_eq!(first.check(&good, now).unwrap().1, now + 60);
+        let second = verifier(&config());
+        assert_eq!(
+            second.check(&good, now).unwrap().1,
+            identity.expires_at + LEEWAY_SECONDS
+        );
+        // Another verifier, as after a change of keys, knows nothing of it.
+        assert_eq!(
+            previous(now - 60).verify_again(&good).unwrap_err(),
+            TokenError::Invalid
+        );
+        // What is refused is refused each time.
+        for _ in 0..2 {
+            assert_eq!(first.verify_again("x.y.z").unwrap_err(), TokenError::Invalid);
+            let expired = token(|new| new.ttl_seconds = -60);
+            assert_eq!(first.verify_again(&expired).unwrap_err(), TokenError::Expired);
+        }
     }
 
     #[test]

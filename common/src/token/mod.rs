@@ -1,5 +1,6 @@
 //! Tokens: who is calling. Algorithms are pinned to their keys by configuration, never taken from a token's header.
 
+mod cache;
 mod claims;
 mod keys;
 mod mint;
@@ -9,6 +10,9 @@ pub use self::{
     keys::{KeyError, Verifier},
     mint::{MintError, NewToken, mint},
 };
+
+/// Seconds by which clocks may differ.
+const LEEWAY_SECONDS: i64 = 5;
 
 /// Why a token was refused. The text is for the caller and tells nothing about keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,13 +1,24 @@
 //! The hub's part of the two listeners.
 
+mod admit;
+mod answer;
+mod control;
+mod express;
+pub(crate) mod fallback;
+mod front;
+mod lines;
 mod publish;
+mod seat;
 mod stats;
+mod stream;
 mod upgrade;
 
 use axum::Extension;
 use common::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::express::express;
+pub use self::front::front;
 use crate::Hub;
 
 /// Bytes of a publish's body beside its data.
@@ -16,24 +27,30 @@ const ENVELOPE: usize = 512 * 1024;
 /// A batch's body may be as large as so many of the largest publishes.
 const BATCH_SIZE: usize = 64;
 
-/// Public: sockets, broadcast and statistics of the caller's tenant.
+/// Public: sockets and their fallbacks, broadcast and statistics of the caller's tenant.
 #[must_use]
 pub fn public(hub: &Hub) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
+        .routes(routes!(fallback::sse::sse))
+        .routes(routes!(fallback::poll::poll))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(fallback::say::say))
+                .layer(Extension(BodyLimit(hub.inner.shared.config.max_message.0))),
+        )
         .routes(routes!(upgrade::carillon))
         .routes(routes!(upgrade::cashup))
         .routes(routes!(upgrade::voice_assistant))
         .with_state(hub.clone())
 }
 
-/// Internal: publish, beside broadcast and statistics.
+/// Internal: publish and control, beside broadcast and statistics.
 #[must_use]
 pub fn internal(hub: &Hub) -> OpenApiRouter {
     let limit = hub.inner.shared.config.max_publish.0;
-    // Beside its data a publish has a target of up to 1,000 names.
-    let single = BodyLimit(limit.saturating_add(ENVELOPE));
+    let single = BodyLimit(single_limit(hub));
     let batch = BodyLimit(limit.saturating_mul(BATCH_SIZE).saturating_add(ENVELOPE));
     OpenApiRouter::new()
         .merge(
@@ -46,7 +63,14 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
                 .routes(routes!(publish::publish_batch))
                 .layer(Extension(batch)),
         )
+        .routes(routes!(stream::publish_stream))
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
+        .merge(control::routes())
         .with_state(hub.clone())
+}
+
+/// Bytes of one publish's body at the most: beside its data it has a target of up to 1,000 names.
+fn single_limit(hub: &Hub) -> usize {
+    hub.inner.shared.config.max_publish.0.saturating_add(ENVELOPE)
 }

@@ -2,25 +2,22 @@
 
 use std::{fmt, marker::PhantomData};
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use common::{
     bus::{BusError, Publication},
-    http::{Caller, JsonBody, Problem},
+    http::{Caller, JsonText, Problem, parse_body},
     ids::MessageId,
     message::{FrameKind, Header, Priority},
     target::{Audience, Except, Route, Target},
     token::Identity,
 };
 use http::StatusCode;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use crate::{Hub, TopicResult};
+use super::answer::{Answer, AnswerBody, BatchAnswerBody, Results, json_response};
+use crate::{Hub, pressure};
 
 /// Publishes of one batch at the most.
 const MAX_BATCH: usize = 1000;
@@ -28,13 +25,14 @@ const MAX_BATCH: usize = 1000;
 /// One publish.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PublishBody {
+pub(super) struct PublishBody<'a> {
     /// For whom: `{"user":"u1"}`, `{"role":"r"}`, `{"topic":"name"}`, `{"tenant":true}`, or an expression.
     #[schema(value_type = Object)]
     to: Audience,
     /// Any JSON; forwarded byte for byte.
+    #[serde(borrow)]
     #[schema(value_type = Object)]
-    data: Box<RawValue>,
+    data: &'a RawValue,
     /// The frame's type; default `message`. Names that the protocol uses are refused.
     #[serde(default, rename = "type")]
     #[schema(rename = "type")]
@@ -92,67 +90,46 @@ fn yes() -> bool {
 /// Publishes that share nothing but the request.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BatchBody {
+pub(super) struct BatchBody<'a> {
     /// At most 1,000.
-    #[schema(value_type = Vec<PublishBody>)]
-    messages: Vec<Object<PublishBody>>,
-}
-
-/// What became of a publish.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(untagged)]
-pub(super) enum Answer {
-    /// One topic.
-    One {
-        /// The message's id.
-        id: String,
-        #[serde(flatten)]
-        result: TopicResult,
-    },
-    /// Several topics.
-    Several {
-        /// The message's id, the same on every topic.
-        id: String,
-        /// One entry a topic.
-        topics: Vec<TopicResult>,
-    },
-}
-
-/// What became of a batch: an answer or a problem for each, in order.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct BatchAnswer {
-    results: Vec<BatchResult>,
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(untagged)]
-enum BatchResult {
-    Ok(Answer),
-    Err(Problem),
+    #[serde(borrow)]
+    #[schema(value_type = Vec<PublishBody<'_>>)]
+    messages: Vec<Object<PublishBody<'a>>>,
 }
 
 /// Publishes to whoever is connected now. Needs the scope `publish`.
-#[utoipa::path(post, path = "/api/v1/publish", tag = "publish", security(("bearer" = [])), request_body = PublishBody,
-    responses((status = 200, body = Answer), (status = 401, body = Problem), (status = 403, body = Problem),
+#[utoipa::path(post, path = "/api/v1/publish", tag = "publish", security(("bearer" = [])), request_body = PublishBody<'_>,
+    responses((status = 200, body = AnswerBody), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn publish(
     State(hub): State<Hub>,
     caller: Caller,
-    JsonBody(body, _): JsonBody<PublishBody>,
-) -> Result<Json<Answer>, Problem> {
+    JsonText(text): JsonText,
+) -> Result<Response, Problem> {
+    let mut answer = Vec::with_capacity(256);
+    answer_to(&hub, &caller, &text).await?.write(&mut answer);
+    Ok(json_response(answer))
+}
+
+/// Carries out the publish of a request's body.
+pub(super) async fn answer_to(hub: &Hub, caller: &Caller, text: &[u8]) -> Result<Answer, Problem> {
+    let mut spare = Vec::new();
+    let body = parse_body(text, &mut spare)?;
     caller.require("publish")?;
-    send(&hub, &caller, body).await.map(Json)
+    send(hub, caller, body).await
 }
 
 /// Publishes up to 1,000 messages; each stands for itself.
-#[utoipa::path(post, path = "/api/v1/publish/batch", tag = "publish", security(("bearer" = [])), request_body = BatchBody,
-    responses((status = 200, body = BatchAnswer), (status = 401, body = Problem), (status = 403, body = Problem),
+#[utoipa::path(post, path = "/api/v1/publish/batch", tag = "publish", security(("bearer" = [])), request_body = BatchBody<'_>,
+    responses((status = 200, body = BatchAnswerBody), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem)))]
 pub(super) async fn publish_batch(
     State(hub): State<Hub>,
     caller: Caller,
-    JsonBody(body, _): JsonBody<BatchBody>,
-) -> Result<Json<BatchAnswer>, Problem> {
+    JsonText(text): JsonText,
+) -> Result<Response, Problem> {
+    let mut spare = Vec::new();
+    let body: BatchBody<'_> = parse_body(&text, &mut spare)?;
     caller.require("publish")?;
     if body.messages.len() > MAX_BATCH {
         return Err(Problem::invalid(
@@ -161,17 +138,18 @@ pub(super) async fn publish_batch(
             "a batch has at most 1000 messages",
         ));
     }
-    let mut results = Vec::with_capacity(body.messages.len());
-    for message in body.messages {
-        results.push(match send(&hub, &caller, message.0).await {
-            Ok(answer) => BatchResult::Ok(answer),
-            Err(problem) => BatchResult::Err(problem),
-        });
+    let mut results = Results::new(body.messages.len());
+    for (number, message) in body.messages.into_iter().enumerate() {
+        if number % pressure::STRIDE == 0 {
+            hub.inner.pressure.relief().await;
+        }
+        results.add(&send(&hub, &caller, message.0).await);
     }
-    Ok(Json(BatchAnswer { results }))
+    Ok(json_response(results.finish()))
 }
 
-async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer, Problem> {
+/// Carries out one publish.
+pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) -> Result<Answer, Problem> {
     let kind = body.kind.as_deref().unwrap_or("message");
     check_type(kind)?;
     if body.to.target.reaches_everyone() && !caller.has_scope("platform:admin") {
@@ -188,7 +166,7 @@ async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer,
         Some(key) => MessageId::derived(&caller.tenant, caller.user.as_str(), key),
         None => MessageId::generate(),
     };
-    let payload = payload(kind, id, &body.data);
+    let payload = payload(kind, id, body.data);
     let limit = hub.inner.shared.config.max_publish.0;
     if payload.len() > limit {
         let detail = format!("a publish has at most {limit} bytes");
@@ -201,35 +179,34 @@ async fn send(hub: &Hub, caller: &Identity, body: PublishBody) -> Result<Answer,
     header.except = joined(body.to.except, body.except.map(|except| except.0))?;
     header.any = body.to.target.any_members(&caller.tenant);
     let several = matches!(body.to.target, Target::Users(_) | Target::AnyOf(_));
-    let mut topics = Vec::new();
+    let mut answer = Answer::new(id, several);
     let mut failed = None;
-    for route in body.to.target.routes(&caller.tenant) {
-        let mut header = header.clone();
+    let mut routes = body.to.target.routes(&caller.tenant).into_iter().peekable();
+    while let Some(route) = routes.next() {
         let idempotency_key = body.idempotency_key.as_ref().map(|_| route_key(id, &route));
-        header.require = route.require;
+        let mut own = if routes.peek().is_some() {
+            header.clone()
+        } else {
+            // The last one, most often the only one, needs no copy.
+            std::mem::replace(&mut header, Header::new(id, FrameKind::Message))
+        };
+        own.require = route.require;
         let publication = Publication {
             key: route.key.clone(),
-            header,
+            header: own,
             payload: payload.clone(),
             history: body.history,
             idempotency_key,
         };
         match hub.inner.shared.bus.publish(publication).await {
-            Ok(published) => topics.push(TopicResult::new(&route.key, &published)),
+            Ok(published) => answer.add(route.key, published),
             Err(error) => failed = Some(error),
         }
     }
     hub.inner.shared.metrics.published.inc();
-    match (failed, several, topics.pop()) {
-        (Some(error), ..) => Err(unavailable(&error)),
-        (None, false, Some(result)) => Ok(Answer::One {
-            id: id.to_string(),
-            result,
-        }),
-        (None, _, last) => Ok(Answer::Several {
-            id: id.to_string(),
-            topics: topics.into_iter().chain(last).collect(),
-        }),
+    match failed {
+        Some(error) => Err(unavailable(&error)),
+        None => Ok(answer),
     }
 }
 
@@ -267,7 +244,10 @@ fn check_type(kind: &str) -> Result<(), Problem> {
         "expiring",
         "error",
         "pong",
+        "close",
         "ping",
+        "join",
+        "leave",
     ];
     let fits = (1..=64).contains(&kind.len())
         && kind
@@ -292,7 +272,18 @@ fn check_type(kind: &str) -> Result<(), Problem> {
 
 /// The frame without topic and position. The data is copied byte for byte.
 fn payload(kind: &str, id: MessageId, data: &RawValue) -> Bytes {
-    format!(r#"{{"type":"{kind}","id":"{id}","data":{}}}"#, data.get()).into()
+    let data = data.get();
+    let parts = [r#"{"type":""#, kind, r#"","id":""#];
+    let mut out = Vec::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + data.len() + 46);
+    parts
+        .iter()
+        .for_each(|part| out.extend_from_slice(part.as_bytes()));
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    out.extend_from_slice(id.0.hyphenated().encode_lower(&mut text).as_bytes());
+    out.extend_from_slice(br#"","data":"#);
+    out.extend_from_slice(data.as_bytes());
+    out.push(b'}');
+    out.into()
 }
 
 fn joined(mut first: Except, second: Option<Except>) -> Result<Except, Problem> {
@@ -313,11 +304,11 @@ fn joined(mut first: Except, second: Option<Except>) -> Result<Except, Problem> 
 /// S0's broadcast: to the caller's tenant, or to one of its topics.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BroadcastBody {
+pub(super) struct BroadcastBody<'a> {
     /// What is said; any JSON. One of `message`, `data` and `content`.
-    #[serde(alias = "data", alias = "content")]
+    #[serde(borrow, alias = "data", alias = "content")]
     #[schema(value_type = Object)]
-    message: Box<RawValue>,
+    message: &'a RawValue,
     /// A topic; without it the whole tenant.
     #[serde(default, alias = "topic")]
     #[schema(value_type = Option<String>)]
@@ -330,13 +321,15 @@ pub(super) struct BroadcastBody {
 
 /// Tells everyone of the caller's tenant who is connected. Needs the scope `publish`.
 #[utoipa::path(post, path = "/api/v1/websocket/broadcast", tag = "publish", security(("bearer" = [])),
-    request_body = BroadcastBody, responses((status = 200, body = Answer), (status = 401, body = Problem),
+    request_body = BroadcastBody<'_>, responses((status = 200, body = AnswerBody), (status = 401, body = Problem),
         (status = 403, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn broadcast(
     State(hub): State<Hub>,
     caller: Caller,
-    JsonBody(body, _): JsonBody<BroadcastBody>,
+    JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
+    let mut spare = Vec::new();
+    let body: BroadcastBody<'_> = parse_body(&text, &mut spare)?;
     caller.require("publish")?;
     let target = body.channel.map_or(Target::Tenant, Target::Topic);
     let publish = PublishBody {
@@ -350,8 +343,9 @@ pub(super) async fn broadcast(
         except: None,
         idempotency_key: None,
     };
-    let answer = send(&hub, &caller, publish).await?;
-    Ok(Json(answer).into_response())
+    let mut answer = Vec::with_capacity(256);
+    send(&hub, &caller, publish).await?.write(&mut answer);
+    Ok(json_response(answer))
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ impl Worker {
             self.due(due);
         }
         self.look_at_blocked();
+        self.tick_spreads();
         // Each topic is compared once an interval, a share of them each second.
         let parts = usize::try_from(self.shared.config.head_check.0.as_secs())
             .unwrap_or(30)
@@ -48,8 +49,14 @@ impl Worker {
         }
         // A blocked session is not pinged: its queue, bounded in age, says more about it than an answer could.
         if !session.is_blocked() {
-            session.unanswered += 1;
-            self.send_control(id, ws::encode_ping(b""));
+            if session.stream.answers() {
+                session.unanswered += 1;
+                self.send_control(id, ws::encode_ping(b""));
+            } else {
+                // It keeps the connection alive, shows when it is not, and moves the positions that come with the
+                // client's next request.
+                self.tell_positions(id);
+            }
         }
         self.watch_expiry(id);
         true
@@ -58,13 +65,14 @@ impl Worker {
     fn due(&mut self, due: Due) {
         match due {
             Due::Linger(topic) => self.end_linger(topic),
+            Due::Absent(absence) => self.end_absence(absence),
             Due::Drop(id) => self.remove(id, "close_timeout"),
             Due::Drain(id) => self.close_for_restart(id),
             Due::Expiring(id) => {
                 let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
                     return;
                 };
-                let at = session.who.identity.expires_at;
+                let at = session.who.expires_at;
                 // A refresh may have moved the end since this was set.
                 let soon = at - jiff::Timestamp::now().as_second() <= 61;
                 if session.dialect == Dialect::CarillonV1 && soon {
@@ -73,7 +81,7 @@ impl Worker {
             }
             Due::Expired(id) => {
                 let Some(session) = self.session(id) else { return };
-                let left = session.who.identity.expires_at - jiff::Timestamp::now().as_second();
+                let left = session.who.expires_at - jiff::Timestamp::now().as_second();
                 if left <= 0 {
                     self.close(id, Close::TokenExpired);
                 } else if left <= 5 {

@@ -13,7 +13,7 @@ use common::{
 use super::{
     Input, SessionId, Worker,
     index::{Membership, Waiter},
-    session::{Phase, Who},
+    session::{Phase, Session, Who},
 };
 use crate::ws;
 
@@ -22,8 +22,10 @@ const MAX_EARLY: usize = 32;
 
 impl Worker {
     pub(super) fn input(&mut self, id: SessionId, input: Input) {
+        let now = self.wheel.now();
         let Some(session) = self.session(id) else { return };
         session.unanswered = 0;
+        session.heard = now;
         let closing = session.phase == Phase::Closing;
         match input {
             Input::Gone => self.remove(id, "gone"),
@@ -98,7 +100,7 @@ impl Worker {
     }
 
     /// The pong carries positions that moved since the client was last told.
-    fn tell_positions(&mut self, id: SessionId) {
+    pub(super) fn tell_positions(&mut self, id: SessionId) {
         let mut positions = BTreeMap::new();
         let Some(session) = self
             .sessions
@@ -107,7 +109,9 @@ impl Worker {
         else {
             return;
         };
-        for membership in &mut session.topics {
+        let Session { topics, rare, .. } = session;
+        let is_replaying = |topic| rare.as_ref().is_some_and(|rare| rare.is_replaying(topic));
+        for membership in topics {
             let Some(topic) = self.index.get(membership.topic) else {
                 continue;
             };
@@ -115,7 +119,7 @@ impl Worker {
                 continue;
             };
             let low = position.offset as u32;
-            if membership.told != low && !membership.replaying {
+            if membership.told != low && !is_replaying(membership.topic) {
                 membership.told = low;
                 positions.insert(topic.key.public_name(), position.to_string());
             }
@@ -127,7 +131,7 @@ impl Worker {
         let Some(who) = self.may_subscribe(id, name) else {
             return;
         };
-        let key = TopicKey::topic(&who.identity.tenant, name);
+        let key = TopicKey::topic(&who.reader.tenant, name);
         if self.has(id, &key) {
             self.tell_subscribed(id, &key);
         } else {
@@ -139,16 +143,13 @@ impl Worker {
     fn may_subscribe(&mut self, id: SessionId, name: &Name) -> Option<Arc<Who>> {
         let session = self.session(id).filter(|session| session.phase == Phase::Live)?;
         let who = Arc::clone(&session.who);
-        if !who
-            .identity
-            .may_subscribe(name.as_str(), &self.shared.public_topics)
-        {
+        if !who.may_subscribe(name.as_str(), &self.shared.public_topics) {
             let message = format!("the token's topics do not allow `{name}`");
             self.refuse(id, "forbidden_topic", message);
             return None;
         }
         let max = self.shared.config.max_topics;
-        let key = TopicKey::topic(&who.identity.tenant, name);
+        let key = TopicKey::topic(&who.reader.tenant, name);
         let session = self.session_ref(id)?;
         let joining = session.rare.as_ref().map_or(&[][..], |rare| &rare.joining);
         let is_new = !joining.contains(&key) && !self.has(id, &key);
@@ -163,7 +164,7 @@ impl Worker {
         Some(who)
     }
 
-    fn has(&self, id: SessionId, key: &TopicKey) -> bool {
+    pub(super) fn has(&self, id: SessionId, key: &TopicKey) -> bool {
         let Some(number) = self.index.find(key) else {
             return false;
         };
@@ -216,6 +217,8 @@ impl Worker {
             && let Some(session) = self.session(id)
         {
             session.topics.push(membership);
+            let who = Arc::clone(&session.who);
+            self.entered(&who, number);
         }
         self.end_joining(id, key);
         self.tell_subscribed(id, key);
@@ -256,7 +259,7 @@ impl Worker {
 
     fn unsubscribe(&mut self, id: SessionId, name: &Name) {
         let Some(session) = self.session(id) else { return };
-        let key = TopicKey::topic(&session.who.identity.tenant, name);
+        let key = TopicKey::topic(&session.who.reader.tenant, name);
         self.leave_explicit(id, &key);
         self.send_json(
             id,
@@ -267,17 +270,19 @@ impl Worker {
         );
     }
 
-    fn leave_explicit(&mut self, id: SessionId, key: &TopicKey) {
+    pub(super) fn leave_explicit(&mut self, id: SessionId, key: &TopicKey) {
         let Some(number) = self.index.find(key) else {
             return;
         };
         if let Some(topic) = self.index.get_mut(number) {
             // It may not be confirmed yet.
-            topic.waiters.retain(|waiter| waiter.session != id);
+            topic.waiters.forget(id);
         }
         let Some(session) = self.session(id) else { return };
         if let Some(at) = session.topics.iter().position(|its| its.topic == number) {
             let membership = session.topics.swap_remove(at);
+            let who = Arc::clone(&session.who);
+            self.left(&who, membership.topic);
             self.leave(membership);
         }
         self.end_joining(id, key);
@@ -292,7 +297,7 @@ impl Worker {
         // One that comes while another runs is answered together with it.
         session.rare().reading_resume = true;
         for (public, from) in positions {
-            let key = TopicKey::from_public_name(&public, &who.identity.tenant, &who.identity.user).ok();
+            let key = TopicKey::from_public_name(&public, &who.reader.tenant, &who.reader.user).ok();
             match (key, from) {
                 (Some(key), Some(from)) if self.has(id, &key) => {
                     if let Some(number) = self.confirmed(&key) {
@@ -334,11 +339,19 @@ impl Worker {
                 return;
             }
         };
-        if identity.tenant != who.identity.tenant || identity.user != who.identity.user {
+        let outdated = self
+            .session_ref(id)
+            .and_then(|session| session.rare.as_ref()?.outdated.as_ref());
+        if outdated.is_some_and(|outdated| outdated.is_of(&identity)) {
+            let message = "the rights of this token have changed; bring a newer one";
+            self.refuse(id, "token_outdated", message);
+            return;
+        }
+        if identity.tenant != who.reader.tenant || identity.user != who.reader.user {
             self.close(id, Close::TokenInvalid);
             return;
         }
-        if (&identity.roles, &identity.stores) != (&who.identity.roles, &who.identity.stores) {
+        if *identity.keys() != *who.reader.keys {
             // What it may see has changed: it comes back with the new token.
             self.close(id, Close::TokenExpired);
             return;
@@ -346,8 +359,12 @@ impl Worker {
         let reader = who.reader.clone();
         let mut memberships = Vec::new();
         if let Some(session) = self.session(id) {
-            session.who = Arc::new(Who { identity, reader });
+            session.who = Arc::new(Who::new(identity, reader));
             session.expiry_watched = false;
+            if let Some(rare) = &mut session.rare {
+                rare.outdated = None;
+            }
+            session.forget_rare();
             memberships.clone_from(&session.topics);
         }
         self.watch_expiry(id);
@@ -371,11 +388,7 @@ impl Worker {
         };
         let allowed = |key: &TopicKey| {
             let name = key.name().unwrap_or_default();
-            key.kind() != TopicKind::Topic
-                || session
-                    .who
-                    .identity
-                    .may_subscribe(&name, &self.shared.public_topics)
+            key.kind() != TopicKind::Topic || session.who.may_subscribe(&name, &self.shared.public_topics)
         };
         let keys = memberships
             .iter()

@@ -1,12 +1,17 @@
 //! A worker's topics and their members. Plain data: no socket, no bus.
+//!
+//! Nearly every topic is a user's own, with one member or two, so all that such a topic does not need is elsewhere: its
+//! members lie within it, and what waits for a confirmation is made when something does.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use common::{
     bus::Head,
-    topic::{TopicKey, TopicKind},
+    topic::{TopicHasher, TopicKey, TopicKind},
 };
+use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::recovery::Progress;
 
@@ -23,8 +28,6 @@ pub struct Membership {
     pub(crate) told: u32,
     /// Low bits of the offset at which the session joined: what comes behind it comes live.
     pub(crate) joined: u32,
-    /// History is being replayed: live messages with history wait in history.
-    pub(crate) replaying: bool,
 }
 
 /// One member, as the topic keeps it.
@@ -42,14 +45,48 @@ pub(crate) struct Waiter {
     pub(crate) explicit: bool,
 }
 
+/// Those who wait for a topic's confirmation; none for nearly every topic.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    list: Vec<Waiter>,
+}
+
+impl Waiters {
+    pub(crate) fn push(&mut self, waiter: Waiter) {
+        self.0.get_or_insert_with(Box::default).list.push(waiter);
+    }
+
+    /// Takes them out.
+    pub(crate) fn take(&mut self) -> Vec<Waiter> {
+        self.0.take().map(|waiting| waiting.list).unwrap_or_default()
+    }
+
+    /// The session does not wait any more.
+    pub(crate) fn forget(&mut self, session: super::SessionId) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.list.retain(|waiter| waiter.session != session);
+            if waiting.list.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 /// A topic with members on this worker.
 #[derive(Debug)]
 pub struct Topic {
     /// Its key.
     pub key: TopicKey,
     /// Sessions that have it.
-    pub members: Vec<Member>,
-    pub(crate) waiters: Vec<Waiter>,
+    pub members: SmallVec<[Member; 4]>,
+    pub(crate) waiters: Waiters,
     pub(crate) progress: Progress,
 }
 
@@ -61,10 +98,26 @@ impl Topic {
     }
 }
 
+/// Where a topic is. A part of its key's hash is kept beside, so that neither a growing table nor a look-up that fails
+/// has to visit topics.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u32,
+    topic: u32,
+}
+
+impl Entry {
+    /// The hash by which the table places it: both its ends are used, so the part that is kept is spread over all of it.
+    fn place(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
 /// Topic keys to topics.
 #[derive(Debug, Default)]
 pub struct Index {
-    by_key: HashMap<TopicKey, u32>,
+    by_key: HashTable<Entry>,
+    hasher: TopicHasher,
     topics: Slab<Topic>,
 }
 
@@ -72,24 +125,60 @@ impl Index {
     /// The number of a topic, if it has members or waiters here.
     #[must_use]
     pub fn find(&self, key: &TopicKey) -> Option<u32> {
-        self.by_key.get(key.as_str()).copied()
+        self.find_hashed(self.hash(key), key)
+    }
+
+    fn hash(&self, key: &TopicKey) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    fn find_hashed(&self, hash: u32, key: &TopicKey) -> Option<u32> {
+        self.by_key
+            .find(Entry::place(hash), |entry| {
+                entry.hash == hash && self.has_key(entry.topic, key)
+            })
+            .map(|entry| entry.topic)
+    }
+
+    fn has_key(&self, number: u32, key: &TopicKey) -> bool {
+        self.get(number).is_some_and(|topic| topic.key == *key)
     }
 
     /// The number of a topic, new and unconfirmed where there was none.
     pub(crate) fn find_or_insert(&mut self, key: &TopicKey) -> u32 {
-        if let Some(number) = self.find(key) {
+        let hash = self.hash(key);
+        if let Some(number) = self.find_hashed(hash, key) {
             return number;
         }
         let topic = Topic {
             key: key.clone(),
-            members: Vec::new(),
-            waiters: Vec::new(),
+            members: SmallVec::new(),
+            waiters: Waiters::default(),
             progress: Progress::unconfirmed(),
         };
         // Slab numbers stay below the number of topics, which memory keeps far under four billion.
         let number = self.topics.insert(topic) as u32;
-        self.by_key.insert(key.clone(), number);
+        let entry = Entry { hash, topic: number };
+        self.by_key
+            .insert_unique(Entry::place(hash), entry, |entry| Entry::place(entry.hash));
         number
+    }
+
+    /// Forgets where the topic is, and the topic.
+    fn take(&mut self, number: u32) -> Option<Topic> {
+        let hash = self.hash(&self.get(number)?.key);
+        if let Ok(entry) = self
+            .by_key
+            .find_entry(Entry::place(hash), |entry| entry.topic == number)
+        {
+            entry.remove();
+        }
+        // Rooms that a peak needed are given back, with a margin, so that who comes and goes does not pay for it.
+        if self.by_key.len() < self.by_key.capacity() / 8 {
+            self.by_key
+                .shrink_to(self.by_key.len() * 2, |entry| Entry::place(entry.hash));
+        }
+        self.topics.try_remove(number as usize)
     }
 
     /// Makes a confirmed topic: for benches and tests.
@@ -123,16 +212,16 @@ impl Index {
             since: now,
             told,
             joined: told,
-            replaying: false,
         })
     }
 
     /// Takes a member out. The member that fills its place is returned: its session has to be told the new place.
     pub fn leave(&mut self, membership: Membership) -> Option<(Member, u32)> {
         let topic = self.topics.get_mut(membership.topic as usize)?;
-        topic.members.swap_remove(membership.place as usize);
-        if topic.members.len() < topic.members.capacity() / 4 {
-            topic.members.shrink_to(topic.members.len() * 2);
+        let members = &mut topic.members;
+        members.swap_remove(membership.place as usize);
+        if members.spilled() && members.len() < members.capacity() / 4 {
+            members.shrink_to_fit();
         }
         topic
             .members
@@ -142,20 +231,14 @@ impl Index {
 
     /// Forgets a topic without members and waiters.
     pub(crate) fn remove_unused(&mut self, number: u32) -> Option<TopicKey> {
-        let topic = self
-            .topics
-            .get(number as usize)
-            .filter(|topic| topic.is_unused())?;
-        let key = topic.key.clone();
-        self.by_key.remove(key.as_str());
-        self.topics.remove(number as usize);
-        Some(key)
+        self.get(number).filter(|topic| topic.is_unused())?;
+        self.take(number).map(|topic| topic.key)
     }
 
     /// Forgets a topic whose subscription failed, with those who wait for it.
     pub(crate) fn remove(&mut self, key: &TopicKey) -> Option<Topic> {
-        let number = self.by_key.remove(key.as_str())?;
-        self.topics.try_remove(number as usize)
+        let number = self.find(key)?;
+        self.take(number)
     }
 
     /// Topics.
@@ -210,6 +293,17 @@ mod tests {
             &TenantId::new("t").unwrap(),
             &Name::new(&name.to_string()).unwrap(),
         )
+    }
+
+    #[test]
+    fn a_topic_is_small() {
+        assert!(size_of::<Topic>() <= 88, "{}", size_of::<Topic>());
+        assert_eq!(
+            size_of::<Option<Topic>>(),
+            size_of::<Topic>(),
+            "the slab needs no word of its own"
+        );
+        assert_eq!(size_of::<Membership>(), 20);
     }
 
     proptest! {

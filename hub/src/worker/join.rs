@@ -10,8 +10,9 @@ use common::{
 use super::{
     NewSession, SessionId, Worker,
     index::Waiter,
+    places::Pending,
     reader,
-    session::{Pending, Phase, Session},
+    session::{Phase, Rare, Session},
     wheel::Due,
 };
 use crate::{
@@ -29,6 +30,7 @@ impl Worker {
             stream,
             who,
             dialect,
+            wire,
             early,
             seat,
         } = new;
@@ -37,32 +39,35 @@ impl Worker {
             drop(stream.try_write(&ws::encode_close(Close::Restart.code(), Close::Restart.text())));
             return;
         }
+        let commands = stream.take_commands();
         let stream = Arc::new(stream);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId {
             slot: self.sessions.vacant_key() as u32,
             generation: self.generation,
         };
-        let reader = reader::spawn(
-            id,
-            Arc::clone(&stream),
-            Arc::clone(&who),
-            early,
-            self.controls.clone(),
-            &self.shared,
-        );
+        let reader = reader::spawn(id, Arc::clone(&stream), Arc::clone(&who), wire, early, &self.feed);
         self.sessions.insert(Session {
             generation: self.generation,
             phase: Phase::Joining(0),
             dialect,
+            wire,
             unanswered: 0,
+            heard: self.wheel.now(),
             expiry_watched: false,
             pending: Pending::default(),
             topics: Vec::with_capacity(who.reader.keys.len()),
             stream,
             who,
             outbound: None,
-            rare: None,
+            rare: Some(commands)
+                .filter(|commands| !commands.is_empty())
+                .map(|early| {
+                    Box::new(Rare {
+                        early,
+                        ..Rare::default()
+                    })
+                }),
             reader,
             seat: Box::new(seat),
         });
@@ -82,7 +87,6 @@ impl Worker {
         };
         let left = session
             .who
-            .identity
             .expires_at
             .saturating_sub(jiff::Timestamp::now().as_second());
         if left > near {
@@ -183,6 +187,8 @@ impl Worker {
             }
             if let Some(session) = self.session(id) {
                 session.topics.push(membership);
+                let who = Arc::clone(&session.who);
+                self.entered(&who, number);
             }
         }
         let Some(session) = self.session(id) else { return };
@@ -191,6 +197,7 @@ impl Worker {
         let dialect = session.dialect;
         let who = Arc::clone(&session.who);
         self.shared.metrics.opened.inc();
+        super::trace::session(&self.shared, "connected", &who.reader, None);
         if dialect == Dialect::CarillonV1 {
             let heartbeat_ms = u64::try_from(self.shared.config.heartbeat.0.as_millis()).unwrap_or(u64::MAX);
             let frame = ServerFrame::Welcome {
@@ -222,7 +229,7 @@ impl Worker {
                         continue;
                     };
                     let held = topic.progress.confirm(head);
-                    let waiters = std::mem::take(&mut topic.waiters);
+                    let waiters = topic.waiters.take();
                     self.hand_on(number, key, held);
                     for waiter in &waiters {
                         self.confirmed_for(*waiter, key);
@@ -236,7 +243,7 @@ impl Worker {
                     let waiters = self
                         .index
                         .remove(key)
-                        .map(|topic| topic.waiters)
+                        .map(|mut topic| topic.waiters.take())
                         .unwrap_or_default();
                     for waiter in waiters {
                         self.refused_for(waiter, key);
@@ -278,7 +285,9 @@ impl Worker {
     pub(super) fn leave_all(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let topics = std::mem::take(&mut session.topics);
+        let who = Arc::clone(&session.who);
         for membership in topics {
+            self.left(&who, membership.topic);
             self.leave(membership);
         }
     }

@@ -7,15 +7,28 @@
 //! A fan-out is done in slices of at most a millisecond; between slices the other inputs are served.
 
 mod beat;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod commands;
+pub(crate) mod control;
 mod fanout;
+mod filter;
+#[cfg(target_os = "linux")]
+mod flush_ring;
 pub mod index;
 mod join;
 mod outbound;
+mod places;
+pub(crate) mod presence;
 mod reader;
 mod recovery;
 mod replay;
+#[cfg(target_os = "linux")]
+mod ring;
 mod session;
+mod trace;
+mod transport;
+mod turns;
 mod wheel;
 mod write;
 
@@ -26,7 +39,7 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, BusError, Head, History},
+    bus::{Bus, BusError, Head, History, Publication},
     ids::NodeId,
     protocol::{Close, Command},
     receipts::ReceiptSink,
@@ -39,19 +52,20 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::session::{NewSession, SessionId, Who};
 use self::{
-    fanout::Fanout,
-    index::Index,
-    outbound::Bounds,
-    session::{Pending, Session},
+    fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, reader::Feed, session::Session,
     wheel::Wheel,
 };
+pub(crate) use self::{
+    session::{NewSession, SessionId, Who},
+    transport::Transport,
+};
 use crate::{
-    config::HubConfig,
-    interest::{Joined, Wish},
+    config::{Flush, HubConfig},
+    interest::{Asked, Joined, Wish},
     metrics::HubMetrics,
     receive::{Missed, Outgoing},
+    trace::Traces,
 };
 
 /// What a worker is told, other than messages.
@@ -73,6 +87,16 @@ pub(crate) enum Control {
     Heads(Comparison),
     /// The process ends: sessions are told to reconnect, spread over this time.
     Drain(Duration),
+    /// The interest task asks whether this worker has a topic.
+    Asked(Asked),
+    /// An operator asks or orders.
+    Operator(Box<control::Job>),
+}
+
+impl From<Asked> for Control {
+    fn from(asked: Asked) -> Self {
+        Self::Asked(asked)
+    }
 }
 
 impl From<Joined> for Control {
@@ -119,14 +143,13 @@ pub(crate) struct Shared {
     pub(crate) public_topics: Vec<String>,
     pub(crate) receipts: ReceiptSink,
     pub(crate) wishes: mpsc::Sender<Wish>,
+    pub(crate) traces: Arc<Traces>,
+    /// Presence events on their way to the bus.
+    pub(crate) announcements: mpsc::Sender<Publication>,
     /// Receipts of workers that wait for the dispatcher.
     pub(crate) waiting_receipts: Arc<Semaphore>,
     pub(crate) metrics: HubMetrics,
 }
-
-/// Messages that one fan-out takes together: no more than a session can have pending, so that marking them writes to no
-/// socket and all writing is done in slices.
-const BATCH: usize = Pending::CAPACITY - 1;
 
 /// Other inputs that one round takes.
 const CONTROLS: usize = 128;
@@ -139,14 +162,23 @@ pub(crate) struct Worker {
     generation: u32,
     wheel: Wheel,
     fanout: Fanout,
+    /// Where it is configured and the kernel allows it.
+    #[cfg(target_os = "linux")]
+    ring: Option<ring::Ring>,
     bounds: Bounds,
     /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
     blocked: HashSet<SessionId>,
     /// Wishes that the interest task has not taken yet, in order: a leave must not overtake a join, nor be overtaken.
     wishes: VecDeque<Wish>,
+    /// Healings of large topics, read and waiting for places. Until they are through no other message is taken.
+    healings: VecDeque<(TopicKey, History)>,
     sweep: Sweep,
     controls: mpsc::Sender<Control>,
+    /// What the readers of its sessions share.
+    feed: Arc<Feed>,
     draining: bool,
+    jobs: control::Jobs,
+    attendees: presence::Attendees,
 }
 
 /// The comparison of all topics with the bus, after something was dropped. One runs at a time, so that a worker that is
@@ -174,21 +206,28 @@ impl Worker {
             bytes: config.outbound_bytes.0,
             age,
         };
+        let feed = Feed::new(controls.clone(), &shared);
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
-            shared,
             index: Index::default(),
             sessions: Slab::new(),
             generation: 0,
             wheel,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(config.compression_min.0),
+            #[cfg(target_os = "linux")]
+            ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,
             blocked: HashSet::new(),
             wishes: VecDeque::new(),
+            healings: VecDeque::new(),
             sweep: Sweep::default(),
+            feed: Arc::new(feed),
             controls,
             draining: false,
+            shared,
+            jobs: control::Jobs::default(),
+            attendees: presence::Attendees::default(),
         }
     }
 
@@ -199,7 +238,7 @@ impl Worker {
             missed,
             mut controls,
         } = inputs;
-        let mut waiting = Vec::with_capacity(BATCH);
+        let mut waiting = Vec::with_capacity(PLACES);
         let mut asked = Vec::with_capacity(CONTROLS);
         let second = Duration::from_secs(1);
         let mut tick = tokio::time::interval_at(Instant::now() + second, second);
@@ -212,6 +251,19 @@ impl Worker {
             }
             if self.fanout.is_active() {
                 self.flush_slice();
+                self.go_on_healing();
+                // What has come meanwhile joins in, as long as there are places.
+                let room = if self.healings.is_empty() {
+                    self.fanout.places.free()
+                } else {
+                    0
+                };
+                while waiting.len() < room
+                    && let Ok(outgoing) = messages.try_recv()
+                {
+                    waiting.push(outgoing);
+                }
+                self.begin_fanout(&mut waiting);
                 while asked.len() < CONTROLS
                     && let Ok(control) = controls.try_recv()
                 {
@@ -219,14 +271,19 @@ impl Worker {
                 }
                 asked.drain(..).for_each(|control| self.control(control));
                 self.send_wishes();
+                if missed.take_now() {
+                    self.compare_all();
+                }
+                self.step_job();
                 if tick_is_due(&mut tick).await {
                     self.tick();
                 }
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.go_on_healing();
             tokio::select! {
-                taken = messages.recv_many(&mut waiting, BATCH), if !bus_ended => {
+                taken = messages.recv_many(&mut waiting, PLACES), if !bus_ended => {
                     // When the bus has ended, sessions live on until they are drained.
                     bus_ended = taken == 0;
                     self.begin_fanout(&mut waiting);
@@ -242,6 +299,10 @@ impl Worker {
                     self.send_wishes();
                 }
                 _ = tick.tick() => self.tick(),
+                () = std::future::ready(()), if !self.jobs.is_empty() => {
+                    self.step_job();
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
@@ -256,6 +317,10 @@ impl Worker {
             Control::Replayed(id, serial, history) => self.replayed(id, serial, &history),
             Control::Heads(comparison) => self.compared(&comparison),
             Control::Drain(window) => self.drain(window),
+            Control::Asked(asked) => {
+                asked.answer.send(self.index.find(&asked.key).is_some()).ok();
+            }
+            Control::Operator(job) => self.begin_job(*job),
         }
     }
 
@@ -288,4 +353,13 @@ async fn tick_is_due(tick: &mut tokio::time::Interval) -> bool {
         _ = tick.tick() => true,
         () = std::future::ready(()) => false,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open_ring() -> Option<ring::Ring> {
+    ring::Ring::new()
+        .inspect_err(
+            |error| tracing::warn!(%error, "io_uring is not to be had here; sockets are written one by one"),
+        )
+        .ok()
 }

@@ -2,56 +2,85 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::{
     bus::{BusError, Head, History, Replay, resume},
-    message::Position,
+    ids::MessageId,
+    message::{FrameKind, Header, Message, Position, Priority},
     protocol::ServerFrame,
     topic::TopicKey,
 };
 
 use super::{
     Comparison, Control, SessionId, Worker,
-    fanout::Filter,
+    filter::Filter,
+    places::PLACES,
     recovery::Healed,
-    session::{Phase, Replaying},
+    session::{Phase, Replaying, Session},
 };
-use crate::receive::Outgoing;
+use crate::{receive::Outgoing, ws};
 
 /// Messages that one read of history asks for.
 const READ: usize = 1024;
+
+/// Messages that one read of history asks for to heal a topic with many members: with those that were held meanwhile they
+/// find places.
+const HEAL: usize = PLACES / 2;
 
 /// Topics of one comparison with the bus.
 const COMPARE: usize = 1000;
 
 impl Worker {
-    /// Reads what is missing after an offset.
+    /// Reads what is missing after an offset. Of a large topic less at a time: it is put before all of its members.
     pub(super) fn read_missing(&self, key: &TopicKey, after: u64) {
         let bus = self.shared.bus.clone();
         let key = key.clone();
+        let large = self.index.find(&key).is_some_and(|number| self.is_large(number));
+        let limit = if large { HEAL } else { READ };
         self.ask(async move {
-            let history = bus.history(&key, after, READ).await;
+            let history = bus.history(&key, after, limit).await;
             Control::Healed(key, history)
         });
     }
 
     /// What was missing has been read.
     pub(super) fn healed(&mut self, key: &TopicKey, history: Result<History, BusError>) {
-        let Some(number) = self.index.find(key) else {
-            return;
-        };
-        let Some(topic) = self.index.get_mut(number) else {
-            return;
-        };
         match history {
             Ok(history) => {
-                let healed = topic.progress.heal(&history);
-                self.shared.metrics.healed.inc();
-                self.hand_on(number, key, healed);
+                self.healings.push_back((key.clone(), history));
+                self.go_on_healing();
             }
             Err(error) => {
                 tracing::warn!(%error, topic = %key, "a gap cannot be read now");
-                topic.progress.give_up();
+                let topic = self.index.find(key).and_then(|number| self.index.get_mut(number));
+                if let Some(topic) = topic {
+                    topic.progress.give_up();
+                }
             }
+        }
+    }
+
+    /// Hands on what was read, as soon as there are places for it; until then the topic counts as being healed.
+    pub(super) fn go_on_healing(&mut self) {
+        while let Some((key, history)) = self.healings.pop_front() {
+            let Some(number) = self.index.find(&key) else {
+                continue;
+            };
+            let Some(topic) = self.index.get_mut(number) else {
+                continue;
+            };
+            let most = history.messages.len() + topic.progress.waiting();
+            // Were it too much for all places, waiting would not help.
+            if self.fanout.is_active() && !self.has_room(number, most.min(PLACES)) {
+                self.healings.push_front((key, history));
+                return;
+            }
+            let Some(topic) = self.index.get_mut(number) else {
+                continue;
+            };
+            let healed = topic.progress.heal(&history);
+            self.shared.metrics.healed.inc();
+            self.hand_on(number, &key, healed);
         }
     }
 
@@ -74,25 +103,24 @@ impl Worker {
             return;
         };
         self.shared.metrics.resyncs.inc();
+        super::trace::resync(&self.shared, &topic.key);
         let frame = ServerFrame::Resync {
             topics: vec![topic.key.public_name()],
         }
         .to_json();
-        let members: Vec<u32> = topic.members.iter().map(|member| member.session).collect();
-        for slot in members {
-            let Some(session) = self.sessions.get(slot as usize) else {
-                continue;
-            };
-            if session.phase == Phase::Live && session.dialect == common::protocol::Dialect::CarillonV1 {
-                self.send_json(
-                    SessionId {
-                        slot,
-                        generation: session.generation,
-                    },
-                    frame.clone(),
-                );
-            }
-        }
+        let message = Message {
+            key: topic.key.clone(),
+            position: None,
+            // Of this kind, so that only sessions get it that are told of changes.
+            header: Header {
+                priority: Priority::Critical,
+                ..Header::new(MessageId::generate(), FrameKind::Changed)
+            },
+            payload: Bytes::new(),
+        };
+        let frame = ws::encode_text(&[frame]);
+        let message = Arc::new(message);
+        self.put_before(number, &Arc::new(Outgoing::framed(message, frame)));
     }
 
     /// Compares a share of the topics with the bus.
@@ -156,13 +184,12 @@ impl Worker {
             return;
         };
         let Some(session) = self.session(id) else { return };
-        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
-            return;
-        };
-        if membership.replaying {
+        if session.is_replaying(number) {
             return;
         }
-        membership.replaying = true;
+        let Some(membership) = session.topics.iter().find(|its| its.topic == number) else {
+            return;
+        };
         // The low bits say how far the topic has come since the session joined.
         let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
         let joined = live.offset.saturating_sub(since);
@@ -178,6 +205,7 @@ impl Worker {
             joined,
             began: live.offset,
             asked: live.offset,
+            parked: false,
         };
         self.read_replay(id, replaying);
     }
@@ -224,12 +252,22 @@ impl Worker {
             let Some(at) = message.position.filter(|at| at.offset <= live.offset) else {
                 break;
             };
+            if self.session_ref(id).is_some_and(Session::is_blocked) {
+                self.park(id, replay);
+                return;
+            }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
-                self.replay_one(id, Outgoing::new(message));
+                self.replay_one(id, &Outgoing::new(message));
             }
         }
-        if replay.from.offset >= live.offset {
+        if replay.from.offset > live.offset {
+            // The client was further on another node than this worker is: what it has must not come to it again as live
+            // messages. They are on their way, or were lost; so the worker is healed, and the replay waits for it.
+            self.catch_up(replay.topic, history);
+            replay.asked = live.offset;
+            self.read_replay(id, replay);
+        } else if replay.from.offset == live.offset {
             self.end_replay(id, &replay, Some(live));
         } else if replay.from == began_at && replay.from.offset < replay.asked {
             // The read should have come at least as far as the worker had when it was asked.
@@ -240,12 +278,43 @@ impl Worker {
         }
     }
 
-    fn replay_one(&mut self, id: SessionId, outgoing: Outgoing) {
+    /// The bus is ahead of this worker in a topic: reads what is missing, unless that is being done.
+    fn catch_up(&mut self, number: u32, history: &Result<History, BusError>) {
+        let (Ok(history), Some(topic)) = (history, self.index.get_mut(number)) else {
+            return;
+        };
+        let Some(last) = topic.progress.live() else { return };
+        if let Some(after) = topic.progress.compare(last, history.head).heal {
+            let key = topic.key.clone();
+            self.read_missing(&key, after);
+        }
+    }
+
+    fn park(&mut self, id: SessionId, mut replay: Replaying) {
+        replay.parked = true;
+        if let Some(session) = self.session(id) {
+            session.rare().replays.push(replay);
+        }
+    }
+
+    /// All that waited for the session's socket has gone out: replays go on where they stopped.
+    pub(super) fn unpark(&mut self, id: SessionId) {
+        let Some(rare) = self.session(id).and_then(|session| session.rare.as_mut()) else {
+            return;
+        };
+        let parked: Vec<Replaying> = rare.replays.extract_if(.., |replay| replay.parked).collect();
+        for mut replay in parked {
+            replay.parked = false;
+            self.read_replay(id, replay);
+        }
+    }
+
+    fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing) {
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
         if outgoing.message.header.expires_at.is_some_and(expired) {
             return;
         }
-        let filter = Filter::new(&outgoing, &self.index);
+        let filter = Filter::new(outgoing, &self.index);
         let Some(session) = self
             .session_ref(id)
             .filter(|session| session.phase == Phase::Live)
@@ -253,12 +322,13 @@ impl Worker {
             return;
         };
         if filter.passes_replay(session) {
+            super::trace::replayed(&self.shared, &session.who.reader, outgoing);
             if let Some(session) = self.session(id) {
                 session.rare().replayed += 1;
             }
             self.shared.metrics.replayed.inc();
             self.shared.metrics.deliveries.inc();
-            self.send(id, outgoing.frame);
+            self.send_outgoing(id, outgoing);
         }
     }
 
@@ -267,9 +337,6 @@ impl Worker {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
-        if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == replay.topic) {
-            membership.replaying = false;
-        }
         let rare = session.rare();
         let name = replay.key.public_name();
         match at {
@@ -295,8 +362,16 @@ impl Worker {
     /// Tells a session how its `resume` ended, when all of its topics are done.
     pub(super) fn tell_recovered(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
+        let answers = session.stream.answers();
         let rare = session.rare();
         if rare.is_resuming() {
+            // Who reads an answer is told at once, so that every frame behind it has a position to come back with; a
+            // socket's client keeps the old ones until all is answered.
+            if !answers && !rare.resync.is_empty() {
+                let topics = std::mem::take(&mut rare.resync);
+                self.shared.metrics.resyncs.inc();
+                self.send_json(id, ServerFrame::Resync { topics }.to_json());
+            }
             return;
         }
         rare.named.clear();

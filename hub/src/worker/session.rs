@@ -8,12 +8,12 @@ use common::{
     protocol::{Command, Dialect},
     receipts::Reader,
     token::Identity,
-    topic::TopicKey,
+    topic::{TopicKey, matches_pattern},
 };
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::task::AbortHandle;
 
-use super::{index::Membership, outbound::Outbound};
-use crate::limits::Seat;
+use super::{Transport, index::Membership, outbound::Outbound, places::Pending};
+use crate::{limits::Seat, receive::Wire};
 
 /// A session's number on its worker. Numbers are used again, generations are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,15 +25,53 @@ pub(crate) struct SessionId {
 /// Who a session is: shared between the worker and what reads for it.
 #[derive(Debug)]
 pub(crate) struct Who {
-    pub(crate) identity: Identity,
     pub(crate) reader: Reader,
+    /// Until when its token holds, Unix seconds.
+    pub(crate) expires_at: i64,
+    /// Patterns of topics that its token lets it subscribe to.
+    topics: Box<[Box<str>]>,
+}
+
+impl Who {
+    /// Keeps of a token what a session is asked for later; its roles and stores stand in the keys.
+    pub(crate) fn new(identity: Identity, reader: Reader) -> Self {
+        Self {
+            reader,
+            expires_at: identity.expires_at,
+            topics: identity.topics.into_iter().map(String::into_boxed_str).collect(),
+        }
+    }
+
+    /// The same, until another time.
+    pub(crate) fn until(&self, expires_at: i64) -> Self {
+        Self {
+            reader: self.reader.clone(),
+            expires_at,
+            topics: self.topics.clone(),
+        }
+    }
+
+    /// Whether this was made of a token that says the same.
+    pub(crate) fn is_of(&self, identity: &Identity) -> bool {
+        self.expires_at == identity.expires_at
+            && self.topics.iter().map(|pattern| &**pattern).eq(&identity.topics)
+            && *self.reader.keys == *identity.keys()
+    }
+
+    /// Whether the token, or one of the public patterns, allows to subscribe to the topic.
+    pub(crate) fn may_subscribe(&self, topic: &str, public: &[String]) -> bool {
+        let own = self.topics.iter().map(|pattern| &**pattern);
+        own.chain(public.iter().map(String::as_str))
+            .any(|pattern| matches_pattern(pattern, topic))
+    }
 }
 
 /// A connection that was upgraded and waits for its worker.
 pub(crate) struct NewSession {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     pub(crate) who: Arc<Who>,
     pub(crate) dialect: Dialect,
+    pub(crate) wire: Wire,
     /// What the client sent right behind its handshake.
     pub(crate) early: Vec<u8>,
     pub(crate) seat: Seat,
@@ -58,34 +96,6 @@ pub(crate) enum Phase {
     Closing,
 }
 
-/// Frames of the batch at hand that the session gets, by their place in the batch. Inline, so that a fan-out allocates
-/// nothing for a recipient.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Pending {
-    len: u8,
-    places: [u8; Self::CAPACITY],
-}
-
-impl Pending {
-    pub(crate) const CAPACITY: usize = 15;
-
-    /// Adds a frame; whether it was the first, and whether there is no room for another.
-    pub(crate) fn push(&mut self, place: u8) -> (bool, bool) {
-        self.places[usize::from(self.len)] = place;
-        self.len += 1;
-        (self.len == 1, usize::from(self.len) == Self::CAPACITY)
-    }
-
-    pub(crate) fn take(&mut self) -> impl ExactSizeIterator<Item = u8> + use<> {
-        let taken = std::mem::take(self);
-        taken.places.into_iter().take(usize::from(taken.len))
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
 /// One topic of a `resume` whose replay is not done.
 #[derive(Debug)]
 pub(crate) struct Replaying {
@@ -101,6 +111,9 @@ pub(crate) struct Replaying {
     pub(crate) began: u64,
     /// Where the worker stood when history was asked last.
     pub(crate) asked: u64,
+    /// The socket takes no more now: it goes on when all that was sent has gone out, so that a long replay needs no more
+    /// room than any other message.
+    pub(crate) parked: bool,
 }
 
 /// What a session has only while it resumes or waits for receipts.
@@ -128,12 +141,19 @@ pub(crate) struct Rare {
     /// Seeds: serials of pings that were sent right behind a message that asks for a receipt.
     pub(crate) pings: std::collections::VecDeque<(u32, MessageId)>,
     pub(crate) next_ping: u32,
+    /// The token that an operator declared outdated: it does not refresh the session.
+    pub(crate) outdated: Option<Arc<Who>>,
 }
 
 impl Rare {
     /// Whether a `resume` has not been answered.
     pub(crate) fn is_resuming(&self) -> bool {
         self.reading_resume || !self.replays.is_empty() || !self.resume_after_join.is_empty()
+    }
+
+    /// Whether history of the topic is being replayed: live messages with history wait in history.
+    pub(crate) fn is_replaying(&self, topic: u32) -> bool {
+        self.replays.iter().any(|replay| replay.topic == topic)
     }
 }
 
@@ -142,13 +162,17 @@ pub(crate) struct Session {
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
     pub(crate) dialect: Dialect,
+    pub(crate) wire: Wire,
     /// Heartbeats without an answer.
     pub(crate) unanswered: u8,
+    /// The worker's second in which the client was last heard of.
+    pub(crate) heard: u32,
     /// The end of its token is near and on the wheel.
     pub(crate) expiry_watched: bool,
+    /// Frames on their way to it.
     pub(crate) pending: Pending,
     pub(crate) topics: Vec<Membership>,
-    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) stream: Arc<Transport>,
     pub(crate) who: Arc<Who>,
     pub(crate) outbound: Option<Box<Outbound>>,
     pub(crate) rare: Option<Box<Rare>>,
@@ -164,11 +188,19 @@ impl Session {
     /// Gives back what is only needed while something unusual happens.
     pub(crate) fn forget_rare(&mut self) {
         let unused = |rare: &Rare| {
-            !rare.is_resuming() && rare.early.is_empty() && rare.joining.is_empty() && rare.pings.is_empty()
+            !rare.is_resuming()
+                && rare.early.is_empty()
+                && rare.joining.is_empty()
+                && rare.pings.is_empty()
+                && rare.outdated.is_none()
         };
         if self.rare.as_deref().is_some_and(unused) {
             self.rare = None;
         }
+    }
+
+    pub(crate) fn is_replaying(&self, topic: u32) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_replaying(topic))
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
@@ -182,18 +214,10 @@ mod tests {
 
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Session>() <= 136, "{}", size_of::<Session>());
-    }
-
-    #[test]
-    fn pending_keeps_order() {
-        let mut pending = Pending::default();
-        for place in 0..Pending::CAPACITY as u8 {
-            let (first, full) = pending.push(place);
-            assert_eq!(first, place == 0);
-            assert_eq!(full, usize::from(place) == Pending::CAPACITY - 1);
-        }
-        assert!(pending.take().eq(0..Pending::CAPACITY as u8));
-        assert!(pending.is_empty());
+        assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+        // With its two counters it has a block of 112 bytes.
+        assert!(size_of::<Who>() <= 96, "{}", size_of::<Who>());
+        // What is boxed beside it; blocks are of 64 bytes.
+        assert!(size_of::<Seat>() <= 64, "{}", size_of::<Seat>());
     }
 }

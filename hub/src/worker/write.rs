@@ -7,18 +7,18 @@ use std::{
 
 use bytes::Bytes;
 use common::protocol::Close;
-use socket2::SockRef;
 
 use super::{
-    Control, SessionId, Worker,
+    Control, SessionId, Transport, Worker,
     outbound::{MAX_SLICES, Outbound},
-    session::{Pending, Phase},
+    places::{Frames, PLACES, Pending},
+    session::Phase,
     wheel::Due,
 };
-use crate::ws;
+use crate::{receive::Outgoing, ws};
 
 impl Worker {
-    /// Writes the frames of the batch that the session has pending, in one vectored write.
+    /// Writes the frames that the session has pending, in one write.
     pub(super) fn flush_pending(&mut self, id: SessionId) {
         let now = self.wheel.now();
         let Some(session) = self.sessions.get_mut(id.slot as usize) else {
@@ -27,66 +27,82 @@ impl Worker {
         if session.generation != id.generation || session.pending.is_empty() {
             return;
         }
-        let frames = &self.fanout.batch;
-        let places = session.pending.take();
+        let pending = session.pending.take();
         if session.phase == Phase::Closing {
             // Nothing follows a close frame.
+            self.fanout.places.done(pending);
             return;
         }
+        let frames = self.fanout.places.frames(pending, session.wire);
         if let Some(outbound) = &mut session.outbound {
-            for place in places {
-                outbound.push(frames[usize::from(place)].frame.clone(), now);
-                self.shared.metrics.queued.inc();
+            for (outgoing, frame) in frames.iter() {
+                outbound.push(frame.clone(), now);
+                super::trace::queued(&self.shared, &session.who.reader, outgoing);
             }
-            if outbound.is_over(self.bounds, now) {
+            self.shared.metrics.queued.inc_by(frames.count() as u64);
+            let over = outbound.is_over(self.bounds, now);
+            self.fanout.places.done(pending);
+            if over {
                 self.evict(id);
             }
             return;
         }
-        let mut slices = [IoSlice::new(&[]); Pending::CAPACITY];
-        let count = places.len();
-        let mut total = 0;
-        let mut order = [0u8; Pending::CAPACITY];
-        for (at, place) in places.enumerate() {
-            let frame = &frames[usize::from(place)].frame;
-            slices[at] = IoSlice::new(frame);
-            order[at] = place;
-            total += frame.len();
+        match write_frames(&session.stream, frames) {
+            Ok(written) if written == frames.total() => {
+                self.shared.metrics.bytes_out.inc_by(written as u64);
+                self.fanout.places.done(pending);
+            }
+            written => self.settle_rest(id, pending, written.ok()),
         }
-        let written = if count == 1 {
-            session.stream.try_write(&slices[0])
-        } else {
-            session.stream.try_write_vectored(&slices[..count])
-        };
-        let written = match written {
-            Ok(written) => written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(_) => {
+    }
+
+    /// The kernel took a part of a session's frames, which may be nothing: the rest is queued. None is a broken socket.
+    pub(super) fn settle_rest(&mut self, id: SessionId, pending: Pending, written: Option<usize>) {
+        let now = self.wheel.now();
+        match written {
+            Some(written) => {
+                let wire = self
+                    .session_ref(id)
+                    .map(|session| session.wire)
+                    .unwrap_or_default();
+                let frames = self.fanout.places.frames(pending, wire);
+                self.shared.metrics.bytes_out.inc_by(written as u64);
+                let mut outbound = Box::<Outbound>::default();
+                let mut taken = written;
+                for (outgoing, frame) in frames.iter() {
+                    if taken >= frame.len() {
+                        taken -= frame.len();
+                        continue;
+                    }
+                    self.shared.metrics.queued.inc();
+                    if let Some(session) = self.sessions.get(id.slot as usize) {
+                        super::trace::queued(&self.shared, &session.who.reader, outgoing);
+                    }
+                    if taken > 0 {
+                        outbound.push_torn(frame.clone(), taken, now);
+                        taken = 0;
+                    } else {
+                        outbound.push(frame.clone(), now);
+                    }
+                }
+                self.fanout.places.done(pending);
+                self.block(id, outbound);
+            }
+            None => {
+                self.fanout.places.done(pending);
                 self.remove(id, "write_failed");
-                return;
-            }
-        };
-        self.shared.metrics.bytes_out.inc_by(written as u64);
-        if written == total {
-            return;
-        }
-        let mut outbound = Box::<Outbound>::default();
-        let mut taken = written;
-        for place in &order[..count] {
-            let frame = frames[usize::from(*place)].frame.clone();
-            if taken >= frame.len() {
-                taken -= frame.len();
-                continue;
-            }
-            self.shared.metrics.queued.inc();
-            if taken > 0 {
-                outbound.push_torn(frame, taken, now);
-                taken = 0;
-            } else {
-                outbound.push(frame, now);
             }
         }
-        self.block(id, outbound);
+    }
+
+    /// Sends one session a message of its topic, behind what it has pending.
+    pub(super) fn send_outgoing(&mut self, id: SessionId, outgoing: &Outgoing) {
+        let wire = self
+            .session_ref(id)
+            .map(|session| session.wire)
+            .unwrap_or_default();
+        let frame = outgoing.frame_for(wire, self.shared.config.compression_min.0);
+        self.send(id, frame.clone());
     }
 
     /// Sends one session a frame of its own, behind what it has pending.
@@ -201,6 +217,8 @@ impl Worker {
                 session.outbound = None;
                 if session.phase == Phase::Closing {
                     self.end_writing(id);
+                } else {
+                    self.unpark(id);
                 }
                 return;
             }
@@ -260,6 +278,8 @@ impl Worker {
             return;
         };
         session.phase = Phase::Closing;
+        let who = Arc::clone(&session.who);
+        super::trace::session(&self.shared, "closed", &who.reader, Some(label));
         self.leave_all(id);
         self.shared.metrics.closed(label);
         let timeout = u32::try_from(self.shared.config.close_timeout.0.as_secs()).unwrap_or(u32::MAX);
@@ -269,8 +289,7 @@ impl Worker {
     /// The close frame is out: the other side sees the end, and has time to send its own.
     fn end_writing(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            // It fails where the other side is gone, which is as good.
-            drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Write));
+            session.stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
@@ -279,7 +298,11 @@ impl Worker {
         let Some(session) = self.session(id) else { return };
         let was_closing = session.phase == Phase::Closing;
         session.reader.abort();
+        let who = Arc::clone(&session.who);
+        let pending = session.pending.take();
+        self.fanout.places.done(pending);
         if !was_closing {
+            super::trace::session(&self.shared, "closed", &who.reader, Some(label));
             self.leave_all(id);
             self.shared.metrics.closed(label);
         }
@@ -288,6 +311,26 @@ impl Worker {
         // Its place in the counts is given back before the client can see the end of the connection.
         drop(session.seat);
         // Wakes whoever still waits for the socket, and with it holds it: a peer that never reads would keep it open.
-        drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Both));
+        session.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// Writes as much of the frames as the kernel takes; nothing where it takes nothing now.
+fn write_frames(stream: &Transport, frames: Frames<'_>) -> std::io::Result<usize> {
+    let written = if let Some(joined) = frames.joined() {
+        stream.try_write(joined)
+    } else if frames.count() == 1 {
+        let mut only = frames.iter();
+        stream.try_write(only.next().map_or(&[], |(_, frame)| frame))
+    } else {
+        let mut slices = [IoSlice::new(&[]); PLACES];
+        for (slice, (_, frame)) in slices.iter_mut().zip(frames.iter()) {
+            *slice = IoSlice::new(frame);
+        }
+        stream.try_write_vectored(&slices[..frames.count()])
+    };
+    match written {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        written => written,
     }
 }

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::{MAX_CONTROL_PAYLOAD, Opcode};
 
 const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
 
 /// The header of an unfragmented server frame: 2, 4 or 10 bytes. Servers do not mask (RFC 6455 section 5.1).
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,16 @@ pub fn encode_text<P: AsRef<[u8]>>(parts: &[P]) -> Bytes {
     encode(Opcode::Text, parts)
 }
 
+/// The payload of a frame that was made here.
+pub(crate) fn payload_of(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// A Ping. A payload over 125 bytes is cut there.
 #[must_use]
 pub fn encode_ping(payload: &[u8]) -> Bytes {
@@ -72,6 +83,13 @@ pub fn encode_close(code: impl Into<Option<u16>>, reason: &str) -> Bytes {
     };
     let reason = &reason[..reason.floor_char_boundary(MAX_CONTROL_PAYLOAD - 2)];
     encode(Opcode::Close, &[&code.to_be_bytes(), reason.as_bytes()])
+}
+
+/// A frame whose payload permessage-deflate has compressed (RFC 7692 section 6).
+pub(super) fn encode_compressed(opcode: Opcode, payload: &[u8]) -> Bytes {
+    let mut header = FrameHeader::new(opcode, payload.len());
+    header.bytes[0] |= RSV1;
+    [header.as_ref(), payload].concat().into()
 }
 
 fn cut(payload: &[u8]) -> &[u8] {

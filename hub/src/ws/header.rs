@@ -9,15 +9,16 @@ const OPCODE: u8 = 0x0F;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 
-/// Reserved bits that a client may set. None, as no extension is negotiated; permessage-deflate (RFC 7692) would allow
-/// RSV1 (0x40) here, on the first frame of a message only.
-const ALLOWED_RSV: u8 = 0;
+/// The reserved bit that permessage-deflate gives a meaning, on the first frame of a message only (RFC 7692 section 6).
+const RSV1: u8 = 0x40;
 
 /// A client frame's header that passed every check that can be made without its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) opcode: Opcode,
     pub(super) fin: bool,
+    /// The message that begins here is compressed.
+    pub(super) compressed: bool,
     pub(super) mask: [u8; 4],
     /// At most the message limit, or 125 in a control frame.
     pub(super) length: u32,
@@ -28,6 +29,8 @@ pub(super) struct Header {
 pub(super) struct Context {
     /// A fragmented message waits for its continuation.
     pub(super) message_open: bool,
+    /// permessage-deflate was agreed.
+    pub(super) deflate: bool,
     /// Bytes that the current message may still grow by.
     pub(super) room: u32,
 }
@@ -42,7 +45,7 @@ impl Header {
             return Ok(None);
         };
         let fin = first & FIN != 0;
-        let opcode = check_first(first, context.message_open)?;
+        let opcode = check_first(first, context)?;
 
         let Some(&second) = bytes.get(1) else {
             return Ok(None);
@@ -73,6 +76,7 @@ impl Header {
             Self {
                 opcode,
                 fin,
+                compressed: first & RSV1 != 0,
                 mask,
                 length,
             },
@@ -81,8 +85,10 @@ impl Header {
     }
 }
 
-fn check_first(first: u8, message_open: bool) -> Result<Opcode, Violation> {
-    if first & RSV & !ALLOWED_RSV != 0 {
+fn check_first(first: u8, context: Context) -> Result<Opcode, Violation> {
+    let may_compress = context.deflate && matches!(first & OPCODE, 0x1 | 0x2);
+    let allowed = if may_compress { RSV1 } else { 0 };
+    if first & RSV & !allowed != 0 {
         return Err(Violation::ReservedBits);
     }
     let opcode = Opcode::from_bits(first & OPCODE).ok_or(Violation::ReservedOpcode)?;
@@ -93,7 +99,7 @@ fn check_first(first: u8, message_open: bool) -> Result<Opcode, Violation> {
             Ok(opcode)
         };
     }
-    match (opcode == Opcode::Continuation, message_open) {
+    match (opcode == Opcode::Continuation, context.message_open) {
         (true, false) => Err(Violation::UnexpectedContinuation),
         (false, true) => Err(Violation::MessageInterrupted),
         _ => Ok(opcode),

@@ -4,9 +4,10 @@
 //! with. The `encode_*` functions make the frames that the hub sends. The handshake is not here.
 //!
 //! Bytes in, events out: `header` decides about a frame by its header alone, `parser` joins fragments and reads,
-//! `close` judges what a Close frame holds, `encode` writes.
+//! `close` judges what a Close frame holds, `deflate` inflates and compresses, `encode` writes.
 
 mod close;
+mod deflate;
 mod encode;
 mod header;
 mod parser;
@@ -15,6 +16,8 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
+pub use deflate::{DEFLATE_ANSWER, accepts_deflate, encode_deflated};
+pub(crate) use encode::payload_of;
 pub use encode::{FrameHeader, encode_close, encode_ping, encode_pong, encode_text, text_header};
 pub use parser::{Event, Parser};
 pub use violation::Violation;

@@ -2,6 +2,7 @@ use std::mem;
 
 use fastwebsockets::unmask;
 
+use super::deflate::inflate;
 use super::header::{Context, Header, MAX_HEADER};
 use super::{MAX_CONTROL_PAYLOAD, Opcode, Violation, close};
 
@@ -43,12 +44,16 @@ pub struct Parser {
     stage: Stage,
     /// The kind of the message that waits for a continuation.
     open: Option<Kind>,
+    /// permessage-deflate was agreed.
+    deflate: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
     Binary,
+    DeflatedText,
+    DeflatedBinary,
 }
 
 #[derive(Debug)]
@@ -77,6 +82,7 @@ impl Stage {
 struct Frame {
     opcode: Opcode,
     fin: bool,
+    compressed: bool,
     /// Rotated, so that its first byte belongs to the next byte of payload.
     mask: [u8; 4],
     received: u32,
@@ -94,13 +100,27 @@ impl Parser {
             frames: 0,
             stage: Stage::START,
             open: None,
+            deflate: false,
         }
+    }
+
+    /// Takes compressed messages too, as permessage-deflate was agreed.
+    #[must_use]
+    pub fn with_deflate(mut self, deflate: bool) -> Self {
+        self.deflate = deflate;
+        self
     }
 
     /// Frames that began since this was last asked: an endless run of empty fragments makes no event and no memory, but
     /// work.
     pub fn take_frames(&mut self) -> u32 {
         std::mem::take(&mut self.frames)
+    }
+
+    /// Whether it is between messages: a new parser would go on as well as this one.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.buffer.is_empty() && self.open.is_none() && matches!(self.stage, Stage::Header { len: 0, .. })
     }
 
     /// Heap bytes this parser holds; 0 between messages.
@@ -156,6 +176,7 @@ impl Parser {
         bytes[len..len + taken].copy_from_slice(&input[..taken]);
         let context = Context {
             message_open: self.open.is_some(),
+            deflate: self.deflate,
             // Between frames the buffer holds the open message only, which passed this check frame by frame.
             room: self.max_message.saturating_sub(self.buffer.len() as u32),
         };
@@ -172,6 +193,7 @@ impl Parser {
                 Header {
                     opcode,
                     fin,
+                    compressed,
                     mask,
                     length,
                 },
@@ -181,6 +203,7 @@ impl Parser {
                 self.stage = Stage::Payload(Frame {
                     opcode,
                     fin,
+                    compressed,
                     mask,
                     received: 0,
                     remaining: length,
@@ -243,9 +266,11 @@ impl Parser {
         last: &[u8],
         on_event: &mut impl FnMut(Event<'_>),
     ) -> Result<(), Violation> {
-        let kind = match frame.opcode {
-            Opcode::Text => Kind::Text,
-            Opcode::Binary => Kind::Binary,
+        let kind = match (frame.opcode, frame.compressed) {
+            (Opcode::Text, false) => Kind::Text,
+            (Opcode::Text, true) => Kind::DeflatedText,
+            (Opcode::Binary, false) => Kind::Binary,
+            (Opcode::Binary, true) => Kind::DeflatedBinary,
             // The header's check let a continuation pass only with an open message.
             _ => self.open.ok_or(Violation::UnexpectedContinuation)?,
         };
@@ -256,13 +281,28 @@ impl Parser {
         }
         self.open = None;
         if self.buffer.is_empty() {
-            on_event(message_event(kind, last)?);
+            self.message(kind, last, on_event)
         } else {
             self.append(&frame, last);
             let message = mem::take(&mut self.buffer);
-            on_event(message_event(kind, &message)?);
+            self.message(kind, &message, on_event)
         }
-        Ok(())
+    }
+
+    fn message(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        on_event: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), Violation> {
+        let mut whole = |payload: &[u8]| {
+            on_event(message_event(kind, payload)?);
+            Ok(())
+        };
+        match kind {
+            Kind::Text | Kind::Binary => whole(payload),
+            Kind::DeflatedText | Kind::DeflatedBinary => inflate(payload, self.max_message as usize, whole),
+        }
     }
 
     /// Keeps a part of the frame. Grows by doubling, for linear cost, but not beyond what the message can still become.
@@ -296,10 +336,10 @@ impl Parser {
 fn message_event(kind: Kind, payload: &[u8]) -> Result<Event<'_>, Violation> {
     match kind {
         // Checked over the joined message: a character may be cut by a fragment's end, but not by the message's.
-        Kind::Text => simdutf8::basic::from_utf8(payload)
+        Kind::Text | Kind::DeflatedText => simdutf8::basic::from_utf8(payload)
             .map(Event::Text)
             .map_err(|_| Violation::NotUtf8),
-        Kind::Binary => Ok(Event::Binary(payload)),
+        Kind::Binary | Kind::DeflatedBinary => Ok(Event::Binary(payload)),
     }
 }
 

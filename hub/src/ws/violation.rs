@@ -30,7 +30,9 @@ pub enum Violation {
     CloseCode,
     /// Text, or a close reason, that is not UTF-8 (section 8.1).
     NotUtf8,
-    /// A message over the limit, counted over all its fragments (section 7.4.1).
+    /// A compressed message that cannot be inflated (RFC 7692 section 7.2.2).
+    NotDeflated,
+    /// A message over the limit, counted over all its fragments, and again when it is inflated (section 7.4.1).
     MessageTooBig,
 }
 
@@ -39,7 +41,7 @@ impl Violation {
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
-            Self::NotUtf8 => 1007,
+            Self::NotUtf8 | Self::NotDeflated => 1007,
             Self::MessageTooBig => 1009,
             Self::Unmasked
             | Self::ReservedBits
@@ -71,6 +73,7 @@ impl Violation {
             Self::CloseTruncated => "close code truncated",
             Self::CloseCode => "invalid close code",
             Self::NotUtf8 => "invalid UTF-8",
+            Self::NotDeflated => "invalid compressed data",
             Self::MessageTooBig => "message too big",
         }
     }

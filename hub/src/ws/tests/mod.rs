@@ -1,6 +1,7 @@
 //! `rules` goes through the RFC's rules one by one, `memory` through what a session may cost, `properties` through
 //! random streams, `encode` through what the hub sends.
 
+mod deflate;
 mod encode;
 mod memory;
 mod properties;

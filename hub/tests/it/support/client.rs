@@ -59,6 +59,16 @@ impl Handshake {
         self
     }
 
+    /// All that is sent.
+    pub(crate) fn bytes(&self, address: SocketAddr) -> Vec<u8> {
+        let mut request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\n", self.path);
+        for (name, value) in &self.headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        [request.as_bytes(), &self.behind].concat()
+    }
+
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(other, _)| other != name);
         self
@@ -85,6 +95,10 @@ pub(crate) struct Client {
     pub(crate) answer: Answer,
     /// The welcome of a carillon.v1 session.
     pub(crate) welcome: Value,
+    /// Bytes of all frames.
+    pub(crate) received: usize,
+    /// Frames that were compressed.
+    pub(crate) compressed: usize,
 }
 
 impl Client {
@@ -96,14 +110,12 @@ impl Client {
         }
         socket.bind((handshake.source, 0).into()).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
-        let mut request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\n", handshake.path);
-        for (name, value) in &handshake.headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
-        let mut bytes = request.into_bytes();
-        bytes.extend_from_slice(&handshake.behind);
-        stream.write_all(&bytes).await.unwrap();
+        stream.write_all(&handshake.bytes(address)).await.unwrap();
+        Self::over(stream).await
+    }
+
+    /// A client over a stream on which a handshake was sent; whatever the answer is.
+    pub(crate) async fn over(mut stream: TcpStream) -> Self {
         let mut pending = Vec::new();
         let head = async {
             loop {
@@ -130,6 +142,8 @@ impl Client {
             pending,
             answer: Answer::parse(&head),
             welcome: Value::Null,
+            received: 0,
+            compressed: 0,
         }
     }
 
@@ -302,7 +316,8 @@ impl Client {
             return None;
         };
         assert_eq!(second & 0x80, 0, "a server's frame is masked");
-        assert_eq!(first & 0xF0, 0x80, "reserved bits, or a fragment");
+        let compressed = first == 0xC1 && self.answer.header("sec-websocket-extensions").is_some();
+        assert!(first & 0xF0 == 0x80 || compressed, "reserved bits, or a fragment");
         let (header, len) = match second {
             126 => (
                 4,
@@ -314,8 +329,33 @@ impl Client {
             ),
             len => (2, usize::from(len)),
         };
-        let payload = self.pending.get(header..header + len)?.to_vec();
+        let mut payload = self.pending.get(header..header + len)?.to_vec();
         self.pending.drain(..header + len);
+        self.received += header + len;
+        if compressed {
+            self.compressed += 1;
+            payload = inflated(&payload);
+        }
         Some((first & 0x0f, payload))
     }
+}
+
+/// A message without context take-over, from its beginning (RFC 7692 section 7.2.2).
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let whole = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+    let mut out = Vec::with_capacity(1024 * 1024);
+    flate2::Decompress::new(false)
+        .decompress_vec(&whole, &mut out, flate2::FlushDecompress::Sync)
+        .unwrap();
+    out
+}
+
+/// The opposite, as a client sends it.
+pub(crate) fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 1024);
+    flate2::Compress::new(flate2::Compression::best(), false)
+        .compress_vec(payload, &mut out, flate2::FlushCompress::Sync)
+        .unwrap();
+    out.truncate(out.len() - 4);
+    out
 }

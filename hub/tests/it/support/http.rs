@@ -6,9 +6,10 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
-use super::soon;
+use super::{PATIENCE, soon};
 
 /// An answer; a body that is no JSON is null.
 #[derive(Debug)]
@@ -70,4 +71,76 @@ pub(crate) async fn call(address: SocketAddr, method: &str, path: &str, token: &
         bytes
     };
     Answer::parse(&soon("an HTTP answer", exchange).await)
+}
+
+/// A connection that is kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Kept {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        soon("sending", self.stream.write_all(bytes.as_ref()))
+            .await
+            .unwrap();
+    }
+
+    /// The next answer; its length has to be announced.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let head = loop {
+            if let Some(at) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(
+                self.more().await,
+                "ended: {:?}",
+                String::from_utf8_lossy(&self.read)
+            );
+        };
+        let length = Answer::parse(&self.read[..head])
+            .header("content-length")
+            .expect("a length")
+            .parse::<usize>()
+            .unwrap();
+        while self.read.len() < head + length {
+            assert!(self.more().await, "ended in a body");
+        }
+        let bytes: Vec<u8> = self.read.drain(..head + length).collect();
+        Answer::parse(&bytes)
+    }
+
+    /// The next line, without its end; none when the connection has ended.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=at).collect();
+                return Some(String::from_utf8(line).unwrap().trim_end().to_owned());
+            }
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the connection has ended, with nothing before its end.
+    pub(crate) async fn ended(&mut self) -> bool {
+        self.read.is_empty() && !self.more().await
+    }
+
+    async fn more(&mut self) -> bool {
+        // Longer than any time that a server gives; a reset is an end, too.
+        let read = timeout(2 * PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        read.expect("bytes, or an end").unwrap_or(0) > 0
+    }
 }

@@ -2,13 +2,14 @@
 
 mod client;
 mod http;
+mod stream;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     bus::{Bus, MemoryBus, MemoryLimits, Publication},
     config::{AuthConfig, Bytes, Span},
-    http::{Authenticator, ServeOptions, serve},
+    http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
     receipts::{Receipt, ReceiptStream, in_memory},
@@ -23,8 +24,9 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 pub(crate) use self::{
-    client::{Client, Frame, Handshake},
-    http::{Answer, call},
+    client::{Client, Frame, Handshake, deflated},
+    http::{Answer, Kept, call},
+    stream::{Block, Stream},
 };
 
 /// How long anything may take before a test fails.
@@ -36,10 +38,13 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) struct Setup {
     pub(crate) config: HubConfig,
     pub(crate) history: MemoryLimits,
+    /// Shared with another node, in the place of one of its own.
+    pub(crate) bus: Option<Bus>,
     pub(crate) node_queue: usize,
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) header_timeout: Duration,
 }
 
 /// A running hub with both listeners.
@@ -76,6 +81,9 @@ fn config() -> HubConfig {
         outbound_bytes: Bytes(8 * 1024 * 1024),
         outbound_age: seconds(30),
         send_buffer: Bytes(0),
+        flush: hub::config::Flush::Write,
+        compression: false,
+        compression_min: Bytes(256),
         close_timeout: seconds(5),
         worker_queue: 8192,
         // Never, so that it repairs nothing that a test looks at.
@@ -84,6 +92,10 @@ fn config() -> HubConfig {
         lame_duck: seconds(0),
         drain_window: seconds(0),
         max_publish: Bytes(256 * 1024),
+        presence_topics: Vec::new(),
+        presence_grace: seconds(1),
+        traces: 4,
+        trace_time: seconds(600),
     }
 }
 
@@ -100,10 +112,12 @@ impl TestHub {
                 bytes: 64 * 1024 * 1024,
                 ..MemoryLimits::default()
             },
+            bus: None,
             node_queue: 65_536,
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            header_timeout: Duration::from_secs(10),
         };
         change(&mut setup);
         let auth = AuthConfig {
@@ -111,7 +125,9 @@ impl TestHub {
             ..AuthConfig::default()
         };
         let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
-        let bus = Bus::Memory(MemoryBus::new(setup.history));
+        let bus = setup
+            .bus
+            .unwrap_or_else(|| Bus::Memory(MemoryBus::new(setup.history)));
         let (sink, receipts) = in_memory(100_000);
         let metrics = Metrics::default();
         let hub = Hub::start(HubParts {
@@ -126,25 +142,34 @@ impl TestHub {
             metrics: metrics.clone(),
         });
         let shutdown = Shutdown::new();
-        let listen = async |router: axum::Router| {
+        let listen = async |router: axum::Router, front: Option<Front>| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
             let options = ServeOptions {
                 max_connections: 10_000,
-                header_timeout: Duration::from_secs(10),
+                header_timeout: setup.header_timeout,
             };
             tokio::spawn(serve(
                 listener,
                 router,
+                front,
                 options,
                 shutdown.token(),
                 shutdown.clone(),
             ));
             address
         };
-        let public = listen(hub::http::public(&hub).split_for_parts().0).await;
-        let internal = listen(hub::http::internal(&hub).split_for_parts().0).await;
+        let public = listen(
+            hub::http::public(&hub).split_for_parts().0,
+            Some(hub::http::front(&hub, setup.header_timeout)),
+        )
+        .await;
+        let internal = listen(
+            hub::http::internal(&hub).split_for_parts().0,
+            Some(hub::http::express(&hub, setup.header_timeout)),
+        )
+        .await;
         Self {
             hub,
             public,
@@ -176,6 +201,11 @@ impl TestHub {
         client.send(&serde_json::json!({"type":"ping"})).await;
         assert_eq!(client.json().await["type"], "pong");
         client
+    }
+
+    /// Both listeners stop; requests that have begun come to their end.
+    pub(crate) fn stop_listening(&self) {
+        self.shutdown.begin();
     }
 
     /// Publishes as a service of tenant t1.

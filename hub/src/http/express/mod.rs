@@ -1,0 +1,253 @@
+//! Express: single publishes over kept connections of the internal listener, without a general HTTP server.
+//!
+//! A publisher sends the same small request again and again. Heads are read with the parser that the ordinary
+//! server uses, all requests that have arrived are answered with one write, and none has a timer of its own. At the
+//! first request that is not a plain `POST /api/v1/publish` the connection goes to the ordinary server, from that
+//! request's first byte on, and stays there.
+
+mod head;
+mod respond;
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Buf, BytesMut};
+use common::{
+    http::{BODY_TIME, Caller, Front, Problem, Rewound, body_timeout, is_json, not_json},
+    token::TokenError,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::head::{Head, Publish};
+use super::publish;
+use crate::{Hub, pressure};
+
+/// Room for what arrives; several publishes of usual size.
+const ROOM: usize = 16 * 1024;
+
+/// A head that is longer is for the ordinary server, which refuses it or not.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Answers that are kept back while further requests are at hand, in bytes.
+const MAX_OUT: usize = 64 * 1024;
+
+/// Time in which a client has to take its answers.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// What has to come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaiting {
+    /// The rest of a head, or its beginning.
+    Head,
+    /// The rest of a request that is so long.
+    Body(usize),
+}
+
+/// A connection that publishes.
+struct Express<'a> {
+    hub: &'a Hub,
+    peer: SocketAddr,
+    stream: TcpStream,
+    input: BytesMut,
+    out: Vec<u8>,
+    limit: usize,
+}
+
+/// What stands before an internal listener. A head, also the wait for it, may take `header_timeout`.
+#[must_use]
+pub fn express(hub: &Hub, header_timeout: Duration) -> Front {
+    let hub = hub.clone();
+    Arc::new(move |stream, peer, stop| {
+        let hub = hub.clone();
+        Box::pin(async move {
+            let connection = Express {
+                limit: super::single_limit(&hub),
+                hub: &hub,
+                peer,
+                stream,
+                input: BytesMut::new(),
+                out: Vec::new(),
+            };
+            // A client that goes away in the middle is no fault of ours.
+            let ended = |error| tracing::debug!(%error, %peer, "connection ended");
+            connection
+                .run(header_timeout, &stop)
+                .await
+                .map_err(ended)
+                .ok()
+                .flatten()
+        })
+    })
+}
+
+impl Express<'_> {
+    async fn run(
+        mut self,
+        header_timeout: Duration,
+        stop: &CancellationToken,
+    ) -> std::io::Result<Option<Rewound>> {
+        // One timer a connection. It is looked at when it fires, and set again where something came meanwhile.
+        let mut timer = pin!(tokio::time::sleep(header_timeout));
+        let mut stopped = pin!(stop.cancelled());
+        let mut deadline = Instant::now() + header_timeout;
+        let mut awaiting = Awaiting::Head;
+        loop {
+            let Some(next) = self.answer_all(awaiting).await? else {
+                self.flush().await?;
+                return Ok(Some(self.rewound()));
+            };
+            let answered = !self.out.is_empty();
+            self.flush().await?;
+            if answered || next != awaiting {
+                awaiting = next;
+                let time = if awaiting == Awaiting::Head {
+                    header_timeout
+                } else {
+                    BODY_TIME
+                };
+                deadline = Instant::now() + time;
+            }
+            self.make_room(awaiting);
+            loop {
+                tokio::select! {
+                    biased;
+                    // The ordinary server ends connections in order; a request that has begun is answered before.
+                    () = stopped.as_mut(), if awaiting == Awaiting::Head => return Ok(Some(self.rewound())),
+                    read = self.stream.read_buf(&mut self.input) => {
+                        if read? == 0 {
+                            return Ok(None);
+                        }
+                        break;
+                    }
+                    () = timer.as_mut() => {
+                        if Instant::now() >= deadline {
+                            return self.timed_out(awaiting).await;
+                        }
+                        timer.as_mut().reset(deadline);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers every request that is whole; none when the next one is for the ordinary server.
+    async fn answer_all(&mut self, mut awaiting: Awaiting) -> std::io::Result<Option<Awaiting>> {
+        let mut answered = 0usize;
+        loop {
+            if let Awaiting::Body(whole) = awaiting
+                && self.input.len() < whole
+            {
+                return Ok(Some(awaiting));
+            }
+            if self.input.is_empty() {
+                return Ok(Some(Awaiting::Head));
+            }
+            match Head::read(&self.input, self.limit) {
+                Head::Partial if self.input.len() < MAX_HEAD => return Ok(Some(Awaiting::Head)),
+                Head::Partial | Head::Other => return Ok(None),
+                Head::Publish(publish) => {
+                    let whole = publish.head + publish.body;
+                    if self.input.len() < whole {
+                        return Ok(Some(Awaiting::Body(whole)));
+                    }
+                    answer(
+                        self.hub,
+                        &publish,
+                        &self.input[publish.head..whole],
+                        &mut self.out,
+                    )
+                    .await;
+                    self.input.advance(whole);
+                    awaiting = Awaiting::Head;
+                    answered += 1;
+                    if answered.is_multiple_of(pressure::STRIDE) {
+                        self.hub.inner.pressure.relief().await;
+                    }
+                    if self.out.len() >= MAX_OUT {
+                        // Who does not take answers gets no further work done.
+                        self.flush().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn rewound(self) -> Rewound {
+        Rewound::new(self.stream, self.input.freeze())
+    }
+
+    fn make_room(&mut self, awaiting: Awaiting) {
+        let wanted = match awaiting {
+            Awaiting::Head => ROOM,
+            Awaiting::Body(whole) => whole - self.input.len(),
+        };
+        if self.input.is_empty() && self.input.capacity() > 4 * ROOM {
+            // What one large body took is not kept for the connection's life.
+            self.input = BytesMut::new();
+        }
+        // Half of the room is enough; asking for all of it each time would move what is there each time.
+        if self.input.capacity() - self.input.len() < wanted.min(ROOM / 2) || wanted > ROOM {
+            self.input.reserve(wanted);
+        }
+    }
+
+    async fn flush(&mut self) -> std::io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = match self.stream.try_write(&self.out) {
+            Ok(written) => written,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        if written < self.out.len() {
+            timeout(WRITE_TIME, self.stream.write_all(&self.out[written..])).await??;
+        }
+        self.out.clear();
+        self.out.shrink_to(2 * MAX_OUT);
+        Ok(())
+    }
+
+    async fn timed_out(mut self, awaiting: Awaiting) -> std::io::Result<Option<Rewound>> {
+        tracing::debug!(peer = %self.peer, ?awaiting, "a request took too long to arrive");
+        if awaiting != Awaiting::Head {
+            respond::problem(&mut self.out, body_timeout(), true).await;
+            self.flush().await?;
+        }
+        Ok(None)
+    }
+}
+
+async fn answer(hub: &Hub, request: &Publish<'_>, body: &[u8], out: &mut Vec<u8>) {
+    let began = tracing::enabled!(target: "access", tracing::Level::INFO).then(std::time::Instant::now);
+    let status = match carry_out(hub, request, body).await {
+        Ok(answer) => {
+            let mut text = Vec::with_capacity(256);
+            answer.write(&mut text);
+            respond::ok(out, &text);
+            200
+        }
+        Err(problem) => {
+            let status = problem.status.as_u16();
+            respond::problem(out, problem, false).await;
+            status
+        }
+    };
+    if let Some(began) = began {
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(target: "access", method = "POST", path = head::PATH, status, duration_ms, "request");
+    }
+}
+
+async fn carry_out(hub: &Hub, request: &Publish<'_>, body: &[u8]) -> Result<super::answer::Answer, Problem> {
+    let token = request.token.ok_or(TokenError::Missing)?;
+    let caller = Caller(hub.inner.shared.verifier.verify_again(token)?);
+    if !request.content_type.is_some_and(is_json) {
+        return Err(not_json());
+    }
+    publish::answer_to(hub, &caller, body).await
+}

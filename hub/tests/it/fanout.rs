@@ -1,0 +1,110 @@
+//! Many sessions of one topic, by each way of flushing.
+
+use std::sync::Arc;
+
+use common::config::Bytes;
+use hub::config::Flush;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::{
+    order::{offset, take_in_order},
+    support::{Client, Frame, Handshake, TestHub, publisher, token},
+};
+
+const SESSIONS: usize = 120;
+const PUBLISHERS: u64 = 16;
+const EACH: u64 = 20;
+
+/// Broadcasts in flight together reach everyone once and in order, while single users get their own messages; who does
+/// not read is evicted and resumes.
+async fn reaches_everyone(flush: Flush) {
+    let hub = Arc::new(
+        TestHub::with(|setup| {
+            setup.config.workers = 1;
+            setup.config.flush = flush;
+            setup.config.send_buffer = Bytes(8 * 1024);
+            setup.config.outbound_bytes = Bytes(64 * 1024);
+            setup.config.max_publish = Bytes(32 * 1024);
+        })
+        .await,
+    );
+    let mut stalled = Vec::new();
+    for number in 0..4 {
+        let mut handshake = Handshake::v1(&token(&format!("stalled{number}"), |_| ()));
+        handshake.receive_buffer = 4096;
+        stalled.push(Client::open(hub.public, &handshake).await.welcomed().await);
+    }
+    let mut readers = JoinSet::new();
+    for number in 0..SESSIONS {
+        let mut client = hub.user(&format!("u{number}")).await;
+        readers.spawn(async move {
+            let mut own = 0;
+            let mut all = 0;
+            while own < EACH || all < PUBLISHERS * EACH {
+                let frame = client.expect("message").await;
+                if frame["topic"] == "user" {
+                    own += 1;
+                    assert_eq!(offset(&frame), own);
+                } else {
+                    all += 1;
+                    assert_eq!(offset(&frame), all);
+                }
+            }
+            assert!(client.until_pong().await.is_empty());
+        });
+    }
+    let mut publishers = JoinSet::new();
+    for _ in 0..PUBLISHERS {
+        let hub = Arc::clone(&hub);
+        publishers.spawn(async move {
+            for _ in 0..EACH {
+                hub.publish(&json!({"to":{"tenant":true},"data":"x".repeat(1000)}))
+                    .await;
+            }
+        });
+    }
+    for number in 0..SESSIONS {
+        let users = json!({"users":[format!("u{number}")]});
+        let messages: Vec<_> = (0..EACH).map(|n| json!({"to":users,"data":n})).collect();
+        let answer = hub
+            .post(
+                "/api/v1/publish/batch",
+                &publisher(),
+                &json!({"messages":messages}),
+            )
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    publishers.join_all().await;
+    readers.join_all().await;
+    for mut client in stalled {
+        let mut last = client.position("tenant");
+        let mut got = 0;
+        while let Frame::Text(text) = client.frame().await {
+            let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+            got += 1;
+            assert_eq!(offset(&frame), got);
+            frame["position"].as_str().unwrap().clone_into(&mut last);
+        }
+        assert!(got < PUBLISHERS * EACH, "it was not slow");
+        let user = format!("again{got}");
+        let mut again = hub.user(&user).await;
+        again
+            .send(&json!({"type":"resume","positions":{"tenant":last}}))
+            .await;
+        take_in_order(&mut again, got, PUBLISHERS * EACH - got).await;
+        again.expect("recovered").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_write_for_each_socket() {
+    reaches_everyone(Flush::Write).await;
+}
+
+/// Where the kernel has no `io_uring`, this is the fall-back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_for_many_sockets() {
+    reaches_everyone(Flush::IoUring).await;
+}
