@@ -80,7 +80,7 @@ bench-peers: ## Carillon beside other push servers, into docs/benchmarks.md; PEE
 
 load: ## load test against a release build; ARGS go to the harness
 	cargo build $(LOCKED) --release -p carillon -p loadtest
-	$(TARGET_DIR)/release/loadtest $(ARGS)
+	$(TARGET_DIR)/release/loadtest $(or $(ARGS),idle)
 
 fuzz: ## fuzz the parsers for SECONDS (default 60) in all
 	scripts/fuzz.sh $(SECONDS)

@@ -7,11 +7,11 @@
 #   scripts/bench-peers.sh install             only install
 #   PEERS="carillon floor bun" WORKLOADS="k1 k4" RUNS=1 scripts/bench-peers.sh
 #
-# PEERS      carillon floor floor-uring bun nchan ws nats socketio centrifugo sockudo
+# PEERS      carillon carillon-uring floor floor-uring bun nchan ws nats socketio centrifugo sockudo
 # WORKLOADS  k1, k4, k16 (broadcasts in flight), paced (10/s), unicast (one POST each, 32 connections),
 #            slow (1 % of the sockets never read, 4 KB, 128 KB of send buffer; before that without them)
-# RUNS       rounds, the median counts (3); k1 and k4 of the close ones (CLOSE) are run CLOSE_RUNS (5) times, so that a
-#            ratio near 1 can be taken from alternating pairs; slow is run SLOW_RUNS (1) times
+# RUNS       rounds, the median counts (3); k1 of the close ones (CLOSE), and k4 of Carillon and Bun, is run CLOSE_RUNS (5)
+#            times, so that a ratio near 1 can be taken from alternating pairs; slow is run SLOW_RUNS (1) times
 # DURATION   seconds of a run (6), SLOW_DURATION of one with stalled readers (40: 4 KB ten times a second take so long
 #            to fill a queue of 1 MB and the kernel's buffers before it)
 # SOCKETS    10000
@@ -28,9 +28,9 @@ out="${OUT:-$target_dir/bench-peers}"
 runs="${RUNS:-3}" slow_runs="${SLOW_RUNS:-1}"
 close_runs="${CLOSE_RUNS:-$((runs == 3 ? 5 : runs))}"
 duration="${DURATION:-6}" slow_duration="${SLOW_DURATION:-40}" sockets="${SOCKETS:-10000}"
-read -r -a peers <<<"${PEERS:-carillon floor floor-uring bun nchan ws nats socketio centrifugo sockudo}"
+read -r -a peers <<<"${PEERS:-carillon carillon-uring floor floor-uring bun nchan ws nats socketio centrifugo sockudo}"
 read -r -a workloads <<<"${WORKLOADS:-k1 k4 k16 paced unicast slow}"
-read -r -a close <<<"${CLOSE:-carillon floor floor-uring bun}"
+read -r -a close <<<"${CLOSE:-carillon carillon-uring floor floor-uring bun}"
 # `floor` lies beside `loadtest`; nginx lives in sbin, which an ordinary user's PATH leaves out on Debian.
 export PATH="$target_dir/release:$tools/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -71,7 +71,7 @@ npm_packages() {
 
 install_peer() {
     case "$1" in
-    carillon | floor | floor-uring) ;;
+    carillon | carillon-uring | floor | floor-uring) ;;
     bun | ws | socketio) npm_packages || missing "$1" "npm does not give its packages" ;;
     nchan)
         if ! command -v nginx >/dev/null; then
@@ -166,14 +166,16 @@ scenario() {
 # broadcasts in flight; Sockudo takes one publish at a time, as it closes the connection behind each answer.
 wanted() { # peer workload round
     case "$1.$2" in
-    floor.k16 | floor.slow) return 1 ;;
+    carillon-uring.paced | carillon-uring.unicast | carillon-uring.slow | floor.k16 | floor.slow) return 1 ;;
     floor-uring.k4 | floor-uring.k16 | floor-uring.paced | floor-uring.unicast | floor-uring.slow) return 1 ;;
-    nchan.k16 | ws.k16 | socketio.k16 | sockudo.k4 | sockudo.k16) return 1 ;;
+    nchan.k16 | ws.k16 | socketio.k16 | sockudo.k4 | sockudo.k16 | sockudo.slow) return 1 ;;
     esac
     local rounds="$runs"
     case "$2" in
     slow) rounds="$slow_runs" ;;
-    k1 | k4) if has "$1" "${close[@]}"; then rounds="$close_runs"; fi ;;
+    k1) if has "$1" "${close[@]}"; then rounds="$close_runs"; fi ;;
+    # Here only Carillon and Bun are near each other.
+    k4) case "$1" in carillon | bun) rounds="$close_runs" ;; esac ;;
     esac
     [ "$3" -le "$rounds" ]
 }
@@ -182,6 +184,7 @@ description() {
     case "$1" in
     # Nobody waits for a load balancer here.
     carillon) echo "--set CARILLON_HUB__LAME_DUCK=100ms" ;;
+    carillon-uring) echo "--set CARILLON_HUB__LAME_DUCK=100ms --set CARILLON_HUB__FLUSH=io_uring" ;;
     floor) echo "--describe $here/floor/plain.toml" ;;
     floor-uring) echo "--describe $here/floor/uring.toml" ;;
     *) echo "--describe $here/$1/target.toml" ;;

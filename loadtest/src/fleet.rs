@@ -248,6 +248,11 @@ impl Fleet {
         self.last.iter().map(|tick| tick.handshakes).sum()
     }
 
+    /// Sockets that the server has closed so far, by the last tick.
+    pub(crate) fn closed_now(&self) -> u64 {
+        self.last.iter().map(|tick| tick.closed).sum()
+    }
+
     /// Waits until every handshake of these processes has ended.
     pub(crate) async fn opened(
         &mut self,

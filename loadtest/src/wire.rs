@@ -189,6 +189,8 @@ pub(crate) struct Tick {
     pub(crate) open: u32,
     /// Handshakes that succeeded so far.
     pub(crate) handshakes: u64,
+    /// Sockets that the server closed so far.
+    pub(crate) closed: u64,
     /// Messages since the last tick.
     pub(crate) received: u64,
     pub(crate) published: u64,

@@ -266,6 +266,7 @@ impl Agent {
         let tick = Tick {
             open: self.sockets.opened(),
             handshakes: self.shared.handshakes,
+            closed: self.shared.closed_ever,
             received: std::mem::take(&mut self.shared.recent_received),
             published: self.lanes.published - std::mem::replace(&mut self.published, self.lanes.published),
             p50_ms,

@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) spread: Times,
     pub(super) reopen: Times,
     pub(super) closed: BTreeMap<String, u64>,
+    /// Sockets that the server closed, marks or not.
+    pub(super) closed_ever: u64,
     pub(super) refused: BTreeMap<String, u64>,
     pub(super) handshakes: u64,
     pub(super) resumed: u64,
@@ -69,6 +71,7 @@ impl Shared {
             spread: Times::new()?,
             reopen: Times::new()?,
             closed: BTreeMap::new(),
+            closed_ever: 0,
             refused: BTreeMap::new(),
             handshakes: 0,
             resumed: 0,

@@ -216,6 +216,7 @@ impl Sockets {
         if was_open {
             talk.gone_us = now_us();
             *shared.closed.entry(end.reason.clone()).or_default() += 1;
+            shared.closed_ever += 1;
             self.open -= 1;
             self.stalled -= u32::from(self.slots[index].talk.stalled);
             shared.fewer_members(self.members());

@@ -18,8 +18,9 @@ use crate::{
     wire::{Order, Pace, To},
 };
 
-/// Publishing goes to the old server until so many sockets have left it; the rest may go at any moment.
-const LEFT: f64 = 0.95;
+/// Publishing goes to the old server until so many sockets have left it. Counts come once a second, and the rest may go
+/// at any moment.
+const LEFT: f64 = 0.8;
 
 /// Longest drain.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -155,9 +156,8 @@ pub(super) async fn run(args: &Drain) -> anyhow::Result<Report> {
 
 /// Waits until nearly all have left the old server; the most reconnects of one second.
 async fn until_left(run: &mut Run<'_>, sockets: u32) -> anyhow::Result<f64> {
-    let first = run.fleet.handshakes_now();
-    let wanted = first + (f64::from(sockets) * LEFT) as u64;
-    let mut last = (Instant::now(), first);
+    let wanted = run.fleet.closed_now() + (f64::from(sockets) * LEFT) as u64;
+    let mut last = (Instant::now(), run.fleet.handshakes_now());
     let mut peak = 0.0_f64;
     let bar = bar(LIMIT.as_secs(), "draining");
     run.fleet
@@ -170,7 +170,7 @@ async fn until_left(run: &mut Run<'_>, sockets: u32) -> anyhow::Result<f64> {
                 fleet.plot("reconnects_per_second", rate);
                 last = (Instant::now(), now);
             }
-            now >= wanted
+            fleet.closed_now() >= wanted
         })
         .await?;
     bar.finish_and_clear();

@@ -1,5 +1,6 @@
 //! The document of a pass of `make bench-peers`: results of many runs in, one Markdown file and its data out.
 
+mod chapter;
 mod machine;
 mod markdown;
 mod run;
