@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Client, Handshake, TestHub, call, token};
+use crate::support::{Answer, Client, Handshake, Stream, TestHub, call, token};
 
 pub(crate) fn operator() -> String {
     token("operator", |new| new.scopes = vec!["control".to_owned()])
@@ -168,6 +168,27 @@ async fn a_session_is_described() {
     let _seeds = hub.seeds("/ws", &of("t1", "bob", "manager", "12")).await;
     let answer = get(&hub, "sessions?user=bob", &operator()).await;
     assert_eq!(answer.body["sessions"][0]["dialect"], "seeds");
+
+    let mut stream = Stream::open(hub.public, &token("eve", |_| ()), "topics=public.a", "").await;
+    stream.expect("welcome").await;
+    let answer = get(&hub, "sessions?user=eve", &operator()).await;
+    let info = &answer.body["sessions"][0];
+    assert_eq!(
+        (&info["transport"], &info["topics"]),
+        (&json!("http"), &json!(["public.a"]))
+    );
+    assert_eq!(
+        done(
+            &hub,
+            "disconnect",
+            &json!({"to":{"user":"eve"},"code":4100,"reason":"bye"})
+        )
+        .await,
+        1
+    );
+    stream.expect("subscribed").await;
+    let close = stream.expect("close").await;
+    assert_eq!((&close["code"], &close["reason"]), (&json!(4100), &json!("bye")));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use common::{
 };
 use serde::Serialize;
 
-use super::super::{SessionId, Worker, session::Session};
+use super::super::{SessionId, Transport, Worker, session::Session};
 
 /// Bytes of text after which a page ends early: sessions may have many long names.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -40,7 +40,7 @@ pub(crate) struct SessionInfo {
     unanswered: u8,
     /// When its token ends, Unix seconds.
     expires_at: i64,
-    /// By what it is connected.
+    /// By what it is connected: `websocket`, or `http` for event streams and long polls.
     transport: &'static str,
     /// `carillon.v1` or `seeds`.
     dialect: &'static str,
@@ -127,7 +127,10 @@ impl Worker {
                 .unwrap_or(now),
             unanswered: session.unanswered,
             expires_at: who.expires_at,
-            transport: "websocket",
+            transport: match &*session.stream {
+                Transport::Socket(_) => "websocket",
+                Transport::Pipe(_) => "http",
+            },
             dialect: match session.dialect {
                 Dialect::CarillonV1 => common::protocol::SUBPROTOCOL,
                 Dialect::Seeds { .. } => "seeds",
