@@ -140,6 +140,7 @@ impl Node {
             dialect: Dialect::CarillonV1,
             unanswered: 0,
             expiry_watched: false,
+            wire: Default::default(),
             pending: Default::default(),
             topics: joined.0,
             stream: Arc::clone(&self.stream),
