@@ -103,6 +103,7 @@ impl Worker {
             return;
         };
         self.shared.metrics.resyncs.inc();
+        super::trace::resync(&self.shared, &topic.key);
         let frame = ServerFrame::Resync {
             topics: vec![topic.key.public_name()],
         }
@@ -321,6 +322,7 @@ impl Worker {
             return;
         };
         if filter.passes_replay(session) {
+            super::trace::replayed(&self.shared, &session.who.reader, outgoing);
             if let Some(session) = self.session(id) {
                 session.rare().replayed += 1;
             }

@@ -35,8 +35,9 @@ impl Worker {
         }
         let frames = self.fanout.places.frames(pending, session.wire);
         if let Some(outbound) = &mut session.outbound {
-            for (_, frame) in frames.iter() {
+            for (outgoing, frame) in frames.iter() {
                 outbound.push(frame.clone(), now);
+                super::trace::queued(&self.shared, &session.who.reader, outgoing);
             }
             self.shared.metrics.queued.inc_by(frames.count() as u64);
             let over = outbound.is_over(self.bounds, now);
@@ -68,12 +69,15 @@ impl Worker {
                 self.shared.metrics.bytes_out.inc_by(written as u64);
                 let mut outbound = Box::<Outbound>::default();
                 let mut taken = written;
-                for (_, frame) in frames.iter() {
+                for (outgoing, frame) in frames.iter() {
                     if taken >= frame.len() {
                         taken -= frame.len();
                         continue;
                     }
                     self.shared.metrics.queued.inc();
+                    if let Some(session) = self.sessions.get(id.slot as usize) {
+                        super::trace::queued(&self.shared, &session.who.reader, outgoing);
+                    }
                     if taken > 0 {
                         outbound.push_torn(frame.clone(), taken, now);
                         taken = 0;
@@ -274,6 +278,8 @@ impl Worker {
             return;
         };
         session.phase = Phase::Closing;
+        let who = Arc::clone(&session.who);
+        super::trace::session(&self.shared, "closed", &who.reader, Some(label));
         self.leave_all(id);
         self.shared.metrics.closed(label);
         let timeout = u32::try_from(self.shared.config.close_timeout.0.as_secs()).unwrap_or(u32::MAX);
@@ -292,9 +298,11 @@ impl Worker {
         let Some(session) = self.session(id) else { return };
         let was_closing = session.phase == Phase::Closing;
         session.reader.abort();
+        let who = Arc::clone(&session.who);
         let pending = session.pending.take();
         self.fanout.places.done(pending);
         if !was_closing {
+            super::trace::session(&self.shared, "closed", &who.reader, Some(label));
             self.leave_all(id);
             self.shared.metrics.closed(label);
         }
