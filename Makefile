@@ -20,7 +20,8 @@ ARGS ?=
 
 step = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench footprint instructions load fuzz
+.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench footprint instructions \
+	bench-peers load fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +86,9 @@ instructions: ## instructions of the hot pieces against benches/callgrind.toml; 
 	$(call step,instructions of the hot pieces)
 	@scripts/setup.sh valgrind
 	cargo bench $(LOCKED) -p benches --bench instructions -- $(ARGS)
+
+bench-peers: ## Carillon beside other push servers, into docs/benchmarks.md; PEERS="carillon bun" WORKLOADS="k1 k4" RUNS=1
+	@scripts/bench-peers.sh
 
 load: ## load test against a release build; ARGS go to the harness
 	cargo build $(LOCKED) --release -p carillon -p loadtest

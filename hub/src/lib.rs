@@ -2,19 +2,23 @@
 //! message of the bus to the sockets it concerns.
 //!
 //! In the order of the data's way:
-//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
+//! - [`http`]: handshake, fallback transports, publish API, statistics; `limits`: who is let in; `comeback`: when who is not
+//!   comes back;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
 //! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
+mod comeback;
 pub mod config;
 pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pipe;
 mod pressure;
 mod receive;
 mod registry;
+mod trace;
 pub mod worker;
 pub mod ws;
 
@@ -41,16 +45,21 @@ use tokio::{
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
+    http::fallback::say::Allowances,
     limits::Connections,
     metrics::HubMetrics,
     pressure::Pressure,
     receive::{Lane, Missed},
     registry::Registry,
-    worker::{Control, Inputs, NewSession, Shared, Worker},
+    trace::Traces,
+    worker::{Control, Inputs, NewSession, Shared, Worker, presence},
 };
 
 /// Inputs, other than messages, that may wait for a worker; who has more waits.
 const CONTROLS: usize = 4096;
+
+/// Questions and orders of operators that are under way at once.
+const OPERATORS: usize = 16;
 
 /// Receipts that may wait for a dispatcher that is slow, beyond its own queue.
 const WAITING_RECEIPTS: usize = 8192;
@@ -91,11 +100,13 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    said: Allowances,
     pressure: Pressure,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
     refusing: AtomicBool,
     leaving: AtomicBool,
+    operators: Arc<Semaphore>,
 }
 
 impl Hub {
@@ -104,10 +115,14 @@ impl Hub {
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
         let connections = Arc::new(Connections::new(&parts.config));
+        let said = Allowances::new(&parts.config);
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
         let registry = Arc::new(Registry::new(count));
+        let (announcements, announced) = mpsc::channel(presence::ANNOUNCEMENTS);
+        tokio::spawn(presence::announce(announced, parts.bus.clone()));
+        let traces = Arc::new(Traces::new(parts.config.traces, wishes.clone()));
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
             bus: parts.bus,
@@ -115,6 +130,8 @@ impl Hub {
             public_topics: parts.public_topics,
             receipts: parts.receipts,
             wishes,
+            announcements,
+            traces: Arc::clone(&traces),
             waiting_receipts: Arc::new(Semaphore::new(WAITING_RECEIPTS)),
             metrics: metrics.clone(),
             config: parts.config,
@@ -146,7 +163,13 @@ impl Hub {
             Arc::clone(&registry),
             subscriptions,
         ));
-        tokio::spawn(receive::run(events, lanes, Arc::clone(&registry), metrics));
+        tokio::spawn(receive::run(
+            events,
+            lanes,
+            Arc::clone(&registry),
+            metrics,
+            traces,
+        ));
         Self {
             inner: Arc::new(Inner {
                 shared,
@@ -154,11 +177,13 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                said,
                 pressure,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
                 refusing: AtomicBool::new(false),
                 leaving: AtomicBool::new(false),
+                operators: Arc::new(Semaphore::new(OPERATORS)),
             }),
         }
     }
@@ -193,6 +218,8 @@ impl Hub {
     pub async fn drain(&self, deadline: Duration, spread: bool) -> bool {
         self.begin_leaving();
         self.inner.refusing.store(true, Ordering::Release);
+        // A trace would keep the internal listener's connection, and with it the process.
+        self.inner.shared.traces.end();
         let window = if spread {
             self.inner.shared.config.drain_window.0
         } else {

@@ -14,6 +14,22 @@ pub(crate) struct Because {
     reason: &'static str,
 }
 
+/// How a session without a WebSocket is served.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct By {
+    transport: &'static str,
+}
+
+/// A session of a fallback transport, counted as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenFallback(Gauge<i64, AtomicI64>);
+
+impl Drop for OpenFallback {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Handles to the hub's metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct HubMetrics {
@@ -21,6 +37,8 @@ pub(crate) struct HubMetrics {
     pub(crate) opened: Counter,
     refused: Family<Because, Counter>,
     closed: Family<Because, Counter>,
+    fallbacks: Family<By, Gauge<i64, AtomicI64>>,
+    fallbacks_opened: Family<By, Counter>,
     pub(crate) received: Counter,
     pub(crate) messages: Counter,
     pub(crate) unwanted: Counter,
@@ -34,6 +52,7 @@ pub(crate) struct HubMetrics {
     pub(crate) published: Counter,
     pub(crate) held_back: Counter,
     pub(crate) receipts_dropped: Counter,
+    pub(crate) presence_dropped: Counter,
     pub(crate) lag: Histogram,
 }
 
@@ -44,6 +63,8 @@ impl HubMetrics {
             opened: Counter::default(),
             refused: Family::default(),
             closed: Family::default(),
+            fallbacks: Family::default(),
+            fallbacks_opened: Family::default(),
             received: Counter::default(),
             messages: Counter::default(),
             unwanted: Counter::default(),
@@ -57,6 +78,7 @@ impl HubMetrics {
             published: Counter::default(),
             held_back: Counter::default(),
             receipts_dropped: Counter::default(),
+            presence_dropped: Counter::default(),
             // From half a millisecond to half a minute.
             lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
         };
@@ -70,6 +92,16 @@ impl HubMetrics {
                 m.refused,
             );
             registry.register("hub_sessions_closed", "Sessions that ended", m.closed);
+            registry.register(
+                "hub_fallbacks_active",
+                "Open sessions without a WebSocket: event streams and polls that wait",
+                m.fallbacks,
+            );
+            registry.register(
+                "hub_fallbacks_opened",
+                "Event streams and polls that were let in",
+                m.fallbacks_opened,
+            );
             registry.register("hub_commands_received", "Messages from clients", m.received);
             registry.register(
                 "hub_messages",
@@ -115,6 +147,11 @@ impl HubMetrics {
                 "Receipts that the dispatcher had no room for",
                 m.receipts_dropped,
             );
+            registry.register(
+                "hub_presence_dropped",
+                "Join and leave events that the bus had no room for",
+                m.presence_dropped,
+            );
             registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
         });
         new
@@ -122,6 +159,15 @@ impl HubMetrics {
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Because { reason }).inc();
+    }
+
+    /// Counts a session of a fallback transport.
+    pub(crate) fn fallback(&self, transport: &'static str) -> OpenFallback {
+        let by = By { transport };
+        self.fallbacks_opened.get_or_create(&by).inc();
+        let open = self.fallbacks.get_or_create(&by).clone();
+        open.inc();
+        OpenFallback(open)
     }
 
     pub(crate) fn closed(&self, reason: &'static str) {

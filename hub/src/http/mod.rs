@@ -2,7 +2,9 @@
 
 mod admit;
 mod answer;
+mod control;
 mod express;
+pub(crate) mod fallback;
 mod front;
 mod lines;
 mod publish;
@@ -25,19 +27,26 @@ const ENVELOPE: usize = 512 * 1024;
 /// A batch's body may be as large as so many of the largest publishes.
 const BATCH_SIZE: usize = 64;
 
-/// Public: sockets, broadcast and statistics of the caller's tenant.
+/// Public: sockets and their fallbacks, broadcast and statistics of the caller's tenant.
 #[must_use]
 pub fn public(hub: &Hub) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
+        .routes(routes!(fallback::sse::sse))
+        .routes(routes!(fallback::poll::poll))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(fallback::say::say))
+                .layer(Extension(BodyLimit(hub.inner.shared.config.max_message.0))),
+        )
         .routes(routes!(upgrade::carillon))
         .routes(routes!(upgrade::cashup))
         .routes(routes!(upgrade::voice_assistant))
         .with_state(hub.clone())
 }
 
-/// Internal: publish, beside broadcast and statistics.
+/// Internal: publish and control, beside broadcast and statistics.
 #[must_use]
 pub fn internal(hub: &Hub) -> OpenApiRouter {
     let limit = hub.inner.shared.config.max_publish.0;
@@ -57,6 +66,7 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
         .routes(routes!(stream::publish_stream))
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
+        .merge(control::routes())
         .with_state(hub.clone())
 }
 

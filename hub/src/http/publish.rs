@@ -244,7 +244,10 @@ fn check_type(kind: &str) -> Result<(), Problem> {
         "expiring",
         "error",
         "pong",
+        "close",
         "ping",
+        "join",
+        "leave",
     ];
     let fits = (1..=64).contains(&kind.len())
         && kind

@@ -27,6 +27,7 @@ impl Worker {
             self.due(due);
         }
         self.look_at_blocked();
+        self.tick_spreads();
         // Each topic is compared once an interval, a share of them each second.
         let parts = usize::try_from(self.shared.config.head_check.0.as_secs())
             .unwrap_or(30)
@@ -48,8 +49,14 @@ impl Worker {
         }
         // A blocked session is not pinged: its queue, bounded in age, says more about it than an answer could.
         if !session.is_blocked() {
-            session.unanswered += 1;
-            self.send_control(id, ws::encode_ping(b""));
+            if session.stream.answers() {
+                session.unanswered += 1;
+                self.send_control(id, ws::encode_ping(b""));
+            } else {
+                // It keeps the connection alive, shows when it is not, and moves the positions that come with the
+                // client's next request.
+                self.tell_positions(id);
+            }
         }
         self.watch_expiry(id);
         true
@@ -58,6 +65,7 @@ impl Worker {
     fn due(&mut self, due: Due) {
         match due {
             Due::Linger(topic) => self.end_linger(topic),
+            Due::Absent(absence) => self.end_absence(absence),
             Due::Drop(id) => self.remove(id, "close_timeout"),
             Due::Drain(id) => self.close_for_restart(id),
             Due::Expiring(id) => {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Control, SessionId, Who, Worker,
+    Control, SessionId, Transport, Who, Worker,
     index::Membership,
     outbound::{MAX_SLICES, Outbound},
     session::{Phase, Session},
@@ -48,7 +48,7 @@ pub struct Node {
     worker: Worker,
     subscriptions: Subscriptions,
     /// All sessions have this one.
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     peer: TcpStream,
     who: Arc<Who>,
     reader: AbortHandle,
@@ -83,7 +83,7 @@ impl Node {
             hub: hub.clone(),
             worker: Worker::new(0, shared, controls),
             subscriptions,
-            stream: Arc::new(stream),
+            stream: Arc::new(stream.into()),
             peer,
             who: Arc::new(Who::new(somebody, reader)),
             reader: tokio::spawn(std::future::ready(())).abort_handle(),
@@ -147,9 +147,10 @@ impl Node {
             generation: 0,
             phase: Phase::Live,
             dialect: Dialect::CarillonV1,
+            wire: crate::receive::Wire::Plain,
+            heard: 0,
             unanswered: 0,
             expiry_watched: false,
-            wire: Default::default(),
             pending: Default::default(),
             topics: joined.0,
             stream: Arc::clone(&self.stream),

@@ -12,7 +12,7 @@ use super::{
     index::Waiter,
     places::Pending,
     reader,
-    session::{Phase, Session},
+    session::{Phase, Rare, Session},
     wheel::Due,
 };
 use crate::{
@@ -39,6 +39,7 @@ impl Worker {
             drop(stream.try_write(&ws::encode_close(Close::Restart.code(), Close::Restart.text())));
             return;
         }
+        let commands = stream.take_commands();
         let stream = Arc::new(stream);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId {
@@ -52,13 +53,21 @@ impl Worker {
             dialect,
             wire,
             unanswered: 0,
+            heard: self.wheel.now(),
             expiry_watched: false,
             pending: Pending::default(),
             topics: Vec::with_capacity(who.reader.keys.len()),
             stream,
             who,
             outbound: None,
-            rare: None,
+            rare: Some(commands)
+                .filter(|commands| !commands.is_empty())
+                .map(|early| {
+                    Box::new(Rare {
+                        early,
+                        ..Rare::default()
+                    })
+                }),
             reader,
             seat: Box::new(seat),
         });
@@ -178,6 +187,8 @@ impl Worker {
             }
             if let Some(session) = self.session(id) {
                 session.topics.push(membership);
+                let who = Arc::clone(&session.who);
+                self.entered(&who, number);
             }
         }
         let Some(session) = self.session(id) else { return };
@@ -186,6 +197,7 @@ impl Worker {
         let dialect = session.dialect;
         let who = Arc::clone(&session.who);
         self.shared.metrics.opened.inc();
+        super::trace::session(&self.shared, "connected", &who.reader, None);
         if dialect == Dialect::CarillonV1 {
             let heartbeat_ms = u64::try_from(self.shared.config.heartbeat.0.as_millis()).unwrap_or(u64::MAX);
             let frame = ServerFrame::Welcome {
@@ -273,7 +285,9 @@ impl Worker {
     pub(super) fn leave_all(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let topics = std::mem::take(&mut session.topics);
+        let who = Arc::clone(&session.who);
         for membership in topics {
+            self.left(&who, membership.topic);
             self.leave(membership);
         }
     }

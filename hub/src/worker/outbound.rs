@@ -39,6 +39,11 @@ impl Outbound {
         self.torn.is_none() && self.control.is_empty() && self.data.is_empty()
     }
 
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds a frame behind the others.
     pub(crate) fn push(&mut self, frame: Bytes, now: u32) {
         self.bytes += frame.len();

@@ -7,11 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use common::protocol::Close;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::{
-    Control, SessionId, Worker,
+    Control, SessionId, Transport, Worker,
     outbound::{MAX_SLICES, Outbound},
     places::{Frames, PLACES, Pending},
     session::Phase,
@@ -37,8 +35,9 @@ impl Worker {
         }
         let frames = self.fanout.places.frames(pending, session.wire);
         if let Some(outbound) = &mut session.outbound {
-            for (_, frame) in frames.iter() {
+            for (outgoing, frame) in frames.iter() {
                 outbound.push(frame.clone(), now);
+                super::trace::queued(&self.shared, &session.who.reader, outgoing);
             }
             self.shared.metrics.queued.inc_by(frames.count() as u64);
             let over = outbound.is_over(self.bounds, now);
@@ -70,12 +69,15 @@ impl Worker {
                 self.shared.metrics.bytes_out.inc_by(written as u64);
                 let mut outbound = Box::<Outbound>::default();
                 let mut taken = written;
-                for (_, frame) in frames.iter() {
+                for (outgoing, frame) in frames.iter() {
                     if taken >= frame.len() {
                         taken -= frame.len();
                         continue;
                     }
                     self.shared.metrics.queued.inc();
+                    if let Some(session) = self.sessions.get(id.slot as usize) {
+                        super::trace::queued(&self.shared, &session.who.reader, outgoing);
+                    }
                     if taken > 0 {
                         outbound.push_torn(frame.clone(), taken, now);
                         taken = 0;
@@ -276,6 +278,8 @@ impl Worker {
             return;
         };
         session.phase = Phase::Closing;
+        let who = Arc::clone(&session.who);
+        super::trace::session(&self.shared, "closed", &who.reader, Some(label));
         self.leave_all(id);
         self.shared.metrics.closed(label);
         let timeout = u32::try_from(self.shared.config.close_timeout.0.as_secs()).unwrap_or(u32::MAX);
@@ -285,8 +289,7 @@ impl Worker {
     /// The close frame is out: the other side sees the end, and has time to send its own.
     fn end_writing(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            // It fails where the other side is gone, which is as good.
-            drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Write));
+            session.stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
@@ -295,9 +298,11 @@ impl Worker {
         let Some(session) = self.session(id) else { return };
         let was_closing = session.phase == Phase::Closing;
         session.reader.abort();
+        let who = Arc::clone(&session.who);
         let pending = session.pending.take();
         self.fanout.places.done(pending);
         if !was_closing {
+            super::trace::session(&self.shared, "closed", &who.reader, Some(label));
             self.leave_all(id);
             self.shared.metrics.closed(label);
         }
@@ -306,12 +311,12 @@ impl Worker {
         // Its place in the counts is given back before the client can see the end of the connection.
         drop(session.seat);
         // Wakes whoever still waits for the socket, and with it holds it: a peer that never reads would keep it open.
-        drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Both));
+        session.stream.shutdown(std::net::Shutdown::Both);
     }
 }
 
 /// Writes as much of the frames as the kernel takes; nothing where it takes nothing now.
-fn write_frames(stream: &TcpStream, frames: Frames<'_>) -> std::io::Result<usize> {
+fn write_frames(stream: &Transport, frames: Frames<'_>) -> std::io::Result<usize> {
     let written = if let Some(joined) = frames.joined() {
         stream.try_write(joined)
     } else if frames.count() == 1 {

@@ -2,6 +2,7 @@
 
 mod client;
 mod http;
+mod stream;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 pub(crate) use self::{
     client::{Client, Frame, Handshake, deflated},
     http::{Answer, Kept, call},
+    stream::{Block, Stream},
 };
 
 /// How long anything may take before a test fails.
@@ -36,6 +38,8 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) struct Setup {
     pub(crate) config: HubConfig,
     pub(crate) history: MemoryLimits,
+    /// Shared with another node, in the place of one of its own.
+    pub(crate) bus: Option<Bus>,
     pub(crate) node_queue: usize,
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
@@ -88,6 +92,10 @@ fn config() -> HubConfig {
         lame_duck: seconds(0),
         drain_window: seconds(0),
         max_publish: Bytes(256 * 1024),
+        presence_topics: Vec::new(),
+        presence_grace: seconds(1),
+        traces: 4,
+        trace_time: seconds(600),
     }
 }
 
@@ -104,6 +112,7 @@ impl TestHub {
                 bytes: 64 * 1024 * 1024,
                 ..MemoryLimits::default()
             },
+            bus: None,
             node_queue: 65_536,
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
@@ -116,7 +125,9 @@ impl TestHub {
             ..AuthConfig::default()
         };
         let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
-        let bus = Bus::Memory(MemoryBus::new(setup.history));
+        let bus = setup
+            .bus
+            .unwrap_or_else(|| Bus::Memory(MemoryBus::new(setup.history)));
         let (sink, receipts) = in_memory(100_000);
         let metrics = Metrics::default();
         let hub = Hub::start(HubParts {
