@@ -1,7 +1,9 @@
 //! The whole configuration: every section, and the names of other systems that set its keys.
 
-use common::config::{Alias, AuthConfig, BusConfig, ConfigError, Loader, LogConfig, ServerConfig};
-use common::token::Verifier;
+use common::config::{
+    Alias, AuthConfig, BusConfig, ConfigError, Loader, LogConfig, ServerConfig, TopicRule, topic_policies,
+};
+use common::{policy::Policies, token::Verifier};
 use dispatcher::config::{
     DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
 };
@@ -21,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) auth: AuthConfig,
     pub(crate) log: LogConfig,
     pub(crate) bus: BusConfig,
+    #[serde(default)]
+    topics: Vec<TopicRule>,
     pub(crate) hub: HubConfig,
     database: DatabaseConfig,
     queue: QueueConfig,
@@ -146,6 +150,7 @@ impl Config {
             })?;
         }
         self.bus.validate()?;
+        self.policies()?;
         self.hub.validate()?;
         self.dispatcher().validate()?;
         let parts = self.hub.lame_duck.0 + self.hub.drain_window.0 + self.queue.stop_within.0;
@@ -156,6 +161,14 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// What holds for topics by their names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the entry and its key; never after [`Config::load`].
+    pub(crate) fn policies(&self) -> Result<Policies, ConfigError> {
+        topic_policies(&self.topics, self.bus.meta_age.0)
     }
 
     /// The dispatcher's sections.
@@ -239,6 +252,29 @@ mod tests {
             ("SMTP_USE_TLS", "true"),
         ]);
         assert_eq!(implicit.unwrap().smtp.tls, dispatcher::config::SmtpTls::Tls);
+    }
+
+    #[test]
+    fn topics_come_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        let write = |age: &str| {
+            let text =
+                format!("[[topics]]\npattern = \"topic:*\"\nslow = \"latest\"\nhistory_age = \"{age}\"\n");
+            std::fs::write(&path, text).unwrap();
+            let options = Options {
+                config: Some(path.clone()),
+                data_dir: None,
+                listen: None,
+                internal_listen: None,
+            };
+            Config::load(&options, [])
+        };
+        let policies = write("1h").unwrap().policies().unwrap();
+        let key = common::topic::TopicKey::parse("t:t:a").unwrap();
+        assert_eq!(policies.of(&key).slow, common::policy::SlowPolicy::Latest);
+        let error = write("31d").unwrap_err().to_string();
+        assert!(error.starts_with("topics[0].history_age:"), "{error}");
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("the database {}", path.display()))?;
 
     let metrics = Metrics::default();
-    let memory = MemoryBus::new(config.bus.memory_limits());
+    let policies = config.policies()?;
+    let memory = MemoryBus::with_policies(config.bus.memory_limits(), policies.clone());
     let bus = Bus::Memory(memory.clone());
     let (receipt_sink, receipt_stream) = receipts::in_memory(RECEIPTS);
     let dispatcher_metrics = metrics.register(dispatcher::metrics::Metrics::register);
@@ -64,6 +65,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         config: config.hub.clone(),
         node_queue: config.bus.node_queue,
         bus: bus.clone(),
+        policies,
         verifier: Arc::clone(&verifier),
         public_topics: config.auth.public_topics.clone(),
         allowed_origins: config.server.allowed_origins.clone(),

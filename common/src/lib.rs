@@ -4,7 +4,7 @@
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process starts and ends;
 //! - [`http`]: listeners, errors as problem+json; [`token`]: who is calling;
 //! - [`ids`], [`topic`], [`target`]: whom something is for;
-//! - [`message`], [`bus`]: how it travels between publishers and hub nodes;
+//! - [`policy`]: what holds for a topic; [`message`], [`bus`]: how it travels between publishers and hub nodes;
 //! - [`protocol`]: what clients and hubs say to each other; [`receipts`]: what hubs tell dispatchers;
 //! - [`backoff`]: when to try again.
 //!
@@ -16,6 +16,7 @@ pub mod config;
 pub mod http;
 pub mod ids;
 pub mod message;
+pub mod policy;
 pub mod protocol;
 pub mod receipts;
 pub mod shutdown;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::MessageId,
+    policy::SlowPolicy,
     target::{Except, Member},
     topic::TopicKey,
 };
@@ -23,8 +24,21 @@ pub struct Position {
     pub epoch: u64,
     /// The message's number in its topic, from 1; 0 is before the first.
     pub offset: u64,
-    /// [`MessageId::check`] of the message; 0 at offset 0.
+    /// [`MessageId::check`] of the message; 0 at offset 0. See [`Position::before`] for the other kind.
     pub check: u32,
+}
+
+impl Position {
+    /// The place right before the message that stands here, for a client that may not have got what stood there: it is
+    /// told by this message, whose check it carries inverted.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self {
+            offset: self.offset.saturating_sub(1),
+            check: !self.check,
+            ..self
+        }
+    }
 }
 
 /// A text that is no position.
@@ -109,6 +123,9 @@ pub struct Header {
     /// In topics and queues with last-value rules, it replaces what has the same key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflate: Option<String>,
+    /// What happens where it waits for a slow reader, instead of what its topic says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowPolicy>,
     /// Who is left out.
     #[serde(default, skip_serializing_if = "Except::is_empty")]
     pub except: Except,
@@ -144,6 +161,7 @@ impl Header {
             priority: Priority::default(),
             expires_at: None,
             conflate: None,
+            slow: None,
             except: Except::default(),
             require: Vec::new(),
             any: Vec::new(),

@@ -27,10 +27,14 @@ pub struct HubConfig {
     pub max_message: Bytes,
     /// How often the hub pings. Two unanswered pings end a session.
     pub heartbeat: Span,
-    /// Bound of a session's outbound queue; over it the session is evicted with 4008.
+    /// Bound of a session's outbound queue. Over it, its topics' policies say what goes; by default the session, with 4008.
     pub outbound_bytes: Bytes,
-    /// How long the oldest frame may wait in it.
+    /// Frames that may wait in it.
+    pub outbound_frames: usize,
+    /// How long a frame may wait in it.
     pub outbound_age: Span,
+    /// A socket that took nothing for so long while something waited is given up, whatever the policies say.
+    pub outbound_stall: Span,
     /// Send buffer of a socket in the kernel; 0 leaves it to the kernel. A small one shows slow readers early.
     pub send_buffer: Bytes,
     /// How a fan-out to many sockets is written.
@@ -91,6 +95,7 @@ impl HubConfig {
             ("hub.inbound_per_second", self.inbound_per_second as usize),
             ("hub.worker_queue", self.worker_queue),
             ("hub.max_publish", self.max_publish.0),
+            ("hub.outbound_frames", self.outbound_frames),
         ];
         for (key, value) in at_least_one {
             if value == 0 {
@@ -125,6 +130,12 @@ impl HubConfig {
                 "outbound_age, close_timeout and head_check have to be longer than nothing",
             ));
         }
+        if self.outbound_stall.0 < self.outbound_age.0 {
+            return Err(ConfigError::invalid(
+                "hub.outbound_stall",
+                "has to be at least hub.outbound_age, so that policies come first",
+            ));
+        }
         Ok(())
     }
 
@@ -155,7 +166,9 @@ impl HubConfig {
             max_message: Bytes(64 * 1024),
             heartbeat: seconds(25),
             outbound_bytes: Bytes(1024 * 1024),
+            outbound_frames: 8192,
             outbound_age: seconds(30),
+            outbound_stall: seconds(300),
             send_buffer: Bytes(0),
             flush: Flush::Write,
             compression: false,
@@ -192,6 +205,10 @@ mod tests {
             ("hub.heartbeat", |config| config.heartbeat = Span::default()),
             ("hub.outbound_bytes", |config| {
                 config.outbound_bytes = Bytes(config.max_publish.0 - 1)
+            }),
+            ("hub.outbound_frames", |config| config.outbound_frames = 0),
+            ("hub.outbound_stall", |config| {
+                config.outbound_stall = Span(std::time::Duration::from_secs(29))
             }),
             ("hub", |config| config.close_timeout = Span::default()),
         ] {

@@ -33,6 +33,7 @@ use std::{
 use common::{
     bus::Bus,
     ids::{NodeId, TenantId},
+    policy::Policies,
     receipts::ReceiptSink,
     telemetry::Metrics,
     token::{Identity, Verifier},
@@ -73,6 +74,8 @@ pub struct HubParts {
     pub node_queue: usize,
     /// The bus.
     pub bus: Bus,
+    /// What holds for topics by their names; those of the bus.
+    pub policies: Policies,
     /// Whose tokens are believed.
     pub verifier: Arc<Verifier>,
     /// Patterns of topics that every session may subscribe to.
@@ -126,6 +129,7 @@ impl Hub {
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
             bus: parts.bus,
+            policies: parts.policies,
             verifier: parts.verifier,
             public_topics: parts.public_topics,
             receipts: parts.receipts,

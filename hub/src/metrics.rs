@@ -45,6 +45,13 @@ pub(crate) struct HubMetrics {
     pub(crate) deliveries: Counter,
     pub(crate) bytes_out: Counter,
     pub(crate) queued: Counter,
+    pub(crate) waiting_bytes: Gauge<i64, AtomicI64>,
+    pub(crate) blocked_sessions: Gauge<i64, AtomicI64>,
+    evicted: Family<Because, Counter>,
+    pub(crate) dropped_oldest: Counter,
+    pub(crate) conflated: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) gaps_told: Counter,
     pub(crate) dropped: Counter,
     pub(crate) healed: Counter,
     pub(crate) resyncs: Counter,
@@ -71,6 +78,13 @@ impl HubMetrics {
             deliveries: Counter::default(),
             bytes_out: Counter::default(),
             queued: Counter::default(),
+            waiting_bytes: Gauge::default(),
+            blocked_sessions: Gauge::default(),
+            evicted: Family::default(),
+            dropped_oldest: Counter::default(),
+            conflated: Counter::default(),
+            expired: Counter::default(),
+            gaps_told: Counter::default(),
             dropped: Counter::default(),
             healed: Counter::default(),
             resyncs: Counter::default(),
@@ -121,6 +135,37 @@ impl HubMetrics {
                 m.queued,
             );
             registry.register(
+                "hub_outbound_waiting_bytes",
+                "Bytes that wait in outbound queues, at the last full second",
+                m.waiting_bytes,
+            );
+            registry.register(
+                "hub_sessions_blocked",
+                "Sessions with an outbound queue, at the last full second",
+                m.blocked_sessions,
+            );
+            registry.register(
+                "hub_outbound_evicted",
+                "Sessions closed with 4008, by the bound that they were over",
+                m.evicted,
+            );
+            registry.register(
+                "hub_outbound_dropped_oldest",
+                "Messages dropped from outbound queues by drop_oldest",
+                m.dropped_oldest,
+            );
+            registry.register(
+                "hub_outbound_conflated",
+                "Messages in outbound queues that gave way to a newer one with the same key",
+                m.conflated,
+            );
+            registry.register(
+                "hub_outbound_expired",
+                "Messages whose time passed in an outbound queue",
+                m.expired,
+            );
+            registry.register("hub_gaps_told", "Gap frames sent to sessions", m.gaps_told);
+            registry.register(
                 "hub_messages_dropped",
                 "Messages dropped on the way to a worker, to be healed",
                 m.dropped,
@@ -155,6 +200,15 @@ impl HubMetrics {
             registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
         });
         new
+    }
+
+    pub(crate) fn evicted(&self, reason: &'static str) {
+        self.evicted.get_or_create(&Because { reason }).inc();
+    }
+
+    /// Sessions evicted for a reason.
+    pub(crate) fn evictions(&self, reason: &'static str) -> u64 {
+        self.evicted.get_or_create(&Because { reason }).get()
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {

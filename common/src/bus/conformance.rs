@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Bus, BusEvent, BusEvents, MemoryLimits, Publication, Published, Replay, Subscriptions, resume};
+use super::{
+    Bus, BusEvent, BusEvents, History, MemoryLimits, Publication, Published, Replay, Subscriptions, resume,
+};
 use crate::{
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Message},
+    policy::{HistoryBounds, HistoryPolicy, Policies, Rule, SlowPolicy},
     topic::TopicKey,
 };
 
@@ -15,7 +18,9 @@ use crate::{
 ///
 /// # Panics
 /// When the bus breaks a promise; the message names it.
-pub async fn run(make: impl Fn(MemoryLimits) -> Bus) {
+pub async fn run(make: impl Fn(MemoryLimits, Policies) -> Bus) {
+    let policies = policies();
+    let make = |limits| make(limits, policies.clone());
     let limits = MemoryLimits {
         count: 8,
         ..MemoryLimits::default()
@@ -30,6 +35,30 @@ pub async fn run(make: impl Fn(MemoryLimits) -> Bus) {
     subscribe_answers_the_head(&make(limits)).await;
     unsubscribed_means_silent(&make(limits)).await;
     history_survives_without_subscribers(&make(limits)).await;
+    a_topic_without_history_keeps_nothing(&make(limits)).await;
+    a_topic_s_own_bounds_count(&make(limits)).await;
+    a_last_value_topic_keeps_the_newest_of_each_key(&make(limits)).await;
+    a_last_value_topic_without_room_says_so(&make(limits)).await;
+}
+
+/// What holds in the cases below; topics with other names have the defaults.
+fn policies() -> Policies {
+    let rule = |pattern: &str, history, count| Rule {
+        pattern: pattern.to_owned(),
+        tenant: None,
+        history,
+        bounds: HistoryBounds {
+            count,
+            ..HistoryBounds::default()
+        },
+        slow: SlowPolicy::default(),
+        presence: false,
+    };
+    Policies::new(vec![
+        rule("topic:none.*", HistoryPolicy::None, None),
+        rule("topic:small.*", HistoryPolicy::Window, Some(2)),
+        rule("topic:last.*", HistoryPolicy::LastValue, Some(3)),
+    ])
 }
 
 fn key(name: &str) -> TopicKey {
@@ -284,4 +313,87 @@ async fn history_survives_without_subscribers(bus: &Bus) {
         .await
         .expect("the bus is there");
     assert!(matches!(resume(position, &history), Replay::Missed(missed) if missed.len() == 1));
+}
+
+async fn read(bus: &Bus, key: &TopicKey, after: u64) -> History {
+    bus.history(key, after, 100).await.expect("the bus is there")
+}
+
+fn offsets(history: &History) -> Vec<u64> {
+    let messages = history.messages.iter();
+    messages
+        .filter_map(|message| message.position.map(|at| at.offset))
+        .collect()
+}
+
+async fn a_topic_without_history_keeps_nothing(bus: &Bus) {
+    let (subscriptions, mut events) = bus.attach(64);
+    subscribe(&subscriptions, &key("none.a")).await;
+    assert_eq!(publish(bus, &key("none.a"), 1).await.position, None);
+    assert_eq!(receive(&mut events, 1).await[0].position, None);
+    let history = read(bus, &key("none.a"), 0).await;
+    assert_eq!((history.head.offset, history.messages.len()), (0, 0));
+}
+
+async fn a_topic_s_own_bounds_count(bus: &Bus) {
+    for number in 0..5 {
+        publish(bus, &key("small.a"), number).await;
+    }
+    assert_eq!(offsets(&read(bus, &key("small.a"), 0).await), [4, 5]);
+}
+
+async fn set(bus: &Bus, key: &TopicKey, value: Option<&str>) -> super::Position {
+    let mut publication = publication(key, 0);
+    publication.header.conflate = value.map(str::to_owned);
+    let published = bus.publish(publication).await.expect("the bus is there");
+    published.position.expect("history is on")
+}
+
+async fn a_last_value_topic_keeps_the_newest_of_each_key(bus: &Bus) {
+    let topic = key("last.a");
+    let (subscriptions, mut events) = bus.attach(64);
+    subscribe(&subscriptions, &topic).await;
+    let mut positions = Vec::new();
+    for value in [Some("x"), Some("y"), Some("x"), None, Some(""), Some("x")] {
+        positions.push(set(bus, &topic, value).await);
+    }
+    // Live, every message comes, with dense offsets.
+    let live: Vec<_> = receive(&mut events, 6).await.iter().map(|m| m.position).collect();
+    assert_eq!(live, positions.iter().copied().map(Some).collect::<Vec<_>>());
+    // A publish without a key has the key "".
+    assert_eq!(offsets(&read(bus, &topic, 0).await), [2, 5, 6]);
+    for (from, missed) in [(0, vec![2, 5, 6]), (2, vec![5, 6]), (4, vec![6]), (5, vec![])] {
+        let from: super::Position = positions[from];
+        let history = read(bus, &topic, from.offset - 1).await;
+        match resume(from, &history) {
+            Replay::Missed(messages) => {
+                let messages = messages.iter().filter_map(|m| m.position);
+                assert_eq!(messages.map(|at| at.offset).collect::<Vec<_>>(), missed);
+            }
+            Replay::Resync => panic!("the newest of each key is there"),
+        }
+    }
+}
+
+async fn a_last_value_topic_without_room_says_so(bus: &Bus) {
+    let topic = key("last.a");
+    let mut positions = Vec::new();
+    for value in ["a", "b", "c", "d", "d"] {
+        positions.push(set(bus, &topic, Some(value)).await);
+    }
+    let history = read(bus, &topic, 0).await;
+    assert_eq!(
+        (offsets(&history), history.superseded_after),
+        (vec![2, 3, 5], Some(1))
+    );
+    assert!(matches!(resume(positions[0], &history), Replay::Missed(missed) if missed.len() == 3));
+    let before = super::Position {
+        offset: 0,
+        check: 0,
+        ..positions[0]
+    };
+    assert!(
+        matches!(resume(before, &history), Replay::Resync),
+        "who has not seen the value that left cannot be told all"
+    );
 }

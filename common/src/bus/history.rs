@@ -18,7 +18,8 @@ pub enum Replay {
 /// that the message at the position itself, if history has it, is its first entry.
 ///
 /// Whole or refused: an epoch that ended, an offset beyond the head, another message at the offset, or a message that
-/// history no longer has, is [`Replay::Resync`].
+/// history no longer has, is [`Replay::Resync`]. In a last-value topic a message that gave way to a newer one is not
+/// missed. A position of [`Position::before`] is told by the message behind it.
 #[must_use]
 pub fn resume(position: Position, history: &History) -> Replay {
     let Head {
@@ -35,27 +36,35 @@ pub fn resume(position: Position, history: &History) -> Replay {
             Replay::Resync
         };
     }
-    let mut expected = position.offset;
+    let told_by_next = history
+        .messages
+        .iter()
+        .filter_map(|message| message.position)
+        .any(|at| at.offset > position.offset && at.before() == position);
+    // What may be absent without being missed: all in a last-value topic, up to what it lost for want of room.
+    let superseded = history
+        .superseded_after
+        .is_some_and(|lost| lost <= position.offset);
+    // Nothing stood at offset 0: only the dense run behind it has to be there.
+    let may_be_absent = position.offset == 0 || told_by_next || superseded;
+    let mut expected = position.offset + u64::from(may_be_absent);
     let mut missed = Vec::with_capacity(history.messages.len());
-    if position.offset == 0 {
-        // Nothing stood at offset 0: only the dense run behind it has to be there.
-        expected = 1;
-    }
     for message in &history.messages {
         let Some(at) = message.position.filter(|at| at.epoch == epoch) else {
             return Replay::Resync;
         };
-        if at.offset != expected {
-            return Replay::Resync;
-        }
         if at.offset == position.offset {
-            if at.check != position.check {
+            if at.check != position.check && !told_by_next {
                 return Replay::Resync;
             }
-        } else {
-            missed.push(Arc::clone(message));
+            expected = at.offset + 1;
+            continue;
         }
-        expected += 1;
+        if at.offset != expected && !superseded {
+            return Replay::Resync;
+        }
+        missed.push(Arc::clone(message));
+        expected = at.offset + 1;
     }
     // `expected` is one behind the last message that history gave.
     if expected == head + 1 {
@@ -95,7 +104,11 @@ mod tests {
             offset: position.offset,
             id: Some(last.header.id),
         };
-        History { head, messages }
+        History {
+            head,
+            messages,
+            superseded_after: None,
+        }
     }
 
     fn missed(replay: Replay) -> Option<usize> {
@@ -150,6 +163,66 @@ mod tests {
     }
 
     #[test]
+    fn superseded_is_not_missed() {
+        let messages: Vec<_> = (3..=7).map(|offset| message(7, offset)).collect();
+        let at = |index: usize| messages[index].position.unwrap();
+        // 4 and 6 gave way to newer ones; 2 was lost for want of room.
+        let left = |from: u64| {
+            let kept = messages.iter().filter(|message| {
+                let offset = message.position.unwrap().offset;
+                [3, 5, 7].contains(&offset) && offset >= from
+            });
+            History {
+                superseded_after: Some(2),
+                ..history(kept.map(Arc::clone).collect())
+            }
+        };
+        assert_eq!(missed(resume(at(0), &left(3))), Some(2));
+        assert_eq!(
+            missed(resume(at(1), &left(4))),
+            Some(2),
+            "what stood there gave way"
+        );
+        assert_eq!(missed(resume(at(3), &left(6))), Some(1));
+        assert_eq!(missed(resume(at(4), &left(7))), Some(0));
+        assert_eq!(missed(resume(Position { offset: 2, ..at(0) }, &left(2))), Some(3));
+        assert_eq!(missed(resume(Position { offset: 1, ..at(0) }, &left(1))), None);
+        let other = Position {
+            check: at(2).check ^ 1,
+            ..at(2)
+        };
+        assert_eq!(missed(resume(other, &left(5))), None);
+        // In any other topic the same is a hole.
+        let window = History {
+            superseded_after: None,
+            ..left(3)
+        };
+        assert_eq!(missed(resume(at(0), &window)), None);
+    }
+
+    #[test]
+    fn a_place_before_a_message_is_told_by_it() {
+        let messages: Vec<_> = (3..=5).map(|offset| message(7, offset)).collect();
+        let before = |index: usize| messages[index].position.unwrap().before();
+        let all = history(messages.clone());
+        assert_eq!(
+            missed(resume(before(0), &all)),
+            Some(3),
+            "the entry at the place is not needed"
+        );
+        assert_eq!(missed(resume(before(1), &all)), Some(2));
+        assert_eq!(
+            missed(resume(before(2), &history(messages[1..].to_vec()))),
+            Some(1)
+        );
+        // The message was lost with the tail, or another one took its offset, or history has forgotten it.
+        assert_eq!(missed(resume(before(2), &history(messages[1..2].to_vec()))), None);
+        let other = vec![Arc::clone(&messages[1]), message(7, 5)];
+        assert_eq!(missed(resume(before(2), &history(other))), None);
+        assert_eq!(missed(resume(before(0), &history(messages[1..].to_vec()))), None);
+    }
+
+    #[test]
     fn offset_zero_is_before_the_first() {
         let messages: Vec<_> = (1..=2).map(|offset| message(7, offset)).collect();
         let start = Position {
@@ -166,6 +239,7 @@ mod tests {
                 id: None,
             },
             messages: vec![],
+            superseded_after: None,
         };
         assert_eq!(missed(resume(start, &empty)), Some(0));
     }

@@ -15,10 +15,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{BusEvent, Head, History, Publication, Published};
+use super::{
+    BusEvent, Head, History, Publication, Published,
+    retained::{Bounds, Retained},
+};
 use crate::{
     ids::MessageId,
     message::{Message, Position},
+    policy::{HistoryPolicy, Policies, TopicPolicy},
     topic::{TopicHasher, TopicKey},
 };
 
@@ -98,6 +102,7 @@ struct Inner {
     topics: DashMap<TopicKey, Topic, TopicHasher>,
     nodes: std::sync::RwLock<Vec<Node>>,
     limits: MemoryLimits,
+    policies: Policies,
     /// What [`Topic::used`] counts from.
     began: Instant,
     /// The epoch that a new topic begins with. It grows when a topic's offsets are forgotten, so that no offset is ever
@@ -121,20 +126,21 @@ struct Topic {
 
 /// What a topic has once an offset was given or a key remembered. It outlives history by a month, so what can be read
 /// again lies elsewhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Given {
     offset: u64,
     kept: Option<Box<Kept>>,
     last: Option<MessageId>,
     /// The bus's second in which the topic was last published to or left.
     used: u32,
+    /// What holds for the topic, looked up once.
+    policy: TopicPolicy,
 }
 
 /// What a topic has while something of it can be read again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
-    entries: VecDeque<(Instant, Arc<Message>)>,
-    bytes: usize,
+    retained: Retained,
     keys: VecDeque<(String, Published)>,
 }
 
@@ -167,11 +173,11 @@ impl Topic {
         given.map(|given| given.used)
     }
 
-    fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
+    fn trim(&mut self, inner: &Inner, now: Instant) {
         let Some(given) = &mut self.given else { return };
         if let Some(kept) = &mut given.kept {
-            kept.trim(limits, now);
-            if kept.entries.is_empty() && kept.keys.is_empty() {
+            kept.retained.trim(&inner.bounds(given.policy), now);
+            if kept.retained.is_empty() && kept.keys.is_empty() {
                 given.kept = None;
             }
         }
@@ -181,15 +187,39 @@ impl Topic {
     }
 }
 
-impl Kept {
-    fn trim(&mut self, limits: &MemoryLimits, now: Instant) {
-        while let Some((at, message)) = self.entries.front() {
-            let old = now.duration_since(*at) > limits.age;
-            if !old && self.entries.len() <= limits.count && self.bytes <= limits.bytes {
-                break;
-            }
-            self.bytes -= message.payload.len();
-            self.entries.pop_front();
+impl Given {
+    fn new(policy: TopicPolicy) -> Self {
+        Self {
+            offset: 0,
+            kept: None,
+            last: None,
+            used: 0,
+            policy,
+        }
+    }
+
+    fn kept(&mut self) -> &mut Kept {
+        let (policy, offset) = (self.policy, self.offset);
+        self.kept.get_or_insert_with(|| {
+            Box::new(Kept {
+                // Whatever was there before is not there any more.
+                retained: Retained::new(policy.history, offset),
+                keys: VecDeque::new(),
+            })
+        })
+    }
+}
+
+impl Inner {
+    /// What a topic may keep: what its rule says, else what holds for all. Values of a last-value topic stand until
+    /// newer ones come, unless its rule says how old they may get.
+    fn bounds(&self, policy: TopicPolicy) -> Bounds {
+        let own = self.policies.bounds(policy);
+        let age = (policy.history != HistoryPolicy::LastValue).then_some(self.limits.age);
+        Bounds {
+            count: own.count.unwrap_or(self.limits.count),
+            bytes: own.bytes.unwrap_or(self.limits.bytes),
+            age: own.age.or(age),
         }
     }
 }
@@ -198,10 +228,17 @@ impl MemoryBus {
     /// A bus without topics. Its first epoch is random, so that positions of an earlier process are told from its own.
     #[must_use]
     pub fn new(limits: MemoryLimits) -> Self {
+        Self::with_policies(limits, Policies::default())
+    }
+
+    /// As [`MemoryBus::new`]; the policies say what differs for some topics.
+    #[must_use]
+    pub fn with_policies(limits: MemoryLimits, policies: Policies) -> Self {
         let inner = Inner {
             topics: DashMap::default(),
             nodes: std::sync::RwLock::default(),
             limits,
+            policies,
             began: Instant::now(),
             // 40 random bits leave room to grow and keep positions short.
             epoch: AtomicU64::new(fastrand::u64(1..1 << 40)),
@@ -278,8 +315,17 @@ impl MemoryBus {
             header,
             payload,
         };
-        if history {
-            let given = topic.given.get_or_insert_default();
+        let given = (history || idempotency_key.is_some()).then(|| {
+            topic
+                .given
+                .get_or_insert_with(|| Box::new(Given::new(self.inner.policies.of(&message.key))))
+        });
+        if let Some(given) = given
+            && history
+            && given.policy.history != HistoryPolicy::None
+        {
+            // Before the offset is given: who is new to it begins here.
+            given.kept();
             given.offset += 1;
             given.last = Some(id);
             message.position = Some(Position {
@@ -292,11 +338,9 @@ impl MemoryBus {
         let message = Arc::new(message);
         if let Some(given) = &mut topic.given {
             given.used = self.second(now);
-            if history {
-                let kept = given.kept.get_or_insert_default();
-                kept.bytes += message.payload.len();
-                kept.entries.push_back((now, Arc::clone(&message)));
-                kept.trim(&self.inner.limits, now);
+            if position.is_some() {
+                let bounds = self.inner.bounds(given.policy);
+                given.kept().retained.push(Arc::clone(&message), &bounds, now);
             }
         }
         if !topic.subscribers.is_empty() {
@@ -317,10 +361,10 @@ impl MemoryBus {
             nodes: topic.subscribers.len(),
             repeated: false,
         };
-        if let Some(key) = idempotency_key {
-            let given = topic.given.get_or_insert_default();
-            given.used = self.second(now);
-            let keys = &mut given.kept.get_or_insert_default().keys;
+        if let Some(key) = idempotency_key
+            && let Some(given) = &mut topic.given
+        {
+            let keys = &mut given.kept().keys;
             if keys.len() == KEYS_PER_TOPIC {
                 keys.pop_front();
             }
@@ -369,36 +413,26 @@ impl MemoryBus {
             return History {
                 head: Topic::new(self.epoch()).head(),
                 messages: Vec::new(),
+                superseded_after: None,
             };
         };
-        topic.trim(&self.inner.limits, Instant::now());
-        let head = topic.head();
+        topic.trim(&self.inner, Instant::now());
         let kept = topic.given.as_deref().and_then(|given| given.kept.as_deref());
-        let Some(Kept { entries, .. }) = kept else {
-            return History {
-                head,
-                messages: Vec::new(),
-            };
-        };
-        let first = entries.partition_point(|(_, message)| offset(message) <= after);
-        let messages = entries
-            .iter()
-            .skip(first)
-            .take(limit)
-            .map(|(_, message)| Arc::clone(message))
-            .collect();
-        History { head, messages }
+        History {
+            head: topic.head(),
+            messages: kept.map_or_else(Vec::new, |kept| kept.retained.after(after, limit)),
+            superseded_after: kept.and_then(|kept| kept.retained.superseded_after()),
+        }
     }
 
     /// Forgets what is past its age, and what lies beyond [`MemoryLimits::meta_topics`]. Called now and then by whoever
     /// owns the bus; a topic that is used trims itself.
     pub fn sweep(&self) {
         let now = Instant::now();
-        let limits = &self.inner.limits;
         let oldest = self.oldest_kept(now);
         let mut forgotten = false;
         self.inner.topics.retain(|_, topic| {
-            topic.trim(limits, now);
+            topic.trim(&self.inner, now);
             let forget = topic.idle_since().is_some_and(|used| used < oldest);
             if forget && !forgotten {
                 // Before it is gone, so that a topic of the same key can only begin in a later epoch.
@@ -450,10 +484,6 @@ impl MemoryBus {
     }
 }
 
-fn offset(message: &Message) -> u64 {
-    message.position.map_or(0, |position| position.offset)
-}
-
 /// What waits for a node.
 #[derive(Debug)]
 pub struct NodeEvents {
@@ -484,8 +514,8 @@ mod tests {
         message::{FrameKind, Header},
     };
 
-    fn bus(limits: MemoryLimits) -> Bus {
-        Bus::Memory(MemoryBus::new(limits))
+    fn bus(limits: MemoryLimits, policies: Policies) -> Bus {
+        Bus::Memory(MemoryBus::with_policies(limits, policies))
     }
 
     #[tokio::test]

@@ -6,13 +6,15 @@
 //! - messages of a topic arrive in order; what is lost on the way to a node can be seen by its offset and read again from
 //!   history, as long as history has it, and `heads` shows a lost tail;
 //! - a publish with an idempotency key gives the first result again;
-//! - a publish without history takes no offset and is at most once;
+//! - a publish without history takes no offset and is at most once, and so is every publish of a topic that keeps none;
+//! - a last-value topic keeps one value for each `conflate` key, and who has the newest of each has all;
 //! - a node that is slow loses messages, counted, and never holds up the publisher.
 
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod history;
 mod memory;
+mod retained;
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +39,7 @@ pub struct Publication {
     pub header: Header,
     /// A JSON object, as clients will get it.
     pub payload: Bytes,
-    /// False: at most once, without an offset.
+    /// False: at most once, without an offset; as is everything on a topic that keeps no history.
     pub history: bool,
     /// A repeat with the same key on the same topic gives the first result.
     pub idempotency_key: Option<String>,
@@ -84,6 +86,9 @@ pub struct History {
     pub head: Head,
     /// What history still has of the wanted part, in order.
     pub messages: Vec<Arc<Message>>,
+    /// Of a last-value topic: what is missing behind this offset was superseded by what is there. None for other
+    /// topics, where nothing may be missing.
+    pub superseded_after: Option<u64>,
 }
 
 /// What a node gets from its subscriptions.

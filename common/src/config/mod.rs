@@ -5,10 +5,12 @@
 
 mod loader;
 mod sections;
+mod topics;
 mod values;
 
 pub use self::{
     loader::{Alias, ConfigError, Loader},
     sections::{AuthConfig, AuthKey, BusConfig, LogConfig, LogFormat, ServerConfig},
+    topics::{TopicRule, topic_policies},
     values::{Bytes, Span},
 };

@@ -69,6 +69,13 @@ pub enum ServerFrame<'a> {
         /// The public names.
         topics: Vec<String>,
     },
+    /// Messages of a topic were dropped, because the client is too slow. It may resume from the position.
+    Gap {
+        /// The public name.
+        topic: &'a str,
+        /// All up to here was delivered.
+        position: String,
+    },
     /// The token ends soon.
     Expiring {
         /// When, Unix seconds.

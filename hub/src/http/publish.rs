@@ -9,6 +9,7 @@ use common::{
     http::{Caller, JsonText, Problem, parse_body},
     ids::MessageId,
     message::{FrameKind, Header, Priority},
+    policy::SlowPolicy,
     target::{Audience, Except, Route, Target},
     token::Identity,
 };
@@ -47,6 +48,10 @@ pub(super) struct PublishBody<'a> {
     /// Replaces queued messages with the same key, where the topic's policy is `latest`.
     #[serde(default)]
     conflate: Option<String>,
+    /// What happens where it waits for a slow reader, instead of what its topic says: `evict`, `drop_oldest`, `latest`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    slow: Option<SlowPolicy>,
     /// False: at most once, no offset, no replay.
     #[serde(default = "yes")]
     history: bool,
@@ -166,6 +171,24 @@ pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) ->
         Some(key) => MessageId::derived(&caller.tenant, caller.user.as_str(), key),
         None => MessageId::generate(),
     };
+    if body
+        .conflate
+        .as_ref()
+        .is_some_and(|key| !(1..=256).contains(&key.len()))
+    {
+        return Err(Problem::invalid(
+            "invalid_value",
+            "conflate",
+            "a key has 1 to 256 bytes; leave it out for none",
+        ));
+    }
+    if body.slow == Some(SlowPolicy::Latest) && body.conflate.is_none() {
+        return Err(Problem::invalid(
+            "invalid_value",
+            "slow",
+            "`latest` needs a `conflate` key: it says which message the newer one replaces",
+        ));
+    }
     let payload = payload(kind, id, body.data);
     let limit = hub.inner.shared.config.max_publish.0;
     if payload.len() > limit {
@@ -176,6 +199,7 @@ pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) ->
     header.priority = body.priority;
     header.expires_at = body.ttl_ms.map(|ttl| header.at.saturating_add(i64::from(ttl)));
     header.conflate = body.conflate;
+    header.slow = body.slow;
     header.except = joined(body.to.except, body.except.map(|except| except.0))?;
     header.any = body.to.target.any_members(&caller.tenant);
     let several = matches!(body.to.target, Target::Users(_) | Target::AnyOf(_));
@@ -339,6 +363,7 @@ pub(super) async fn broadcast(
         priority: Priority::default(),
         ttl_ms: None,
         conflate: None,
+        slow: None,
         history: true,
         except: None,
         idempotency_key: None,

@@ -92,24 +92,6 @@ impl Worker {
         }
     }
 
-    /// Evicts those whose oldest frame has waited too long.
-    fn look_at_blocked(&mut self) {
-        let now = self.wheel.now();
-        let bounds = self.bounds;
-        let blocked = std::mem::take(&mut self.blocked);
-        for id in blocked {
-            let Some(session) = self.session(id) else { continue };
-            let Some(outbound) = &session.outbound else {
-                continue;
-            };
-            if session.phase != Phase::Closing && outbound.is_over(bounds, now) {
-                self.evict(id);
-            } else {
-                self.blocked.insert(id);
-            }
-        }
-    }
-
     /// Tells a session to come back, and when: not all at once.
     fn close_for_restart(&mut self, id: SessionId) {
         let reason = format!(

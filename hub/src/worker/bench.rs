@@ -225,8 +225,14 @@ impl Node {
 }
 
 /// What waits for one slow consumer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outlet(Outbound);
+
+impl Default for Outlet {
+    fn default() -> Self {
+        Self(Outbound::new(0))
+    }
+}
 
 impl Outlet {
     /// A frame that the kernel refused.

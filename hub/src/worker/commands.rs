@@ -212,7 +212,8 @@ impl Worker {
         {
             return;
         }
-        if !self.has(id, key)
+        let is_new = !self.has(id, key);
+        if is_new
             && let Some(membership) = self.index.join(number, id.slot, now)
             && let Some(session) = self.session(id)
         {
@@ -224,20 +225,22 @@ impl Worker {
         self.tell_subscribed(id, key);
         // It was asked for by a `resume`: now the replay can begin.
         let Some(session) = self.session(id) else { return };
-        let Some(rare) = &mut session.rare else { return };
-        if let Some(at) = rare
-            .resume_after_join
-            .iter()
-            .position(|(waiting, _)| waiting == key)
-        {
-            let (_, from) = rare.resume_after_join.swap_remove(at);
-            match from {
-                Some(from) => self.begin_replay(id, number, key, from),
-                None => {
-                    rare.resync.push(key.public_name());
-                    self.tell_recovered(id);
+        let waiting = session.rare.as_mut().and_then(|rare| {
+            let mut waiting = rare.resume_after_join.iter();
+            let at = waiting.position(|(waiting, _)| waiting == key)?;
+            Some(rare.resume_after_join.swap_remove(at).1)
+        });
+        match waiting {
+            Some(Some(from)) => self.begin_replay(id, number, key, from),
+            Some(None) => {
+                if let Some(session) = self.session(id) {
+                    session.rare().resync.push(key.public_name());
                 }
+                self.tell_recovered(id);
+                self.hand_over(id, number, key);
             }
+            None if is_new => self.hand_over(id, number, key),
+            None => {}
         }
     }
 

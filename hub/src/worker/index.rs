@@ -7,6 +7,7 @@ use std::hash::BuildHasher;
 
 use common::{
     bus::Head,
+    policy::{Policies, TopicPolicy},
     topic::{TopicHasher, TopicKey, TopicKind},
 };
 use hashbrown::HashTable;
@@ -28,6 +29,18 @@ pub struct Membership {
     pub(crate) told: u32,
     /// Low bits of the offset at which the session joined: what comes behind it comes live.
     pub(crate) joined: u32,
+}
+
+impl Membership {
+    /// All values of a last-value topic are handed to the session, up to this offset: as if it had been there from the
+    /// beginning. Low bits tell no more than so many messages.
+    pub(crate) fn hand_over(&mut self, offset: u64) {
+        self.joined = offset.saturating_sub(1 << 30) as u32;
+    }
+
+    pub(crate) fn was_handed_over(&self) -> bool {
+        self.joined == 0
+    }
 }
 
 /// One member, as the topic keeps it.
@@ -119,9 +132,21 @@ pub struct Index {
     by_key: HashTable<Entry>,
     hasher: TopicHasher,
     topics: Slab<Topic>,
+    policies: Policies,
+    /// What holds for topics, by their numbers, looked up once; empty where nothing but the defaults can hold.
+    held: Vec<TopicPolicy>,
 }
 
 impl Index {
+    /// An index without topics, in which these policies hold.
+    #[must_use]
+    pub fn new(policies: Policies) -> Self {
+        Self {
+            policies,
+            ..Self::default()
+        }
+    }
+
     /// The number of a topic, if it has members or waiters here.
     #[must_use]
     pub fn find(&self, key: &TopicKey) -> Option<u32> {
@@ -158,6 +183,7 @@ impl Index {
         };
         // Slab numbers stay below the number of topics, which memory keeps far under four billion.
         let number = self.topics.insert(topic) as u32;
+        self.hold(number, key);
         let entry = Entry { hash, topic: number };
         self.by_key
             .insert_unique(Entry::place(hash), entry, |entry| Entry::place(entry.hash));
@@ -179,6 +205,22 @@ impl Index {
                 .shrink_to(self.by_key.len() * 2, |entry| Entry::place(entry.hash));
         }
         self.topics.try_remove(number as usize)
+    }
+
+    fn hold(&mut self, number: u32, key: &TopicKey) {
+        if self.policies.is_empty() {
+            return;
+        }
+        let number = number as usize;
+        if self.held.len() <= number {
+            self.held.resize(number + 1, TopicPolicy::default());
+        }
+        self.held[number] = self.policies.of(key);
+    }
+
+    /// What holds for a topic of this number.
+    pub(crate) fn policy(&self, number: u32) -> TopicPolicy {
+        self.held.get(number as usize).copied().unwrap_or_default()
     }
 
     /// Makes a confirmed topic: for benches and tests.

@@ -208,6 +208,11 @@ impl Worker {
             };
             self.send_json(id, frame.to_json());
         }
+        for key in keys.iter() {
+            if let Some(number) = self.confirmed(key) {
+                self.hand_over(id, number, key);
+            }
+        }
         self.carry_out_early(id);
     }
 

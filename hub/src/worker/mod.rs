@@ -26,6 +26,7 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod ring;
 mod session;
+mod slow;
 mod trace;
 mod transport;
 mod turns;
@@ -41,6 +42,7 @@ use std::{
 use common::{
     bus::{Bus, BusError, Head, History, Publication},
     ids::NodeId,
+    policy::Policies,
     protocol::{Close, Command},
     receipts::ReceiptSink,
     token::Verifier,
@@ -54,7 +56,7 @@ use tokio::{
 
 use self::{
     fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, reader::Feed, session::Session,
-    wheel::Wheel,
+    slow::Blocked, wheel::Wheel,
 };
 pub(crate) use self::{
     session::{NewSession, SessionId, Who},
@@ -139,6 +141,7 @@ pub(crate) struct Shared {
     pub(crate) config: HubConfig,
     pub(crate) node: NodeId,
     pub(crate) bus: Bus,
+    pub(crate) policies: Policies,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) public_topics: Vec<String>,
     pub(crate) receipts: ReceiptSink,
@@ -168,6 +171,7 @@ pub(crate) struct Worker {
     bounds: Bounds,
     /// Sessions with an outbound queue, looked at each second; some may have recovered or gone.
     blocked: HashSet<SessionId>,
+    told_blocked: Blocked,
     /// Wishes that the interest task has not taken yet, in order: a leave must not overtake a join, nor be overtaken.
     wishes: VecDeque<Wish>,
     /// Healings of large topics, read and waiting for places. Until they are through no other message is taken.
@@ -201,16 +205,19 @@ pub(crate) struct Inputs {
 impl Worker {
     pub(crate) fn new(number: usize, shared: Arc<Shared>, controls: mpsc::Sender<Control>) -> Self {
         let config = &shared.config;
-        let age = u32::try_from(config.outbound_age.0.as_secs()).unwrap_or(u32::MAX);
+        let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let bounds = Bounds {
             bytes: config.outbound_bytes.0,
-            age,
+            frames: config.outbound_frames,
+            age: seconds(config.outbound_age.0),
+            stall: seconds(config.outbound_stall.0),
         };
         let feed = Feed::new(controls.clone(), &shared);
+        let index = Index::new(shared.policies.clone());
         let wheel = Wheel::new(usize::try_from(config.heartbeat.0.as_secs()).unwrap_or(25));
         Self {
             number,
-            index: Index::default(),
+            index,
             sessions: Slab::new(),
             generation: 0,
             wheel,
@@ -219,6 +226,7 @@ impl Worker {
             ring: (shared.config.flush == Flush::IoUring).then(open_ring).flatten(),
             bounds,
             blocked: HashSet::new(),
+            told_blocked: Blocked::default(),
             wishes: VecDeque::new(),
             healings: VecDeque::new(),
             sweep: Sweep::default(),

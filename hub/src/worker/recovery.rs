@@ -256,13 +256,15 @@ impl Progress {
             healed.resync = true;
             last = history.head;
         } else {
+            let superseded = history.superseded_after.is_some_and(|lost| lost <= last.offset);
             for message in &history.messages {
                 let Some(at) = message.position else { continue };
                 if at.offset <= last.offset {
                     continue;
                 }
-                // A hole in history cannot be closed any more; what lies behind it is still handed on.
-                healed.resync |= at.offset != last.offset + 1;
+                // A hole in history cannot be closed any more; what lies behind it is still handed on. In a last-value
+                // topic newer values took the place of what is not there.
+                healed.resync |= at.offset != last.offset + 1 && !superseded;
                 last = Head {
                     epoch: at.epoch,
                     offset: at.offset,

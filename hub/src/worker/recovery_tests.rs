@@ -66,6 +66,7 @@ fn a_gap_is_read_and_handed_on_in_order() {
     let history = History {
         head: head(&messages[4]),
         messages: messages[2..5].to_vec(),
+        superseded_after: None,
     };
     let healed = progress.heal(&history);
     assert_eq!(offsets(&healed.deliver), [3, 4, 5, 6]);
@@ -84,6 +85,7 @@ fn what_history_lost_is_a_resync() {
     let healed = progress.heal(&History {
         head: head(&messages[5]),
         messages: messages[4..].to_vec(),
+        superseded_after: None,
     });
     assert!(healed.resync);
     assert_eq!(offsets(&healed.deliver), [5, 6]);
@@ -93,6 +95,7 @@ fn what_history_lost_is_a_resync() {
     let healed = progress.heal(&History {
         head: head(&messages[3]),
         messages: vec![],
+        superseded_after: None,
     });
     assert!(healed.resync && healed.again.is_none());
     assert_eq!(progress.position().unwrap().offset, 4);
@@ -106,11 +109,13 @@ fn a_limited_read_goes_on() {
     let healed = progress.heal(&History {
         head: head(&messages[4]),
         messages: messages[1..3].to_vec(),
+        superseded_after: None,
     });
     assert_eq!((offsets(&healed.deliver), healed.again), (vec![2, 3], Some(3)));
     let healed = progress.heal(&History {
         head: head(&messages[4]),
         messages: messages[3..].to_vec(),
+        superseded_after: None,
     });
     assert_eq!(
         (offsets(&healed.deliver), healed.again, healed.resync),
@@ -201,6 +206,7 @@ fn what_could_not_be_held_is_read_before_going_live() {
     let healed = progress.heal(&History {
         head: head(&messages[2]),
         messages: vec![Arc::clone(&messages[2])],
+        superseded_after: None,
     });
     assert_eq!((offsets(&healed.deliver), healed.again), (vec![3], None));
     // While healing.
@@ -212,11 +218,13 @@ fn what_could_not_be_held_is_read_before_going_live() {
     let healed = progress.heal(&History {
         head: head(&messages[4]),
         messages: messages[3..].to_vec(),
+        superseded_after: None,
     });
     assert_eq!((offsets(&healed.deliver), healed.again), (vec![4, 5], Some(5)));
     let healed = progress.heal(&History {
         head: head(&messages[4]),
         messages: vec![],
+        superseded_after: None,
     });
     assert!(healed.again.is_none() && !healed.resync);
     assert!(progress.live().is_some());
@@ -232,4 +240,23 @@ fn what_comes_before_the_confirmation_waits() {
     let healed = progress.confirm(head(&messages[0]));
     assert_eq!(offsets(&healed.deliver), [5, 6]);
     assert_eq!(progress.position().unwrap().offset, 6);
+}
+
+#[test]
+fn values_that_gave_way_leave_no_gap() {
+    let messages: Vec<_> = (1..=7).map(|offset| message(1, offset)).collect();
+    let kept = |kept: &[usize], lost| History {
+        head: head(&messages[6]),
+        messages: kept.iter().map(|at| Arc::clone(&messages[*at])).collect(),
+        superseded_after: Some(lost),
+    };
+    let mut progress = Progress::confirmed(head(&messages[1]));
+    progress.compare(head(&messages[1]), head(&messages[6]));
+    let healed = progress.heal(&kept(&[3, 6], 2));
+    assert_eq!((offsets(&healed.deliver), healed.resync), (vec![4, 7], false));
+    // One of those that were missed had no room any more.
+    let mut progress = Progress::confirmed(head(&messages[1]));
+    progress.compare(head(&messages[1]), head(&messages[6]));
+    let healed = progress.heal(&kept(&[3, 6], 3));
+    assert_eq!((offsets(&healed.deliver), healed.resync), (vec![4, 7], true));
 }

@@ -7,7 +7,8 @@ use common::{
     bus::{BusError, Head, History, Replay, resume},
     ids::MessageId,
     message::{FrameKind, Header, Message, Position, Priority},
-    protocol::ServerFrame,
+    policy::HistoryPolicy,
+    protocol::{Dialect, ServerFrame},
     topic::TopicKey,
 };
 
@@ -180,28 +181,67 @@ impl Worker {
 
     /// A session resumes a topic that it has: live messages wait in history until the replay has caught up.
     pub(super) fn begin_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position) {
+        let Some(session) = self.session(id) else { return };
+        if session.is_replaying(number) {
+            // What is being handed over gives way to what was asked for.
+            let replays = &mut session.rare().replays;
+            let Some(at) = replays
+                .iter()
+                .position(|replay| replay.topic == number && replay.unasked)
+            else {
+                return;
+            };
+            let given_up = replays.swap_remove(at);
+            if let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) {
+                membership.joined = given_up.joined as u32;
+            }
+        }
+        session.rare().named.push(number);
+        self.start_replay(id, number, key, from, false);
+    }
+
+    /// A new member of a last-value topic is handed the newest value of each key; live messages wait until it has them.
+    pub(super) fn hand_over(&mut self, id: SessionId, number: u32, key: &TopicKey) {
+        let Some(topic) = self.index.get(number) else {
+            return;
+        };
+        let Some(live) = topic.progress.position() else {
+            return;
+        };
+        if self.index.policy(number).history != HistoryPolicy::LastValue || live.offset == 0 {
+            return;
+        }
+        let before_all = Position {
+            epoch: live.epoch,
+            offset: 0,
+            check: 0,
+        };
+        self.start_replay(id, number, key, before_all, true);
+    }
+
+    fn start_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position, unasked: bool) {
         let Some(live) = self.index.get(number).and_then(|topic| topic.progress.position()) else {
             return;
         };
         let Some(session) = self.session(id) else { return };
-        if session.is_replaying(number) {
-            return;
-        }
-        let Some(membership) = session.topics.iter().find(|its| its.topic == number) else {
+        let Some(membership) = session.topics.iter_mut().find(|its| its.topic == number) else {
             return;
         };
         // The low bits say how far the topic has come since the session joined.
         let since = u64::from((live.offset as u32).wrapping_sub(membership.joined));
         let joined = live.offset.saturating_sub(since);
+        if unasked {
+            membership.hand_over(live.offset);
+        }
         let rare = session.rare();
         let serial = rare.next_replay;
         rare.next_replay = serial.wrapping_add(1);
-        rare.named.push(number);
         let replaying = Replaying {
             serial,
             topic: number,
             key: key.clone(),
             from,
+            unasked,
             joined,
             began: live.offset,
             asked: live.offset,
@@ -237,10 +277,23 @@ impl Worker {
         else {
             return;
         };
-        let missed = match history {
+        let Some(history) = history
+            .as_ref()
+            .ok()
+            .filter(|history| history.head.epoch == live.epoch)
             // A read that was limited is whole up to where it came.
-            Ok(history) if history.head.epoch == live.epoch => resume(replay.from, &limited(history)),
-            _ => Replay::Resync,
+            .map(limited)
+        else {
+            self.end_replay(id, &replay, None);
+            return;
+        };
+        let missed = if replay.unasked {
+            // Whoever is new has missed nothing: what there is, is all.
+            let behind =
+                |message: &&Arc<Message>| message.position.is_some_and(|at| at.offset > replay.from.offset);
+            Replay::Missed(history.messages.iter().filter(behind).cloned().collect())
+        } else {
+            resume(replay.from, &history)
         };
         let Replay::Missed(missed) = missed else {
             self.end_replay(id, &replay, None);
@@ -258,13 +311,19 @@ impl Worker {
             }
             replay.from = at;
             if at.offset <= replay.joined || at.offset > replay.began {
-                self.replay_one(id, &Outgoing::new(message));
+                self.replay_one(id, &Outgoing::new(message), !replay.unasked);
             }
+        }
+        if history.superseded_after.is_some() && replay.from.offset <= live.offset {
+            // Values of a last-value topic that have gone have newer ones: the read is whole up to its head, whatever
+            // stands there. What is behind the worker's own place comes live.
+            let head = history.head.position();
+            replay.from = if head.offset < live.offset { head } else { live };
         }
         if replay.from.offset > live.offset {
             // The client was further on another node than this worker is: what it has must not come to it again as live
             // messages. They are on their way, or were lost; so the worker is healed, and the replay waits for it.
-            self.catch_up(replay.topic, history);
+            self.catch_up(replay.topic, &history);
             replay.asked = live.offset;
             self.read_replay(id, replay);
         } else if replay.from.offset == live.offset {
@@ -279,8 +338,8 @@ impl Worker {
     }
 
     /// The bus is ahead of this worker in a topic: reads what is missing, unless that is being done.
-    fn catch_up(&mut self, number: u32, history: &Result<History, BusError>) {
-        let (Ok(history), Some(topic)) = (history, self.index.get_mut(number)) else {
+    fn catch_up(&mut self, number: u32, history: &History) {
+        let Some(topic) = self.index.get_mut(number) else {
             return;
         };
         let Some(last) = topic.progress.live() else { return };
@@ -309,7 +368,7 @@ impl Worker {
         }
     }
 
-    fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing) {
+    fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing, asked: bool) {
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
         if outgoing.message.header.expires_at.is_some_and(expired) {
             return;
@@ -323,12 +382,12 @@ impl Worker {
         };
         if filter.passes_replay(session) {
             super::trace::replayed(&self.shared, &session.who.reader, outgoing);
-            if let Some(session) = self.session(id) {
+            if let Some(session) = self.session(id).filter(|_| asked) {
                 session.rare().replayed += 1;
             }
             self.shared.metrics.replayed.inc();
             self.shared.metrics.deliveries.inc();
-            self.send_outgoing(id, outgoing);
+            self.send_replayed(id, outgoing);
         }
     }
 
@@ -337,6 +396,17 @@ impl Worker {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
+        if replay.unasked {
+            session.forget_rare();
+            if at.is_none() {
+                self.values_cannot_be_told(id, replay);
+            }
+            return;
+        }
+        let handed_over = session
+            .topics
+            .iter()
+            .any(|its| its.topic == replay.topic && its.was_handed_over());
         let rare = session.rare();
         let name = replay.key.public_name();
         match at {
@@ -344,12 +414,28 @@ impl Worker {
             None => rare.resync.push(name),
         }
         self.tell_recovered(id);
+        if at.is_none() && !handed_over {
+            // What was missed cannot be told, but how things are now can.
+            self.hand_over(id, replay.topic, &replay.key);
+        }
+    }
+
+    /// The bus did not answer, or the topic began anew meanwhile.
+    fn values_cannot_be_told(&mut self, id: SessionId, replay: &Replaying) {
+        let Some(session) = self.session(id) else { return };
+        if session.dialect == Dialect::CarillonV1 {
+            self.shared.metrics.resyncs.inc();
+            let topics = vec![replay.key.public_name()];
+            self.send_json(id, ServerFrame::Resync { topics }.to_json());
+        }
     }
 
     /// The session left a topic, or could not get it: its `resume` goes on without.
     pub(super) fn resume_ends_without(&mut self, id: SessionId, key: &TopicKey) {
         let Some(session) = self.session(id) else { return };
         let Some(rare) = &mut session.rare else { return };
+        rare.replays
+            .retain(|replay| !(replay.unasked && replay.key == *key));
         let before = rare.replays.len() + rare.resume_after_join.len();
         rare.replays.retain(|replay| replay.key != *key);
         rare.resume_after_join.retain(|(waiting, _)| waiting != key);
@@ -374,16 +460,21 @@ impl Worker {
             }
             return;
         }
-        rare.named.clear();
         let positions = std::mem::take(&mut rare.recovered);
         let topics = std::mem::take(&mut rare.resync);
         let count = std::mem::take(&mut rare.replayed);
-        session.forget_rare();
         if !topics.is_empty() {
             self.shared.metrics.resyncs.inc();
             self.send_json(id, ServerFrame::Resync { topics }.to_json());
         }
         self.send_json(id, ServerFrame::Recovered { positions, count }.to_json());
+        let Some(session) = self.session(id) else { return };
+        if let Some(outbound) = &mut session.outbound {
+            outbound.count_on();
+        }
+        // Not before: what the answer speaks of must not be dropped in front of it.
+        session.rare().named.clear();
+        session.forget_rare();
     }
 }
 
@@ -392,6 +483,7 @@ fn limited(history: &History) -> History {
     let mut whole = History {
         head: history.head,
         messages: history.messages.iter().map(Arc::clone).collect(),
+        superseded_after: history.superseded_after,
     };
     if history.messages.len() == READ
         && let Some(last) = history.messages.last()

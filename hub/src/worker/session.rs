@@ -106,6 +106,8 @@ pub(crate) struct Replaying {
     pub(crate) key: TopicKey,
     /// Up to where the client has it.
     pub(crate) from: Position,
+    /// It was not asked for: a new member of a last-value topic is handed its values.
+    pub(crate) unasked: bool,
     /// Offsets behind `joined` and up to `began` came to the session live.
     pub(crate) joined: u64,
     pub(crate) began: u64,
@@ -148,7 +150,9 @@ pub(crate) struct Rare {
 impl Rare {
     /// Whether a `resume` has not been answered.
     pub(crate) fn is_resuming(&self) -> bool {
-        self.reading_resume || !self.replays.is_empty() || !self.resume_after_join.is_empty()
+        self.reading_resume
+            || self.replays.iter().any(|replay| !replay.unasked)
+            || !self.resume_after_join.is_empty()
     }
 
     /// Whether history of the topic is being replayed: live messages with history wait in history.
@@ -189,6 +193,7 @@ impl Session {
     pub(crate) fn forget_rare(&mut self) {
         let unused = |rare: &Rare| {
             !rare.is_resuming()
+                && rare.replays.is_empty()
                 && rare.early.is_empty()
                 && rare.joining.is_empty()
                 && rare.pings.is_empty()

@@ -13,6 +13,7 @@ use super::{
     outbound::{MAX_SLICES, Outbound},
     places::{Frames, PLACES, Pending},
     session::Phase,
+    slow,
     wheel::Due,
 };
 use crate::{receive::Outgoing, ws};
@@ -36,15 +37,11 @@ impl Worker {
         let frames = self.fanout.places.frames(pending, session.wire);
         if let Some(outbound) = &mut session.outbound {
             for (outgoing, frame) in frames.iter() {
-                outbound.push(frame.clone(), now);
+                slow::queue(outbound, &self.index, outgoing, frame, now, &self.shared.metrics);
                 super::trace::queued(&self.shared, &session.who.reader, outgoing);
             }
-            self.shared.metrics.queued.inc_by(frames.count() as u64);
-            let over = outbound.is_over(self.bounds, now);
             self.fanout.places.done(pending);
-            if over {
-                self.evict(id);
-            }
+            self.relieve(id);
             return;
         }
         match write_frames(&session.stream, frames) {
@@ -67,22 +64,29 @@ impl Worker {
                     .unwrap_or_default();
                 let frames = self.fanout.places.frames(pending, wire);
                 self.shared.metrics.bytes_out.inc_by(written as u64);
-                let mut outbound = Box::<Outbound>::default();
+                let mut outbound = Box::new(Outbound::new(now));
                 let mut taken = written;
                 for (outgoing, frame) in frames.iter() {
                     if taken >= frame.len() {
                         taken -= frame.len();
                         continue;
                     }
-                    self.shared.metrics.queued.inc();
                     if let Some(session) = self.sessions.get(id.slot as usize) {
                         super::trace::queued(&self.shared, &session.who.reader, outgoing);
                     }
                     if taken > 0 {
-                        outbound.push_torn(frame.clone(), taken, now);
+                        slow::queue_torn(&mut outbound, &self.index, outgoing, frame, taken, now);
+                        self.shared.metrics.queued.inc();
                         taken = 0;
                     } else {
-                        outbound.push(frame.clone(), now);
+                        slow::queue(
+                            &mut outbound,
+                            &self.index,
+                            outgoing,
+                            frame,
+                            now,
+                            &self.shared.metrics,
+                        );
                     }
                 }
                 self.fanout.places.done(pending);
@@ -96,7 +100,28 @@ impl Worker {
     }
 
     /// Sends one session a message of its topic, behind what it has pending.
-    pub(super) fn send_outgoing(&mut self, id: SessionId, outgoing: &Outgoing) {
+    pub(super) fn send_outgoing(&mut self, id: SessionId, outgoing: &Arc<Outgoing>) {
+        self.flush_pending(id);
+        let now = self.wheel.now();
+        let Some(session) = self
+            .sessions
+            .get_mut(id.slot as usize)
+            .filter(|session| session.generation == id.generation && session.phase != Phase::Closing)
+        else {
+            return;
+        };
+        let frame = outgoing.frame_for(session.wire, self.shared.config.compression_min.0);
+        match &mut session.outbound {
+            Some(outbound) => {
+                slow::queue(outbound, &self.index, outgoing, frame, now, &self.shared.metrics);
+                self.relieve(id);
+            }
+            None => self.write_or_queue(id, frame, Some(outgoing)),
+        }
+    }
+
+    /// Sends one session a message of its topic in answer to a command: no policy lets it go.
+    pub(super) fn send_replayed(&mut self, id: SessionId, outgoing: &Outgoing) {
         let wire = self
             .session_ref(id)
             .map(|session| session.wire)
@@ -109,18 +134,15 @@ impl Worker {
     pub(super) fn send(&mut self, id: SessionId, frame: Bytes) {
         self.flush_pending(id);
         let now = self.wheel.now();
-        let bounds = self.bounds;
         let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
             return;
         };
         if let Some(outbound) = &mut session.outbound {
             outbound.push(frame, now);
-            if outbound.is_over(bounds, now) {
-                self.evict(id);
-            }
+            self.relieve(id);
             return;
         }
-        self.write_or_queue(id, frame);
+        self.write_or_queue(id, &frame, None);
     }
 
     /// Sends one session a JSON frame of its own.
@@ -138,24 +160,17 @@ impl Worker {
             Some(outbound) => {
                 outbound.push_control(frame);
                 // A client that pings and never reads must not grow its queue without bound.
-                let now = self.wheel.now();
-                let bounds = self.bounds;
-                if self
-                    .session(id)
-                    .and_then(|session| session.outbound.as_ref())
-                    .is_some_and(|o| o.is_over(bounds, now))
-                {
-                    self.evict(id);
-                }
+                self.relieve(id);
             }
-            None => self.write_or_queue(id, frame),
+            None => self.write_or_queue(id, &frame, None),
         }
     }
 
-    fn write_or_queue(&mut self, id: SessionId, frame: Bytes) {
+    /// Writes a frame: of a message, or of the session's own.
+    fn write_or_queue(&mut self, id: SessionId, frame: &Bytes, message: Option<&Arc<Outgoing>>) {
         let now = self.wheel.now();
         let Some(session) = self.session(id) else { return };
-        let written = match session.stream.try_write(&frame) {
+        let written = match session.stream.try_write(frame) {
             Ok(written) => written,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => {
@@ -165,11 +180,21 @@ impl Worker {
         };
         self.shared.metrics.bytes_out.inc_by(written as u64);
         if written < frame.len() {
-            let mut outbound = Box::<Outbound>::default();
-            if written > 0 {
-                outbound.push_torn(frame, written, now)
-            } else {
-                outbound.push(frame, now)
+            let mut outbound = Box::new(Outbound::new(now));
+            match message {
+                Some(outgoing) if written > 0 => {
+                    slow::queue_torn(&mut outbound, &self.index, outgoing, frame, written, now);
+                }
+                Some(outgoing) => slow::queue(
+                    &mut outbound,
+                    &self.index,
+                    outgoing,
+                    frame,
+                    now,
+                    &self.shared.metrics,
+                ),
+                None if written > 0 => outbound.push_torn(frame.clone(), written, true, now),
+                None => outbound.push(frame.clone(), now),
             }
             self.block(id, outbound);
         }
@@ -177,16 +202,11 @@ impl Worker {
 
     /// Keeps what the kernel refused, and asks to be told when it takes bytes again.
     fn block(&mut self, id: SessionId, outbound: Box<Outbound>) {
-        let bounds = self.bounds;
-        let now = self.wheel.now();
-        let over = outbound.is_over(bounds, now);
         let Some(session) = self.session(id) else { return };
         session.outbound = Some(outbound);
         self.blocked.insert(id);
         self.await_writable(id);
-        if over {
-            self.evict(id);
-        }
+        self.relieve(id);
     }
 
     fn await_writable(&mut self, id: SessionId) {
@@ -213,6 +233,7 @@ impl Worker {
             let Some(outbound) = &mut session.outbound else {
                 return;
             };
+            self.shared.metrics.expired.inc_by(outbound.expire(slow::unix_ms));
             if outbound.is_empty() {
                 session.outbound = None;
                 if session.phase == Phase::Closing {
@@ -241,18 +262,6 @@ impl Worker {
         }
     }
 
-    /// A slow consumer: what waits is dropped, the client is told 4008 if it ever reads again, and may resume.
-    pub(super) fn evict(&mut self, id: SessionId) {
-        let close = ws::encode_close(Close::SlowConsumer.code(), Close::SlowConsumer.text());
-        let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
-            return;
-        };
-        if let Some(outbound) = &mut session.outbound {
-            outbound.end_with(close);
-        }
-        self.begin_closing(id, Close::SlowConsumer.label());
-    }
-
     /// Closes a session in order: what waits goes out, then the close frame.
     pub(super) fn close(&mut self, id: SessionId, close: Close) {
         self.close_with(id, close.code(), close.text(), close.label());
@@ -273,7 +282,7 @@ impl Worker {
         }
     }
 
-    fn begin_closing(&mut self, id: SessionId, label: &'static str) {
+    pub(super) fn begin_closing(&mut self, id: SessionId, label: &'static str) {
         let Some(session) = self.session(id).filter(|session| session.phase != Phase::Closing) else {
             return;
         };

@@ -85,6 +85,11 @@ pub fn encode_close(code: impl Into<Option<u16>>, reason: &str) -> Bytes {
     encode(Opcode::Close, &[&code.to_be_bytes(), reason.as_bytes()])
 }
 
+/// Whether a frame of these functions is a Ping.
+pub(crate) fn is_ping(frame: &[u8]) -> bool {
+    frame.first() == Some(&(FIN | Opcode::Ping as u8))
+}
+
 /// A frame whose payload permessage-deflate has compressed (RFC 7692 section 6).
 pub(super) fn encode_compressed(opcode: Opcode, payload: &[u8]) -> Bytes {
     let mut header = FrameHeader::new(opcode, payload.len());

@@ -17,8 +17,8 @@ mod violation;
 mod tests;
 
 pub use deflate::{DEFLATE_ANSWER, accepts_deflate, encode_deflated};
-pub(crate) use encode::payload_of;
 pub use encode::{FrameHeader, encode_close, encode_ping, encode_pong, encode_text, text_header};
+pub(crate) use encode::{is_ping, payload_of};
 pub use parser::{Event, Parser};
 pub use violation::Violation;
 

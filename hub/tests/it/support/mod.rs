@@ -12,6 +12,7 @@ use common::{
     http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
+    policy::Policies,
     receipts::{Receipt, ReceiptStream, in_memory},
     shutdown::Shutdown,
     telemetry::Metrics,
@@ -40,6 +41,7 @@ pub(crate) struct Setup {
     pub(crate) history: MemoryLimits,
     /// Shared with another node, in the place of one of its own.
     pub(crate) bus: Option<Bus>,
+    pub(crate) policies: Policies,
     pub(crate) node_queue: usize,
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
@@ -79,7 +81,9 @@ fn config() -> HubConfig {
         max_message: Bytes(64 * 1024),
         heartbeat: seconds(25),
         outbound_bytes: Bytes(8 * 1024 * 1024),
+        outbound_frames: 100_000,
         outbound_age: seconds(30),
+        outbound_stall: seconds(300),
         send_buffer: Bytes(0),
         flush: hub::config::Flush::Write,
         compression: false,
@@ -113,6 +117,7 @@ impl TestHub {
                 ..MemoryLimits::default()
             },
             bus: None,
+            policies: Policies::default(),
             node_queue: 65_536,
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
@@ -125,15 +130,17 @@ impl TestHub {
             ..AuthConfig::default()
         };
         let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
+        let policies = setup.policies.clone();
         let bus = setup
             .bus
-            .unwrap_or_else(|| Bus::Memory(MemoryBus::new(setup.history)));
+            .unwrap_or_else(|| Bus::Memory(MemoryBus::with_policies(setup.history, policies)));
         let (sink, receipts) = in_memory(100_000);
         let metrics = Metrics::default();
         let hub = Hub::start(HubParts {
             config: setup.config,
             node_queue: setup.node_queue,
             bus: bus.clone(),
+            policies: setup.policies,
             verifier: Arc::clone(&verifier),
             public_topics: setup.public_topics,
             allowed_origins: setup.allowed_origins,
