@@ -20,7 +20,8 @@ ARGS ?=
 
 step = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench bench-peers load fuzz
+.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench footprint instructions \
+	bench-peers load fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,8 +73,19 @@ check-deploy: ## nginx and Helm files, checked with the real tools
 	$(call step,deployment files)
 	@scripts/check-deploy.sh
 
-bench: ## criterion benches of the hot pieces; ARGS go to cargo bench
-	cargo bench $(LOCKED) -p benches $(ARGS)
+bench: ## criterion benches of the hot pieces, bytes a session, instructions; with ARGS only cargo bench with them
+	$(call step,time of the hot pieces)
+	cargo bench $(LOCKED) -p benches $(or $(ARGS),--bench pieces --bench index)
+	@if [ -z "$(ARGS)" ]; then $(MAKE) footprint instructions; fi
+
+footprint: ## bytes a session takes in the indexes; fails beyond its bound
+	$(call step,bytes a session)
+	cargo bench $(LOCKED) -p benches --bench footprint
+
+instructions: ## instructions of the hot pieces against benches/callgrind.toml; ARGS=--save writes it anew
+	$(call step,instructions of the hot pieces)
+	@scripts/setup.sh valgrind
+	cargo bench $(LOCKED) -p benches --bench instructions -- $(ARGS)
 
 bench-peers: ## Carillon beside other push servers, into docs/benchmarks.md; PEERS="carillon bun" WORKLOADS="k1 k4" RUNS=1
 	@scripts/bench-peers.sh

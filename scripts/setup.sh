@@ -6,6 +6,7 @@
 #   scripts/setup.sh            system packages, Rust components, npm packages
 #   scripts/setup.sh system     system packages and Rust components only
 #   scripts/setup.sh npm        npm packages only
+#   scripts/setup.sh valgrind   valgrind only, for `make instructions`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -186,6 +187,10 @@ npm)
     node_version
     npm_packages
     ;;
-*) die "usage: scripts/setup.sh [all|system|npm]" ;;
+valgrind)
+    needs() { echo "valgrind valgrind"; }
+    system_packages
+    ;;
+*) die "usage: scripts/setup.sh [all|system|npm|valgrind]" ;;
 esac
 say "done"

@@ -151,7 +151,6 @@ impl Node {
             heard: 0,
             unanswered: 0,
             expiry_watched: false,
-            wire: Default::default(),
             pending: Default::default(),
             topics: joined.0,
             stream: Arc::clone(&self.stream),
