@@ -20,7 +20,7 @@ ARGS ?=
 
 step = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench load fuzz
+.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench bench-peers load fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ check-deploy: ## nginx and Helm files, checked with the real tools
 
 bench: ## criterion benches of the hot pieces; ARGS go to cargo bench
 	cargo bench $(LOCKED) -p benches $(ARGS)
+
+bench-peers: ## Carillon beside other push servers, into docs/benchmarks.md; PEERS="carillon bun" WORKLOADS="k1 k4" RUNS=1
+	@scripts/bench-peers.sh
 
 load: ## load test against a release build; ARGS go to the harness
 	cargo build $(LOCKED) --release -p carillon -p loadtest

@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod files;
 mod lock;
 mod page;
 mod routes;
@@ -49,7 +50,7 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         Command::Standalone => {
             common::telemetry::init(&config.log)?;
-            raise_file_limit();
+            files::raise_limit(config.hub.max_connections);
             runtime()?.block_on(standalone::run(config))
         }
         Command::Token(args) => say(&token(&args, &config)?),
@@ -127,12 +128,4 @@ fn token(args: &TokenArgs, config: &Config) -> anyhow::Result<String> {
     // What the server would refuse is not worth printing.
     common::token::Verifier::new(&config.auth, Some(&secret))?.verify(&token)?;
     Ok(token)
-}
-
-/// Every socket is a descriptor; the soft limit is often far below what the system allows.
-fn raise_file_limit() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => tracing::debug!(limit, "open files"),
-        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
-    }
 }

@@ -146,6 +146,7 @@ fn cors(allowed: &[String]) -> CorsLayer {
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             http::HeaderName::from_static("idempotency-key"),
+            http::HeaderName::from_static("last-event-id"),
         ])
         .expose_headers(
             [

@@ -2,16 +2,19 @@
 //! message of the bus to the sockets it concerns.
 //!
 //! In the order of the data's way:
-//! - [`http`]: handshake, publish API, statistics; `limits`: who is let in;
+//! - [`http`]: handshake, fallback transports, publish API, statistics; `limits`: who is let in; `comeback`: when who is not
+//!   comes back;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
 //! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
 
+mod comeback;
 pub mod config;
 pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod pipe;
 mod pressure;
 mod receive;
 mod registry;
@@ -42,6 +45,7 @@ use tokio::{
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
+    http::fallback::say::Allowances,
     limits::Connections,
     metrics::HubMetrics,
     pressure::Pressure,
@@ -94,6 +98,7 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
+    said: Allowances,
     pressure: Pressure,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
@@ -107,6 +112,7 @@ impl Hub {
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
         let connections = Arc::new(Connections::new(&parts.config));
+        let said = Allowances::new(&parts.config);
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
@@ -158,6 +164,7 @@ impl Hub {
                 tasks: std::sync::Mutex::new(tasks),
                 connections,
                 registry,
+                said,
                 pressure,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,

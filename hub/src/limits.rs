@@ -16,14 +16,14 @@ use common::{
     topic::{TopicHasher, TopicKey},
 };
 use dashmap::DashMap;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use crate::config::HubConfig;
+use crate::{comeback::Comeback, config::HubConfig};
 
 /// Why a handshake was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    Rate(Duration),
+    Rate,
     Node,
     Tenant,
     User,
@@ -33,7 +33,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Rate(_) => "handshake_rate",
+            Self::Rate => "handshake_rate",
             Self::Node => "node_full",
             Self::Tenant => "tenant_full",
             Self::User => "user_full",
@@ -56,6 +56,7 @@ pub struct TenantCount {
 pub(crate) struct Connections {
     limits: Limits,
     handshakes: DefaultDirectRateLimiter,
+    comeback: Comeback,
     total: AtomicUsize,
     tenants: DashMap<TenantId, TenantCount>,
     /// Sessions of each user; a user's sessions share the key's text.
@@ -82,6 +83,7 @@ impl Connections {
                 address: config.max_connections_per_address,
             },
             handshakes: RateLimiter::direct(Quota::per_second(rate)),
+            comeback: Comeback::new(config.handshakes_per_second),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
             users: DashMap::default(),
@@ -91,11 +93,21 @@ impl Connections {
 
     /// Takes one handshake's token; told before anything costly is done.
     pub(crate) fn take_handshake(&self) -> Result<(), Refusal> {
-        self.handshakes.check().map_err(|until| {
-            let wait = until.wait_time_from(governor::clock::DefaultClock::default().now());
-            // Spread over a second, so that those refused together do not come back together.
-            Refusal::Rate(wait + Duration::from_millis(fastrand::u64(0..1000)))
-        })
+        self.handshakes.check().map_err(|_| Refusal::Rate)
+    }
+
+    /// Refuses where the node has no room: told before anything costly is done.
+    pub(crate) fn has_room(&self) -> Result<(), Refusal> {
+        if self.total() < self.limits.node {
+            Ok(())
+        } else {
+            Err(Refusal::Node)
+        }
+    }
+
+    /// When someone who is refused comes back: apart from all others who were.
+    pub(crate) fn comeback(&self) -> Duration {
+        self.comeback.promise()
     }
 
     /// Admits a session, until the seat is dropped.
@@ -262,6 +274,7 @@ mod tests {
                 address,
             },
             handshakes: RateLimiter::direct(Quota::per_second(NonZeroU32::MIN)),
+            comeback: Comeback::new(1),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
             users: DashMap::default(),
@@ -309,7 +322,7 @@ mod tests {
     fn handshakes_are_a_true_bucket() {
         let all = connections(9, 9, 9, 9);
         assert_eq!(all.take_handshake(), Ok(()));
-        assert!(matches!(all.take_handshake(), Err(Refusal::Rate(wait)) if wait <= Duration::from_secs(2)));
+        assert_eq!(all.take_handshake(), Err(Refusal::Rate));
     }
 
     #[test]

@@ -14,6 +14,22 @@ pub(crate) struct Because {
     reason: &'static str,
 }
 
+/// How a session without a WebSocket is served.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct By {
+    transport: &'static str,
+}
+
+/// A session of a fallback transport, counted as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenFallback(Gauge<i64, AtomicI64>);
+
+impl Drop for OpenFallback {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Handles to the hub's metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct HubMetrics {
@@ -21,6 +37,8 @@ pub(crate) struct HubMetrics {
     pub(crate) opened: Counter,
     refused: Family<Because, Counter>,
     closed: Family<Because, Counter>,
+    fallbacks: Family<By, Gauge<i64, AtomicI64>>,
+    fallbacks_opened: Family<By, Counter>,
     pub(crate) received: Counter,
     pub(crate) messages: Counter,
     pub(crate) unwanted: Counter,
@@ -51,6 +69,8 @@ impl HubMetrics {
             opened: Counter::default(),
             refused: Family::default(),
             closed: Family::default(),
+            fallbacks: Family::default(),
+            fallbacks_opened: Family::default(),
             received: Counter::default(),
             messages: Counter::default(),
             unwanted: Counter::default(),
@@ -84,6 +104,16 @@ impl HubMetrics {
                 m.refused,
             );
             registry.register("hub_sessions_closed", "Sessions that ended", m.closed);
+            registry.register(
+                "hub_fallbacks_active",
+                "Open sessions without a WebSocket: event streams and polls that wait",
+                m.fallbacks,
+            );
+            registry.register(
+                "hub_fallbacks_opened",
+                "Event streams and polls that were let in",
+                m.fallbacks_opened,
+            );
             registry.register("hub_commands_received", "Messages from clients", m.received);
             registry.register(
                 "hub_messages",
@@ -176,6 +206,15 @@ impl HubMetrics {
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Because { reason }).inc();
+    }
+
+    /// Counts a session of a fallback transport.
+    pub(crate) fn fallback(&self, transport: &'static str) -> OpenFallback {
+        let by = By { transport };
+        self.fallbacks_opened.get_or_create(&by).inc();
+        let open = self.fallbacks.get_or_create(&by).clone();
+        open.inc();
+        OpenFallback(open)
     }
 
     pub(crate) fn closed(&self, reason: &'static str) {

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 /// Faults of one socket, or of many together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Faults {
-    /// Sent and never received.
+    /// Sent and never received, and nobody said so.
     pub(crate) lost: u64,
     /// Received twice.
     pub(crate) doubled: u64,
     /// Received after a later one, by number or by the position's offset.
     pub(crate) reordered: u64,
+    /// Not received, but the server said so (`resync`, `gap`), or the socket was closed and cannot resume.
+    pub(crate) told: u64,
 }
 
 impl Faults {
@@ -20,28 +22,39 @@ impl Faults {
         self.lost += other.lost;
         self.doubled += other.doubled;
         self.reordered += other.reordered;
+        self.told += other.told;
     }
 
+    /// Whether something happened that no server may do.
     pub(crate) fn any(self) -> bool {
-        self != Self::default()
+        self.lost + self.doubled + self.reordered > 0
     }
 }
 
 /// Follows the numbers of one topic on one socket; they begin at 1 and have no holes.
 #[derive(Debug, Default)]
 pub(crate) struct Sequence {
-    last: u64,
+    last: u32,
     offset: u64,
-    missing: BTreeSet<u64>,
+    missing: BTreeSet<u32>,
     faults: Faults,
+    /// The server has said that messages are missing before the next one.
+    excused: bool,
 }
 
 impl Sequence {
     /// Takes a message: its number, and its offset in the topic's history.
-    pub(crate) fn take(&mut self, number: u64, offset: Option<u64>) {
+    pub(crate) fn take(&mut self, number: u32, offset: Option<u64>) {
         let in_order = number > self.last;
         if in_order {
-            self.missing.extend(self.last + 1..number);
+            let missing = number - self.last - 1;
+            if std::mem::take(&mut self.excused) {
+                self.faults.told += u64::from(missing);
+                // A new epoch counts offsets anew.
+                self.offset = 0;
+            } else if missing > 0 {
+                self.missing.extend(self.last + 1..number);
+            }
             self.last = number;
         } else if self.missing.remove(&number) {
             self.faults.reordered += 1;
@@ -57,15 +70,40 @@ impl Sequence {
         }
     }
 
-    /// How many different messages came.
-    pub(crate) fn received(&self) -> u64 {
-        self.last - self.missing.len() as u64
+    /// The server said that messages before this moment will not come. What came to the topic meanwhile may be among
+    /// them, so nothing is asked of those before the next one.
+    pub(crate) fn excuse(&mut self) {
+        self.excused = true;
     }
 
-    /// The faults, when so many were sent.
-    pub(crate) fn faults(&self, sent: u64) -> Faults {
-        let lost = self.missing.len() as u64 + sent.saturating_sub(self.last);
-        Faults { lost, ..self.faults }
+    /// Whether a number came.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        number <= self.last && !self.missing.contains(&number)
+    }
+
+    /// Whether everything that can come has come, when so many were sent and these failed.
+    pub(crate) fn complete(&self, sent: u32, failed: &[u32]) -> bool {
+        self.excused || self.absent(sent, failed) == 0
+    }
+
+    /// The faults, when so many were sent and these failed: they may have arrived or not.
+    pub(crate) fn faults(&self, sent: u32, failed: &[u32]) -> Faults {
+        let absent = self.absent(sent, failed);
+        let mut faults = self.faults;
+        let tail = u64::from(sent.saturating_sub(self.last));
+        let told = if self.excused { tail.min(absent) } else { 0 };
+        faults.told += told;
+        faults.lost += absent - told;
+        faults
+    }
+
+    fn absent(&self, sent: u32, failed: &[u32]) -> u64 {
+        let all = self.missing.len() as u64 + u64::from(sent.saturating_sub(self.last));
+        let excused = failed
+            .iter()
+            .filter(|number| **number > self.last || self.missing.contains(number))
+            .count();
+        all.saturating_sub(excused as u64)
     }
 }
 
@@ -73,30 +111,71 @@ impl Sequence {
 mod tests {
     use super::*;
 
-    fn faults(numbers: &[(u64, u64)], sent: u64) -> [u64; 3] {
+    fn sequence(numbers: &[(u32, u64)]) -> Sequence {
         let mut sequence = Sequence::default();
         for (number, offset) in numbers {
             sequence.take(*number, Some(*offset));
         }
-        let Faults {
-            lost,
-            doubled,
-            reordered,
-        } = sequence.faults(sent);
-        [lost, doubled, reordered]
+        sequence
+    }
+
+    fn figures(faults: Faults) -> [u64; 4] {
+        [faults.lost, faults.doubled, faults.reordered, faults.told]
+    }
+
+    fn faults(numbers: &[(u32, u64)], sent: u32) -> [u64; 4] {
+        figures(sequence(numbers).faults(sent, &[]))
     }
 
     #[test]
     fn every_fault_is_counted_once() {
-        assert_eq!(faults(&[(1, 1), (2, 2), (3, 3)], 3), [0, 0, 0]);
-        assert_eq!(faults(&[(1, 1), (3, 3)], 4), [2, 0, 0]);
-        assert_eq!(faults(&[(1, 1), (3, 3), (2, 2)], 3), [0, 0, 1]);
-        assert_eq!(faults(&[(1, 1), (1, 1), (2, 2)], 2), [0, 1, 0]);
+        assert_eq!(faults(&[(1, 1), (2, 2), (3, 3)], 3), [0; 4]);
+        assert_eq!(faults(&[(1, 1), (3, 3)], 4), [2, 0, 0, 0]);
+        assert_eq!(faults(&[(1, 1), (3, 3), (2, 2)], 3), [0, 0, 1, 0]);
+        assert_eq!(faults(&[(1, 1), (1, 1), (2, 2)], 2), [0, 1, 0, 0]);
         assert_eq!(
             faults(&[(1, 5), (2, 4)], 2),
-            [0, 0, 1],
+            [0, 0, 1, 0],
             "the publisher's order and the topic's must agree"
         );
-        assert_eq!(faults(&[], 2), [2, 0, 0]);
+        assert_eq!(faults(&[], 2), [2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_failed_to_be_published_is_not_lost() {
+        let some = sequence(&[(1, 1), (3, 2)]);
+        assert_eq!(figures(some.faults(4, &[2, 4])), [0; 4]);
+        assert!(some.complete(4, &[2, 4]) && !some.complete(4, &[2]));
+        assert_eq!(figures(some.faults(4, &[3])), [2, 0, 0, 0], "3 came all the same");
+    }
+
+    #[test]
+    fn what_the_server_owns_up_to_is_told_and_no_more() {
+        let mut told = sequence(&[(1, 1), (2, 2)]);
+        told.excuse();
+        told.take(6, Some(6));
+        told.take(8, Some(8));
+        assert_eq!(
+            figures(told.faults(8, &[])),
+            [1, 0, 0, 3],
+            "7 is missing, and nobody said so"
+        );
+
+        let mut before = sequence(&[(1, 1), (3, 3)]);
+        before.excuse();
+        assert_eq!(
+            figures(before.faults(5, &[])),
+            [1, 0, 0, 2],
+            "2 was lost before anybody said anything"
+        );
+
+        let mut restarted = sequence(&[(1, 1), (2, 2), (3, 3)]);
+        restarted.excuse();
+        restarted.take(4, Some(1));
+        assert_eq!(
+            figures(restarted.faults(4, &[])),
+            [0; 4],
+            "a new epoch begins at 1"
+        );
     }
 }

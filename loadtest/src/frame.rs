@@ -2,9 +2,10 @@
 
 /// Opcodes (RFC 6455 section 5.2).
 pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
 pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
-const PONG: u8 = 10;
+pub(crate) const PONG: u8 = 10;
 
 /// Largest message that is believed, in bytes; more means that the stream is out of step.
 const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
@@ -96,17 +97,25 @@ fn head(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, BadFrame> {
     }
 }
 
-/// The Pong for a Ping, masked as a client has to.
-pub(crate) fn pong(payload: &[u8], out: &mut Vec<u8>) {
+/// Appends a client's frame: whole, and masked as it has to be (section 5.3).
+pub(crate) fn masked(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     let mask = fastrand::u32(..).to_be_bytes();
-    let len = payload.len().min(125);
-    out.push(0x80 | PONG);
-    out.push(0x80 | len as u8);
+    out.push(0x80 | opcode);
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
     out.extend_from_slice(&mask);
     out.extend(
         payload
             .iter()
-            .take(len)
             .zip(mask.iter().cycle())
             .map(|(byte, mask)| byte ^ mask),
     );

@@ -1,56 +1,106 @@
 //! Load and fault harness; `README.md` beside it says what each figure means.
 //!
-//! The parent starts the server (or uses one), starts client processes of this same program, publishes, and reports.
-//! A client process holds the sockets and checks what they receive.
+//! The parent starts the server (or uses one) and client processes of this same program, tells them what to do, and
+//! reports. A client process holds sockets, publishes, and checks what its sockets receive.
 
+mod agent;
 mod args;
+mod ask;
 mod check;
-mod client;
+mod day;
 mod fleet;
 mod frame;
-mod publish;
+mod process;
 mod report;
 mod scenario;
 mod server;
+mod stamp;
+mod sysctl;
+mod table;
+mod target;
+mod times;
 mod wire;
-mod worker;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 
 use crate::{
-    args::{Args, Scenario},
-    server::Server,
+    args::{Cli, Command, Common, Compare},
+    report::{Report, compare},
 };
 
-fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build()?;
-    if args.scenario == Scenario::Client {
-        runtime.block_on(worker::run())?;
-        return Ok(ExitCode::SUCCESS);
+/// What was asked for could not be done at all.
+const TROUBLE: u8 = 2;
+
+fn main() -> ExitCode {
+    match go() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::from(TROUBLE)
+        }
     }
-    runtime.block_on(parent(&args))
 }
 
-async fn parent(args: &Args) -> anyhow::Result<ExitCode> {
-    let server = Server::new(args).await?;
-    let bound = Duration::from_secs(args.connect_seconds + args.seconds * 2 + args.grace_seconds * 2 + 180);
-    let ran = tokio::time::timeout(bound, scenario::run(args, &server)).await;
-    let stopped = server.stop().await;
-    let report = ran.context("the run took too long")??;
-    scenario::write(&report, args)?;
-    #[expect(clippy::print_stdout, reason = "the report is what this program is for")]
-    {
-        print!("{report}");
-    }
-    stopped?;
+fn go() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let common = match &cli.command {
+        Command::Agent => {
+            agent::run()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Compare(args) => return side_by_side(args),
+        Command::Table(args) => {
+            table::write(args)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        command => common(command).context("not a scenario")?,
+    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build()?;
+    let report = runtime.block_on(scenario::run(&cli.command))?;
+    report.write(common.json.as_deref(), common.html.as_deref())?;
+    say(&report.to_string());
     Ok(if report.good() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn common(command: &Command) -> Option<&Common> {
+    Some(match command {
+        Command::Idle(args) => &args.common,
+        Command::Broadcast(args) => &args.common,
+        Command::Unicast(args) => &args.common,
+        Command::Mixed(args) => &args.common,
+        Command::HotTopic(args) => &args.common,
+        Command::Slow(args) => &args.common,
+        Command::Churn(args) => &args.common,
+        Command::Storm(args) => &args.common,
+        Command::Drain(args) => &args.common,
+        Command::Recover(args) => &args.common,
+        Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
+    })
+}
+
+fn side_by_side(args: &Compare) -> anyhow::Result<ExitCode> {
+    let reports = args
+        .results
+        .iter()
+        .map(|path| Report::read(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (text, page) = compare(&reports);
+    say(&text);
+    if let Some(path) = &args.html {
+        std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what this program is for")]
+fn say(text: &str) {
+    print!("{text}");
 }

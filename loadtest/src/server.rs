@@ -1,9 +1,9 @@
-//! The server under test: started here or running already, and what it costs by the kernel's books.
+//! The server under test: started here from its description, or running already.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -11,136 +11,239 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
-use crate::{args::Args, publish::Publisher};
-
-/// Linux counts process time in these units for every program (`USER_HZ`).
-const TICKS_PER_SECOND: u64 = 100;
+use crate::{
+    args::Common,
+    ask,
+    process::{Usage, family, usage},
+    target::{Start, Target, Template, Values},
+};
 
 /// Longest wait for a server to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where Carillon takes a secret from; two servers that share one know each other's tokens.
+pub(crate) const SECRET: &str = "CARILLON_AUTH__SECRET";
+
 /// A server and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// The public listener.
-    pub(crate) target: SocketAddr,
-    /// The internal one.
+    /// Where sockets connect.
+    pub(crate) address: SocketAddr,
+    /// Where publishes go.
     pub(crate) publish: SocketAddr,
-    /// Its HS256 secret.
-    pub(crate) secret: String,
-    /// Its process, where known.
-    pub(crate) pid: Option<u32>,
+    /// Its HS256 secret, where it has tokens.
+    pub(crate) secret: Option<String>,
+    pub(crate) version: String,
+    pub(crate) metrics_path: Option<String>,
+    pub(crate) ready_path: Option<String>,
+    clean_exit: bool,
+    pids: Vec<u32>,
     own: Option<(Child, TempDir)>,
 }
 
 impl Server {
-    /// Uses the server of the arguments, or starts one.
-    pub(crate) async fn new(args: &Args) -> anyhow::Result<Self> {
-        let (Some(target), Some(publish), Some(file)) = (args.target, args.publish, &args.secret_file) else {
-            return Self::start(&executable(args)?, args.sockets).await;
+    /// Uses the server of the arguments, or starts one with this environment added.
+    pub(crate) async fn new(
+        common: &Common,
+        target: &Target,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
+        let Some(address) = common.address else {
+            let Some(start) = &target.start else {
+                bail!("the description does not say how the server is started: name it by --address");
+            };
+            return Self::start(common, target, start, environment).await;
         };
-        for address in [target, publish] {
+        let publish = common.publish.unwrap_or(address);
+        for address in [address, publish] {
             if !address.ip().is_loopback() {
                 bail!(
                     "{address} is not a loopback address: this harness tests servers on its own machine only"
                 );
             }
         }
+        let start = target.start.as_ref();
         Ok(Self {
-            target,
+            address,
             publish,
-            secret: secret(file)?,
-            pid: args.pid,
+            secret: common.secret_file.as_deref().map(secret).transpose()?,
+            version: "unknown".to_owned(),
+            metrics_path: start.and_then(|start| start.metrics.clone()),
+            ready_path: start.and_then(|start| start.ready.clone()),
+            clean_exit: false,
+            pids: common.pid.into_iter().collect(),
             own: None,
         })
     }
 
-    async fn start(executable: &Path, sockets: u32) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("carillon-load-").tempdir()?;
-        let data = folder.path().join("data");
+    async fn start(
+        common: &Common,
+        target: &Target,
+        start: &Start,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("loadtest-").tempdir()?;
+        // An empty path, of a file in the current folder, stands for that folder.
+        let here = std::path::absolute(Path::new(".").join(Target::folder(common.describe.as_deref())))?;
+        let [address, publish] = free_ports(start.one_port)?;
+        let values = Values {
+            port: address.port(),
+            publish_port: publish.port(),
+            folder: folder.path().to_str().context("a folder that is no text")?,
+            here: here.to_str().context("a folder that is no text")?,
+            sockets: common.sockets + 20_000,
+            ..Values::default()
+        };
+        for (name, text) in &start.files {
+            std::fs::write(folder.path().join(name), text.render(&values))?;
+        }
+        let program = program(common)?;
+        let mut words: Vec<String> = start.command.iter().map(|word| word.render(&values)).collect();
+        let mut version: Vec<String> = start.version.iter().map(|word| word.render(&values)).collect();
+        if let Some(program) = &program {
+            words.insert(0, program.clone());
+            version.insert(0, program.clone());
+        }
+        let version = printed(&version).await;
+        if let Some(core) = common.server_core {
+            words.splice(..0, ["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
+        }
         let log_path = folder.path().join("log");
         let log = std::fs::File::create(&log_path)?;
-        let [target, publish] = free_ports()?;
-        let limit = (sockets + 20_000).to_string();
-        let mut child = Command::new(executable)
-            .arg("--listen")
-            .arg(target.to_string())
-            .arg("--internal-listen")
-            .arg(publish.to_string())
-            .arg("--data-dir")
-            .arg(&data)
-            // What a load test must not run into; every other setting is the default.
-            .envs(LIMITS.iter().map(|key| (key, &limit)))
+        let set = start.environment.iter();
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .envs(set.map(|(key, value): (&String, &Template)| (key, value.render(&values))))
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .envs(pairs(&common.environment)?)
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            .kill_on_drop(true)
+            .kill_on_drop(true);
+        let child = command
             .spawn()
-            .with_context(|| format!("starting {}", executable.display()))?;
-        let pid = child.id();
+            .with_context(|| format!("starting {}", words[0]))?;
+        let pid = child.id().context("a server that ended at once")?;
+        let mut server = Self {
+            address,
+            publish,
+            secret: None,
+            version,
+            metrics_path: start.metrics.clone(),
+            ready_path: start.ready.clone(),
+            clean_exit: start.clean_exit,
+            pids: vec![pid],
+            own: None,
+        };
+        let child = server.wait_ready(child, &log_path).await?;
+        server.pids = family(pid);
+        let given = environment.iter().find(|(name, _)| name == SECRET);
+        if let Some((_, secret)) = given {
+            server.secret = Some(secret.clone());
+        } else if target.tokens {
+            let file = start.secret_file.as_ref().context("tokens need a secret_file")?;
+            server.secret = Some(secret(Path::new(&file.render(&values)))?);
+        }
+        server.own = Some((child, folder));
+        Ok(server)
+    }
+
+    async fn wait_ready(&self, mut child: Child, log: &Path) -> anyhow::Result<Child> {
         let began = Instant::now();
-        while !Publisher::ready(publish).await {
+        while !self.is_ready().await {
+            let text = || std::fs::read_to_string(log).unwrap_or_default();
             if let Some(status) = child.try_wait()? {
-                bail!(
-                    "the server ended with {status}:\n{}",
-                    std::fs::read_to_string(&log_path)?
-                );
+                bail!("the server ended with {status}:\n{}", text());
             }
             if began.elapsed() > PATIENCE {
-                bail!(
-                    "the server did not become ready:\n{}",
-                    std::fs::read_to_string(&log_path)?
-                );
+                bail!("the server did not become ready:\n{}", text());
             }
             sleep(Duration::from_millis(50)).await;
         }
-        let secret = secret(&data.join("auth.secret"))?;
-        Ok(Self {
-            target,
-            publish,
-            secret,
-            pid,
-            own: Some((child, folder)),
-        })
+        Ok(child)
     }
 
-    /// Ends a server that was started here: SIGTERM, and SIGKILL only where that does not help.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let (Some((mut child, _folder)), Some(pid)) = (self.own.take(), self.pid) else {
-            return Ok(());
-        };
+    /// Whether it takes work.
+    pub(crate) async fn is_ready(&self) -> bool {
+        match &self.ready_path {
+            Some(path) => ask::get(self.publish, path)
+                .await
+                .is_ok_and(|(status, _)| (200..300).contains(&status)),
+            None => {
+                ask::connects(self.address).await
+                    && (self.publish == self.address || ask::connects(self.publish).await)
+            }
+        }
+    }
+
+    /// Its metrics in text form, where it has any.
+    pub(crate) async fn metrics(&self) -> Option<String> {
+        let (status, text) = ask::get(self.publish, self.metrics_path.as_deref()?).await.ok()?;
+        (status == 200).then_some(text)
+    }
+
+    /// Tells it to end.
+    pub(crate) async fn terminate(&self) -> anyhow::Result<()> {
+        let pid = self.pids.first().context("the server's process is not known")?;
         // The shell has `kill` built in; as a program it is not on every machine.
         Command::new("sh")
             .arg("-c")
             .arg(format!("kill -TERM {pid}"))
             .status()
             .await?;
-        match tokio::time::timeout(PATIENCE, child.wait()).await {
-            Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
-            Ok(status) => bail!("the server ended with {}", status?),
-            Err(_) => {
-                child.kill().await?;
-                bail!(
-                    "the server did not end within {} s of SIGTERM",
-                    PATIENCE.as_secs()
-                )
+        Ok(())
+    }
+
+    /// Waits until a server that was told to end has ended.
+    pub(crate) async fn ended(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        let Some((child, _)) = &mut self.own else {
+            return Ok(None);
+        };
+        match timeout(within, child.wait()).await {
+            Ok(status) => Ok(Some(status?)),
+            Err(_) => bail!("the server did not end within {} s of SIGTERM", within.as_secs()),
+        }
+    }
+
+    /// Ends a server that was started here: SIGTERM, and SIGKILL only where that does not help.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        let Some((child, _)) = &mut self.own else {
+            return Ok(());
+        };
+        // The process of one that has ended already may be another's by now.
+        if child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        self.terminate().await?;
+        let clean = self.clean_exit;
+        match self.ended(PATIENCE).await {
+            Ok(Some(status)) if clean && !status.success() => bail!("the server ended with {status}"),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if let Some((child, _)) = &mut self.own {
+                    child.kill().await?;
+                }
+                if clean { Err(error) } else { Ok(()) }
             }
         }
     }
 
+    /// Its processes.
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
     /// Memory and processor time now; none where the process is not known.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        let pid = self.pid?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(Usage {
-            rss: resident(&status)?,
-            cpu: processor_time(&stat)?,
-        })
+        if self.pids.is_empty() {
+            return None;
+        }
+        usage(&self.pids)
     }
 
     /// Waits until two readings a second apart agree within 0.1 %, half a minute at the most.
@@ -158,50 +261,56 @@ impl Server {
     }
 }
 
-/// Limits that the number of sockets would meet, as they all come at once, of one tenant and from few addresses.
-const LIMITS: &[&str] = &[
-    "CARILLON_SERVER__MAX_CONNECTIONS",
-    "CARILLON_HUB__MAX_CONNECTIONS",
-    "CARILLON_HUB__MAX_CONNECTIONS_PER_TENANT",
-    "CARILLON_HUB__MAX_CONNECTIONS_PER_ADDRESS",
-    "CARILLON_HUB__HANDSHAKES_PER_SECOND",
-];
-
-/// What a process uses.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Usage {
-    /// Resident bytes.
-    pub(crate) rss: u64,
-    /// User and system time; grows in steps of 10 ms.
-    pub(crate) cpu: Duration,
-}
-
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// Fields 14 and 15 of `/proc/PID/stat` (proc(5)); field 2 is a name that may hold anything, up to the last parenthesis.
-fn processor_time(stat: &str) -> Option<Duration> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
-}
-
-fn executable(args: &Args) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &args.server {
-        return Ok(path.clone());
+/// The executable that goes before the command of Carillon's description; other descriptions name theirs.
+fn program(common: &Common) -> anyhow::Result<Option<String>> {
+    if common.describe.is_some() {
+        return Ok(None);
     }
-    let beside = std::env::current_exe()?.with_file_name("carillon");
-    if !beside.exists() {
+    let path: PathBuf = match &common.server {
+        Some(path) => std::path::absolute(path)?,
+        None => std::env::current_exe()?.with_file_name("carillon"),
+    };
+    if !path.exists() {
         bail!(
-            "{} does not exist: build it (`make load`), or name one with --server or --target",
-            beside.display()
+            "{} does not exist: build it (`make load`), or name one with --server, --describe or --address",
+            path.display()
         );
     }
-    Ok(beside)
+    Ok(path.to_str().map(str::to_owned))
+}
+
+async fn printed(words: &[String]) -> String {
+    let Some((program, arguments)) = words.split_first() else {
+        return "unknown".to_owned();
+    };
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match timeout(Duration::from_secs(10), output).await {
+        Ok(Ok(output)) => {
+            let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if text.trim().is_empty() {
+                text = String::from_utf8_lossy(&output.stderr).into_owned();
+            }
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// `NAME=VALUE` taken apart.
+pub(crate) fn pairs(texts: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    texts
+        .iter()
+        .map(|text| {
+            let (name, value) = text
+                .split_once('=')
+                .with_context(|| format!("`{text}` is not NAME=VALUE"))?;
+            Ok((name.to_owned(), value.to_owned()))
+        })
+        .collect()
 }
 
 fn secret(file: &Path) -> anyhow::Result<String> {
@@ -210,11 +319,12 @@ fn secret(file: &Path) -> anyhow::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-fn free_ports() -> anyhow::Result<[SocketAddr; 2]> {
+fn free_ports(one: bool) -> anyhow::Result<[SocketAddr; 2]> {
     // Both are held at once, so that they differ.
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (first, second) = (TcpListener::bind(any)?, TcpListener::bind(any)?);
-    Ok([first.local_addr()?, second.local_addr()?])
+    let first = first.local_addr()?;
+    Ok([first, if one { first } else { second.local_addr()? }])
 }
 
 #[cfg(test)]
@@ -222,10 +332,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_books_are_read() {
-        assert_eq!(resident("Name:\tx\nVmRSS:\t   1024 kB\n"), Some(1024 * 1024));
-        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0";
-        assert_eq!(processor_time(stat), Some(Duration::from_secs(2)));
-        assert_eq!(processor_time("nothing"), None);
+    fn settings_are_pairs() {
+        let pairs = pairs(&["A=b=c".to_owned()]).unwrap();
+        assert_eq!(pairs, [("A".to_owned(), "b=c".to_owned())]);
+        assert!(super::pairs(&["A".to_owned()]).is_err());
     }
 }

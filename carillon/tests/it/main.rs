@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod crash;
+mod files;
 mod flush;
 mod forged;
 mod malformed;

@@ -14,5 +14,5 @@ pub use self::{
     },
     problem::Problem,
     rewound::Rewound,
-    serve::{Front, Peer, ServeOptions, Stopping, serve},
+    serve::{Connection, Front, Peer, ServeOptions, Stopping, serve},
 };

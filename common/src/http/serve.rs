@@ -1,13 +1,20 @@
 //! A listener: accept, bound, hand to the router, and end in order.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -18,6 +25,36 @@ use crate::shutdown::Shutdown;
 /// The other end's address. In the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// The connection that a request came by. In the extensions of every request. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    hang_up: Notify,
+}
+
+impl Connection {
+    fn new(slot: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Held {
+            slot: Mutex::new(Some(slot)),
+            hang_up: Notify::new(),
+        }))
+    }
+
+    /// Takes the connection out of its listener's count: for an answer that lasts. Whoever gives it bounds it, and
+    /// closes the connection behind it.
+    pub fn leave_count(&self) {
+        drop(self.0.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Ends the connection at once, whatever is on its way: for a client that does not read.
+    pub fn hang_up(&self) {
+        self.0.hang_up.notify_one();
+    }
+}
 
 /// Cancelled when the listener stops. In the extensions of every request, for those that last.
 #[derive(Debug, Clone)]
@@ -75,9 +112,9 @@ pub async fn serve(
                     };
                     if let Some(connection) = left {
                         // Boxed: most connections of a hub never come here, and their task is small.
-                        Box::pin(serve_http(connection, peer, router, options, stop)).await;
+                        let held = Connection::new(permit);
+                        Box::pin(serve_http(connection, peer, router, options, stop, held)).await;
                     }
-                    drop(permit);
                 });
                 in_a_row += 1;
                 if in_a_row == ACCEPTS {
@@ -101,7 +138,7 @@ pub async fn serve(
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = Arc::clone(slots)
@@ -136,11 +173,14 @@ async fn serve_http(
     router: Router,
     options: ServeOptions,
     stop: CancellationToken,
+    held: Connection,
 ) {
-    let stopping = Stopping(stop.clone());
+    let extensions = (Peer(peer), held.clone(), Stopping(stop.clone()));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(stopping.clone());
+        let (peer, connection, stopping) = extensions.clone();
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(stopping);
         let answer = router.clone().oneshot(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -150,14 +190,20 @@ async fn serve_http(
         .serve_connection(TokioIo::new(connection), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break Some(ended),
+            () = held.0.hang_up.notified() => break None,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
-    if let Err(error) = ended {
+    // Also where a request lives on with what it was upgraded to.
+    held.leave_count();
+    if let Some(Err(error)) = ended {
         // A client that goes away in the middle is no fault of ours.
         tracing::debug!(%error, %peer, "connection ended");
     }

@@ -274,13 +274,15 @@ pub(super) fn admit(
     peer: IpAddr,
     without_subprotocol: Dialect,
 ) -> Result<Admitted, Refused> {
+    let connections = &hub.inner.connections;
     if hub.refusing() {
-        let after = Duration::from_millis(fastrand::u64(1000..5000));
+        let after = Duration::from_millis(fastrand::u64(1000..5000)).max(connections.comeback());
         return Err((
             "draining",
             Problem::unavailable("this node is stopping; connect again", after).into(),
         ));
     }
+    connections.has_room().map_err(|refusal| refused(hub, refusal))?;
     if !head.origin_allowed(&hub.inner.allowed_origins) {
         let detail = "pages of this origin may not connect (server.allowed_origins)";
         return Err((
@@ -290,7 +292,9 @@ pub(super) fn admit(
                 .into(),
         ));
     }
-    hub.inner.connections.take_handshake().map_err(refused)?;
+    connections
+        .take_handshake()
+        .map_err(|refusal| refused(hub, refusal))?;
     let query = Query::new(head.query)?;
     let token = query
         .token
@@ -304,11 +308,9 @@ pub(super) fn admit(
     query.agrees_with(&identity)?;
     let address = head.client_address(peer, &hub.inner.trusted_proxies);
     let keys = hub.keys(&identity);
-    let seat = hub
-        .inner
-        .connections
+    let seat = connections
         .admit(&identity.tenant, &keys[0], address)
-        .map_err(refused)?;
+        .map_err(|refusal| refused(hub, refusal))?;
     let (dialect, protocol) = match (head.offered.carillon, head.offered.bearer) {
         (true, _) => (Dialect::CarillonV1, Some(SUBPROTOCOL)),
         // A browser that offers a protocol and is answered none closes the connection (RFC 6455 section 4.1).
@@ -338,18 +340,22 @@ pub(super) fn not_an_upgrade() -> Refused {
     ("not_an_upgrade", problem.into())
 }
 
-fn refused(refusal: Refusal) -> Refused {
+fn refused(hub: &Hub, refusal: Refusal) -> Refused {
     let after = Duration::from_millis(fastrand::u64(1000..10_000));
     let too_many =
         |code, detail: &str| Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(after);
+    let comeback = || hub.inner.connections.comeback();
     let problem = match refusal {
-        Refusal::Rate(wait) => Problem::new(
+        Refusal::Rate => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "handshake_rate",
             "too many connect at once; come back later",
         )
-        .retry_after(wait),
-        Refusal::Node => Problem::unavailable("this node has as many sessions as it may have", after),
+        .retry_after(comeback()),
+        Refusal::Node => Problem::unavailable(
+            "this node has as many sessions as it may have",
+            after.max(comeback()),
+        ),
         Refusal::Tenant => too_many("tenant_full", "the tenant has as many sessions as it may have"),
         Refusal::User => too_many("user_full", "the user has as many sessions as a user may have"),
         Refusal::Address => too_many("address_full", "this address has as many sessions as it may have"),

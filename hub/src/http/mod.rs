@@ -3,6 +3,7 @@
 mod admit;
 mod answer;
 mod express;
+pub(crate) mod fallback;
 mod front;
 mod lines;
 mod publish;
@@ -25,12 +26,19 @@ const ENVELOPE: usize = 512 * 1024;
 /// A batch's body may be as large as so many of the largest publishes.
 const BATCH_SIZE: usize = 64;
 
-/// Public: sockets, broadcast and statistics of the caller's tenant.
+/// Public: sockets and their fallbacks, broadcast and statistics of the caller's tenant.
 #[must_use]
 pub fn public(hub: &Hub) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
+        .routes(routes!(fallback::sse::sse))
+        .routes(routes!(fallback::poll::poll))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(fallback::say::say))
+                .layer(Extension(BodyLimit(hub.inner.shared.config.max_message.0))),
+        )
         .routes(routes!(upgrade::carillon))
         .routes(routes!(upgrade::cashup))
         .routes(routes!(upgrade::voice_assistant))

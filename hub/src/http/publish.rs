@@ -268,6 +268,7 @@ fn check_type(kind: &str) -> Result<(), Problem> {
         "expiring",
         "error",
         "pong",
+        "close",
         "ping",
     ];
     let fits = (1..=64).contains(&kind.len())

@@ -12,11 +12,18 @@ use uuid::Uuid;
 use super::admit::Admitted;
 use crate::{
     Hub,
-    worker::{NewSession, Who},
+    worker::{NewSession, Transport, Who},
 };
 
 /// Makes a session of a socket whose handshake was answered. `early` is what the client sent behind it.
 pub(super) async fn take_in(hub: &Hub, admitted: Admitted, stream: TcpStream, early: Vec<u8>) {
+    forget_wakers(&stream);
+    set_send_buffer(&stream, hub.inner.shared.config.send_buffer.0);
+    begin(hub, admitted, stream.into(), early).await;
+}
+
+/// Makes a session of what its frames are written to.
+pub(super) async fn begin(hub: &Hub, admitted: Admitted, stream: Transport, early: Vec<u8>) {
     let Admitted {
         identity,
         keys,
@@ -25,8 +32,6 @@ pub(super) async fn take_in(hub: &Hub, admitted: Admitted, stream: TcpStream, ea
         protocol: _,
         wire,
     } = admitted;
-    forget_wakers(&stream);
-    set_send_buffer(&stream, hub.inner.shared.config.send_buffer.0);
     let reader = Reader {
         tenant: seat.tenant().clone(),
         user: identity.user.clone(),

@@ -48,8 +48,14 @@ impl Worker {
         }
         // A blocked session is not pinged: its queue, bounded in age, says more about it than an answer could.
         if !session.is_blocked() {
-            session.unanswered += 1;
-            self.send_control(id, ws::encode_ping(b""));
+            if session.stream.answers() {
+                session.unanswered += 1;
+                self.send_control(id, ws::encode_ping(b""));
+            } else {
+                // It keeps the connection alive, shows when it is not, and moves the positions that come with the
+                // client's next request.
+                self.tell_positions(id);
+            }
         }
         self.watch_expiry(id);
         true

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Control, SessionId, Who, Worker,
+    Control, SessionId, Transport, Who, Worker,
     index::Membership,
     session::{Phase, Session},
 };
@@ -42,7 +42,7 @@ pub struct Node {
     worker: Worker,
     subscriptions: Subscriptions,
     /// All sessions have this one.
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     who: Arc<Who>,
     reader: AbortHandle,
     _controls: mpsc::Receiver<Control>,
@@ -75,7 +75,7 @@ impl Node {
             hub: hub.clone(),
             worker: Worker::new(0, shared, controls),
             subscriptions,
-            stream: Arc::new(stream),
+            stream: Arc::new(stream.into()),
             who: Arc::new(Who::new(somebody, reader)),
             reader: tokio::spawn(std::future::ready(())).abort_handle(),
             _controls,

@@ -98,7 +98,7 @@ impl Worker {
     }
 
     /// The pong carries positions that moved since the client was last told.
-    fn tell_positions(&mut self, id: SessionId) {
+    pub(super) fn tell_positions(&mut self, id: SessionId) {
         let mut positions = BTreeMap::new();
         let Some(session) = self
             .sessions

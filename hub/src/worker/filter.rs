@@ -176,7 +176,7 @@ mod tests {
             expiry_watched: false,
             pending: Pending::default(),
             topics,
-            stream: Arc::new(stream),
+            stream: Arc::new(stream.into()),
             who: Arc::new(Who::new(identity, reader)),
             outbound: None,
             rare: None,

@@ -1,9 +1,6 @@
 //! A slice of a large fan-out by io_uring: one system call for many sockets.
 
-use std::{
-    collections::VecDeque,
-    os::fd::{AsRawFd, RawFd},
-};
+use std::{collections::VecDeque, os::fd::RawFd};
 
 use bytes::Bytes;
 
@@ -51,7 +48,7 @@ impl Worker {
         if session.pending.is_empty() || session.phase == Phase::Closing || session.is_blocked() {
             return None;
         }
-        let (pending, wire, socket) = (session.pending, session.wire, session.stream.as_raw_fd());
+        let (pending, wire, socket) = (session.pending, session.wire, session.stream.raw_fd()?);
         let frames = self.fanout.places.frames(pending, wire);
         let bytes = match frames.joined() {
             Some(joined) => joined.clone(),

@@ -12,7 +12,7 @@ use super::{
     index::Waiter,
     places::Pending,
     reader,
-    session::{Phase, Session},
+    session::{Phase, Rare, Session},
     wheel::Due,
 };
 use crate::{
@@ -39,6 +39,7 @@ impl Worker {
             drop(stream.try_write(&ws::encode_close(Close::Restart.code(), Close::Restart.text())));
             return;
         }
+        let commands = stream.take_commands();
         let stream = Arc::new(stream);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId {
@@ -58,7 +59,14 @@ impl Worker {
             stream,
             who,
             outbound: None,
-            rare: None,
+            rare: Some(commands)
+                .filter(|commands| !commands.is_empty())
+                .map(|early| {
+                    Box::new(Rare {
+                        early,
+                        ..Rare::default()
+                    })
+                }),
             reader,
             seat: Box::new(seat),
         });

@@ -25,6 +25,7 @@ mod replay;
 mod ring;
 mod session;
 mod slow;
+mod transport;
 mod turns;
 mod wheel;
 mod write;
@@ -50,10 +51,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::session::{NewSession, SessionId, Who};
 use self::{
     fanout::Fanout, index::Index, outbound::Bounds, places::PLACES, reader::Feed, session::Session,
     slow::Blocked, wheel::Wheel,
+};
+pub(crate) use self::{
+    session::{NewSession, SessionId, Who},
+    transport::Transport,
 };
 use crate::{
     config::{Flush, HubConfig},

@@ -9,9 +9,9 @@ use common::{
     protocol::{Close, Command, ReadWhat},
     receipts::{Receipt, ReceiptSink},
 };
-use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::Instant};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
-use super::{Control, Input, SessionId, Shared, Who};
+use super::{Control, Input, SessionId, Shared, Transport, Who};
 use crate::{
     receive::Wire,
     ws::{Event, Parser},
@@ -62,7 +62,7 @@ impl Feed {
 
 struct Reader {
     id: SessionId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     who: Arc<Who>,
     wire: Wire,
     feed: Arc<Feed>,
@@ -100,7 +100,7 @@ impl Allowance {
 /// Begins to read for a session; the task ends with the connection or by its handle.
 pub(crate) fn spawn(
     id: SessionId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Transport>,
     who: Arc<Who>,
     wire: Wire,
     early: Vec<u8>,
@@ -283,7 +283,11 @@ impl Reader {
         let limit = Instant::now() + Duration::from_secs(60);
         // Who still floods after its close gets a reset instead.
         let mut room: usize = 4 * 1024 * 1024;
-        while Instant::now() < limit && self.stream.readable().await.is_ok() {
+        while Instant::now() < limit
+            && poll_fn(|context| self.stream.poll_read_ready(context))
+                .await
+                .is_ok()
+        {
             let read = BUFFER.with_borrow_mut(|buffer| self.stream.try_read(buffer));
             match read {
                 Ok(0) => break,
@@ -306,7 +310,9 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_reader_is_small() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let reader = |stream| Reader {
             id: SessionId {
                 slot: 0,
@@ -323,7 +329,7 @@ mod tests {
         fn size_of_output<A, F>(_: impl Fn(A) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size_of_output(|stream: Arc<TcpStream>| reader(stream).run(Vec::new()));
+        let size = size_of_output(|stream: Arc<Transport>| reader(stream).run(Vec::new()));
         // The runtime adds some 120 bytes and rounds up to 128, so this is a block of 256.
         assert!(size <= 128, "{size}");
         drop(stream);

@@ -313,12 +313,19 @@ impl Worker {
                 self.replay_one(id, &Outgoing::new(message), !replay.unasked);
             }
         }
-        if history.superseded_after.is_some() {
+        if history.superseded_after.is_some() && replay.from.offset <= live.offset {
             // Values of a last-value topic that have gone have newer ones: the read is whole up to its head, whatever
             // stands there.
-            replay.from = history.head.position();
+            let head = history.head.position();
+            replay.from = if head.offset < live.offset { head } else { live };
         }
-        if replay.from.offset >= live.offset {
+        if replay.from.offset > live.offset {
+            // The client was further on another node than this worker is: what it has must not come to it again as live
+            // messages. They are on their way, or were lost; so the worker is healed, and the replay waits for it.
+            self.catch_up(replay.topic, history);
+            replay.asked = live.offset;
+            self.read_replay(id, replay);
+        } else if replay.from.offset == live.offset {
             self.end_replay(id, &replay, Some(live));
         } else if replay.from == began_at && replay.from.offset < replay.asked {
             // The read should have come at least as far as the worker had when it was asked.
@@ -326,6 +333,18 @@ impl Worker {
         } else {
             replay.asked = live.offset;
             self.read_replay(id, replay);
+        }
+    }
+
+    /// The bus is ahead of this worker in a topic: reads what is missing, unless that is being done.
+    fn catch_up(&mut self, number: u32, history: &Result<History, BusError>) {
+        let (Ok(history), Some(topic)) = (history, self.index.get_mut(number)) else {
+            return;
+        };
+        let Some(last) = topic.progress.live() else { return };
+        if let Some(after) = topic.progress.compare(last, history.head).heal {
+            let key = topic.key.clone();
+            self.read_missing(&key, after);
         }
     }
 
@@ -427,8 +446,16 @@ impl Worker {
     /// Tells a session how its `resume` ended, when all of its topics are done.
     pub(super) fn tell_recovered(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
+        let answers = session.stream.answers();
         let rare = session.rare();
         if rare.is_resuming() {
+            // Who reads an answer is told at once, so that every frame behind it has a position to come back with; a
+            // socket's client keeps the old ones until all is answered.
+            if !answers && !rare.resync.is_empty() {
+                let topics = std::mem::take(&mut rare.resync);
+                self.shared.metrics.resyncs.inc();
+                self.send_json(id, ServerFrame::Resync { topics }.to_json());
+            }
             return;
         }
         let positions = std::mem::take(&mut rare.recovered);

@@ -10,9 +10,9 @@ use common::{
     token::Identity,
     topic::{TopicKey, matches_pattern},
 };
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::task::AbortHandle;
 
-use super::{index::Membership, outbound::Outbound, places::Pending};
+use super::{Transport, index::Membership, outbound::Outbound, places::Pending};
 use crate::{limits::Seat, receive::Wire};
 
 /// A session's number on its worker. Numbers are used again, generations are not.
@@ -52,7 +52,7 @@ impl Who {
 
 /// A connection that was upgraded and waits for its worker.
 pub(crate) struct NewSession {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     pub(crate) who: Arc<Who>,
     pub(crate) dialect: Dialect,
     pub(crate) wire: Wire,
@@ -156,7 +156,7 @@ pub(crate) struct Session {
     /// Frames on their way to it.
     pub(crate) pending: Pending,
     pub(crate) topics: Vec<Membership>,
-    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) stream: Arc<Transport>,
     pub(crate) who: Arc<Who>,
     pub(crate) outbound: Option<Box<Outbound>>,
     pub(crate) rare: Option<Box<Rare>>,

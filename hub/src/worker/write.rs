@@ -7,11 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use common::protocol::Close;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::{
-    Control, SessionId, Worker,
+    Control, SessionId, Transport, Worker,
     outbound::{MAX_SLICES, Outbound},
     places::{Frames, PLACES, Pending},
     session::Phase,
@@ -294,8 +292,7 @@ impl Worker {
     /// The close frame is out: the other side sees the end, and has time to send its own.
     fn end_writing(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            // It fails where the other side is gone, which is as good.
-            drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Write));
+            session.stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
@@ -315,12 +312,12 @@ impl Worker {
         // Its place in the counts is given back before the client can see the end of the connection.
         drop(session.seat);
         // Wakes whoever still waits for the socket, and with it holds it: a peer that never reads would keep it open.
-        drop(SockRef::from(&*session.stream).shutdown(std::net::Shutdown::Both));
+        session.stream.shutdown(std::net::Shutdown::Both);
     }
 }
 
 /// Writes as much of the frames as the kernel takes; nothing where it takes nothing now.
-fn write_frames(stream: &TcpStream, frames: Frames<'_>) -> std::io::Result<usize> {
+fn write_frames(stream: &Transport, frames: Frames<'_>) -> std::io::Result<usize> {
     let written = if let Some(joined) = frames.joined() {
         stream.try_write(joined)
     } else if frames.count() == 1 {

@@ -82,6 +82,7 @@ async fn handshakes_are_a_bucket() {
     let answer = Client::attempt(hub.public, &handshake).await.answer;
     answer.problem(429, "handshake_rate");
     let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    // The first that is refused; nobody else was promised anything.
     assert!((1..=2).contains(&after), "{after}");
     assert_eq!(
         hub.hub.tenant_count(&tenant("t1")).connections,

@@ -2,6 +2,7 @@
 
 mod client;
 mod http;
+mod stream;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 pub(crate) use self::{
     client::{Client, Frame, Handshake, deflated},
     http::{Answer, Kept, call},
+    stream::{Block, Stream},
 };
 
 /// How long anything may take before a test fails.
@@ -38,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) config: HubConfig,
     pub(crate) history: MemoryLimits,
     pub(crate) policies: Policies,
+    /// Shared with another node, in the place of one of its own.
+    pub(crate) bus: Option<Bus>,
     pub(crate) node_queue: usize,
     pub(crate) public_topics: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
@@ -109,6 +113,7 @@ impl TestHub {
                 ..MemoryLimits::default()
             },
             policies: Policies::default(),
+            bus: None,
             node_queue: 65_536,
             public_topics: vec!["public.*".to_owned()],
             allowed_origins: Vec::new(),
@@ -121,7 +126,9 @@ impl TestHub {
             ..AuthConfig::default()
         };
         let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
-        let bus = Bus::Memory(MemoryBus::with_policies(setup.history, setup.policies.clone()));
+        let bus = setup
+            .bus
+            .unwrap_or_else(|| Bus::Memory(MemoryBus::with_policies(setup.history, setup.policies.clone())));
         let (sink, receipts) = in_memory(100_000);
         let metrics = Metrics::default();
         let hub = Hub::start(HubParts {
