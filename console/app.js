@@ -37,8 +37,8 @@ function open(token) {
   showSignedIn(true);
   showWho(claims, token);
   let wasLive = false;
-  client.on('state', ({ state }) => {
-    showState(state, wasLive);
+  client.on('state', ({ state, via }) => {
+    showState(state, wasLive, via);
     wasLive ||= state === 'live';
   });
   client.on('unread', ({ count }) => showUnread(count));
@@ -73,8 +73,9 @@ function showWho(claims, token) {
 /**
  * @param {string} state
  * @param {boolean} wasLive
+ * @param {string | undefined} via the transport in use
  */
-function showState(state, wasLive) {
+function showState(state, wasLive, via) {
   const words = {
     connecting: wasLive ? 'Reconnecting…' : 'Connecting…',
     live: 'Live',
@@ -84,6 +85,7 @@ function showState(state, wasLive) {
   };
   const pill = byId('pill');
   pill.dataset.state = state;
+  pill.dataset.via = via ?? '';
   pill.textContent = words[state] ?? state;
 }
 

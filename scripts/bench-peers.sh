@@ -9,12 +9,14 @@
 #
 # PEERS      carillon floor floor-uring bun nchan ws nats socketio centrifugo sockudo
 # WORKLOADS  k1, k4, k16 (broadcasts in flight), paced (10/s), unicast (one POST each, 32 connections),
-#            slow (1 % of the sockets never read, 4 KB, 128 KB of send buffer; once without, once with them)
+#            slow (1 % of the sockets never read, 4 KB, 128 KB of send buffer; before that without them)
 # RUNS       rounds, the median counts (3); k1 and k4 of the close ones (CLOSE) are run CLOSE_RUNS (5) times, so that a
 #            ratio near 1 can be taken from alternating pairs; slow is run SLOW_RUNS (1) times
-# DURATION   seconds of a run (6), SLOW_DURATION of each half of one with stalled readers (15)
+# DURATION   seconds of a run (6), SLOW_DURATION of one with stalled readers (40: 4 KB ten times a second take so long
+#            to fill a queue of 1 MB and the kernel's buffers before it)
 # SOCKETS    10000
 # OUT        where results go and are kept (target/bench-peers); RESUME=1 runs only what is not there yet
+# BUILD      0: the release build is there already
 # WRITE      0: leave docs/benchmarks.md alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,7 +27,7 @@ tools="$PWD/$here/.tools"
 out="${OUT:-$target_dir/bench-peers}"
 runs="${RUNS:-3}" slow_runs="${SLOW_RUNS:-1}"
 close_runs="${CLOSE_RUNS:-$((runs == 3 ? 5 : runs))}"
-duration="${DURATION:-6}" slow_duration="${SLOW_DURATION:-15}" sockets="${SOCKETS:-10000}"
+duration="${DURATION:-6}" slow_duration="${SLOW_DURATION:-40}" sockets="${SOCKETS:-10000}"
 read -r -a peers <<<"${PEERS:-carillon floor floor-uring bun nchan ws nats socketio centrifugo sockudo}"
 read -r -a workloads <<<"${WORKLOADS:-k1 k4 k16 paced unicast slow}"
 read -r -a close <<<"${CLOSE:-carillon floor floor-uring bun}"
@@ -117,8 +119,10 @@ install_peer() {
 if [ "${1:-all}" != measure ]; then
     mkdir -p "$out" "$tools/bin"
     : >"$out/missing.tsv"
-    say "building carillon, loadtest and floor"
-    "${CARGO:-cargo}" build ${CI:+--locked} --release -p carillon -p loadtest
+    if [ "${BUILD:-1}" != 0 ]; then
+        say "building carillon, loadtest and floor"
+        "${CARGO:-cargo}" build ${CI:+--locked} --release -p carillon -p loadtest
+    fi
     for peer in "${peers[@]}"; do install_peer "$peer"; done
     [ "${1:-all}" = install ] && exit
     # In a network namespace of its own nothing else is on the loopback, and two settings can be chosen without touching
@@ -150,7 +154,7 @@ scenario() {
     k1 | k4 | k16) echo "broadcast --in-flight ${1#k} --seconds $duration --size 128" ;;
     paced) echo "broadcast --rate 10 --seconds $duration --size 128" ;;
     unicast) echo "unicast --lanes 32 --seconds $duration --size 128" ;;
-    slow) echo "slow --rate 10 --seconds $slow_duration --size 4096" ;;
+    slow) echo "slow --rate 10 --before-seconds 10 --seconds $slow_duration --size 4096" ;;
     *)
         say "there is no workload called $1" >&2
         return 2
@@ -163,7 +167,7 @@ scenario() {
 wanted() { # peer workload round
     case "$1.$2" in
     floor.k16 | floor.slow) return 1 ;;
-    floor-uring.k16 | floor-uring.paced | floor-uring.unicast | floor-uring.slow) return 1 ;;
+    floor-uring.k4 | floor-uring.k16 | floor-uring.paced | floor-uring.unicast | floor-uring.slow) return 1 ;;
     nchan.k16 | ws.k16 | socketio.k16 | sockudo.k4 | sockudo.k16) return 1 ;;
     esac
     local rounds="$runs"
@@ -188,7 +192,7 @@ measure() { # peer workload round
     local result="$out/$3.$2.$1.json" log="$out/$3.$2.$1.log" began=$SECONDS buffers="" bound=$((90 + 3 * duration))
     [ -n "${RESUME:-}" ] && [ -s "$result" ] && return
     rm -f "$result"
-    [ "$2" != slow ] || bound=$((120 + 3 * slow_duration))
+    [ "$2" != slow ] || bound=$((120 + 2 * slow_duration))
     if [ "$2" = slow ] && [ -n "$own_network" ]; then
         buffers="$(cat "$send_buffer")"
         echo "4096 16384 131072" >"$send_buffer"

@@ -1,6 +1,6 @@
 //! Inputs of the benches: made from fixed seeds, the same in every run.
 //!
-//! `make bench` runs them all, `make bench ARGS="--bench token"` one of them.
+//! `make bench` runs them all, `make bench ARGS="--bench pieces -- token"` some of them.
 
 use bytes::Bytes;
 use common::{
@@ -13,6 +13,7 @@ use common::{
 use secrecy::SecretString;
 
 pub mod node;
+pub mod piece;
 
 /// An HS256 secret of the shortest length that is allowed.
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";

@@ -90,7 +90,8 @@ fn health(parts: &Parts) -> Router {
 #[derive(OpenApi)]
 #[openapi(paths(live, ready, metrics_by_scope), tags(
     (name = "sockets", description = "Open connections"),
-    (name = "publish", description = "To whoever is connected now. `/api/v1/publish` is on the internal listener only.")
+    (name = "publish", description = "To whoever is connected now. `/api/v1/publish` is on the internal listener only."),
+    (name = "control", description = "What operators see of sessions and do to them. Internal listener only.")
 ))]
 struct Own;
 

@@ -86,6 +86,8 @@ pub enum FrameKind {
     Unread,
     /// A change the reader made elsewhere: carillon.v1 sessions only.
     Changed,
+    /// Who joined or left a topic: carillon.v1 sessions only.
+    Presence,
 }
 
 /// How important a message is for the outbound queue.

@@ -57,6 +57,14 @@ pub struct HubConfig {
     pub drain_window: Span,
     /// Largest body of a publish.
     pub max_publish: Bytes,
+    /// Topics that are told who joins and leaves: patterns over their public names.
+    pub presence_topics: Vec<String>,
+    /// A user whose last session left counts as there for so long.
+    pub presence_grace: Span,
+    /// Traces that run at once; 0 allows none.
+    pub traces: usize,
+    /// A trace ends after so long.
+    pub trace_time: Span,
 }
 
 /// How a fan-out to many sockets is written.
@@ -172,6 +180,10 @@ impl HubConfig {
             lame_duck: seconds(0),
             drain_window: seconds(0),
             max_publish: Bytes(256 * 1024),
+            presence_topics: Vec::new(),
+            presence_grace: seconds(5),
+            traces: 4,
+            trace_time: seconds(600),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What this node wants from the bus: one task that subscribes with a topic's first worker and unsubscribes after its
 //! last, strictly one after the other, so that no unsubscribe can overtake a newer subscribe.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use common::{
     bus::{BusError, Head, Subscriptions},
-    topic::TopicKey,
+    topic::{TopicKey, TopicKind},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::registry::Registry;
 
@@ -21,6 +21,13 @@ pub(crate) enum Wish {
     Join { worker: usize, keys: Vec<TopicKey> },
     /// The worker's last member of the topic left a while ago.
     Leave { worker: usize, key: TopicKey },
+    /// A trace watches the topic, whoever has members.
+    Watch {
+        key: TopicKey,
+        confirmed: oneshot::Sender<()>,
+    },
+    /// It watches no more.
+    Unwatch { key: TopicKey },
 }
 
 /// The answer to [`Wish::Join`].
@@ -30,14 +37,22 @@ pub(crate) struct Joined {
     pub(crate) heads: Result<Vec<Head>, BusError>,
 }
 
+/// Whether a worker has the topic, or waits for it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) key: TopicKey,
+    pub(crate) answer: oneshot::Sender<bool>,
+}
+
 /// Carries wishes out until every worker is gone. `Answer` is what workers take their inputs as.
-pub(crate) async fn run<Answer: From<Joined>>(
+pub(crate) async fn run<Answer: From<Joined> + From<Asked>>(
     mut wishes: mpsc::Receiver<Wish>,
     workers: Vec<mpsc::WeakSender<Answer>>,
     registry: Arc<Registry>,
     subscriptions: Subscriptions,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut watched: HashMap<TopicKey, usize> = HashMap::new();
     while wishes.recv_many(&mut batch, BATCH).await > 0 {
         for wish in batch.drain(..) {
             match wish {
@@ -58,11 +73,52 @@ pub(crate) async fn run<Answer: From<Joined>>(
                     }
                 }
                 Wish::Leave { worker, key } => {
-                    if registry.remove(&key, worker) {
+                    if registry.remove(&key, worker) && !watched.contains_key(&key) {
                         subscriptions.unsubscribe(&[key]).await;
+                    }
+                }
+                Wish::Watch { key, confirmed } => {
+                    let subscribed = subscriptions.subscribe(std::slice::from_ref(&key)).await;
+                    if subscribed.is_ok() {
+                        confirmed.send(()).ok();
+                    }
+                    *watched.entry(key).or_default() += 1;
+                }
+                Wish::Unwatch { key } => {
+                    let watchers = watched.get_mut(&key).map_or(0, |watchers| {
+                        *watchers -= 1;
+                        *watchers
+                    });
+                    if watchers == 0 {
+                        watched.remove(&key);
+                        if !has_members(&key, &workers, &registry).await {
+                            subscriptions.unsubscribe(&[key]).await;
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// Whether a worker has the topic. The registry does not know it of users, so the user's worker is asked; what it wishes for
+/// meanwhile stands behind this in the queue.
+async fn has_members<Answer: From<Asked>>(
+    key: &TopicKey,
+    workers: &[mpsc::WeakSender<Answer>],
+    registry: &Registry,
+) -> bool {
+    if key.kind() != TopicKind::User {
+        return !registry.workers(key).is_empty();
+    }
+    let (answer, answered) = oneshot::channel();
+    let home = workers
+        .get(registry.home(key))
+        .and_then(mpsc::WeakSender::upgrade);
+    let Some(home) = home else { return false };
+    let asked = Asked {
+        key: key.clone(),
+        answer,
+    };
+    home.send(asked.into()).await.is_ok() && answered.await == Ok(true)
 }

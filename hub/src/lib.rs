@@ -18,6 +18,7 @@ mod pipe;
 mod pressure;
 mod receive;
 mod registry;
+mod trace;
 pub mod worker;
 pub mod ws;
 
@@ -51,11 +52,15 @@ use self::{
     pressure::Pressure,
     receive::{Lane, Missed},
     registry::Registry,
-    worker::{Control, Inputs, NewSession, Shared, Worker},
+    trace::Traces,
+    worker::{Control, Inputs, NewSession, Shared, Worker, presence},
 };
 
 /// Inputs, other than messages, that may wait for a worker; who has more waits.
 const CONTROLS: usize = 4096;
+
+/// Questions and orders of operators that are under way at once.
+const OPERATORS: usize = 16;
 
 /// Receipts that may wait for a dispatcher that is slow, beyond its own queue.
 const WAITING_RECEIPTS: usize = 8192;
@@ -104,6 +109,7 @@ struct Inner {
     trusted_proxies: Vec<String>,
     refusing: AtomicBool,
     leaving: AtomicBool,
+    operators: Arc<Semaphore>,
 }
 
 impl Hub {
@@ -117,6 +123,9 @@ impl Hub {
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
         let registry = Arc::new(Registry::new(count));
+        let (announcements, announced) = mpsc::channel(presence::ANNOUNCEMENTS);
+        tokio::spawn(presence::announce(announced, parts.bus.clone()));
+        let traces = Arc::new(Traces::new(parts.config.traces, wishes.clone()));
         let shared = Arc::new(Shared {
             node: NodeId::generate(),
             bus: parts.bus,
@@ -125,6 +134,8 @@ impl Hub {
             public_topics: parts.public_topics,
             receipts: parts.receipts,
             wishes,
+            announcements,
+            traces: Arc::clone(&traces),
             waiting_receipts: Arc::new(Semaphore::new(WAITING_RECEIPTS)),
             metrics: metrics.clone(),
             config: parts.config,
@@ -156,7 +167,13 @@ impl Hub {
             Arc::clone(&registry),
             subscriptions,
         ));
-        tokio::spawn(receive::run(events, lanes, Arc::clone(&registry), metrics));
+        tokio::spawn(receive::run(
+            events,
+            lanes,
+            Arc::clone(&registry),
+            metrics,
+            traces,
+        ));
         Self {
             inner: Arc::new(Inner {
                 shared,
@@ -170,6 +187,7 @@ impl Hub {
                 trusted_proxies: parts.trusted_proxies,
                 refusing: AtomicBool::new(false),
                 leaving: AtomicBool::new(false),
+                operators: Arc::new(Semaphore::new(OPERATORS)),
             }),
         }
     }
@@ -204,6 +222,8 @@ impl Hub {
     pub async fn drain(&self, deadline: Duration, spread: bool) -> bool {
         self.begin_leaving();
         self.inner.refusing.store(true, Ordering::Release);
+        // A trace would keep the internal listener's connection, and with it the process.
+        self.inner.shared.traces.end();
         let window = if spread {
             self.inner.shared.config.drain_window.0
         } else {

@@ -241,6 +241,11 @@ impl Seat {
     pub(crate) fn tenant(&self) -> &TenantId {
         &self.tenant
     }
+
+    /// Where the client is.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
 }
 
 impl Drop for Seat {

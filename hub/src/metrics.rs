@@ -59,6 +59,7 @@ pub(crate) struct HubMetrics {
     pub(crate) published: Counter,
     pub(crate) held_back: Counter,
     pub(crate) receipts_dropped: Counter,
+    pub(crate) presence_dropped: Counter,
     pub(crate) lag: Histogram,
 }
 
@@ -91,6 +92,7 @@ impl HubMetrics {
             published: Counter::default(),
             held_back: Counter::default(),
             receipts_dropped: Counter::default(),
+            presence_dropped: Counter::default(),
             // From half a millisecond to half a minute.
             lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
         };
@@ -189,6 +191,11 @@ impl HubMetrics {
                 "hub_receipts_dropped",
                 "Receipts that the dispatcher had no room for",
                 m.receipts_dropped,
+            );
+            registry.register(
+                "hub_presence_dropped",
+                "Join and leave events that the bus had no room for",
+                m.presence_dropped,
             );
             registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
         });

@@ -14,7 +14,7 @@ use common::{
 };
 use tokio::sync::{Notify, mpsc};
 
-use crate::{metrics::HubMetrics, registry::Registry, ws};
+use crate::{metrics::HubMetrics, registry::Registry, trace::Traces, ws};
 
 /// Events that one round takes.
 const BATCH: usize = 256;
@@ -110,6 +110,7 @@ pub(crate) async fn run(
     lanes: Vec<Lane>,
     registry: Arc<Registry>,
     metrics: HubMetrics,
+    traces: Arc<Traces>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while events.next_batch(&mut batch, BATCH).await > 0 {
@@ -118,6 +119,9 @@ pub(crate) async fn run(
             match event {
                 BusEvent::Message(message) => {
                     let workers = registry.workers(&message.key);
+                    if traces.on() {
+                        traces.arrived(&message, workers);
+                    }
                     if workers.is_empty() {
                         metrics.unwanted.inc();
                         continue;

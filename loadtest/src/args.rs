@@ -223,6 +223,9 @@ pub(crate) struct Slow {
     /// Broadcasts a second.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) rate: f64,
+    /// Seconds of the part in which all read, before; default: as long as the one with stalled sockets.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) before_seconds: Option<u64>,
     #[arg(long, value_enum, default_value = "evict")]
     pub(crate) policy: Policy,
     /// Keys of `latest`.

@@ -102,7 +102,14 @@ test('the socket is cut three times: polling, and back, with nothing missed or t
       proxy.refusing = true;
       proxy.cut();
       await send('during the third cut');
-      await tab.state('polling', 20_000);
+      await tab.via('sse');
+      await send('by an event stream');
+      await allShown();
+      await tab.state('live');
+      proxy.heldPath = '/api/v1/sse';
+      proxy.cutPath('/api/v1/sse');
+      await send('while streams are kept back');
+      await tab.state('polling', 40_000);
       assert.equal(proxy.webSockets, 0);
       await send('while polling');
       await send('while polling, again');

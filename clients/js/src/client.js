@@ -74,11 +74,16 @@ export class CarillonClient {
       random: this.#random,
       tokens: this.#tokens,
       WebSocket,
-      url: base.replace(/^http/, 'ws').replace(/\/+$/, '') + '/api/v1/ws',
+      fetch,
+      base: base.replace(/\/+$/, ''),
       wakeUps: options.wakeUps ?? globalThis,
       timing: options.timing,
       pull: (waitS, signal) => this.#pull(waitS, signal),
+      wish: () => this.#wish(),
+      onUp: () => this.#onUp(),
       onFrame: (frame) => this.#onFrame(frame),
+      onPositions: (positions) => this.#positions.replaceAll(positions),
+      onUnsent: (ids) => ids.forEach((id) => this.#acks.add(id)),
       onDown: () => this.#positions.disconnected(),
       onState: (state) => this.#emitter.emit('state', state),
       onError: (error) => this.#report(error),
@@ -160,10 +165,29 @@ export class CarillonClient {
     else if (told === this.#unread.told) this.#unread.refresh(UNREAD_FRAME_GRACE_MS);
   }
 
+  /** Whether positions come by themselves and requests carry them, as below the socket. */
+  get #carried() {
+    return this.#ladder.via !== 'websocket';
+  }
+
+  /** What a request says that a socket's client would say by commands. */
+  #wish() {
+    const known = Object.entries(this.#positions.all());
+    // A position of an explicit topic would subscribe to it.
+    const wanted = known.filter(([topic]) => !topic.startsWith('topic:') || this.#topics.has(topic.slice('topic:'.length)));
+    return { topics: [...this.#topics], positions: Object.fromEntries(wanted) };
+  }
+
+  #onUp() {
+    this.#acks.flush();
+    this.#catchUp();
+  }
+
   /** @param {Record<string, any>} frame */
   #onFrame(frame) {
     switch (frame.type) {
       case 'welcome':
+        if (this.#carried) return; // The request has said all that follows.
         return this.#onWelcome(frame);
       case 'notification':
       case 'message':
@@ -183,6 +207,7 @@ export class CarillonClient {
       case 'unsubscribed':
         return this.#emitter.emit('unsubscribed', { topic: frame.topic });
       case 'recovered':
+        if (this.#carried) return;
         return this.#positions.recovered(frame.positions ?? {});
       case 'gap':
         return this.#onGap(frame);
@@ -214,8 +239,7 @@ export class CarillonClient {
     this.#resume(known);
     // An explicit topic resumes when the hub says `subscribed`, not before: only then no frame can slip between.
     for (const topic of this.#topics) this.#ladder.send({ type: 'subscribe', topic });
-    this.#acks.flush();
-    this.#catchUp();
+    this.#onUp();
   }
 
   /** @param {Iterable<string>} topics */
@@ -227,6 +251,7 @@ export class CarillonClient {
   /** @param {Record<string, any>} frame */
   #onSubscribed(frame) {
     const topic = String(frame.topic);
+    if (this.#carried) return this.#emitter.emit('subscribed', { topic });
     if (this.#positions.has(topic)) this.#resume([topic]);
     else if (typeof frame.position === 'string') this.#positions.advance(topic, frame.position);
     this.#emitter.emit('subscribed', { topic });
@@ -240,7 +265,7 @@ export class CarillonClient {
       else this.#emitter.emit('message', { id, data: frame.data, topic: frame.topic, position: frame.position });
     }
     // Only now, and for a repeat too: whatever stands before this position has been handed over.
-    if (frame.topic && frame.position) this.#positions.advance(frame.topic, frame.position);
+    if (!this.#carried && frame.topic && frame.position) this.#positions.advance(frame.topic, frame.position);
     if (frame.receipt === true) this.#acks.add(id);
   }
 
@@ -260,7 +285,8 @@ export class CarillonClient {
   #onGap(frame) {
     if (typeof frame.position !== 'string') return this.#onResync({ topics: [frame.topic] });
     this.#positions.rewind(frame.topic, frame.position);
-    this.#resume([frame.topic]);
+    if (this.#carried) this.#ladder.send({ type: 'resume' });
+    else this.#resume([frame.topic]);
   }
 
   /** @param {Record<string, any>} frame */
@@ -341,8 +367,8 @@ export class CarillonClient {
           backoff.reset();
         } catch (error) {
           if (signal.aborted || this.#ladder.refused(error)) return;
-          // Not live: polling reads the same feed, and the next welcome comes back here.
-          if (this.state !== 'live') return;
+          // The last rung reads the same feed, and any other comes back here when it is up.
+          if (this.#ladder.via === undefined || this.#ladder.via === 'inbox') return;
           this.#report(error);
           this.#catchAgain = true;
           const hintMs = error instanceof CarillonError ? error.retryAfterMs : undefined;

@@ -5,11 +5,17 @@ const OPEN = 1;
 
 /**
  * How a connection ended.
- * @typedef {object} End
+ * @typedef {object} Ending
  * @property {number} code the close code; 1006 where there was none
  * @property {string} reason
- * @property {boolean} welcomed whether the hub had taken us in
- * @property {number} liveMs from the welcome to the end
+ * @property {number} [hintMs] when the server asked us to come back
+ * @property {number} [floorMs] earliest time to try this way again
+ * @property {boolean} [blocked] this way does not lead to the hub
+ * @property {boolean} [unreachable] nobody answered at all
+ * @property {boolean} [again] ended by ourselves, to be opened anew at once
+ * @property {import('./errors.js').CarillonError} [error] what the application has to know
+ *
+ * @typedef {Ending & { welcomed: boolean, liveMs: number }} End `welcomed`: the hub had taken us in; `liveMs`: since then
  */
 
 /**

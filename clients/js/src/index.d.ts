@@ -1,11 +1,16 @@
-/** Carillon's client: a person's live inbox, over WebSocket, with polling where WebSocket does not work. */
+/** Carillon's client: a person's live inbox, over WebSocket, with other ways where WebSocket does not work. */
 
 /** Where a client is on its ladder of transports. */
 export type StateName = 'connecting' | 'live' | 'polling' | 'offline' | 'closed';
 
+/** The way in use: frames by `websocket`, by `sse` (an event stream) or by `poll`; or the `inbox` alone, asked now and then. */
+export type Transport = 'websocket' | 'sse' | 'poll' | 'inbox';
+
 export interface State {
+  /** `live`: by WebSocket or event stream; `polling`: by long polls or the inbox. */
   state: StateName;
   previous: StateName;
+  via: Transport | undefined;
   /** WebSocket tries that failed in a row. */
   failures: number;
   /** When `connecting`: milliseconds until the next try. */
@@ -138,7 +143,7 @@ export class CarillonClient {
   connect(): Promise<void>;
   /** Ends for good, until `connect` is called again. */
   close(): void;
-  /** Live only: a topic's messages do not arrive while polling. Resumed after each reconnect. */
+  /** Resumed after each reconnect, by whatever way but the inbox alone, which brings no messages. */
   subscribe(topic: string): void;
   unsubscribe(topic: string): void;
   /** Resolves when the server has stored it. */

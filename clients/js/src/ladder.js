@@ -1,16 +1,10 @@
-import { Backoff } from './backoff.js';
-import { Pause } from './clock.js';
 import { Connection } from './connection.js';
 import { CarillonError } from './errors.js';
-import { CloseCode, judgeClose } from './protocol.js';
+import { InboxPolling } from './inbox.js';
+import { LongPoll } from './poll.js';
+import { Rung } from './rung.js';
+import { EventStream } from './stream.js';
 
-/** Failed tries in a row before polling begins. */
-const TRIES_BEFORE_POLLING = 3;
-/** A connection that held this long was a success; a shorter one counts as a failed try. */
-const STABLE_MS = 5_000;
-const POLL_WAIT_S = 25;
-/** Between two polls: a busy inbox must not use up a person's 100 requests a minute. */
-const POLL_GAP_MS = 2_000;
 const DEFAULT_TIMING = {
   openTimeoutMs: 8_000,
   pingEveryMs: 25_000,
@@ -20,25 +14,20 @@ const DEFAULT_TIMING = {
 };
 
 /**
- * The ladder of transports: WebSocket; after three failed tries in a row long polling, while WebSocket is tried on in
- * the background; and back up as soon as it works. It knows nothing of what the frames and pages say.
+ * The ladder of transports: WebSocket, event stream, long polling, and the inbox's feed. A rung that fails three times
+ * in a row, or that something on the way blocks, brings up the one below it; a rung that works ends those below. Each
+ * is tried on in the background as long as it is not the one in use. The ladder knows nothing of what frames say.
  */
 export class Ladder {
   #o;
-  #timing;
-  #socketPause;
-  #pollPause;
-  /** @type {Connection | undefined} */
-  #connection;
-  /** @type {AbortController | undefined} */
-  #polling;
-  /** @type {AbortController | undefined} */
-  #life;
+  /** @type {{ name: import('./index.js').Transport, rung: Rung }[]} from above */
+  #rungs;
+  #inbox;
+  #alive = false;
   /** @type {import('./index.js').StateName} */
   #state = 'closed';
-  #failures = 0;
-  /** @type {number | undefined} */
-  #hintMs;
+  /** @type {import('./index.js').Transport | undefined} */
+  #via;
   /** @type {{ resolve: () => void, reject: (error: unknown) => void } | undefined} */
   #ready;
   #wake = () => this.wake();
@@ -49,43 +38,77 @@ export class Ladder {
    *   random: () => number,
    *   tokens: import('./token.js').TokenSource,
    *   WebSocket: any,
-   *   url: string,
+   *   fetch: typeof globalThis.fetch,
+   *   base: string,
    *   wakeUps: Pick<EventTarget, 'addEventListener' | 'removeEventListener'> | object,
    *   timing?: Partial<typeof DEFAULT_TIMING> | undefined,
+   *   wish: () => import('./fallback.js').Wish,
    *   pull: (waitS: number, signal: AbortSignal) => Promise<{ count: number, more: boolean }>,
+   *   onUp: () => void,
    *   onFrame: (frame: Record<string, any>) => void,
+   *   onPositions: (positions: Record<string, string>) => void,
+   *   onUnsent: (ids: string[]) => void,
    *   onDown: () => void,
    *   onState: (state: import('./index.js').State) => void,
    *   onError: (error: unknown) => void,
    *   onClosed: () => void,
-   * }} options
+   * }} options `onUp`, `onPositions`: of the rungs whose requests carry the positions; a socket is welcomed by a frame
    */
   constructor(options) {
     this.#o = options;
-    this.#timing = { ...DEFAULT_TIMING, ...options.timing };
-    this.#socketPause = new Pause(options.clock);
-    this.#pollPause = new Pause(options.clock);
+    const timing = { ...DEFAULT_TIMING, ...options.timing };
+    const { clock, random, tokens } = options;
+    const pace = { clock, random, baseMs: timing.backoffBaseMs, capMs: timing.backoffCapMs };
+    const make = (/** @type {import('./index.js').Transport} */ name, /** @type {any} */ open, /** @type {number} */ number) => ({
+      name,
+      rung: new Rung({
+        ...pace,
+        tokens,
+        open,
+        onUp: () => this.#up(number),
+        onDown: () => this.#down(number),
+        onFailed: (delayMs, down) => this.#failed(number, delayMs, down),
+        onDead: (error) => this.#finish(error),
+        onError: options.onError,
+      }),
+    });
+    this.#rungs = [
+      make('websocket', this.#openSocket(timing), 0),
+      make('sse', this.#openFallback(EventStream, timing, 1), 1),
+      make('poll', this.#openFallback(LongPoll, timing, 2), 2),
+    ];
+    this.#inbox = new InboxPolling({
+      ...pace,
+      pull: options.pull,
+      onUp: () => this.#setState('polling', 'inbox'),
+      onUnreachable: () => this.#setState('offline', undefined),
+      onError: options.onError,
+      refused: (error) => this.refused(error),
+    });
   }
 
   get state() {
     return this.#state;
   }
 
+  /** The way that is in use. */
+  get via() {
+    return this.#via;
+  }
+
   /**
-   * Begins; resolves when news can arrive, by socket or by polling, and rejects when the client had to give up.
+   * Begins; resolves when news can arrive, by whatever way, and rejects when the client had to give up.
    * @returns {Promise<void>}
    */
   start() {
-    if (this.#life) return Promise.resolve();
-    const life = new AbortController();
-    this.#life = life;
-    this.#failures = 0;
+    if (this.#alive) return Promise.resolve();
+    this.#alive = true;
     this.#listen('addEventListener');
     const ready = new Promise((resolve, reject) => {
       this.#ready = { resolve: () => resolve(undefined), reject };
     });
-    this.#setState('connecting');
-    void this.#climb(life.signal);
+    this.#setState('connecting', undefined);
+    this.#rungs[0]?.rung.start();
     return /** @type {Promise<void>} */ (ready);
   }
 
@@ -106,178 +129,130 @@ export class Ladder {
 
   /** @param {Record<string, unknown>} command */
   send(command) {
-    return this.#connection?.live === true && this.#connection.send(command);
+    return this.#inUse()?.send(command) === true;
   }
 
   /** @param {unknown} retryAfterMs when the hub asked us to come back, should it close now */
   hint(retryAfterMs) {
-    if (typeof retryAfterMs === 'number' && retryAfterMs >= 0) this.#hintMs = retryAfterMs;
+    if (typeof retryAfterMs === 'number' && retryAfterMs >= 0) this.#inUse()?.hint(retryAfterMs);
   }
 
   /** The network is back, or somebody looks at the page again: look now, not when the timer says so. */
   wake() {
-    this.#connection?.probe();
-    this.#socketPause.wake();
-    this.#pollPause.wake();
+    for (const { rung } of this.#rungs) rung.wake();
+    this.#inbox.wake();
   }
 
-  /** @param {AbortSignal} signal */
-  async #climb(signal) {
-    const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#timing;
-    const backoff = new Backoff({ baseMs, capMs, random: this.#o.random });
-    while (!signal.aborted) {
-      const next = await this.#oneTry(signal);
-      if (signal.aborted) return;
-      if (next.good) {
-        this.#failures = 0;
-        backoff.reset();
-      } else if (next.broken) {
-        this.#failures = Math.max(this.#failures + 1, TRIES_BEFORE_POLLING);
-      } else if (!next.planned) {
-        this.#failures += 1;
-      }
-      const delay = backoff.next(next);
-      if (this.#failures >= TRIES_BEFORE_POLLING) this.#startPolling();
-      else if (!this.#polling) this.#setState('connecting', delay);
-      await this.#socketPause.sleep(delay, signal);
-    }
+  #inUse() {
+    return this.#rungs.find(({ rung }) => rung.live)?.rung;
+  }
+
+  /** @param {typeof DEFAULT_TIMING} timing */
+  #openSocket(timing) {
+    const url = `${this.#o.base.replace(/^http/, 'ws')}/api/v1/ws`;
+    return (/** @type {string} */ token, /** @type {() => void} */ up, /** @type {any} */ onEnd) =>
+      new Connection({
+        WebSocket: this.#o.WebSocket,
+        url,
+        token,
+        clock: this.#o.clock,
+        openTimeoutMs: timing.openTimeoutMs,
+        pingEveryMs: timing.pingEveryMs,
+        pongTimeoutMs: timing.pongTimeoutMs,
+        onFrame: (frame) => {
+          // First the rungs below end, so that nothing of theirs comes between.
+          if (frame.type === 'welcome') up();
+          this.#o.onFrame(frame);
+        },
+        onEnd,
+      });
   }
 
   /**
-   * One socket, from the token to its end.
-   * @param {AbortSignal} signal
-   * @returns {Promise<{ good: boolean, planned: boolean, broken?: boolean, hintMs?: number | undefined, floorMs?: number }>}
+   * @param {typeof EventStream | typeof LongPoll} Way
+   * @param {typeof DEFAULT_TIMING} timing
+   * @param {number} number
    */
-  async #oneTry(signal) {
-    const failed = { good: false, planned: false };
-    let token;
-    try {
-      token = await this.#o.tokens.get();
-    } catch (error) {
-      this.#o.onError(new CarillonError('token', 'no token could be had', { cause: error }));
-      return failed;
-    }
-    if (signal.aborted) return failed;
-    if (token === null) {
-      this.#finish(new CarillonError('signed_out', 'there is no token', { terminal: true }));
-      return failed;
-    }
-    this.#hintMs = undefined;
-    const end = await this.#connect(token);
-    if (signal.aborted) return failed;
-    this.#connection = undefined;
+  #openFallback(Way, timing, number) {
+    const { base, fetch, clock, wish, onFrame, onPositions, onUnsent } = this.#o;
+    return (/** @type {string} */ token, /** @type {() => void} */ up, /** @type {any} */ onEnd) =>
+      new Way({
+        base,
+        fetch,
+        token,
+        clock,
+        openTimeoutMs: timing.openTimeoutMs,
+        wish,
+        onUp: () => {
+          up();
+          // A socket that came meanwhile has its own welcome.
+          if (this.#rungs[number]?.rung.wanted) this.#o.onUp();
+        },
+        onFrame,
+        onPositions,
+        onUnsent,
+        onEnd,
+      });
+  }
+
+  /** @param {number} number */
+  #up(number) {
+    for (const { rung } of this.#rungs.slice(number + 1)) rung.stop();
+    this.#inbox.stop();
+    const { name } = /** @type {{ name: import('./index.js').Transport }} */ (this.#rungs[number]);
+    this.#setState(name === 'poll' ? 'polling' : 'live', name);
+  }
+
+  /** @param {number} number */
+  #down(number) {
+    // One that was only being tried takes nothing away from the rung in use.
+    if (this.#rungs[number]?.name !== this.#via) return;
+    this.#via = undefined;
     this.#o.onDown();
-    const verdict = judgeClose(end.code, end.reason);
-    if (verdict.renewToken) this.#o.tokens.reject(token);
-    const dead = verdict.terminal || (verdict.renewToken && !this.#o.tokens.renewable);
-    if (dead) {
-      const code = verdict.renewToken ? 'unauthorized' : end.code === CloseCode.NORMAL ? 'closed' : 'disconnected';
-      this.#finish(new CarillonError(code, end.reason || 'the hub closed for good', { terminal: true }));
-      return failed;
-    }
-    return {
-      good: end.welcomed && !verdict.broken && (verdict.planned || end.liveMs >= STABLE_MS),
-      planned: verdict.planned,
-      broken: verdict.broken,
-      hintMs: verdict.hintMs ?? this.#hintMs,
-      floorMs: verdict.floorMs,
-    };
   }
 
   /**
-   * @param {string} token
-   * @returns {Promise<import('./connection.js').End>}
+   * @param {number} number
+   * @param {number} delayMs
+   * @param {boolean} down
    */
-  #connect(token) {
-    return new Promise((resolve) => {
-      try {
-        this.#connection = new Connection({
-          WebSocket: this.#o.WebSocket,
-          url: this.#o.url,
-          token,
-          clock: this.#o.clock,
-          openTimeoutMs: this.#timing.openTimeoutMs,
-          pingEveryMs: this.#timing.pingEveryMs,
-          pongTimeoutMs: this.#timing.pongTimeoutMs,
-          onFrame: (frame) => {
-            if (frame.type === 'welcome') this.#live();
-            this.#o.onFrame(frame);
-          },
-          onEnd: resolve,
-        });
-      } catch (error) {
-        this.#o.onError(new CarillonError('socket', 'the socket could not be made', { cause: error }));
-        resolve({ code: 1006, reason: '', welcomed: false, liveMs: 0 });
-      }
-    });
-  }
-
-  #live() {
-    this.#polling?.abort();
-    this.#polling = undefined;
-    this.#setState('live');
-  }
-
-  #startPolling() {
-    if (this.#polling) return;
-    this.#polling = new AbortController();
-    void this.#poll(this.#polling.signal);
-  }
-
-  /** @param {AbortSignal} signal */
-  async #poll(signal) {
-    const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#timing;
-    const backoff = new Backoff({ baseMs, capMs, random: this.#o.random });
-    let waitS = 0; // The first answers at once: it says whether polling works at all.
-    while (!signal.aborted) {
-      let pauseMs = 0;
-      try {
-        const startedAt = this.#o.clock.now();
-        const page = await this.#o.pull(waitS, signal);
-        if (signal.aborted) return;
-        backoff.reset();
-        this.#setState('polling');
-        // A server that does not hold empty answers shall not be asked without end.
-        const held = this.#o.clock.now() - startedAt >= POLL_GAP_MS;
-        if (waitS > 0 && !page.more && !(page.count === 0 && held)) pauseMs = POLL_GAP_MS;
-        waitS = page.more ? 0 : POLL_WAIT_S;
-      } catch (error) {
-        if (signal.aborted || this.refused(error)) return;
-        const known = error instanceof CarillonError ? error : undefined;
-        if (known?.code === 'unreachable') this.#setState('offline');
-        else this.#o.onError(error);
-        waitS = 0;
-        pauseMs = backoff.next({ hintMs: known?.retryAfterMs });
-      }
-      if (pauseMs > 0) await this.#pollPause.sleep(pauseMs, signal);
+  #failed(number, delayMs, down) {
+    if (!this.#alive) return;
+    if (down) {
+      const below = this.#rungs[number + 1];
+      if (below) below.rung.start();
+      else this.#inbox.start();
     }
+    // Whoever is held up by another rung, or by none at all, stays where it is.
+    const lost = this.#via === undefined && (this.#state === 'live' || this.#state === 'polling');
+    const climbing = number === 0 && !this.#rungs[1]?.rung.wanted;
+    if (lost || climbing) this.#setState('connecting', undefined, delayMs);
   }
 
   /**
    * @param {import('./index.js').StateName} state
+   * @param {import('./index.js').Transport | undefined} via
    * @param {number} [retryInMs]
    */
-  #setState(state, retryInMs) {
+  #setState(state, via, retryInMs) {
     const previous = this.#state;
-    if (state === previous && retryInMs === undefined) return;
+    const same = state === previous && via === this.#via;
+    this.#via = via;
+    if (same && retryInMs === undefined) return;
     this.#state = state;
     if (state === 'live' || state === 'polling') this.#ready?.resolve();
-    this.#o.onState({ state, previous, failures: this.#failures, retryInMs });
+    this.#o.onState({ state, previous, via, failures: this.#rungs[0]?.rung.failures ?? 0, retryInMs });
   }
 
   /** @param {CarillonError | undefined} error why, where it was not the application's wish */
   #finish(error) {
-    const life = this.#life;
-    if (!life) return;
+    if (!this.#alive) return;
+    this.#alive = false;
     this.#listen('removeEventListener');
-    life.abort();
-    this.#life = undefined;
-    this.#polling?.abort();
-    this.#polling = undefined;
-    this.#connection?.close();
-    this.#connection = undefined;
+    for (const { rung } of this.#rungs) rung.stop();
+    this.#inbox.stop();
     this.#o.onClosed();
-    this.#setState('closed');
+    this.#setState('closed', undefined);
     if (error) {
       this.#o.onError(error);
       this.#ready?.reject(error);

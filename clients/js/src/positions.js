@@ -90,6 +90,15 @@ export class Positions {
     this.#stored.set(topic, position);
   }
 
+  /**
+   * All topics at once, as the ways below the socket give them: what is not among them was lost.
+   * @param {Record<string, string>} positions
+   */
+  replaceAll(positions) {
+    this.#resuming.clear();
+    this.#stored = new Map(Object.entries(positions));
+  }
+
   /** @param {string} topic */
   forget(topic) {
     this.#resuming.delete(topic);

@@ -23,6 +23,11 @@ const TOKEN = new Set([CloseCode.TOKEN_EXPIRED, CloseCode.TOKEN_INVALID]);
 const PLANNED = new Set([CloseCode.RESTART, CloseCode.SLOW_CONSUMER]);
 const BROKEN = new Set([CloseCode.PROTOCOL, CloseCode.UNSUPPORTED, CloseCode.NOT_UTF8]);
 
+/** What an operator may add to the reason of a close. */
+const STAY_AWAY = /; reconnect=no$/;
+const COME_BACK = /; retry_after_ms=\d{1,9}$/;
+const FIRST_OPERATORS_CODE = 4100;
+
 const IMPATIENT_FLOOR_MS = 5_000;
 const BROKEN_FLOOR_MS = 300_000;
 
@@ -45,11 +50,13 @@ const BROKEN_FLOOR_MS = 300_000;
 export function judgeClose(code, reason) {
   const known = /** @type {any} */ (code);
   const broken = BROKEN.has(known);
+  const operators = code === CloseCode.DISCONNECTED || code >= FIRST_OPERATORS_CODE;
+  const invited = operators && COME_BACK.test(reason);
   const impatient = TOKEN.has(known) || code === CloseCode.RATE_LIMITED;
   return {
-    terminal: TERMINAL.has(known),
+    terminal: operators && STAY_AWAY.test(reason) ? true : TERMINAL.has(known) && !invited,
     renewToken: TOKEN.has(known),
-    planned: PLANNED.has(known),
+    planned: PLANNED.has(known) || invited,
     broken,
     floorMs: broken ? BROKEN_FLOOR_MS : impatient ? IMPATIENT_FLOOR_MS : 0,
     hintMs: retryHint(reason),

@@ -91,6 +91,19 @@ test('close codes say what comes next', () => {
     assert.deepEqual(judgeClose(Number(code), ''), { ...nothing, ...verdict }, code);
   }
   assert.equal(judgeClose(1012, '{"retry_after_ms":9}').hintMs, 9);
+  // What an operator adds counts more than the code, in operators' closes only.
+  for (const [code, reason, terminal, planned, hintMs] of /** @type {const} */ ([
+    [4003, 'disconnected', true, false, undefined],
+    [4003, 'disconnected; retry_after_ms=1500', false, true, 1500],
+    [4003, 'moved; reconnect=no', true, false, undefined],
+    [4100, 'moved', false, false, undefined],
+    [4100, 'moved; reconnect=no', true, false, undefined],
+    [4100, 'moved; retry_after_ms=0', false, true, 0],
+    [1002, 'x; reconnect=no', false, false, undefined],
+  ])) {
+    const verdict = judgeClose(code, reason);
+    assert.deepEqual([verdict.terminal, verdict.planned, verdict.hintMs], [terminal, planned, hintMs], `${code} ${reason}`);
+  }
 });
 
 test('a frame and a row of the list become the same shape', () => {

@@ -107,12 +107,75 @@ class Session {
   }
 }
 
+/** One event stream at the fake hub. */
+class Stream {
+  constructor(request, url, response) {
+    this.response = response;
+    this.token = request.headers.authorization?.slice('Bearer '.length);
+    this.topics = JSON.parse(url.searchParams.get('topics') ?? '[]');
+    this.positions = JSON.parse(url.searchParams.get('positions') ?? '{}');
+    this.closed = new Promise((resolve) => response.on('close', resolve));
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    response.flushHeaders();
+  }
+
+  /** @param {object | undefined} frame @param {object} [positions] the whole vector behind it */
+  send(frame, positions) {
+    const id = positions ? `id: ${JSON.stringify(positions)}\n` : '';
+    this.response.write(`${id}${frame ? `data: ${JSON.stringify(frame)}\n` : ''}\n`);
+  }
+
+  welcome(positions, more = {}) {
+    this.send({ type: 'welcome', session: 's1', heartbeat_ms: 25_000, positions, ...more }, positions);
+  }
+
+  notify(id, position) {
+    this.send({ type: 'notification', id, title: id, content: 'c', topic: 'user', position }, { user: position });
+  }
+
+  close(code, reason, retryAfterMs) {
+    this.send({ type: 'close', code, reason, retry_after_ms: retryAfterMs });
+    this.response.end();
+  }
+
+  cut() {
+    this.response.destroy();
+  }
+}
+
+/** One long poll at the fake hub. */
+class Poll {
+  constructor(request, url, response) {
+    this.response = response;
+    this.token = request.headers.authorization?.slice('Bearer '.length);
+    this.topics = JSON.parse(url.searchParams.get('topics') ?? '[]');
+    this.positions = JSON.parse(url.searchParams.get('positions') ?? '{}');
+    this.wait = url.searchParams.get('wait');
+    this.closed = new Promise((resolve) => response.on('close', resolve));
+  }
+
+  answer(frames, positions, more = false) {
+    this.refuse(200, { frames, positions, more });
+  }
+
+  refuse(status, body, headers = {}) {
+    this.response.writeHead(status, { 'content-type': 'application/json', ...headers });
+    this.response.end(JSON.stringify(body));
+  }
+}
+
 /** A hub and its change feed, scripted. */
 export class FakeHub {
   #sessions = new Inbox();
   #requests = new Inbox();
   #held = new Set();
   #released = new Inbox();
+  #streams = new Inbox();
+  #polls = new Inbox();
+  /** `absent`, `accept`, or a function that is given the response instead. */
+  sse = 'absent';
+  /** `absent`, or `accept`: the test answers. */
+  polling = 'absent';
   /** `accept`, `refuse`, or a function that is given the session instead of the welcome. */
   sockets = 'accept';
   /** False: HTTP connections are cut. */
@@ -149,6 +212,16 @@ export class FakeHub {
     return this.#sessions.take();
   }
 
+  /** The next event stream. */
+  stream() {
+    return this.#streams.take();
+  }
+
+  /** The next long poll. */
+  poll() {
+    return this.#polls.take();
+  }
+
   /** The next request whose path begins so. */
   request(path) {
     return this.#requests.take((request) => request.path.startsWith(path));
@@ -173,6 +246,9 @@ export class FakeHub {
         response.end(JSON.stringify(value));
       };
       if (this.tokens && !this.tokens.includes(token)) return answer(401, { code: 'token_expired', detail: 'expired' });
+      if (url.pathname === '/api/v1/sse' && typeof this.sse === 'function') return this.sse(response);
+      if (url.pathname === '/api/v1/sse' && this.sse === 'accept') return this.#streams.push(new Stream(request, url, response));
+      if (url.pathname === '/api/v1/poll' && this.polling === 'accept') return this.#polls.push(new Poll(request, url, response));
       if (url.pathname === '/api/v1/notifications/unread-count') return answer(200, { unread_count: this.unreadCount });
       if (url.pathname !== '/api/v1/inbox/changes') return answer(200, { success: true });
       this.#answerFeed(url, answer, response);

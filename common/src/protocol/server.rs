@@ -25,7 +25,7 @@ impl Dialect {
         match (self, kind) {
             (Self::CarillonV1, _) | (_, FrameKind::Notification | FrameKind::Message) => true,
             (Self::Seeds { unread }, FrameKind::Unread) => unread,
-            (Self::Seeds { .. }, FrameKind::Changed) => false,
+            (Self::Seeds { .. }, FrameKind::Changed | FrameKind::Presence) => false,
         }
     }
 }
@@ -181,14 +181,18 @@ mod tests {
 
     #[test]
     fn seeds_get_what_they_understand() {
-        use FrameKind::{Changed, Message, Notification, Unread};
-        let takes =
-            |dialect: Dialect| [Notification, Message, Unread, Changed].map(|kind| dialect.takes(kind));
-        assert_eq!(takes(Dialect::CarillonV1), [true; 4]);
-        assert_eq!(takes(Dialect::Seeds { unread: true }), [true, true, true, false]);
+        use FrameKind::{Changed, Message, Notification, Presence, Unread};
+        let takes = |dialect: Dialect| {
+            [Notification, Message, Unread, Changed, Presence].map(|kind| dialect.takes(kind))
+        };
+        assert_eq!(takes(Dialect::CarillonV1), [true; 5]);
+        assert_eq!(
+            takes(Dialect::Seeds { unread: true }),
+            [true, true, true, false, false]
+        );
         assert_eq!(
             takes(Dialect::Seeds { unread: false }),
-            [true, true, false, false]
+            [true, true, false, false, false]
         );
     }
 }

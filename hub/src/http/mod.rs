@@ -2,6 +2,7 @@
 
 mod admit;
 mod answer;
+mod control;
 mod express;
 pub(crate) mod fallback;
 mod front;
@@ -45,7 +46,7 @@ pub fn public(hub: &Hub) -> OpenApiRouter {
         .with_state(hub.clone())
 }
 
-/// Internal: publish, beside broadcast and statistics.
+/// Internal: publish and control, beside broadcast and statistics.
 #[must_use]
 pub fn internal(hub: &Hub) -> OpenApiRouter {
     let limit = hub.inner.shared.config.max_publish.0;
@@ -65,6 +66,7 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
         .routes(routes!(stream::publish_stream))
         .routes(routes!(stats::stats))
         .routes(routes!(publish::broadcast))
+        .merge(control::routes())
         .with_state(hub.clone())
 }
 

@@ -270,6 +270,8 @@ fn check_type(kind: &str) -> Result<(), Problem> {
         "pong",
         "close",
         "ping",
+        "join",
+        "leave",
     ];
     let fits = (1..=64).contains(&kind.len())
         && kind

@@ -27,6 +27,7 @@ impl Worker {
             self.due(due);
         }
         self.look_at_blocked();
+        self.tick_spreads();
         // Each topic is compared once an interval, a share of them each second.
         let parts = usize::try_from(self.shared.config.head_check.0.as_secs())
             .unwrap_or(30)
@@ -64,6 +65,7 @@ impl Worker {
     fn due(&mut self, due: Due) {
         match due {
             Due::Linger(topic) => self.end_linger(topic),
+            Due::Absent(absence) => self.end_absence(absence),
             Due::Drop(id) => self.remove(id, "close_timeout"),
             Due::Drain(id) => self.close_for_restart(id),
             Due::Expiring(id) => {

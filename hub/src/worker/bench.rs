@@ -1,8 +1,13 @@
 //! A worker whose sessions have no sockets of their own, for the benches alone (feature `bench`): what a message and what
 //! coming and going cost in the index, by the very code that serves sockets, without the kernel.
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{
+    io::{self, IoSlice},
+    net::IpAddr,
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use common::{bus::Subscriptions, protocol::Dialect, receipts::Reader, token::Identity, topic::TopicKey};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -13,6 +18,7 @@ use tokio::{
 use super::{
     Control, SessionId, Transport, Who, Worker,
     index::Membership,
+    outbound::{MAX_SLICES, Outbound},
     session::{Phase, Session},
 };
 use crate::{Hub, limits::Seat, receive::Outgoing};
@@ -43,6 +49,7 @@ pub struct Node {
     subscriptions: Subscriptions,
     /// All sessions have this one.
     stream: Arc<Transport>,
+    peer: TcpStream,
     who: Arc<Who>,
     reader: AbortHandle,
     _controls: mpsc::Receiver<Control>,
@@ -62,6 +69,7 @@ impl Node {
     pub async fn new(hub: &Hub, somebody: Identity) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let stream = TcpStream::connect(listener.local_addr()?).await?;
+        let (peer, _) = listener.accept().await?;
         let (controls, _controls) = mpsc::channel(1);
         let shared = Arc::clone(&hub.inner.shared);
         let (subscriptions, _) = shared.bus.attach(1);
@@ -76,6 +84,7 @@ impl Node {
             worker: Worker::new(0, shared, controls),
             subscriptions,
             stream: Arc::new(stream.into()),
+            peer,
             who: Arc::new(Who::new(somebody, reader)),
             reader: tokio::spawn(std::future::ready(())).abort_handle(),
             _controls,
@@ -138,8 +147,11 @@ impl Node {
             generation: 0,
             phase: Phase::Live,
             dialect: Dialect::CarillonV1,
+            wire: crate::receive::Wire::Plain,
+            heard: 0,
             unanswered: 0,
             expiry_watched: false,
+            wire: Default::default(),
             pending: Default::default(),
             topics: joined.0,
             stream: Arc::clone(&self.stream),
@@ -196,6 +208,42 @@ impl Node {
             if let Some(session) = self.worker.sessions.get_mut(*slot as usize) {
                 session.phase = Phase::Live;
             }
+        }
+    }
+
+    /// Writes what was put before sessions to their socket.
+    pub fn flush(&mut self) {
+        while self.worker.fanout.is_active() {
+            self.worker.flush_slice();
+        }
+    }
+
+    /// Reads what was written, so that the socket takes more.
+    pub fn drain(&self) {
+        let mut bytes = [0; 16 * 1024];
+        while self.peer.try_read(&mut bytes).is_ok_and(|taken| taken > 0) {}
+    }
+}
+
+/// What waits for one slow consumer.
+#[derive(Debug, Default)]
+pub struct Outlet(Outbound);
+
+impl Outlet {
+    /// A frame that the kernel refused.
+    pub fn push(&mut self, frame: Bytes) {
+        self.0.push(frame, 0);
+    }
+
+    /// The kernel takes at most so many bytes.
+    pub fn take(&mut self, mut most: usize) {
+        while !self.0.is_empty() && most > 0 {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = self.0.slices(&mut slices);
+            let shown: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+            let taken = shown.min(most);
+            self.0.advance(taken, 0);
+            most -= taken;
         }
     }
 }

@@ -22,8 +22,10 @@ const MAX_EARLY: usize = 32;
 
 impl Worker {
     pub(super) fn input(&mut self, id: SessionId, input: Input) {
+        let now = self.wheel.now();
         let Some(session) = self.session(id) else { return };
         session.unanswered = 0;
+        session.heard = now;
         let closing = session.phase == Phase::Closing;
         match input {
             Input::Gone => self.remove(id, "gone"),
@@ -162,7 +164,7 @@ impl Worker {
         Some(who)
     }
 
-    fn has(&self, id: SessionId, key: &TopicKey) -> bool {
+    pub(super) fn has(&self, id: SessionId, key: &TopicKey) -> bool {
         let Some(number) = self.index.find(key) else {
             return false;
         };
@@ -216,6 +218,8 @@ impl Worker {
             && let Some(session) = self.session(id)
         {
             session.topics.push(membership);
+            let who = Arc::clone(&session.who);
+            self.entered(&who, number);
         }
         self.end_joining(id, key);
         self.tell_subscribed(id, key);
@@ -269,7 +273,7 @@ impl Worker {
         );
     }
 
-    fn leave_explicit(&mut self, id: SessionId, key: &TopicKey) {
+    pub(super) fn leave_explicit(&mut self, id: SessionId, key: &TopicKey) {
         let Some(number) = self.index.find(key) else {
             return;
         };
@@ -280,6 +284,8 @@ impl Worker {
         let Some(session) = self.session(id) else { return };
         if let Some(at) = session.topics.iter().position(|its| its.topic == number) {
             let membership = session.topics.swap_remove(at);
+            let who = Arc::clone(&session.who);
+            self.left(&who, membership.topic);
             self.leave(membership);
         }
         self.end_joining(id, key);
@@ -336,6 +342,14 @@ impl Worker {
                 return;
             }
         };
+        let outdated = self
+            .session_ref(id)
+            .and_then(|session| session.rare.as_ref()?.outdated.as_ref());
+        if outdated.is_some_and(|outdated| outdated.is_of(&identity)) {
+            let message = "the rights of this token have changed; bring a newer one";
+            self.refuse(id, "token_outdated", message);
+            return;
+        }
         if identity.tenant != who.reader.tenant || identity.user != who.reader.user {
             self.close(id, Close::TokenInvalid);
             return;
@@ -350,6 +364,10 @@ impl Worker {
         if let Some(session) = self.session(id) {
             session.who = Arc::new(Who::new(identity, reader));
             session.expiry_watched = false;
+            if let Some(rare) = &mut session.rare {
+                rare.outdated = None;
+            }
+            session.forget_rare();
             memberships.clone_from(&session.topics);
         }
         self.watch_expiry(id);

@@ -56,6 +56,7 @@ impl Worker {
     pub(super) fn begin_fanout(&mut self, waiting: &mut Vec<Arc<Outgoing>>) {
         for outgoing in waiting.drain(..) {
             let Some(number) = self.index.find(&outgoing.message.key) else {
+                self.trace_unknown(&outgoing);
                 continue;
             };
             let Some(topic) = self.index.get_mut(number) else {
@@ -88,6 +89,7 @@ impl Worker {
 
     /// Marks a message on every session of its topic that gets it.
     pub(super) fn put_before(&mut self, number: u32, outgoing: &Arc<Outgoing>) {
+        self.trace_fanout(number, outgoing);
         let now = self.wheel.now();
         let header = &outgoing.message.header;
         let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();

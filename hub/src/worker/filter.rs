@@ -173,6 +173,7 @@ mod tests {
             dialect: Dialect::CarillonV1,
             wire: crate::receive::Wire::Plain,
             unanswered: 0,
+            heard: 0,
             expiry_watched: false,
             pending: Pending::default(),
             topics,

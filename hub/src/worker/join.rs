@@ -53,6 +53,7 @@ impl Worker {
             dialect,
             wire,
             unanswered: 0,
+            heard: self.wheel.now(),
             expiry_watched: false,
             pending: Pending::default(),
             topics: Vec::with_capacity(who.reader.keys.len()),
@@ -186,6 +187,8 @@ impl Worker {
             }
             if let Some(session) = self.session(id) {
                 session.topics.push(membership);
+                let who = Arc::clone(&session.who);
+                self.entered(&who, number);
             }
         }
         let Some(session) = self.session(id) else { return };
@@ -194,6 +197,7 @@ impl Worker {
         let dialect = session.dialect;
         let who = Arc::clone(&session.who);
         self.shared.metrics.opened.inc();
+        super::trace::session(&self.shared, "connected", &who.reader, None);
         if dialect == Dialect::CarillonV1 {
             let heartbeat_ms = u64::try_from(self.shared.config.heartbeat.0.as_millis()).unwrap_or(u64::MAX);
             let frame = ServerFrame::Welcome {
@@ -286,7 +290,9 @@ impl Worker {
     pub(super) fn leave_all(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let topics = std::mem::take(&mut session.topics);
+        let who = Arc::clone(&session.who);
         for membership in topics {
+            self.left(&who, membership.topic);
             self.leave(membership);
         }
     }

@@ -10,6 +10,7 @@ mod beat;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod commands;
+pub(crate) mod control;
 mod fanout;
 mod filter;
 #[cfg(target_os = "linux")]
@@ -18,6 +19,7 @@ pub mod index;
 mod join;
 mod outbound;
 mod places;
+pub(crate) mod presence;
 mod reader;
 mod recovery;
 mod replay;
@@ -25,6 +27,7 @@ mod replay;
 mod ring;
 mod session;
 mod slow;
+mod trace;
 mod transport;
 mod turns;
 mod wheel;
@@ -37,7 +40,7 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, BusError, Head, History},
+    bus::{Bus, BusError, Head, History, Publication},
     ids::NodeId,
     policy::Policies,
     protocol::{Close, Command},
@@ -61,9 +64,10 @@ pub(crate) use self::{
 };
 use crate::{
     config::{Flush, HubConfig},
-    interest::{Joined, Wish},
+    interest::{Asked, Joined, Wish},
     metrics::HubMetrics,
     receive::{Missed, Outgoing},
+    trace::Traces,
 };
 
 /// What a worker is told, other than messages.
@@ -85,6 +89,16 @@ pub(crate) enum Control {
     Heads(Comparison),
     /// The process ends: sessions are told to reconnect, spread over this time.
     Drain(Duration),
+    /// The interest task asks whether this worker has a topic.
+    Asked(Asked),
+    /// An operator asks or orders.
+    Operator(Box<control::Job>),
+}
+
+impl From<Asked> for Control {
+    fn from(asked: Asked) -> Self {
+        Self::Asked(asked)
+    }
 }
 
 impl From<Joined> for Control {
@@ -132,6 +146,9 @@ pub(crate) struct Shared {
     pub(crate) public_topics: Vec<String>,
     pub(crate) receipts: ReceiptSink,
     pub(crate) wishes: mpsc::Sender<Wish>,
+    pub(crate) traces: Arc<Traces>,
+    /// Presence events on their way to the bus.
+    pub(crate) announcements: mpsc::Sender<Publication>,
     /// Receipts of workers that wait for the dispatcher.
     pub(crate) waiting_receipts: Arc<Semaphore>,
     pub(crate) metrics: HubMetrics,
@@ -164,6 +181,8 @@ pub(crate) struct Worker {
     /// What the readers of its sessions share.
     feed: Arc<Feed>,
     draining: bool,
+    jobs: control::Jobs,
+    attendees: presence::Attendees,
 }
 
 /// The comparison of all topics with the bus, after something was dropped. One runs at a time, so that a worker that is
@@ -215,6 +234,8 @@ impl Worker {
             controls,
             draining: false,
             shared,
+            jobs: control::Jobs::default(),
+            attendees: presence::Attendees::default(),
         }
     }
 
@@ -261,6 +282,7 @@ impl Worker {
                 if missed.take_now() {
                     self.compare_all();
                 }
+                self.step_job();
                 if tick_is_due(&mut tick).await {
                     self.tick();
                 }
@@ -285,6 +307,10 @@ impl Worker {
                     self.send_wishes();
                 }
                 _ = tick.tick() => self.tick(),
+                () = std::future::ready(()), if !self.jobs.is_empty() => {
+                    self.step_job();
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
@@ -299,6 +325,10 @@ impl Worker {
             Control::Replayed(id, serial, history) => self.replayed(id, serial, &history),
             Control::Heads(comparison) => self.compared(&comparison),
             Control::Drain(window) => self.drain(window),
+            Control::Asked(asked) => {
+                asked.answer.send(self.index.find(&asked.key).is_some()).ok();
+            }
+            Control::Operator(job) => self.begin_job(*job),
         }
     }
 

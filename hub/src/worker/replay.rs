@@ -104,6 +104,7 @@ impl Worker {
             return;
         };
         self.shared.metrics.resyncs.inc();
+        super::trace::resync(&self.shared, &topic.key);
         let frame = ServerFrame::Resync {
             topics: vec![topic.key.public_name()],
         }
@@ -276,7 +277,7 @@ impl Worker {
         else {
             return;
         };
-        let Some(history) = history
+        let Some(read) = history
             .as_ref()
             .ok()
             .filter(|history| history.head.epoch == live.epoch)
@@ -290,9 +291,9 @@ impl Worker {
             // Whoever is new has missed nothing: what there is, is all.
             let behind =
                 |message: &&Arc<Message>| message.position.is_some_and(|at| at.offset > replay.from.offset);
-            Replay::Missed(history.messages.iter().filter(behind).cloned().collect())
+            Replay::Missed(read.messages.iter().filter(behind).cloned().collect())
         } else {
-            resume(replay.from, &history)
+            resume(replay.from, &read)
         };
         let Replay::Missed(missed) = missed else {
             self.end_replay(id, &replay, None);
@@ -313,10 +314,10 @@ impl Worker {
                 self.replay_one(id, &Outgoing::new(message), !replay.unasked);
             }
         }
-        if history.superseded_after.is_some() && replay.from.offset <= live.offset {
+        if read.superseded_after.is_some() && replay.from.offset <= live.offset {
             // Values of a last-value topic that have gone have newer ones: the read is whole up to its head, whatever
             // stands there.
-            let head = history.head.position();
+            let head = read.head.position();
             replay.from = if head.offset < live.offset { head } else { live };
         }
         if replay.from.offset > live.offset {
@@ -380,6 +381,7 @@ impl Worker {
             return;
         };
         if filter.passes_replay(session) {
+            super::trace::replayed(&self.shared, &session.who.reader, outgoing);
             if let Some(session) = self.session(id).filter(|_| asked) {
                 session.rare().replayed += 1;
             }

@@ -42,6 +42,22 @@ impl Who {
         }
     }
 
+    /// The same, until another time.
+    pub(crate) fn until(&self, expires_at: i64) -> Self {
+        Self {
+            reader: self.reader.clone(),
+            expires_at,
+            topics: self.topics.clone(),
+        }
+    }
+
+    /// Whether this was made of a token that says the same.
+    pub(crate) fn is_of(&self, identity: &Identity) -> bool {
+        self.expires_at == identity.expires_at
+            && self.topics.iter().map(|pattern| &**pattern).eq(&identity.topics)
+            && *self.reader.keys == *identity.keys()
+    }
+
     /// Whether the token, or one of the public patterns, allows to subscribe to the topic.
     pub(crate) fn may_subscribe(&self, topic: &str, public: &[String]) -> bool {
         let own = self.topics.iter().map(|pattern| &**pattern);
@@ -127,6 +143,8 @@ pub(crate) struct Rare {
     /// Seeds: serials of pings that were sent right behind a message that asks for a receipt.
     pub(crate) pings: std::collections::VecDeque<(u32, MessageId)>,
     pub(crate) next_ping: u32,
+    /// The token that an operator declared outdated: it does not refresh the session.
+    pub(crate) outdated: Option<Arc<Who>>,
 }
 
 impl Rare {
@@ -151,6 +169,8 @@ pub(crate) struct Session {
     pub(crate) wire: Wire,
     /// Heartbeats without an answer.
     pub(crate) unanswered: u8,
+    /// The worker's second in which the client was last heard of.
+    pub(crate) heard: u32,
     /// The end of its token is near and on the wheel.
     pub(crate) expiry_watched: bool,
     /// Frames on their way to it.
@@ -177,6 +197,7 @@ impl Session {
                 && rare.early.is_empty()
                 && rare.joining.is_empty()
                 && rare.pings.is_empty()
+                && rare.outdated.is_none()
         };
         if self.rare.as_deref().is_some_and(unused) {
             self.rare = None;

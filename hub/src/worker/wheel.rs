@@ -17,6 +17,8 @@ pub(crate) enum Due {
     Drain(SessionId),
     /// A topic has had no member for a while.
     Linger(u32),
+    /// A user's last session left a topic a while ago.
+    Absent(u32),
 }
 
 /// One timing wheel for heartbeats, and a sorted list for what happens once.

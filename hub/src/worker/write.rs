@@ -38,6 +38,7 @@ impl Worker {
         if let Some(outbound) = &mut session.outbound {
             for (outgoing, frame) in frames.iter() {
                 slow::queue(outbound, &self.index, outgoing, frame, now, &self.shared.metrics);
+                super::trace::queued(&self.shared, &session.who.reader, outgoing);
             }
             self.fanout.places.done(pending);
             self.relieve(id);
@@ -69,6 +70,9 @@ impl Worker {
                     if taken >= frame.len() {
                         taken -= frame.len();
                         continue;
+                    }
+                    if let Some(session) = self.sessions.get(id.slot as usize) {
+                        super::trace::queued(&self.shared, &session.who.reader, outgoing);
                     }
                     if taken > 0 {
                         slow::queue_torn(&mut outbound, &self.index, outgoing, frame, taken, now);
@@ -283,6 +287,8 @@ impl Worker {
             return;
         };
         session.phase = Phase::Closing;
+        let who = Arc::clone(&session.who);
+        super::trace::session(&self.shared, "closed", &who.reader, Some(label));
         self.leave_all(id);
         self.shared.metrics.closed(label);
         let timeout = u32::try_from(self.shared.config.close_timeout.0.as_secs()).unwrap_or(u32::MAX);
@@ -301,9 +307,11 @@ impl Worker {
         let Some(session) = self.session(id) else { return };
         let was_closing = session.phase == Phase::Closing;
         session.reader.abort();
+        let who = Arc::clone(&session.who);
         let pending = session.pending.take();
         self.fanout.places.done(pending);
         if !was_closing {
+            super::trace::session(&self.shared, "closed", &who.reader, Some(label));
             self.leave_all(id);
             self.shared.metrics.closed(label);
         }

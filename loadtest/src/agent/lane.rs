@@ -109,12 +109,16 @@ impl Lanes {
 
     /// Publishes to this address from now on; connections that are idle or break go there.
     pub(super) fn aim(&mut self, address: SocketAddr) {
+        if address == self.address {
+            return;
+        }
         self.address = address;
         for job in &mut self.jobs {
             job.aim(&self.publish, address);
         }
         for lane in self.lanes.iter_mut().filter(|lane| lane.asked.is_empty()) {
             lane.stream = None;
+            lane.connected = false;
         }
     }
 

@@ -30,10 +30,10 @@ pub(super) async fn run(args: &Broadcast) -> anyhow::Result<Report> {
     let mark = run.mark().await?;
     run.pass("broadcasting", common.seconds as f64).await?;
     let part = run.since(&mark).await?;
+    let rest = run.here();
     run.traffic(&part)?;
     let stopped = run.stop().await?;
     run.settle(stopped, 0).await?;
-    let rest = run.mark().await?;
     run.since(&rest).await?;
     run.check_publishes();
     run.check_closed();

@@ -67,6 +67,7 @@ pub(super) async fn run(args: &Drain) -> anyhow::Result<Report> {
     // From here on the old one may end at any moment.
     run.stop().await?;
     let part = run.since(&mark).await?;
+    let mark = run.here();
     let errors: u64 = part
         .windows
         .iter()
@@ -83,7 +84,6 @@ pub(super) async fn run(args: &Drain) -> anyhow::Result<Report> {
         publish: second.publish,
     };
     run.fleet.order_all(&moved).await?;
-    let mark = run.mark().await?;
     run.calm().await?;
     run.start(0, job).await?;
     run.pass("after", 3.0).await?;

@@ -11,6 +11,7 @@ mod run;
 mod slow;
 mod storm;
 mod unicast;
+mod verdict;
 mod watch;
 
 use crate::{args::Command, report::Report};

@@ -34,9 +34,9 @@ pub(super) async fn run(args: &Slow) -> anyhow::Result<Report> {
     if common.describe.is_none() {
         match args.policy {
             Policy::Evict => {}
-            Policy::DropOldest => job.extra = ",\"slow\":\"drop_oldest\"".to_owned(),
+            Policy::DropOldest => job.extra.push_str(",\"slow\":\"drop_oldest\""),
             Policy::Latest => {
-                job.extra = ",\"slow\":\"latest\"".to_owned();
+                job.extra.push_str(",\"slow\":\"latest\"");
                 job.keys = args.keys;
             }
         }
@@ -44,7 +44,8 @@ pub(super) async fn run(args: &Slow) -> anyhow::Result<Report> {
     run.start(0, job).await?;
     run.pass("warming up", 2.0).await?;
     let mark = run.mark().await?;
-    run.pass("all read", common.seconds as f64).await?;
+    let before_seconds = args.before_seconds.unwrap_or(common.seconds);
+    run.pass("all read", before_seconds as f64).await?;
     let without = run.since(&mark).await?;
     let without = merged(without.windows.iter().map(|window| &window.delivery))?;
 
@@ -76,7 +77,7 @@ pub(super) async fn run(args: &Slow) -> anyhow::Result<Report> {
         0
     };
     run.settle(stopped, keys).await?;
-    let woken = run.mark().await?;
+    let woken = run.here();
     run.since(&woken).await?;
 
     let report = &mut run.report;

@@ -52,6 +52,11 @@ export class Tab {
     await this.page.locator(`#pill[data-state="${state}"]`).waitFor({ timeout });
   }
 
+  /** @param {string} transport @param {number} [timeout] milliseconds */
+  async via(transport, timeout = 20_000) {
+    await this.page.locator(`#pill[data-via="${transport}"]`).waitFor({ timeout });
+  }
+
   /** @param {string} id @param {number} [timeout] milliseconds */
   async shows(id, timeout = 10_000) {
     await this.item(id).waitFor({ timeout });

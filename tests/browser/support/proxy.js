@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
 /**
- * A TCP proxy that knows one thing of HTTP: which connections ask to become WebSockets. Those it can cut and refuse,
- * while everything else passes, as a company's proxy does.
+ * A TCP proxy that knows of HTTP which connections ask to become WebSockets, and what else they ask for. WebSockets it
+ * can cut and refuse, answers it can keep back, and requests it can refuse, as a company's proxy does.
  */
 export class Proxy {
   #server;
@@ -11,7 +11,13 @@ export class Proxy {
   #all = new Set();
   /** @type {Set<import('node:net').Socket>} */
   #webSockets = new Set();
+  /** @type {Map<import('node:net').Socket, string>} the path last asked for */
+  #paths = new Map();
   refusing = false;
+  /** Paths that begin so are asked for in vain. */
+  refusedPath = undefined;
+  /** Answers to paths that begin so do not come through before they are whole. */
+  heldPath = undefined;
   refused = 0;
 
   /** @param {number} target */
@@ -32,6 +38,11 @@ export class Proxy {
     for (const socket of this.#webSockets) socket.destroy();
   }
 
+  /** Ends every connection that last asked for a path that begins so. @param {string} path */
+  cutPath(path) {
+    for (const [socket, asked] of this.#paths) if (asked.startsWith(path)) socket.destroy();
+  }
+
   #accept(socket, target) {
     this.#all.add(socket);
     let head = '';
@@ -46,8 +57,27 @@ export class Proxy {
       }
       if (asksForWebSocket) this.#webSockets.add(socket);
       const upstream = connect(target, '127.0.0.1');
-      upstream.write(head, 'latin1');
-      socket.pipe(upstream).pipe(socket);
+      const forward = (text) => {
+        const path = /^(?:GET|POST|PUT|DELETE) (\S+)/.exec(text)?.[1];
+        if (path) this.#paths.set(socket, path);
+        if (path && this.refusedPath && path.startsWith(this.refusedPath)) return socket.destroy();
+        upstream.write(text, 'latin1');
+      };
+      forward(head);
+      if (asksForWebSocket) {
+        socket.pipe(upstream);
+      } else {
+        // The requests of this client are small: each comes in one piece, on a connection that is used again.
+        socket.on('data', (more) => forward(more.toString('latin1')));
+        socket.on('end', () => upstream.end());
+      }
+      upstream.on('data', (data) => {
+        const path = this.#paths.get(socket);
+        // An event stream is never whole, so it is kept back for good.
+        if (!asksForWebSocket && this.heldPath && path?.startsWith(this.heldPath)) return;
+        socket.write(data);
+      });
+      upstream.on('end', () => socket.end());
       upstream.on('error', () => socket.destroy());
       upstream.on('close', () => socket.destroy());
       socket.on('close', () => upstream.destroy());
@@ -57,6 +87,7 @@ export class Proxy {
     socket.on('close', () => {
       this.#all.delete(socket);
       this.#webSockets.delete(socket);
+      this.#paths.delete(socket);
     });
   }
 

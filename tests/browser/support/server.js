@@ -25,6 +25,7 @@ export class Server {
     server.port = port ?? (await freePort());
     server.#dataDir = await mkdtemp(path.join(tmpdir(), 'carillon-browser-'));
     const internal = await freePort();
+    server.internal = internal;
     server.#child = spawn(
       BINARY,
       ['--listen', `127.0.0.1:${server.port}`, '--internal-listen', `127.0.0.1:${internal}`, '--data-dir', server.#dataDir],
@@ -83,6 +84,21 @@ export class Server {
     const text = await answer.text();
     if (answer.status !== 201) throw new Error(`creating answered ${answer.status}: ${text}`);
     return JSON.parse(text).id;
+  }
+
+  /**
+   * Publishes to whoever is connected.
+   * @param {Record<string, unknown>} body
+   */
+  async publish(body) {
+    this.publisherToken ??= await this.token('publisher', ['--scope', 'publish']);
+    const answer = await fetch(`http://127.0.0.1:${this.internal}/api/v1/publish`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${this.publisherToken}` },
+      body: JSON.stringify(body),
+    });
+    const text = await answer.text();
+    if (answer.status !== 200) throw new Error(`publishing answered ${answer.status}: ${text}`);
   }
 
   async stop() {

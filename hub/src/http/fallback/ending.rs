@@ -12,6 +12,8 @@ const SPREAD_MS: u32 = 1000;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ending<'a> {
     code: u16,
+    /// An operator says not to come back.
+    never: bool,
     /// The reason without its hint.
     pub(super) reason: &'a str,
     /// When to come back, where that helps without anything else.
@@ -24,15 +26,22 @@ impl<'a> Ending<'a> {
             Some((reason, hint)) => (reason, hint.parse().ok()),
             None => (text, None),
         };
+        let (reason, never) = match reason.strip_suffix("; reconnect=no") {
+            Some(reason) => (reason, true),
+            None => (reason, false),
+        };
         let needs_token = [Close::TokenExpired, Close::TokenInvalid]
             .map(Close::code)
             .contains(&code);
+        // A code that is none of the table's is an operator's own.
         let helps = Close::ALL
             .iter()
-            .any(|close| close.code() == code && close.reconnect() && !needs_token);
-        let retry_after_ms = hint.or_else(|| helps.then(|| fastrand::u32(0..SPREAD_MS)));
+            .find(|close| close.code() == code)
+            .is_none_or(|close| close.reconnect() && !needs_token);
+        let retry_after_ms = hint.or_else(|| (helps && !never).then(|| fastrand::u32(0..SPREAD_MS)));
         Self {
             code,
+            never,
             reason,
             retry_after_ms,
         }
@@ -44,7 +53,7 @@ impl<'a> Ending<'a> {
         if is(Close::TokenExpired) {
             return TokenError::Expired.into();
         }
-        if is(Close::Disconnected) && self.retry_after_ms.is_none() {
+        if self.never || (is(Close::Disconnected) && self.retry_after_ms.is_none()) {
             let detail = "the session was closed by an operator";
             return Problem::new(StatusCode::FORBIDDEN, "disconnected", detail);
         }
@@ -71,10 +80,18 @@ mod tests {
         let slow = end(4008, "slow consumer");
         assert_eq!(slow.reason, "slow consumer");
         assert!(slow.retry_after_ms.is_some_and(|after| after < SPREAD_MS));
-        for (code, status) in [(4001, 401), (4003, 403), (1000, 503)] {
-            let end = end(code, "x");
-            assert_eq!(end.retry_after_ms, None, "{code}");
+        for (code, text, status) in [
+            (4001, "x", 401),
+            (4003, "x", 403),
+            (1000, "x", 503),
+            (4100, "x; reconnect=no", 403),
+        ] {
+            let end = end(code, text);
+            assert_eq!((end.reason, end.retry_after_ms), ("x", None), "{code}");
             assert_eq!(end.problem().status.as_u16(), status, "{code}");
         }
+        // An operator may say when, whatever the code, and use codes of their own.
+        assert_eq!(end(4003, "x; retry_after_ms=7").retry_after_ms, Some(7));
+        assert!(end(4100, "x").retry_after_ms.is_some());
     }
 }

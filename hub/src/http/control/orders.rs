@@ -1,0 +1,228 @@
+//! What is done to sessions: disconnect, unsubscribe, refresh.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Json, extract::State};
+use common::{
+    http::{Caller, JsonBody, Problem},
+    protocol::Close,
+    target::Audience,
+};
+use http::Uri;
+use serde::Deserialize;
+
+use super::{
+    Count, ORDER_TIME, ask,
+    body::{Wanted, name, named_tenant},
+    selection, tenant,
+};
+use crate::{
+    Hub,
+    worker::control::{Advice, Farewell, MAX_TEXT, Task},
+};
+
+/// Codes below are the protocol's own, or will be.
+const FIRST_FREE_CODE: u16 = 4100;
+
+/// Longest time over which sessions are closed.
+const MAX_SPREAD: Duration = Duration::from_secs(600);
+
+/// Longest time in which a newer token may be brought.
+const MAX_WITHIN: Duration = Duration::from_secs(60);
+
+/// Longest time after which a client may be asked to come back.
+const MAX_RETRY: Duration = Duration::from_secs(24 * 3600);
+
+/// Whom to disconnect, and what they are told.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DisconnectBody {
+    /// For whom, as in a publish.
+    #[schema(value_type = Object)]
+    to: Audience,
+    /// Only this session of the target.
+    #[serde(default)]
+    session: Option<String>,
+    /// The close code: 4003 (default), or one of 4100 to 4999, which are yours.
+    #[serde(default)]
+    code: Option<u16>,
+    /// The close reason, up to 80 bytes; default `disconnected`.
+    #[serde(default)]
+    reason: Option<String>,
+    /// Whether clients should come back. Without it they do as the code says, which for 4003 is no.
+    #[serde(default)]
+    reconnect: Option<bool>,
+    /// When they should come back; each is told a time of its own between this and twice as long. Implies `reconnect`.
+    #[serde(default)]
+    retry_after_ms: Option<u32>,
+    /// Sessions are closed in random order spread over this time, up to ten minutes; default at once.
+    #[serde(default)]
+    spread_ms: Option<u32>,
+}
+
+/// Whom to take out of which topic.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UnsubscribeBody {
+    /// For whom, as in a publish.
+    #[schema(value_type = Object)]
+    to: Audience,
+    /// Only this session of the target.
+    #[serde(default)]
+    session: Option<String>,
+    /// The topic, by its bare name.
+    topic: String,
+}
+
+/// Whose rights have changed.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RefreshBody {
+    /// For whom, as in a publish.
+    #[schema(value_type = Object)]
+    to: Audience,
+    /// Only this session of the target.
+    #[serde(default)]
+    session: Option<String>,
+    /// In what time a newer token has to come, one second to a minute; default 30 seconds.
+    #[serde(default)]
+    within_ms: Option<u32>,
+}
+
+/// Close sessions
+///
+/// Answers how many are told. Scope `control`.
+#[utoipa::path(post, path = "/api/v1/control/disconnect", tag = "control", security(("bearer" = [])),
+    request_body = DisconnectBody,
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn disconnect(
+    State(hub): State<Hub>,
+    caller: Caller,
+    uri: Uri,
+    JsonBody(body, _): JsonBody<DisconnectBody>,
+) -> Result<Json<Count>, Problem> {
+    let tenant = tenant(&caller, named_tenant(&uri)?.as_deref())?;
+    let farewell = Arc::new(farewell(&body)?);
+    let spread = up_to("spread_ms", body.spread_ms.unwrap_or(0), MAX_SPREAD)?;
+    let wanted = Wanted {
+        to: body.to,
+        session: body.session,
+    };
+    let selection = selection(&caller, &tenant, wanted)?;
+    let answers = ask(&hub, selection, ORDER_TIME, |answer| {
+        Task::disconnect(Arc::clone(&farewell), spread.div_ceil(1000), answer)
+    })
+    .await?;
+    let count = Count::new(&answers);
+    tracing::info!(by = %caller.user, %tenant, code = farewell.code, sessions = count.sessions, "sessions are disconnected");
+    Ok(Json(count))
+}
+
+/// Take sessions out of a topic
+///
+/// Answers how many had it. They may subscribe again where their token allows it. Scope `control`.
+#[utoipa::path(post, path = "/api/v1/control/unsubscribe", tag = "control", security(("bearer" = [])),
+    request_body = UnsubscribeBody,
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn unsubscribe(
+    State(hub): State<Hub>,
+    caller: Caller,
+    uri: Uri,
+    JsonBody(body, _): JsonBody<UnsubscribeBody>,
+) -> Result<Json<Count>, Problem> {
+    let tenant = tenant(&caller, named_tenant(&uri)?.as_deref())?;
+    let topic = name("topic", &body.topic)?;
+    let wanted = Wanted {
+        to: body.to,
+        session: body.session,
+    };
+    let selection = selection(&caller, &tenant, wanted)?;
+    let answers = ask(&hub, selection, ORDER_TIME, |answer| {
+        Task::unsubscribe(topic.clone(), answer)
+    })
+    .await?;
+    let count = Count::new(&answers);
+    tracing::info!(by = %caller.user, %tenant, sessions = count.sessions, "sessions are taken out of a topic");
+    Ok(Json(count))
+}
+
+/// Ask sessions for a newer token
+///
+/// For when rights have changed. Sessions get `expiring`, and those that do not bring another token in time are closed with
+/// 4001. Answers how many are told. Scope `control`.
+#[utoipa::path(post, path = "/api/v1/control/refresh", tag = "control", security(("bearer" = [])),
+    request_body = RefreshBody,
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn refresh(
+    State(hub): State<Hub>,
+    caller: Caller,
+    uri: Uri,
+    JsonBody(body, _): JsonBody<RefreshBody>,
+) -> Result<Json<Count>, Problem> {
+    let tenant = tenant(&caller, named_tenant(&uri)?.as_deref())?;
+    let within = up_to("within_ms", body.within_ms.unwrap_or(30_000), MAX_WITHIN)?;
+    if within < 1000 {
+        return Err(Problem::invalid(
+            "invalid_value",
+            "within_ms",
+            "give at least 1000; `disconnect` closes at once",
+        ));
+    }
+    let wanted = Wanted {
+        to: body.to,
+        session: body.session,
+    };
+    let selection = selection(&caller, &tenant, wanted)?;
+    let answers = ask(&hub, selection, ORDER_TIME, |answer| {
+        Task::refresh(within.div_ceil(1000), answer)
+    })
+    .await?;
+    let count = Count::new(&answers);
+    tracing::info!(by = %caller.user, %tenant, sessions = count.sessions, "sessions are asked for a newer token");
+    Ok(Json(count))
+}
+
+fn up_to(field: &'static str, ms: u32, most: Duration) -> Result<u32, Problem> {
+    if Duration::from_millis(u64::from(ms)) <= most {
+        Ok(ms)
+    } else {
+        let detail = format!("at most {} ms", most.as_millis());
+        Err(Problem::invalid("invalid_value", field, detail))
+    }
+}
+
+fn farewell(body: &DisconnectBody) -> Result<Farewell, Problem> {
+    let default = Close::Disconnected;
+    let code = body.code.unwrap_or_else(|| default.code());
+    if code != default.code() && !(FIRST_FREE_CODE..=4999).contains(&code) {
+        let detail = "4003, or 4100 to 4999; the other codes mean something to clients already";
+        return Err(Problem::invalid("invalid_value", "code", detail));
+    }
+    let text = body.reason.as_deref().unwrap_or_else(|| default.text());
+    if text.len() > MAX_TEXT || text.contains(char::is_control) {
+        let detail = format!("at most {MAX_TEXT} bytes without control characters");
+        return Err(Problem::invalid("invalid_value", "reason", detail));
+    }
+    let advice = match (body.reconnect, body.retry_after_ms) {
+        (None, None) => Advice::AsTheCode,
+        (Some(false), None) => Advice::Never,
+        (Some(false), Some(_)) => {
+            let detail = "who should not come back needs no time for it";
+            return Err(Problem::invalid("conflict", "retry_after_ms", detail));
+        }
+        (Some(true) | None, after) => {
+            Advice::After(up_to("retry_after_ms", after.unwrap_or(1000), MAX_RETRY)?)
+        }
+    };
+    Ok(Farewell {
+        code,
+        text: text.to_owned(),
+        advice,
+    })
+}

@@ -1,0 +1,160 @@
+//! Sessions as operators see them.
+
+use std::sync::Arc;
+
+use common::{
+    protocol::Dialect,
+    topic::{TopicKey, TopicKind},
+};
+use serde::Serialize;
+
+use super::super::{SessionId, Worker, session::Session};
+
+/// Bytes of text after which a page ends early: sessions may have many long names.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// One session.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct SessionInfo {
+    /// Its id, as in its `welcome`.
+    #[schema(value_type = String)]
+    pub(crate) session: Arc<str>,
+    /// Its tenant.
+    tenant: String,
+    /// Its user.
+    user: String,
+    /// Roles of its token.
+    roles: Vec<String>,
+    /// Stores of its token.
+    stores: Vec<String>,
+    /// Topics that it subscribed to.
+    topics: Vec<String>,
+    /// When it connected (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    since: Option<jiff::Timestamp>,
+    /// When the client was last heard of, to the second (RFC 3339).
+    #[schema(value_type = String)]
+    heard: jiff::Timestamp,
+    /// Heartbeats since then that were not answered; 2 end the session.
+    unanswered: u8,
+    /// When its token ends, Unix seconds.
+    expires_at: i64,
+    /// By what it is connected.
+    transport: &'static str,
+    /// `carillon.v1` or `seeds`.
+    dialect: &'static str,
+    /// The client's address.
+    address: String,
+    /// Bytes in its outbound queue: what the kernel does not take because the client reads too slowly.
+    queued_bytes: usize,
+}
+
+/// A worker's part of a page.
+#[derive(Debug)]
+pub(crate) struct Described {
+    /// In the order of their ids.
+    pub(crate) sessions: Vec<SessionInfo>,
+    /// More lies behind this id; none where these are all.
+    pub(crate) until: Option<Arc<str>>,
+}
+
+/// A page that is being described.
+#[derive(Debug)]
+pub(crate) struct Page {
+    described: Described,
+    bytes: usize,
+}
+
+impl Page {
+    /// A page with more behind `until`.
+    pub(super) fn new(until: Option<Arc<str>>) -> Self {
+        Self {
+            described: Described {
+                sessions: Vec::new(),
+                until,
+            },
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn into_described(self) -> Described {
+        self.described
+    }
+}
+
+impl Worker {
+    pub(super) fn describe(&self, id: SessionId, page: &mut Page) {
+        let Some(session) = self.session_ref(id) else {
+            return;
+        };
+        let described = &mut page.described;
+        if page.bytes > PAGE_BYTES {
+            if let Some(last) = described.sessions.last() {
+                described.until = Some(Arc::clone(&last.session));
+            }
+            return;
+        }
+        let info = self.info(session);
+        let texts = info.roles.iter().chain(&info.stores).chain(&info.topics);
+        page.bytes += info.user.len() + texts.map(String::len).sum::<usize>() + 256;
+        described.sessions.push(info);
+    }
+
+    fn info(&self, session: &Session) -> SessionInfo {
+        let who = &session.who;
+        let named =
+            |kind: TopicKind| move |key: &TopicKey| (key.kind() == kind).then(|| key.name()).flatten();
+        let claimed = |kind| who.reader.keys.iter().filter_map(named(kind)).collect();
+        let held = session.topics.iter().filter_map(|its| self.index.get(its.topic));
+        let mut topics: Vec<String> = held
+            .map(|topic| &topic.key)
+            .filter_map(named(TopicKind::Topic))
+            .collect();
+        topics.sort_unstable();
+        let quiet = i64::from(self.wheel.now().saturating_sub(session.heard));
+        let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
+        SessionInfo {
+            session: Arc::clone(&who.reader.session),
+            tenant: who.reader.tenant.to_string(),
+            user: who.reader.user.to_string(),
+            roles: claimed(TopicKind::Role),
+            stores: claimed(TopicKind::Store),
+            topics,
+            since: began(&who.reader.session),
+            heard: now
+                .checked_sub(jiff::SignedDuration::from_secs(quiet))
+                .unwrap_or(now),
+            unanswered: session.unanswered,
+            expires_at: who.expires_at,
+            transport: "websocket",
+            dialect: match session.dialect {
+                Dialect::CarillonV1 => common::protocol::SUBPROTOCOL,
+                Dialect::Seeds { .. } => "seeds",
+            },
+            address: session.seat.address().to_string(),
+            queued_bytes: session.outbound.as_ref().map_or(0, |outbound| outbound.bytes()),
+        }
+    }
+}
+
+/// When a session began. Its id is a UUIDv7 and knows.
+fn began(session: &str) -> Option<jiff::Timestamp> {
+    let (seconds, nanos) = uuid::Uuid::try_parse(session).ok()?.get_timestamp()?.to_unix();
+    let ms = i64::try_from(seconds).ok()?.checked_mul(1000)? + i64::from(nanos / 1_000_000);
+    jiff::Timestamp::from_millisecond(ms).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_knows_when_it_began() {
+        let now = jiff::Timestamp::now().as_millisecond();
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let since = began(&id).unwrap().as_millisecond();
+        assert!((now..now + 60_000).contains(&since), "{since} {now}");
+        assert_eq!(began("s"), None);
+    }
+}
