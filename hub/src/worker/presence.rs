@@ -102,7 +102,7 @@ impl Worker {
         let Some(topic) = self
             .index
             .get(number)
-            .filter(|topic| self.has_presence(&topic.key))
+            .filter(|topic| self.index.policy(number).presence || self.has_presence(&topic.key))
         else {
             return;
         };

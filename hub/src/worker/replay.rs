@@ -277,7 +277,7 @@ impl Worker {
         else {
             return;
         };
-        let Some(history) = history
+        let Some(read) = history
             .as_ref()
             .ok()
             .filter(|history| history.head.epoch == live.epoch)
@@ -291,9 +291,9 @@ impl Worker {
             // Whoever is new has missed nothing: what there is, is all.
             let behind =
                 |message: &&Arc<Message>| message.position.is_some_and(|at| at.offset > replay.from.offset);
-            Replay::Missed(history.messages.iter().filter(behind).cloned().collect())
+            Replay::Missed(read.messages.iter().filter(behind).cloned().collect())
         } else {
-            resume(replay.from, &history)
+            resume(replay.from, &read)
         };
         let Replay::Missed(missed) = missed else {
             self.end_replay(id, &replay, None);
@@ -314,16 +314,16 @@ impl Worker {
                 self.replay_one(id, &Outgoing::new(message), !replay.unasked);
             }
         }
-        if history.superseded_after.is_some() && replay.from.offset <= live.offset {
+        if read.superseded_after.is_some() && replay.from.offset <= live.offset {
             // Values of a last-value topic that have gone have newer ones: the read is whole up to its head, whatever
-            // stands there. What is behind the worker's own place comes live.
-            let head = history.head.position();
+            // stands there.
+            let head = read.head.position();
             replay.from = if head.offset < live.offset { head } else { live };
         }
         if replay.from.offset > live.offset {
             // The client was further on another node than this worker is: what it has must not come to it again as live
             // messages. They are on their way, or were lost; so the worker is healed, and the replay waits for it.
-            self.catch_up(replay.topic, &history);
+            self.catch_up(replay.topic, history);
             replay.asked = live.offset;
             self.read_replay(id, replay);
         } else if replay.from.offset == live.offset {
@@ -338,8 +338,8 @@ impl Worker {
     }
 
     /// The bus is ahead of this worker in a topic: reads what is missing, unless that is being done.
-    fn catch_up(&mut self, number: u32, history: &History) {
-        let Some(topic) = self.index.get_mut(number) else {
+    fn catch_up(&mut self, number: u32, history: &Result<History, BusError>) {
+        let (Ok(history), Some(topic)) = (history, self.index.get_mut(number)) else {
             return;
         };
         let Some(last) = topic.progress.live() else { return };

@@ -382,3 +382,20 @@ async fn administrators_of_the_platform_see_what_waits() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_rule_may_ask_for_presence() {
+    let hub = hub("[[topics]]\npattern = \"topic:public.room\"\npresence = true\n").await;
+    let mut first = hub.user("u1").await;
+    subscribe(&mut first, "public.room").await;
+    let mut second = hub.user("u2").await;
+    subscribe(&mut second, "public.room").await;
+    let join = first.expect("join").await;
+    assert_eq!(
+        (&join["user"], &join["topic"]),
+        (&json!("u2"), &json!("topic:public.room"))
+    );
+    subscribe(&mut first, "public.other").await;
+    subscribe(&mut second, "public.other").await;
+    assert!(first.until_pong().await.is_empty());
+}
