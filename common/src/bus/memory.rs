@@ -526,7 +526,7 @@ mod tests {
     #[test]
     fn what_outlives_history_is_small() {
         assert!(
-            size_of::<(TopicKey, Topic)>() <= 64,
+            size_of::<(TopicKey, Topic)>() <= 32,
             "{}",
             size_of::<(TopicKey, Topic)>()
         );
