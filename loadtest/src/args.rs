@@ -64,7 +64,7 @@ pub(crate) struct Common {
     /// Seconds of traffic, or of idling.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) seconds: u64,
-    /// Bytes of a payload (43 at least).
+    /// Bytes of a payload, which is JSON (55 at least).
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) size: u32,
 
@@ -102,6 +102,10 @@ pub(crate) struct Common {
     /// Clients poll without sleeping, so that the server pays for no wake-ups; takes a whole core.
     #[arg(long, help_heading = "Clients")]
     pub(crate) spin: bool,
+    /// Sockets offer permessage-deflate, and none counts as open without it. Carillon agrees with --set
+    /// CARILLON_HUB__COMPRESSION=true.
+    #[arg(long, help_heading = "Clients")]
+    pub(crate) deflate: bool,
     /// Client processes; default: as few as the limit of open files allows.
     #[arg(long, help_heading = "Clients")]
     pub(crate) processes: Option<u32>,

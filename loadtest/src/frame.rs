@@ -14,17 +14,31 @@ const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadFrame(pub(crate) &'static str);
 
+/// The bit that says that a message is compressed (RFC 7692 section 6).
+const RSV1: u8 = 0x40;
+
 /// Cuts a byte stream into messages. Only an incomplete frame is kept between calls.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     pending: Vec<u8>,
     message: Vec<u8>,
-    opcode: u8,
+    /// First byte of a message that is not whole yet.
+    first: u8,
+    /// Whether messages may be compressed.
+    deflate: bool,
 }
 
 impl Frames {
-    /// Takes what was read and hands on every whole message and control frame.
-    pub(crate) fn take(&mut self, bytes: &[u8], mut on: impl FnMut(u8, &[u8])) -> Result<(), BadFrame> {
+    pub(crate) fn new(deflate: bool) -> Self {
+        Self {
+            deflate,
+            ..Self::default()
+        }
+    }
+
+    /// Takes what was read and hands on every whole message and control frame: its opcode, whether it is compressed, its
+    /// payload as it came.
+    pub(crate) fn take(&mut self, bytes: &[u8], mut on: impl FnMut(u8, bool, &[u8])) -> Result<(), BadFrame> {
         if self.pending.is_empty() {
             let used = self.cut(bytes, &mut on)?;
             self.pending.extend_from_slice(&bytes[used..]);
@@ -38,26 +52,29 @@ impl Frames {
         Ok(())
     }
 
-    fn cut(&mut self, bytes: &[u8], on: &mut impl FnMut(u8, &[u8])) -> Result<usize, BadFrame> {
+    fn cut(&mut self, bytes: &[u8], on: &mut impl FnMut(u8, bool, &[u8])) -> Result<usize, BadFrame> {
         let mut used = 0;
         while let Some((first, header, len)) = head(&bytes[used..])? {
             let Some(payload) = bytes.get(used + header..used + header + len) else {
                 break;
             };
             used += header + len;
-            let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
+            let (fin, opcode, compressed) = (first & 0x80 != 0, first & 0x0f, first & RSV1 != 0);
+            if compressed && !(self.deflate && matches!(opcode, TEXT | BINARY)) {
+                return Err(BadFrame("reserved bits"));
+            }
             match (opcode, fin) {
-                (8.., _) => on(opcode, payload),
-                (1 | 2, true) => on(opcode, payload),
-                (1 | 2, false) => {
-                    self.opcode = opcode;
+                (8.., _) => on(opcode, false, payload),
+                (TEXT | BINARY, true) => on(opcode, compressed, payload),
+                (TEXT | BINARY, false) => {
+                    self.first = first;
                     self.message.clear();
                     self.message.extend_from_slice(payload);
                 }
                 (0, fin) => {
                     self.message.extend_from_slice(payload);
                     if fin {
-                        on(self.opcode, &self.message);
+                        on(self.first & 0x0f, self.first & RSV1 != 0, &self.message);
                         self.message.clear();
                     }
                 }
@@ -73,7 +90,7 @@ fn head(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, BadFrame> {
     let &[first, second, ..] = bytes else {
         return Ok(None);
     };
-    if first & 0x70 != 0 {
+    if first & 0x30 != 0 {
         return Err(BadFrame("reserved bits"));
     }
     if second & 0x80 != 0 {
@@ -154,22 +171,29 @@ mod tests {
             frame(0x80, b"c"),
             frame(0x81, &middle),
             frame(0x82, &long),
+            frame(0xc1, b"d"),
+            frame(0x42, b"e"),
+            frame(0x80, b"f"),
         ] {
             stream.extend(part);
         }
         let wanted = [
-            (1, b"a".to_vec()),
-            (9, b"p".to_vec()),
-            (1, b"bc".to_vec()),
-            (1, middle),
-            (2, long),
+            (1, false, b"a".to_vec()),
+            (9, false, b"p".to_vec()),
+            (1, false, b"bc".to_vec()),
+            (1, false, middle),
+            (2, false, long),
+            (1, true, b"d".to_vec()),
+            (2, true, b"ef".to_vec()),
         ];
         for step in [1, 2, 3, 7, 4096, stream.len()] {
-            let mut frames = Frames::default();
+            let mut frames = Frames::new(true);
             let mut got = Vec::new();
             for chunk in stream.chunks(step) {
                 frames
-                    .take(chunk, |opcode, payload| got.push((opcode, payload.to_vec())))
+                    .take(chunk, |opcode, compressed, payload| {
+                        got.push((opcode, compressed, payload.to_vec()))
+                    })
                     .unwrap();
             }
             assert_eq!(got, wanted, "in steps of {step}");
@@ -183,7 +207,12 @@ mod tests {
             (&[0xc1, 0], "reserved bits"),
             (&[0x83, 0], "reserved opcode"),
         ] {
-            assert_eq!(Frames::default().take(bytes, |_, _| ()), Err(BadFrame(reason)));
+            assert_eq!(Frames::default().take(bytes, |_, _, _| ()), Err(BadFrame(reason)));
+        }
+        // A control frame and the rest of a message are never marked as compressed; the other bits have no meaning.
+        for bytes in [[0xc9, 0], [0xc0, 0], [0xa1, 0], [0x91, 0]] {
+            let taken = Frames::new(true).take(&bytes, |_, _, _| ());
+            assert_eq!(taken, Err(BadFrame("reserved bits")), "{bytes:x?}");
         }
     }
 }

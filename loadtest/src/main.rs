@@ -10,6 +10,7 @@ mod check;
 mod day;
 mod fleet;
 mod frame;
+mod payload;
 mod process;
 mod report;
 mod scenario;

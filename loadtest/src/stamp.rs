@@ -4,7 +4,7 @@
 use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a stamp: the least size of a payload.
+/// Bytes of a stamp.
 pub(crate) const STAMP: usize = 43;
 
 /// What a message is sent to: a kind in the upper eight bits, a number in the others.
@@ -95,8 +95,8 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Appends a payload of `size` bytes, or of [`STAMP`] where that is more.
-    pub(crate) fn write(self, run: u32, size: usize, out: &mut String) {
+    /// Appends it.
+    pub(crate) fn write(self, run: u32, out: &mut String) {
         out.push('@');
         hex(u64::from(run), 8, out);
         out.push('.');
@@ -106,7 +106,6 @@ impl Stamp {
         out.push('.');
         hex(self.at_us, 14, out);
         out.push('@');
-        out.extend(std::iter::repeat_n('x', size.saturating_sub(STAMP)));
     }
 }
 
@@ -189,9 +188,10 @@ mod tests {
     fn what_is_written_is_found_in_any_wrapping() {
         let (one, two) = (stamp(Topic::ALL, 1), stamp(Topic::user(9999), 70_000));
         let mut text = "42[\"m\",\"".to_owned();
-        one.write(0xabc, 128, &mut text);
+        one.write(0xabc, &mut text);
+        text.push_str("xyz");
         text.push_str("\"]MSG ws 1 60\r\n");
-        two.write(0xabc, 0, &mut text);
+        two.write(0xabc, &mut text);
         let mut stamps = Stamps::new(0xabc);
         let (first, end) = stamps.next(text.as_bytes(), 0).unwrap();
         assert_eq!(first, one);
@@ -206,15 +206,6 @@ mod tests {
             stamps.next(&text.as_bytes()[..40], 0).is_none(),
             "a stamp that is cut is none"
         );
-    }
-
-    #[test]
-    fn a_payload_has_the_size_asked_for() {
-        for (size, len) in [(0, STAMP), (STAMP, STAMP), (128, 128)] {
-            let mut text = String::new();
-            stamp(Topic::role(3), 5).write(1, size, &mut text);
-            assert_eq!(text.len(), len);
-        }
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) ttl_seconds: i64,
     /// Poll without sleeping.
     pub(crate) spin: bool,
+    /// Offer permessage-deflate, and go on only where it is agreed.
+    pub(crate) deflate: bool,
     /// Keep positions, and resume with them.
     pub(crate) resume: bool,
     /// Whether broadcasts are followed until they have arrived at every socket, and by whom.
@@ -213,6 +215,10 @@ pub(crate) struct Stopped {
 pub(crate) struct Window {
     pub(crate) received: u64,
     pub(crate) reads: u64,
+    /// Bytes that sockets read: frames with their headers, and handshakes of this time.
+    pub(crate) bytes: u64,
+    /// Messages that came compressed.
+    pub(crate) compressed: u64,
     pub(crate) published: u64,
     /// Failed publishes, by reason.
     pub(crate) errors: BTreeMap<String, u64>,

@@ -14,8 +14,9 @@ const server = createServer((request, response) => {
   request.setEncoding('utf8');
   request.on('data', (part) => (message += part));
   request.on('end', () => {
-    if (topic[1] === undefined) io.emit('m', message);
-    else io.to(`u${topic[1]}`).emit('m', message);
+    const event = JSON.parse(message);
+    if (topic[1] === undefined) io.emit('m', event);
+    else io.to(`u${topic[1]}`).emit('m', event);
     response.end();
   });
 });

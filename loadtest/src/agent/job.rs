@@ -5,6 +5,7 @@ use std::{collections::VecDeque, fmt::Write, net::SocketAddr};
 use anyhow::{Context, bail};
 
 use crate::{
+    payload::Payloads,
     stamp::{Kind, Stamp, Topic},
     target::{Bulk, Protocol, Publish, Pusher, Request, Template, Values},
     times::now_us,
@@ -40,6 +41,7 @@ pub(super) struct Running {
     credits: u32,
     /// When the next message is due, Unix microseconds.
     due_us: f64,
+    payloads: Payloads,
     text: String,
     payload: String,
     extra: String,
@@ -86,6 +88,7 @@ impl Running {
                 _ => 0,
             },
             due_us: now as f64,
+            payloads: Payloads::new(job.size, fastrand::Rng::new()),
             text: String::new(),
             payload: String::new(),
             extra: String::new(),
@@ -217,7 +220,7 @@ impl Running {
                 self.text.push_str(between);
             }
             self.payload.clear();
-            stamp.write(run, self.job.size, &mut self.payload);
+            self.payloads.write(run, *stamp, &mut self.payload);
             self.extra.clear();
             self.extra.push_str(&self.job.extra);
             if self.job.keys > 0 {
@@ -358,10 +361,10 @@ mod tests {
             "{head}"
         );
         assert!(
-            body.starts_with(r#"{"to":{"user":"u7"},"data":"@00000001."#),
+            body.starts_with(r#"{"to":{"user":"u7"},"data":{"stamp":"@00000001."#),
             "{body}"
         );
-        assert!(body.ends_with(r#"@","conflate":"k1"}"#), "{body}");
+        assert!(body.ends_with(r#"@"},"conflate":"k1"}"#), "{body}");
 
         let mut out = Vec::new();
         running(USERS, Pace::Answers, Form::Lines(2), 1).write(1, &[stamp, stamp], &mut out);

@@ -1,5 +1,7 @@
 //! A client process: sockets and publishing connections on one thread, around one poll.
 
+mod deflate;
+mod handshake;
 mod http;
 mod job;
 mod lane;
@@ -283,6 +285,8 @@ impl Agent {
         Window {
             received: std::mem::take(&mut shared.received),
             reads: std::mem::take(&mut shared.reads),
+            bytes: std::mem::take(&mut shared.bytes),
+            compressed: std::mem::take(&mut shared.compressed),
             published: lanes.published - std::mem::replace(&mut self.marked, lanes.published),
             errors: std::mem::take(&mut lanes.errors),
             closed: std::mem::take(&mut shared.closed),

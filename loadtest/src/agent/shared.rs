@@ -25,6 +25,10 @@ pub(super) struct Shared {
     pub(super) members: u32,
     pub(super) received: u64,
     pub(super) reads: u64,
+    /// Bytes that were read.
+    pub(super) bytes: u64,
+    /// Messages that came compressed.
+    pub(super) compressed: u64,
     pub(super) delivery: Times,
     /// The same since the last tick.
     pub(super) recent: Times,
@@ -64,6 +68,8 @@ impl Shared {
             members: 0,
             received: 0,
             reads: 0,
+            bytes: 0,
+            compressed: 0,
             delivery: Times::new()?,
             recent: Times::new()?,
             recent_received: 0,

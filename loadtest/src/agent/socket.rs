@@ -6,12 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use common::token::{NewToken, mint};
 use mio::net::TcpStream;
-use secrecy::SecretString;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{http, record::Record, shared::Shared};
+use super::{deflate::Inflater, handshake, record::Record, shared::Shared};
 use crate::{
     frame::{BINARY, CLOSE, Frames, PING, PONG, TEXT, masked},
     stamp::Topic,
@@ -19,8 +17,21 @@ use crate::{
     wire::Setup,
 };
 
-/// Largest answer to a handshake.
-const MAX_HEAD: usize = 16 * 1024;
+/// What all sockets read with.
+#[derive(Debug)]
+pub(super) struct Reader {
+    scratch: Vec<u8>,
+    inflater: Inflater,
+}
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        Self {
+            scratch: vec![0; 256 * 1024],
+            inflater: Inflater::new(),
+        }
+    }
+}
 
 /// A socket that is to be kept open.
 #[derive(Debug)]
@@ -114,7 +125,7 @@ impl Slot {
 
     /// Begins to connect.
     pub(super) fn connect(&mut self, setup: &Setup) -> anyhow::Result<()> {
-        self.frames = Frames::default();
+        self.frames = Frames::new(setup.deflate);
         self.talk.rest.clear();
         self.talk.head.clear();
         self.talk.out.clear();
@@ -135,7 +146,7 @@ impl Slot {
         &mut self,
         setup: &Setup,
         shared: &mut Shared,
-        scratch: &mut [u8],
+        reader: &mut Reader,
         writable: bool,
     ) -> Result<bool, End> {
         let before = self.talk.phase;
@@ -157,13 +168,14 @@ impl Slot {
             self.flush()?;
         }
         if !self.talk.stalled {
-            self.read(setup, shared, scratch)?;
+            self.read(setup, shared, reader)?;
         }
         Ok(before != Phase::Open && self.talk.phase == Phase::Open)
     }
 
     /// Reads until the kernel has no more.
-    fn read(&mut self, setup: &Setup, shared: &mut Shared, scratch: &mut [u8]) -> Result<(), End> {
+    fn read(&mut self, setup: &Setup, shared: &mut Shared, reader: &mut Reader) -> Result<(), End> {
+        let Reader { scratch, inflater } = reader;
         loop {
             let Some(stream) = &mut self.stream else {
                 return Ok(());
@@ -176,7 +188,8 @@ impl Slot {
                 Err(error) => return Err(End::because(error.kind().to_string())),
             };
             shared.reads += 1;
-            self.bytes(setup, shared, &scratch[..read])?;
+            shared.bytes += read as u64;
+            self.bytes(setup, shared, inflater, &scratch[..read])?;
             if !self.talk.out.is_empty() {
                 self.flush()?;
             }
@@ -187,40 +200,41 @@ impl Slot {
         }
     }
 
-    fn bytes(&mut self, setup: &Setup, shared: &mut Shared, bytes: &[u8]) -> Result<(), End> {
+    fn bytes(
+        &mut self,
+        setup: &Setup,
+        shared: &mut Shared,
+        inflater: &mut Inflater,
+        bytes: &[u8],
+    ) -> Result<(), End> {
         let now_us = crate::times::now_us();
         let Self { frames, talk, .. } = self;
         let early;
         let mut bytes = bytes;
         if talk.phase == Phase::Handshake {
             talk.head.extend_from_slice(bytes);
-            let Some(end) = memchr::memmem::find(&talk.head, b"\r\n\r\n") else {
-                return if talk.head.len() > MAX_HEAD {
-                    Err(End::because("no answer to the handshake"))
-                } else {
-                    Ok(())
-                };
+            let Some(end) = handshake::answered(&talk.head, setup.deflate)? else {
+                return Ok(());
             };
-            let status = http::status(&talk.head).unwrap_or(0);
-            if status != 101 {
-                let retry = http::header(&talk.head, "retry-after").and_then(|text| text.parse::<u64>().ok());
-                return Err(End {
-                    reason: format!("HTTP {status}"),
-                    retry_ms: retry.map(|seconds| seconds * 1000),
-                });
-            }
-            early = std::mem::take(&mut talk.head).split_off(end + 4);
+            early = std::mem::take(&mut talk.head).split_off(end);
             bytes = &early;
             talk.go_on(setup, 0);
         }
-        let mut closed = None;
-        let cut = frames.take(bytes, |opcode, payload| match opcode {
+        let mut ended = None;
+        let cut = frames.take(bytes, |opcode, compressed, payload| match opcode {
+            TEXT | BINARY if compressed => match inflater.message(payload) {
+                Ok(message) => {
+                    shared.compressed += 1;
+                    talk.message(setup, shared, message, now_us);
+                }
+                Err(bad) => ended = Some(End::because(bad.0)),
+            },
             TEXT | BINARY => talk.message(setup, shared, payload, now_us),
             PING => masked(PONG, payload, &mut talk.out),
-            CLOSE => closed = Some(close(payload)),
+            CLOSE => ended = Some(close(payload)),
             _ => {}
         });
-        match (cut, closed) {
+        match (cut, ended) {
             (Err(bad), _) => Err(End::because(bad.0)),
             (_, Some(end)) => Err(end),
             (Ok(()), None) => Ok(()),
@@ -260,32 +274,7 @@ impl Talk {
     }
 
     fn handshake(&mut self, setup: &Setup) -> anyhow::Result<()> {
-        let token = match &setup.secret {
-            Some(secret) => session_token(setup, secret, self.user)?,
-            None => String::new(),
-        };
-        let host = setup.address.to_string();
-        let values = Values {
-            host: &host,
-            token: &token,
-            user: self.user,
-            ..Values::default()
-        };
-        let socket = &setup.target.socket;
-        let path = match &socket.user_path {
-            Some(path) if self.as_user => path,
-            _ => &socket.path,
-        };
-        let mut request = format!(
-            "GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
-            path.render(&values),
-            handshake_key(),
-        );
-        for (name, value) in &socket.headers {
-            request.push_str(&format!("{name}: {}\r\n", value.render(&values)));
-        }
-        request.push_str("\r\n");
+        let request = handshake::request(setup, self.user, self.as_user)?;
         self.out.extend_from_slice(request.as_bytes());
         if self.known {
             if setup.resume {
@@ -409,36 +398,6 @@ fn close(payload: &[u8]) -> End {
     }
 }
 
-/// The topics a user has by its token, beside its own and the tenant's.
-pub(super) fn groups(user: u32) -> [Topic; 2] {
-    [Topic::role(user % 10), Topic::store(user % 100)]
-}
-
-/// The token of a user: two roles, a store, the run's tenant.
-fn session_token(setup: &Setup, secret: &str, user: u32) -> anyhow::Result<String> {
-    let [role, store] = groups(user);
-    let new = NewToken {
-        user: format!("u{user}"),
-        tenant: Some(setup.tenant.clone()),
-        roles: vec!["loadtest".to_owned(), format!("r{}", role.number())],
-        stores: vec![format!("s{}", store.number())],
-        ttl_seconds: setup.ttl_seconds,
-        ..NewToken::default()
-    };
-    Ok(mint(&new, &SecretString::from(secret.to_owned()))?)
-}
-
-/// 16 random bytes in base64 (RFC 6455 section 4.1): 21 characters of 6 bits, one of 2, and the padding.
-fn handshake_key() -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut key: String = (0..21)
-        .map(|_| char::from(ALPHABET[fastrand::usize(..64)]))
-        .collect();
-    key.push(char::from(ALPHABET[fastrand::usize(..4) * 16]));
-    key.push_str("==");
-    key
-}
-
 /// One source address has about 28,000 ports, so sockets are spread over several.
 fn connect(target: SocketAddr, sources: u8, user: u32) -> anyhow::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))
@@ -462,16 +421,6 @@ fn connect(target: SocketAddr, sources: u8, user: u32) -> anyhow::Result<TcpStre
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_sixteen_bytes() {
-        let key = handshake_key();
-        assert_eq!(key.len(), 24);
-        assert!(
-            ["A==", "Q==", "g==", "w=="].iter().any(|end| key.ends_with(end)),
-            "{key}"
-        );
-    }
 
     #[test]
     fn a_close_says_why_and_when_to_come_back() {

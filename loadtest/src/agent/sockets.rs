@@ -8,8 +8,9 @@ use std::{
 use mio::{Interest, Registry, Token};
 
 use super::{
+    handshake::groups,
     shared::Shared,
-    socket::{End, Phase, Slot, groups},
+    socket::{End, Phase, Reader, Slot},
 };
 use crate::{
     stamp::Topic,
@@ -41,7 +42,7 @@ pub(super) struct Sockets {
     stalled: u32,
     pub(super) failed: BTreeMap<String, u32>,
     cuts: Option<Cuts>,
-    scratch: Vec<u8>,
+    reader: Reader,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +65,7 @@ impl Sockets {
             stalled: 0,
             failed: BTreeMap::new(),
             cuts: None,
-            scratch: vec![0; 256 * 1024],
+            reader: Reader::new(),
         }
     }
 
@@ -185,7 +186,7 @@ impl Sockets {
         if slot.stream.is_none() {
             return;
         }
-        match slot.event(&self.setup, shared, &mut self.scratch, writable) {
+        match slot.event(&self.setup, shared, &mut self.reader, writable) {
             Ok(false) => {}
             Ok(true) => {
                 self.connecting -= 1;

@@ -44,6 +44,8 @@ known! {
     "cpu_us_per_delivery" "server CPU a delivery" "µs",
     "cpu_us_per_publish" "server CPU a publish" "µs",
     "server_cores" "server CPU" "cores",
+    "bytes_per_delivery" "bytes a delivery on the wire" "B",
+    "compressed" "messages that came compressed" "",
     "frames_per_read" "frames a read of the client" "",
     "lost" "lost" "",
     "doubled" "doubled" "",

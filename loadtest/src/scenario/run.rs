@@ -13,10 +13,10 @@ use crate::{
     args::Common,
     ask,
     fleet::{Fleet, PER_PROCESS, rounds},
+    payload::LEAST,
     process::{Usage, kernel},
     report::Report,
     server::{Server, pairs},
-    stamp::STAMP,
     sysctl::Sysctls,
     target::Target,
     wire::{Form, Job, Open, Order, Pace, Rounds, Setup, Stopped, To, Window},
@@ -117,6 +117,7 @@ impl<'a> Run<'a> {
             connecting: common.connecting.max(needs.connecting),
             ttl_seconds: i64::try_from(common.seconds * 3 + common.connect_seconds + SLACK_SECONDS)?,
             spin: common.spin,
+            deflate: common.deflate,
             resume: needs.resume,
             rounds: if needs.rounds {
                 rounds(processes)
@@ -235,7 +236,7 @@ impl<'a> Run<'a> {
             form: Form::Single,
             lanes,
             pipeline: 1,
-            size: self.common.size.max(STAMP as u32) as usize,
+            size: self.common.size.max(LEAST as u32) as usize,
             limit: 0,
             keys: 0,
             extra: String::new(),

@@ -14,7 +14,8 @@ impl Run<'_> {
     /// The usual figures of traffic.
     pub(super) fn traffic(&mut self, part: &Part) -> anyhow::Result<()> {
         let (received, published) = (part.received(), part.published());
-        let reads: u64 = part.windows.iter().map(|window| window.reads).sum();
+        let sum = |of: fn(&Window) -> u64| -> u64 { part.windows.iter().map(of).sum() };
+        let reads = sum(|window| window.reads);
         let report = &mut self.report;
         report.figure("traffic_seconds", part.seconds);
         report.figure("published", published as f64);
@@ -23,6 +24,13 @@ impl Run<'_> {
         report.figure("deliveries_per_second", received as f64 / part.seconds);
         if reads > 0 {
             report.figure("frames_per_read", received as f64 / reads as f64);
+        }
+        if received > 0 {
+            let bytes = sum(|window| window.bytes);
+            report.figure("bytes_per_delivery", bytes as f64 / received as f64);
+        }
+        if self.common.deflate {
+            report.figure("compressed", sum(|window| window.compressed) as f64);
         }
         if let Some(cpu) = part.cpu {
             let us = cpu.as_micros() as f64;

@@ -110,7 +110,7 @@ pub(crate) struct Step {
 }
 
 /// How one publishes. Requests of a kind that is missing cannot be made to this server. Templates know `{host}`,
-/// `{payload}` (printable ASCII without quotes and backslashes), `{user}`, `{role}`, `{store}`, `{topic}` (numbers),
+/// `{payload}` (a JSON object in one line of printable ASCII), `{quoted}` (the same as a JSON string), `{user}`, `{role}`, `{store}`, `{topic}` (numbers),
 /// `{token}` (of the publisher), `{extra}` (what a scenario adds: `,"conflate":"k1"`), and `{bytes}` (length of the
 /// payload).
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -60,6 +60,7 @@ holes! {
     "here" => Here,
     "token" => Token,
     "payload" => Payload,
+    "quoted" => Quoted,
     "extra" => Extra,
     "sockets" => Sockets,
     "user" => User,
@@ -101,6 +102,10 @@ impl Template {
                     out.push_str(values.payload);
                     continue;
                 }
+                Hole::Quoted => {
+                    quoted(values.payload, out);
+                    continue;
+                }
                 Hole::Extra => {
                     out.push_str(values.extra);
                     continue;
@@ -130,6 +135,18 @@ impl Template {
     pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
+}
+
+/// Appends printable ASCII without backslashes as a JSON string.
+fn quoted(text: &str, out: &mut String) {
+    out.push('"');
+    for (index, part) in text.split('"').enumerate() {
+        if index > 0 {
+            out.push_str("\\\"");
+        }
+        out.push_str(part);
+    }
+    out.push('"');
 }
 
 impl TryFrom<String> for Template {
@@ -186,7 +203,7 @@ mod tests {
         let values = Values {
             host: "127.0.0.1:1",
             user: 7,
-            payload: "abc",
+            payload: r#"{"a":"b"}"#,
             ..Values::default()
         };
         Template::try_from(text.to_owned()).unwrap().render(&values)
@@ -195,14 +212,16 @@ mod tests {
     #[test]
     fn holes_are_filled_and_braces_stay() {
         assert_eq!(
-            rendered(r#"{"to":{"user":"u{user}"},"data":"{payload}"}"#),
-            r#"{"to":{"user":"u7"},"data":"abc"}"#
+            rendered(r#"{"to":{"user":"u{user}"},"data":{payload}}"#),
+            r#"{"to":{"user":"u7"},"data":{"a":"b"}}"#
         );
         assert_eq!(
             rendered("PUB u.{user} {bytes}\r\n{payload}\r\n"),
-            "PUB u.7 3\r\nabc\r\n"
+            "PUB u.7 9\r\n{\"a\":\"b\"}\r\n"
         );
         assert_eq!(rendered("{{user}} {} {host"), "{user}} {} {host");
+        assert_eq!(rendered(r#"{"data":{payload}}"#), r#"{"data":{"a":"b"}}"#);
+        assert_eq!(rendered(r#"{"data":{quoted}}"#), r#"{"data":"{\"a\":\"b\"}"}"#);
         assert_eq!(rendered(""), "");
     }
 

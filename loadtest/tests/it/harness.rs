@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use flate2::{Compress, Compression, FlushCompress};
 use serde_json::Value;
 
 fn loadtest(arguments: &[&str]) -> Output {
@@ -113,8 +114,66 @@ fn unicasts_reach_their_users() {
     assert!(output.status.success(), "{}", text(&output));
 }
 
-/// A server of two sockets, to the second of which it does not send every third message.
-fn forgetful() -> String {
+/// How a made-up server behaves.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Headers of its answer to a handshake.
+    headers: &'static str,
+    /// The frames that carry a message; none: the socket does not get it. The numbers are those of the socket and of the
+    /// message, from 0 and from 1.
+    frames: fn(usize, u32, &[u8]) -> Option<Vec<u8>>,
+}
+
+/// Loses every third message to the second socket.
+const FORGETFUL: Manner = Manner {
+    headers: "",
+    frames: |socket, number, body| (socket == 0 || number % 3 != 0).then(|| frame(0x81, body)),
+};
+
+/// Compresses, and cuts every other message into two frames.
+const DEFLATING: Manner = Manner {
+    headers: "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n",
+    frames: |_, number, body| {
+        let body = deflated(body);
+        let (begin, end) = body.split_at(body.len() / 2);
+        Some(if number % 2 == 0 {
+            frame(0xc1, &body)
+        } else {
+            [frame(0x41, begin), frame(0x80, end)].concat()
+        })
+    },
+};
+
+/// Agrees to compression, and does not know how.
+const GARBLING: Manner = Manner {
+    frames: |_, _, body| Some(frame(0xc1, body)),
+    ..DEFLATING
+};
+
+/// The end of the message, an empty block, is left out on the wire (RFC 7692 section 7.2.1).
+fn deflated(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + 64);
+    Compress::new(Compression::default(), false)
+        .compress_vec(body, &mut out, FlushCompress::Sync)
+        .unwrap();
+    out.truncate(out.len() - 4);
+    out
+}
+
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u8::try_from(payload.len()) {
+        Ok(len @ ..126) => frame.push(len),
+        _ => {
+            frame.push(126);
+            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn serve(manner: Manner) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let sockets: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
@@ -125,9 +184,8 @@ fn forgetful() -> String {
                 let mut count = 0;
                 while let Some((head, body)) = request(&mut stream) {
                     if head.starts_with("GET") {
-                        stream
-                            .write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-                            .unwrap();
+                        let answer = format!("HTTP/1.1 101 Switching Protocols\r\n{}\r\n", manner.headers);
+                        stream.write_all(answer.as_bytes()).unwrap();
                         sockets
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
@@ -135,11 +193,10 @@ fn forgetful() -> String {
                         continue;
                     }
                     count += 1;
-                    let frame = [&[0x81, body.len() as u8], body.as_slice()].concat();
                     let mut all = sockets.lock().unwrap_or_else(PoisonError::into_inner);
                     for (index, socket) in all.iter_mut().enumerate() {
-                        if index == 0 || count % 3 != 0 {
-                            socket.write_all(&frame).ok();
+                        if let Some(frames) = (manner.frames)(index, count, &body) {
+                            socket.write_all(&frames).ok();
                         }
                     }
                     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok();
@@ -168,40 +225,81 @@ fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
-#[test]
-fn a_server_that_loses_messages_is_found_out() {
+/// Broadcasts for a second to two sockets of a made-up server; what was said, and the report where there is one.
+fn broadcast(manner: Manner, options: &[&str]) -> (Output, Option<Value>) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("forgetful.toml");
-    let description = "name = \"forgetful\"\n[socket]\npath = \"/ws\"\n[publish]\nall = { path = \"/pub\", body = \"{payload}\" }\n";
+    let path = folder.path().join("made-up.toml");
+    let description = "name = \"made-up\"\n[socket]\npath = \"/ws\"\n[publish]\nall = { path = \"/pub\", body = \"{payload}\" }\n";
     std::fs::write(&path, description).unwrap();
     let json = folder.path().join("result.json");
-    let output = loadtest(&[
+    let address = serve(manner);
+    let usual = [
         "broadcast",
         "--describe",
         path.to_str().unwrap(),
         "--address",
-        &forgetful(),
+        &address,
         "--sockets",
         "2",
         "--seconds",
         "1",
         "--rate",
         "30",
-        "--size",
-        "64",
         "--grace-seconds",
         "1",
         "--json",
         json.to_str().unwrap(),
-    ]);
+    ];
+    let output = loadtest(&[&usual, options].concat());
+    (output, json.exists().then(|| report(&json)))
+}
+
+#[test]
+fn a_server_that_loses_messages_is_found_out() {
+    let (output, report) = broadcast(FORGETFUL, &["--size", "64"]);
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
         said.contains("FAIL each socket got each of its messages once"),
         "{said}"
     );
-    let lost = report(&json)["figures"]["lost"].as_f64().unwrap();
+    let lost = report.unwrap()["figures"]["lost"].as_f64().unwrap();
     assert!(lost >= 9.0, "a third of what one socket should have: {said}");
+}
+
+#[test]
+fn compressed_messages_are_read_and_counted_as_they_come() {
+    let (output, report) = broadcast(DEFLATING, &["--size", "1024", "--deflate"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let report = report.unwrap();
+    let figure = |name: &str| report["figures"][name].as_f64().unwrap();
+    assert_eq!(figure("compressed"), figure("received"));
+    assert!((300.0..750.0).contains(&figure("bytes_per_delivery")), "{report}");
+
+    let plain = Manner {
+        frames: |_, _, body| Some(frame(0x81, body)),
+        headers: "",
+    };
+    let (output, report) = broadcast(plain, &["--size", "1024"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let figures = &report.unwrap()["figures"];
+    assert_eq!(figures["bytes_per_delivery"].as_f64(), Some(1028.0), "{figures}");
+    assert!(figures.get("compressed").is_none(), "{figures}");
+}
+
+#[test]
+fn compression_that_is_not_agreed_or_not_kept_fails_the_run() {
+    let (output, _) = broadcast(FORGETFUL, &["--deflate"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output).contains("permessage-deflate was not agreed"),
+        "{}",
+        text(&output)
+    );
+    let (output, report) = broadcast(GARBLING, &["--deflate"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let closed = &report.unwrap()["counts"]["socket closed"];
+    assert!(closed.to_string().contains("compressed data"), "{closed}");
 }
 
 #[test]
