@@ -7,8 +7,9 @@
 #   scripts/bench-peers.sh install             only install
 #   PEERS="carillon floor bun" WORKLOADS="k1 k4" RUNS=1 scripts/bench-peers.sh
 #
-# PEERS      carillon carillon-uring floor floor-uring bun nchan ws nats socketio centrifugo sockudo
+# PEERS      carillon carillon-uring carillon-deflate floor floor-uring bun nchan ws nats socketio centrifugo sockudo
 # WORKLOADS  k1, k4, k16 (broadcasts in flight), paced (10/s), unicast (one POST each, 32 connections),
+#            deflate (k1 with 1 KB, Carillon without compression and with it),
 #            slow (1 % of the sockets never read, 4 KB, 128 KB of send buffer; before that without them)
 # RUNS       rounds, the median counts (3); k1 of the close ones (CLOSE), and k4 of Carillon and Bun, is run CLOSE_RUNS (5)
 #            times, so that a ratio near 1 can be taken from alternating pairs; slow is run SLOW_RUNS (1) times
@@ -28,8 +29,8 @@ out="${OUT:-$target_dir/bench-peers}"
 runs="${RUNS:-3}" slow_runs="${SLOW_RUNS:-1}"
 close_runs="${CLOSE_RUNS:-$((runs == 3 ? 5 : runs))}"
 duration="${DURATION:-6}" slow_duration="${SLOW_DURATION:-40}" sockets="${SOCKETS:-10000}"
-read -r -a peers <<<"${PEERS:-carillon carillon-uring floor floor-uring bun nchan ws nats socketio centrifugo sockudo}"
-read -r -a workloads <<<"${WORKLOADS:-k1 k4 k16 paced unicast slow}"
+read -r -a peers <<<"${PEERS:-carillon carillon-uring carillon-deflate floor floor-uring bun nchan ws nats socketio centrifugo sockudo}"
+read -r -a workloads <<<"${WORKLOADS:-k1 k4 k16 paced unicast deflate slow}"
 read -r -a close <<<"${CLOSE:-carillon carillon-uring floor floor-uring bun}"
 # `floor` lies beside `loadtest`; nginx lives in sbin, which an ordinary user's PATH leaves out on Debian.
 export PATH="$target_dir/release:$tools/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -71,7 +72,7 @@ npm_packages() {
 
 install_peer() {
     case "$1" in
-    carillon | carillon-uring | floor | floor-uring) ;;
+    carillon | carillon-uring | carillon-deflate | floor | floor-uring) ;;
     bun | ws | socketio) npm_packages || missing "$1" "npm does not give its packages" ;;
     nchan)
         if ! command -v nginx >/dev/null; then
@@ -154,6 +155,7 @@ scenario() {
     k1 | k4 | k16) echo "broadcast --in-flight ${1#k} --seconds $duration --size 128" ;;
     paced) echo "broadcast --rate 10 --seconds $duration --size 128" ;;
     unicast) echo "unicast --lanes 32 --seconds $duration --size 128" ;;
+    deflate) echo "broadcast --in-flight 1 --seconds $duration --size 1024" ;;
     slow) echo "slow --rate 10 --before-seconds 10 --seconds $slow_duration --size 4096" ;;
     *)
         say "there is no workload called $1" >&2
@@ -162,10 +164,12 @@ scenario() {
     esac
 }
 
-# What is worth measuring: the floor bounds nothing and, like those that write message by message, gains nothing by more
+# What is worth measuring: compression is held against its absence; the floor bounds nothing and, like those that write message by message, gains nothing by more
 # broadcasts in flight; Sockudo takes one publish at a time, as it closes the connection behind each answer.
 wanted() { # peer workload round
     case "$1.$2" in
+    carillon.deflate | carillon-deflate.deflate) ;;
+    *.deflate | carillon-deflate.*) return 1 ;;
     carillon-uring.paced | carillon-uring.unicast | carillon-uring.slow | floor.k16 | floor.slow) return 1 ;;
     floor-uring.k4 | floor-uring.k16 | floor-uring.paced | floor-uring.unicast | floor-uring.slow) return 1 ;;
     nchan.k16 | ws.k16 | socketio.k16 | sockudo.k4 | sockudo.k16 | sockudo.slow) return 1 ;;
@@ -185,6 +189,7 @@ description() {
     # Nobody waits for a load balancer here.
     carillon) echo "--set CARILLON_HUB__LAME_DUCK=100ms" ;;
     carillon-uring) echo "--set CARILLON_HUB__LAME_DUCK=100ms --set CARILLON_HUB__FLUSH=io_uring" ;;
+    carillon-deflate) echo "--set CARILLON_HUB__LAME_DUCK=100ms --set CARILLON_HUB__COMPRESSION=true --deflate" ;;
     floor) echo "--describe $here/floor/plain.toml" ;;
     floor-uring) echo "--describe $here/floor/uring.toml" ;;
     *) echo "--describe $here/$1/target.toml" ;;

@@ -2,6 +2,9 @@
 
 use super::run::{Figures, Workload};
 
+/// The server that the others are held against.
+pub(super) const OURS: &str = "carillon";
+
 /// A column of a table: what it is called, what it shows, and how.
 pub(super) struct Column {
     pub(super) title: &'static str,
@@ -21,6 +24,11 @@ const CPU: Column = Column {
     title: "server CPU µs a delivery",
     figure: |figures| figures.cpu_us,
     show: two,
+};
+const BYTES: Column = Column {
+    title: "bytes a delivery",
+    figure: |figures| figures.bytes,
+    show: one,
 };
 const DELIVERIES: Column = Column {
     title: "deliveries/s",
@@ -87,6 +95,8 @@ const FACTOR: Column = Column {
 pub(super) struct Chapter {
     pub(super) heading: &'static str,
     pub(super) about: &'static str,
+    /// Whose figures are divided by those of the others.
+    pub(super) subject: &'static str,
     pub(super) columns: &'static [Column],
     pub(super) measures: &'static [Measure],
 }
@@ -123,30 +133,35 @@ pub(super) fn chapter(workload: Workload) -> Chapter {
         Workload::K1 => Chapter {
             heading: "One broadcast at a time (H2)",
             about: "The next one when the last has arrived at every socket.",
+            subject: OURS,
             columns: BROADCAST,
             measures: &[LEAST_CPU, LEAST_P99],
         },
         Workload::K4 => Chapter {
             heading: "Four broadcasts in flight (H3)",
             about: "Counted by deliveries: so many as to four broadcasts are on the way, however a server queues.",
+            subject: OURS,
             columns: BROADCAST,
             measures: &[MOST_DELIVERIES],
         },
         Workload::K16 => Chapter {
             heading: "Sixteen broadcasts in flight (H4)",
             about: "",
+            subject: OURS,
             columns: BROADCAST,
             measures: &[MOST_DELIVERIES],
         },
         Workload::Paced => Chapter {
             heading: "Ten broadcasts a second (H5)",
             about: "By the clock, whether or not the last has arrived; times count from when one was due.",
+            subject: OURS,
             columns: BROADCAST,
             measures: &[LEAST_P99, LEAST_ANSWER],
         },
         Workload::Unicast => Chapter {
             heading: "To single users (H6)",
             about: "One POST a message, 32 connections that are kept, one request at a time on each.",
+            subject: OURS,
             columns: &[PUBLISHED, CPU, P50, P99, MAX, ANSWER, PEAK],
             measures: &[
                 Measure {
@@ -158,10 +173,29 @@ pub(super) fn chapter(workload: Workload) -> Chapter {
                 LEAST_P99,
             ],
         },
+        Workload::Deflate => Chapter {
+            heading: "Compressed frames (H12)",
+            about: "1 KB of JSON (orders of a shop, each different), one broadcast at a time; Carillon without compression, \
+                    and with permessage-deflate agreed with every socket, where a message is compressed once and its \
+                    frame shared. The client inflates a broadcast once, too, so that it keeps up. Bytes are those of \
+                    WebSocket frames, envelope and header included.",
+            subject: "carillon-deflate",
+            columns: &[CPU, BYTES, DELIVERIES, P50, P99, WHOLE_P50, WHOLE_P99, PEAK],
+            measures: &[
+                LEAST_CPU,
+                Measure {
+                    title: "bytes a delivery",
+                    figure: BYTES.figure,
+                    show: one,
+                    less: true,
+                },
+            ],
+        },
         Workload::Slow => Chapter {
             heading: "Stalled readers (H8)",
             about: "4 KB, ten a second, send buffers of at most 128 KB; 1 % of the sockets never read, and times are those \
                     of the others. Growth of memory and closed sockets are what the stalled ones cost.",
+            subject: OURS,
             columns: &[P50, P99, WITHOUT, FACTOR, MAX, CPU, PEAK, GROWTH],
             measures: &[
                 LEAST_P99,

@@ -4,12 +4,9 @@ use std::fmt::Write;
 
 use super::{
     Pass,
-    chapter::{Chapter, LEAST_CPU, Measure, chapter, thousands},
+    chapter::{Chapter, LEAST_CPU, Measure, OURS, chapter, thousands},
     run::{Ratio, Series, Workload, ratio, series},
 };
-
-/// The server that the others are held against.
-const OURS: &str = "carillon";
 
 /// The whole document.
 pub(super) fn document(pass: &Pass) -> String {
@@ -147,6 +144,7 @@ fn tables(pass: &Pass, workload: Workload, out: &mut String) {
     let Chapter {
         heading,
         about,
+        subject,
         columns,
         measures,
     } = chapter(workload);
@@ -204,10 +202,10 @@ fn tables(pass: &Pass, workload: Workload, out: &mut String) {
     }
     line!(out);
     for measure in measures {
-        ratios(&all, measure, out);
+        ratios(&all, subject, measure, out);
     }
     if !measures.iter().any(|measure| measure.title == LEAST_CPU.title) {
-        ratios(&all, &LEAST_CPU, out);
+        ratios(&all, subject, &LEAST_CPU, out);
     }
 }
 
@@ -232,21 +230,21 @@ fn remarks(series: &Series<'_>) -> String {
     remarks.join(", ")
 }
 
-/// Carillon against each other server, by the ratio within each round.
-fn ratios(all: &[Series<'_>], measure: &Measure, out: &mut String) {
-    let Some(ours) = all.iter().find(|series| series.server == OURS) else {
+/// One server against each other, by the ratio within each round.
+fn ratios(all: &[Series<'_>], subject: &str, measure: &Measure, out: &mut String) {
+    let Some(own) = all.iter().find(|series| series.server == subject) else {
         return;
     };
     let against: Vec<String> = all
         .iter()
-        .filter(|series| series.server != OURS)
+        .filter(|series| series.server != subject)
         .filter_map(|series| {
             let Ratio {
                 pairs,
                 median,
                 least,
                 most,
-            } = ratio(ours, series, measure.figure)?;
+            } = ratio(own, series, measure.figure)?;
             Some(format!(
                 "{} {median:.2} ({least:.2} to {most:.2}, {pairs})",
                 series.server
@@ -256,7 +254,8 @@ fn ratios(all: &[Series<'_>], measure: &Measure, out: &mut String) {
     if !against.is_empty() {
         line!(
             out,
-            "Carillon's {} by that of the others within a round, median (least to most, pairs): {}.",
+            "{}'s {} by that of the others within a round, median (least to most, pairs): {}.",
+            if subject == OURS { "Carillon" } else { subject },
             measure.title,
             against.join("; ")
         );
@@ -332,6 +331,30 @@ mod tests {
             ("bun", Workload::K1, 1, 1.0, 6.0),
         ]));
         assert!(text.contains("Nowhere in these runs."), "{text}");
+    }
+
+    #[test]
+    fn compression_is_held_against_its_absence() {
+        let mut pass = pass(&[
+            ("carillon", Workload::Deflate, 1, 1.0, 4.0),
+            ("carillon-deflate", Workload::Deflate, 1, 1.0, 3.0),
+        ]);
+        for (run, bytes) in pass.runs.iter_mut().zip([1000.0, 450.0]) {
+            run.figures.bytes = Some(bytes);
+        }
+        let text = document(&pass);
+        assert!(
+            text.contains("carillon-deflate's CPU a delivery by that of the others within a round, median (least to most, pairs): carillon 0.75 (0.75 to 0.75, 1)."),
+            "{text}"
+        );
+        assert!(
+            text.contains("carillon-deflate's bytes a delivery") && text.contains("carillon 0.45"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Nowhere in these runs."),
+            "no loss to itself: {text}"
+        );
     }
 
     #[test]

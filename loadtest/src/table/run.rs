@@ -21,17 +21,20 @@ pub(crate) enum Workload {
     Paced,
     /// Single POSTs to single users.
     Unicast,
+    /// One broadcast of 1 KB in flight, with compression and without.
+    Deflate,
     /// 4 KB, ten a second; with 1 % of the sockets stalled, and before that without.
     Slow,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::K1,
         Self::K4,
         Self::K16,
         Self::Paced,
         Self::Unicast,
+        Self::Deflate,
         Self::Slow,
     ];
 
@@ -42,6 +45,7 @@ impl Workload {
             Self::K16 => "k16",
             Self::Paced => "paced",
             Self::Unicast => "unicast",
+            Self::Deflate => "deflate",
             Self::Slow => "slow",
         }
     }
@@ -54,6 +58,9 @@ pub(crate) struct Figures {
     pub(crate) published_per_second: f64,
     /// User and system time of the server, by deliveries.
     pub(crate) cpu_us: Option<f64>,
+    /// What a socket reads for a message.
+    #[serde(default)]
+    pub(crate) bytes: Option<f64>,
     pub(crate) delivery_p50_ms: Option<f64>,
     pub(crate) delivery_p99_ms: Option<f64>,
     pub(crate) delivery_max_ms: Option<f64>,
@@ -95,6 +102,7 @@ impl Figures {
             deliveries_per_second: figure("deliveries_per_second").unwrap_or(0.0),
             published_per_second: figure("publishes_per_second").unwrap_or(0.0),
             cpu_us: figure("cpu_us_per_delivery"),
+            bytes: figure("bytes_per_delivery"),
             delivery_p50_ms: delivery.map(|latency| latency.p50_ms),
             delivery_p99_ms: delivery.map(|latency| latency.p99_ms),
             delivery_max_ms: delivery.map(|latency| latency.max_ms),
