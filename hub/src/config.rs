@@ -57,8 +57,6 @@ pub struct HubConfig {
     pub drain_window: Span,
     /// Largest body of a publish.
     pub max_publish: Bytes,
-    /// Topics that are told who joins and leaves: patterns over their public names.
-    pub presence_topics: Vec<String>,
     /// A user whose last session left counts as there for so long.
     pub presence_grace: Span,
     /// Traces that run at once; 0 allows none.
@@ -180,7 +178,6 @@ impl HubConfig {
             lame_duck: seconds(0),
             drain_window: seconds(0),
             max_publish: Bytes(256 * 1024),
-            presence_topics: Vec::new(),
             presence_grace: seconds(5),
             traces: 4,
             trace_time: seconds(600),

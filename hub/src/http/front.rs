@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    admit::{Admitted, Head, admit, refuse},
+    admit::{Admitted, admit, refuse},
+    head::Head,
     seat::take_in,
 };
 use crate::{Hub, receive::Wire, ws::DEFLATE_ANSWER};

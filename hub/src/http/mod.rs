@@ -6,6 +6,7 @@ mod control;
 mod express;
 pub(crate) mod fallback;
 mod front;
+mod head;
 mod lines;
 mod publish;
 mod seat;

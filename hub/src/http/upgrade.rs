@@ -14,7 +14,8 @@ use http::{HeaderValue, StatusCode, Version, header};
 use hyper_util::rt::TokioIo;
 
 use super::{
-    admit::{Head, admit, not_an_upgrade, refuse},
+    admit::{admit, not_an_upgrade, refuse},
+    head::Head,
     seat::take_in,
 };
 use crate::{Hub, receive::Wire, ws::DEFLATE_ANSWER};

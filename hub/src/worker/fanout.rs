@@ -29,6 +29,10 @@ const SLICE: Duration = Duration::from_millis(1);
 /// Sockets between two looks at the clock.
 const STRIDE: usize = 32;
 
+/// For fewer sockets a ring is not worth its call.
+#[cfg(target_os = "linux")]
+const RING_FROM: usize = 8;
+
 /// Fan-outs that are on their way.
 #[derive(Debug)]
 pub(super) struct Fanout {
@@ -205,7 +209,7 @@ impl Worker {
 
     fn flush_some(&mut self, sessions: &mut VecDeque<SessionId>) {
         #[cfg(target_os = "linux")]
-        if sessions.len() > FEW && self.ring.is_some() {
+        if sessions.len() >= RING_FROM && self.ring.is_some() {
             self.flush_by_ring(sessions);
             return;
         }

@@ -1,6 +1,8 @@
 //! Who of a topic's members gets a message: cheap set tests on numbers, with keys looked up once for all sessions.
 
-use common::{message::Header, topic::TopicKey};
+use std::collections::HashSet;
+
+use common::{ids::Name, message::Header, topic::TopicKey};
 use smallvec::SmallVec;
 
 use super::{
@@ -19,6 +21,8 @@ pub(super) struct Filter<'a> {
     require: Option<SmallVec<[u32; 4]>>,
     /// Members of `any_of` before the one by which the message came; those that nobody here has are left out.
     earlier: Vec<SmallVec<[u32; 4]>>,
+    /// The users who are left out, where there are several.
+    excepted: HashSet<&'a str>,
     open: bool,
 }
 
@@ -41,6 +45,7 @@ impl<'a> Filter<'a> {
             header,
             require: numbers(&header.require),
             earlier: before.filter_map(|m| numbers(m)).collect(),
+            excepted: header.except.users.iter().map(Name::as_str).collect(),
             open,
         }
     }
@@ -80,12 +85,20 @@ impl<'a> Filter<'a> {
             return true;
         }
         let reader = &session.who.reader;
-        if self.header.except.covers(reader.user.as_str(), &reader.session) {
+        if self.leaves_out(reader.user.as_str(), &reader.session) {
             return false;
         }
         self.require
             .as_ref()
             .is_some_and(|require| require.iter().all(|topic| held(session, *topic).is_some()))
+    }
+
+    /// As [`Except::covers`](common::target::Except::covers), without walking the list for each session.
+    fn leaves_out(&self, user: &str, session: &str) -> bool {
+        let except = &self.header.except;
+        except.user.as_ref().is_some_and(|name| name.as_str() == user)
+            || (!self.excepted.is_empty() && self.excepted.contains(user))
+            || except.session.as_deref() == Some(session)
     }
 }
 

@@ -15,6 +15,7 @@ mod fanout;
 mod filter;
 #[cfg(target_os = "linux")]
 mod flush_ring;
+mod healing;
 pub mod index;
 mod join;
 mod outbound;

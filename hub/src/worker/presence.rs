@@ -102,7 +102,7 @@ impl Worker {
         let Some(topic) = self
             .index
             .get(number)
-            .filter(|topic| self.index.policy(number).presence || self.has_presence(&topic.key))
+            .filter(|_| self.index.policy(number).presence)
         else {
             return;
         };
@@ -134,17 +134,6 @@ impl Worker {
             && !self.draining
         {
             self.announce("leave", topic, &user);
-        }
-    }
-
-    /// Whether the topic asks for presence.
-    fn has_presence(&self, key: &TopicKey) -> bool {
-        let patterns = &self.shared.config.presence_topics;
-        !patterns.is_empty() && {
-            let name = key.public_name();
-            patterns
-                .iter()
-                .any(|pattern| common::topic::matches_pattern(pattern, &name))
         }
     }
 

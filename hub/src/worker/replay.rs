@@ -1,184 +1,26 @@
-//! Gaps of the worker, and sessions that resume: both read history and go on where nothing is missing.
+//! Sessions that resume, or are new to a last-value topic: history is replayed to them while live messages wait in it.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use common::{
     bus::{BusError, Head, History, Replay, resume},
-    ids::MessageId,
-    message::{FrameKind, Header, Message, Position, Priority},
+    message::{Message, Position},
     policy::HistoryPolicy,
     protocol::{Dialect, ServerFrame},
     topic::TopicKey,
 };
 
 use super::{
-    Comparison, Control, SessionId, Worker,
+    Control, SessionId, Worker,
     filter::Filter,
-    places::PLACES,
-    recovery::Healed,
     session::{Phase, Replaying, Session},
 };
-use crate::{receive::Outgoing, ws};
+use crate::receive::Outgoing;
 
 /// Messages that one read of history asks for.
-const READ: usize = 1024;
-
-/// Messages that one read of history asks for to heal a topic with many members: with those that were held meanwhile they
-/// find places.
-const HEAL: usize = PLACES / 2;
-
-/// Topics of one comparison with the bus.
-const COMPARE: usize = 1000;
+pub(super) const READ: usize = 1024;
 
 impl Worker {
-    /// Reads what is missing after an offset. Of a large topic less at a time: it is put before all of its members.
-    pub(super) fn read_missing(&self, key: &TopicKey, after: u64) {
-        let bus = self.shared.bus.clone();
-        let key = key.clone();
-        let large = self.index.find(&key).is_some_and(|number| self.is_large(number));
-        let limit = if large { HEAL } else { READ };
-        self.ask(async move {
-            let history = bus.history(&key, after, limit).await;
-            Control::Healed(key, history)
-        });
-    }
-
-    /// What was missing has been read.
-    pub(super) fn healed(&mut self, key: &TopicKey, history: Result<History, BusError>) {
-        match history {
-            Ok(history) => {
-                self.healings.push_back((key.clone(), history));
-                self.go_on_healing();
-            }
-            Err(error) => {
-                tracing::warn!(%error, topic = %key, "a gap cannot be read now");
-                let topic = self.index.find(key).and_then(|number| self.index.get_mut(number));
-                if let Some(topic) = topic {
-                    topic.progress.give_up();
-                }
-            }
-        }
-    }
-
-    /// Hands on what was read, as soon as there are places for it; until then the topic counts as being healed.
-    pub(super) fn go_on_healing(&mut self) {
-        while let Some((key, history)) = self.healings.pop_front() {
-            let Some(number) = self.index.find(&key) else {
-                continue;
-            };
-            let Some(topic) = self.index.get_mut(number) else {
-                continue;
-            };
-            let most = history.messages.len() + topic.progress.waiting();
-            // Were it too much for all places, waiting would not help.
-            if self.fanout.is_active() && !self.has_room(number, most.min(PLACES)) {
-                self.healings.push_front((key, history));
-                return;
-            }
-            let Some(topic) = self.index.get_mut(number) else {
-                continue;
-            };
-            let healed = topic.progress.heal(&history);
-            self.shared.metrics.healed.inc();
-            self.hand_on(number, &key, healed);
-        }
-    }
-
-    /// Hands on what a healing or a confirmation brought.
-    pub(super) fn hand_on(&mut self, number: u32, key: &TopicKey, healed: Healed) {
-        if healed.resync {
-            self.resync(number);
-        }
-        for outgoing in healed.deliver {
-            self.put_before(number, &outgoing);
-        }
-        if let Some(after) = healed.again {
-            self.read_missing(key, after);
-        }
-    }
-
-    /// Tells all members of a topic that messages may have been lost.
-    pub(super) fn resync(&mut self, number: u32) {
-        let Some(topic) = self.index.get(number) else {
-            return;
-        };
-        self.shared.metrics.resyncs.inc();
-        super::trace::resync(&self.shared, &topic.key);
-        let frame = ServerFrame::Resync {
-            topics: vec![topic.key.public_name()],
-        }
-        .to_json();
-        let message = Message {
-            key: topic.key.clone(),
-            position: None,
-            // Of this kind, so that only sessions get it that are told of changes.
-            header: Header {
-                priority: Priority::Critical,
-                ..Header::new(MessageId::generate(), FrameKind::Changed)
-            },
-            payload: Bytes::new(),
-        };
-        let frame = ws::encode_text(&[frame]);
-        let message = Arc::new(message);
-        self.put_before(number, &Arc::new(Outgoing::framed(message, frame)));
-    }
-
-    /// Compares a share of the topics with the bus.
-    pub(super) fn compare_share(&self, part: usize, parts: usize) {
-        self.compare(&self.index.live_share(part, parts), false);
-    }
-
-    /// Something was dropped on the way here: all topics are compared.
-    pub(super) fn compare_all(&mut self) {
-        if self.sweep.outstanding > 0 {
-            self.sweep.again = true;
-            return;
-        }
-        self.index.spill();
-        self.sweep.outstanding = self.compare(&self.index.live_share(0, 1), true);
-    }
-
-    /// Asks for the ends of topics; how many answers will come.
-    fn compare(&self, topics: &[(TopicKey, Head)], sweep: bool) -> usize {
-        let parts = topics.chunks(COMPARE);
-        let count = parts.len();
-        for asked in parts.map(<[_]>::to_vec) {
-            let bus = self.shared.bus.clone();
-            self.ask(async move {
-                let keys: Vec<TopicKey> = asked.iter().map(|(key, _)| key.clone()).collect();
-                // A bus that cannot be reached is noticed elsewhere; the next comparison comes.
-                let heads = bus.heads(&keys).await.unwrap_or_default();
-                Control::Heads(Comparison { asked, heads, sweep })
-            });
-        }
-        count
-    }
-
-    pub(super) fn compared(&mut self, comparison: &Comparison) {
-        for ((key, asked), head) in comparison.asked.iter().zip(&comparison.heads) {
-            let Some(number) = self.index.find(key) else {
-                continue;
-            };
-            let Some(topic) = self.index.get_mut(number) else {
-                continue;
-            };
-            let compared = topic.progress.compare(*asked, *head);
-            if compared.resync {
-                self.resync(number);
-            }
-            if let Some(after) = compared.heal {
-                self.read_missing(key, after);
-            }
-        }
-        if comparison.sweep {
-            self.sweep.outstanding = self.sweep.outstanding.saturating_sub(1);
-            if self.sweep.outstanding == 0 && std::mem::take(&mut self.sweep.again) {
-                self.compare_all();
-            }
-        }
-    }
-
     /// A session resumes a topic that it has: live messages wait in history until the replay has caught up.
     pub(super) fn begin_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position) {
         let Some(session) = self.session(id) else { return };
@@ -334,18 +176,6 @@ impl Worker {
         } else {
             replay.asked = live.offset;
             self.read_replay(id, replay);
-        }
-    }
-
-    /// The bus is ahead of this worker in a topic: reads what is missing, unless that is being done.
-    fn catch_up(&mut self, number: u32, history: &Result<History, BusError>) {
-        let (Ok(history), Some(topic)) = (history, self.index.get_mut(number)) else {
-            return;
-        };
-        let Some(last) = topic.progress.live() else { return };
-        if let Some(after) = topic.progress.compare(last, history.head).heal {
-            let key = topic.key.clone();
-            self.read_missing(&key, after);
         }
     }
 

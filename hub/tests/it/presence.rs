@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     control::operator,
+    policies::policies,
     support::{Answer, Client, TestHub, call, token},
 };
 
@@ -118,7 +119,10 @@ async fn pages_of_users_are_whole() {
 
 async fn room(grace: u64) -> TestHub {
     TestHub::with(|setup| {
-        setup.config.presence_topics = vec!["topic:public.room*".to_owned(), "role:*".to_owned()];
+        setup.policies = policies(
+            "[[topics]]\npattern = \"topic:public.room*\"\npresence = true\n\
+             [[topics]]\npattern = \"role:*\"\npresence = true\n",
+        );
         setup.config.presence_grace = Span(Duration::from_secs(grace));
     })
     .await

@@ -19,7 +19,8 @@ use common::{
 
 use self::{frames::Frames, request::Asked, vector::Vector};
 use super::{
-    admit::{Admitted, Head, Refused, admit},
+    admit::{Admitted, Refused, admit},
+    head::Head,
     seat::begin,
 };
 use crate::{Hub, metrics::OpenFallback, pipe::pipe, receive::Wire};

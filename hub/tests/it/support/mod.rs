@@ -96,7 +96,6 @@ fn config() -> HubConfig {
         lame_duck: seconds(0),
         drain_window: seconds(0),
         max_publish: Bytes(256 * 1024),
-        presence_topics: Vec::new(),
         presence_grace: seconds(1),
         traces: 4,
         trace_time: seconds(600),

@@ -1,7 +1,8 @@
 //! The bus inside one process: standalone, and the reference for the other forms.
 
+mod topic;
+
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,12 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    BusEvent, Head, History, Publication, Published,
-    retained::{Bounds, Retained},
-};
+pub(super) use self::topic::NodeIndex;
+use self::topic::{Given, MAX_NODES, Topic};
+use super::{BusEvent, Head, History, Publication, Published, retained::Bounds};
 use crate::{
-    ids::MessageId,
     message::{Message, Position},
     policy::{HistoryPolicy, Policies, TopicPolicy},
     topic::{TopicHasher, TopicKey},
@@ -57,40 +56,6 @@ impl Default for MemoryLimits {
 /// Idempotency keys that a topic remembers; beyond, the oldest is forgotten.
 const KEYS_PER_TOPIC: usize = 1024;
 
-/// Nodes of a process are bits of a word.
-const MAX_NODES: usize = 64;
-
-/// A node of [`MemoryBus`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeIndex(u8);
-
-/// A set of nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Nodes(u64);
-
-impl Nodes {
-    fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    fn insert(&mut self, node: NodeIndex) {
-        self.0 |= 1 << node.0;
-    }
-
-    fn remove(&mut self, node: NodeIndex) {
-        self.0 &= !(1 << node.0);
-    }
-
-    /// Whether the node at this place among the attached ones is in the set.
-    fn contains(self, place: usize) -> bool {
-        self.0 >> place & 1 == 1
-    }
-}
-
 /// The bus inside one process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MemoryBus {
@@ -114,100 +79,6 @@ struct Inner {
 struct Node {
     sender: mpsc::Sender<Arc<Message>>,
     dropped: Arc<AtomicU64>,
-}
-
-/// A topic. Most are users' own that nothing was ever published to with history, so what publishing gives lies elsewhere.
-#[derive(Debug)]
-struct Topic {
-    epoch: u64,
-    subscribers: Nodes,
-    given: Option<Box<Given>>,
-}
-
-/// What a topic has once an offset was given or a key remembered. It outlives history by a month, so what can be read
-/// again lies elsewhere.
-#[derive(Debug)]
-struct Given {
-    offset: u64,
-    kept: Option<Box<Kept>>,
-    last: Option<MessageId>,
-    /// The bus's second in which the topic was last published to or left.
-    used: u32,
-    /// What holds for the topic, looked up once.
-    policy: TopicPolicy,
-}
-
-/// What a topic has while something of it can be read again.
-#[derive(Debug)]
-struct Kept {
-    retained: Retained,
-    keys: VecDeque<(String, Published)>,
-}
-
-impl Topic {
-    fn new(epoch: u64) -> Self {
-        Self {
-            epoch,
-            subscribers: Nodes::default(),
-            given: None,
-        }
-    }
-
-    fn head(&self) -> Head {
-        let given = self.given.as_deref();
-        Head {
-            epoch: self.epoch,
-            offset: given.map_or(0, |given| given.offset),
-            id: given.and_then(|given| given.last),
-        }
-    }
-
-    /// Whether nothing tells it from a topic that is new: no offset was given, so none can be given twice.
-    fn is_blank(&self) -> bool {
-        self.subscribers.is_empty() && self.given.is_none()
-    }
-
-    /// When it was used, where nobody is subscribed.
-    fn idle_since(&self) -> Option<u32> {
-        let given = self.given.as_deref().filter(|_| self.subscribers.is_empty());
-        given.map(|given| given.used)
-    }
-
-    fn trim(&mut self, inner: &Inner, now: Instant) {
-        let Some(given) = &mut self.given else { return };
-        if let Some(kept) = &mut given.kept {
-            kept.retained.trim(&inner.bounds(given.policy), now);
-            if kept.retained.is_empty() && kept.keys.is_empty() {
-                given.kept = None;
-            }
-        }
-        if given.kept.is_none() && given.offset == 0 {
-            self.given = None;
-        }
-    }
-}
-
-impl Given {
-    fn new(policy: TopicPolicy) -> Self {
-        Self {
-            offset: 0,
-            kept: None,
-            last: None,
-            used: 0,
-            policy,
-        }
-    }
-
-    fn kept(&mut self) -> &mut Kept {
-        let (policy, offset) = (self.policy, self.offset);
-        self.kept.get_or_insert_with(|| {
-            Box::new(Kept {
-                // Whatever was there before is not there any more.
-                retained: Retained::new(policy.history, offset),
-                keys: VecDeque::new(),
-            })
-        })
-    }
 }
 
 impl Inner {
@@ -416,7 +287,7 @@ impl MemoryBus {
                 superseded_after: None,
             };
         };
-        topic.trim(&self.inner, Instant::now());
+        topic.trim(|policy| self.inner.bounds(policy), Instant::now());
         let kept = topic.given.as_deref().and_then(|given| given.kept.as_deref());
         History {
             head: topic.head(),
@@ -432,7 +303,7 @@ impl MemoryBus {
         let oldest = self.oldest_kept(now);
         let mut forgotten = false;
         self.inner.topics.retain(|_, topic| {
-            topic.trim(&self.inner, now);
+            topic.trim(|policy| self.inner.bounds(policy), now);
             let forget = topic.idle_since().is_some_and(|used| used < oldest);
             if forget && !forgotten {
                 // Before it is gone, so that a topic of the same key can only begin in a later epoch.
@@ -506,125 +377,4 @@ impl NodeEvents {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        bus::{Bus, conformance},
-        ids::{Name, TenantId},
-        message::{FrameKind, Header},
-    };
-
-    fn bus(limits: MemoryLimits, policies: Policies) -> Bus {
-        Bus::Memory(MemoryBus::with_policies(limits, policies))
-    }
-
-    #[tokio::test]
-    async fn keeps_the_promises_of_a_bus() {
-        conformance::run(bus).await;
-    }
-
-    #[test]
-    fn what_outlives_history_is_small() {
-        assert!(
-            size_of::<(TopicKey, Topic)>() <= 32,
-            "{}",
-            size_of::<(TopicKey, Topic)>()
-        );
-    }
-
-    fn publish_to(memory: &MemoryBus, user: &str, history: bool) -> Published {
-        memory.publish(Publication {
-            key: user_key(user),
-            header: Header::new(MessageId::generate(), FrameKind::Message),
-            payload: bytes::Bytes::from_static(b"{}"),
-            history,
-            idempotency_key: None,
-        })
-    }
-
-    fn user_key(user: &str) -> TopicKey {
-        TopicKey::user(&TenantId::new("t").unwrap(), &Name::new(user).unwrap())
-    }
-
-    #[tokio::test]
-    async fn who_comes_and_goes_leaves_nothing() {
-        let memory = MemoryBus::new(MemoryLimits::default());
-        let (node, _events) = memory.attach(8);
-        let (other, _events) = memory.attach(8);
-        let key = user_key("a");
-        let began = memory.subscribe(node, &key);
-        memory.subscribe(other, &key);
-        memory.unsubscribe(node, &key);
-        assert_eq!(memory.inner.topics.len(), 1);
-        memory.unsubscribe(other, &key);
-        assert_eq!(memory.inner.topics.len(), 0);
-        assert_eq!(memory.head(&key), began, "a client's position still stands");
-
-        publish_to(&memory, "a", false);
-        memory.history(&key, 0, 8);
-        assert_eq!(
-            memory.inner.topics.len(),
-            0,
-            "neither looking nor publishing without history leaves a trace"
-        );
-
-        let at = publish_to(&memory, "a", true).position;
-        memory.subscribe(node, &key);
-        memory.unsubscribe(node, &key);
-        assert_eq!(Some(memory.head(&key).position()), at);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn unused_topics_are_bounded() {
-        let memory = MemoryBus::new(MemoryLimits {
-            meta_topics: 2,
-            ..MemoryLimits::default()
-        });
-        let (node, _events) = memory.attach(8);
-        let first = publish_to(&memory, "subscribed", true).position.unwrap();
-        memory.subscribe(node, &user_key("subscribed"));
-        for user in ["oldest", "older", "newer", "newest"] {
-            publish_to(&memory, user, true);
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-        memory.sweep();
-        let there = |user: &str| memory.inner.topics.contains_key(&user_key(user));
-        assert!(!there("oldest") && !there("older"));
-        assert!(there("newer") && there("newest") && there("subscribed"));
-        let again = publish_to(&memory, "oldest", true).position.unwrap();
-        assert_eq!((again.offset, again.epoch > first.epoch), (1, true));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn history_ends_with_its_age_and_topics_with_theirs() {
-        let limits = MemoryLimits {
-            age: Duration::from_secs(60),
-            meta_age: Duration::from_secs(600),
-            ..MemoryLimits::default()
-        };
-        let memory = MemoryBus::new(limits);
-        let key = TopicKey::everyone();
-        let publish = || {
-            memory.publish(Publication {
-                key: key.clone(),
-                header: Header::new(MessageId::generate(), FrameKind::Message),
-                payload: bytes::Bytes::from_static(b"{}"),
-                history: true,
-                idempotency_key: None,
-            })
-        };
-        let first = publish().position.unwrap();
-        tokio::time::advance(Duration::from_secs(61)).await;
-        memory.sweep();
-        assert!(memory.history(&key, 0, 10).messages.is_empty());
-        assert_eq!(memory.head(&key).offset, 1);
-        tokio::time::advance(Duration::from_secs(601)).await;
-        memory.sweep();
-        let again = publish().position.unwrap();
-        assert_eq!(again.offset, 1);
-        assert_ne!(
-            again.epoch, first.epoch,
-            "offsets that were forgotten must not be given again in their epoch"
-        );
-    }
-}
+mod tests;

@@ -1,0 +1,140 @@
+//! What the bus keeps of a topic, and of the nodes that subscribed to it.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::super::{
+    Head, Published,
+    retained::{Bounds, Retained},
+};
+use crate::{ids::MessageId, policy::TopicPolicy};
+
+/// Nodes of a process are bits of a word.
+pub(super) const MAX_NODES: usize = 64;
+
+/// A node of [`MemoryBus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeIndex(pub(super) u8);
+
+/// A set of nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Nodes(u64);
+
+impl Nodes {
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    pub(super) fn insert(&mut self, node: NodeIndex) {
+        self.0 |= 1 << node.0;
+    }
+
+    pub(super) fn remove(&mut self, node: NodeIndex) {
+        self.0 &= !(1 << node.0);
+    }
+
+    /// Whether the node at this place among the attached ones is in the set.
+    pub(super) fn contains(self, place: usize) -> bool {
+        self.0 >> place & 1 == 1
+    }
+}
+
+/// A topic. Most are users' own that nothing was ever published to with history, so what publishing gives lies elsewhere.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) epoch: u64,
+    pub(super) subscribers: Nodes,
+    pub(super) given: Option<Box<Given>>,
+}
+
+/// What a topic has once an offset was given or a key remembered. It outlives history by a month, so what can be read
+/// again lies elsewhere.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) offset: u64,
+    pub(super) kept: Option<Box<Kept>>,
+    pub(super) last: Option<MessageId>,
+    /// The bus's second in which the topic was last published to or left.
+    pub(super) used: u32,
+    /// What holds for the topic, looked up once.
+    pub(super) policy: TopicPolicy,
+}
+
+/// What a topic has while something of it can be read again.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) retained: Retained,
+    pub(super) keys: VecDeque<(String, Published)>,
+}
+
+impl Topic {
+    pub(super) fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            subscribers: Nodes::default(),
+            given: None,
+        }
+    }
+
+    pub(super) fn head(&self) -> Head {
+        let given = self.given.as_deref();
+        Head {
+            epoch: self.epoch,
+            offset: given.map_or(0, |given| given.offset),
+            id: given.and_then(|given| given.last),
+        }
+    }
+
+    /// Whether nothing tells it from a topic that is new: no offset was given, so none can be given twice.
+    pub(super) fn is_blank(&self) -> bool {
+        self.subscribers.is_empty() && self.given.is_none()
+    }
+
+    /// When it was used, where nobody is subscribed.
+    pub(super) fn idle_since(&self) -> Option<u32> {
+        let given = self.given.as_deref().filter(|_| self.subscribers.is_empty());
+        given.map(|given| given.used)
+    }
+
+    /// Forgets what is out of the topic's bounds.
+    pub(super) fn trim(&mut self, bounds: impl FnOnce(TopicPolicy) -> Bounds, now: Instant) {
+        let Some(given) = &mut self.given else { return };
+        if let Some(kept) = &mut given.kept {
+            kept.retained.trim(&bounds(given.policy), now);
+            if kept.retained.is_empty() && kept.keys.is_empty() {
+                given.kept = None;
+            }
+        }
+        if given.kept.is_none() && given.offset == 0 {
+            self.given = None;
+        }
+    }
+}
+
+impl Given {
+    pub(super) fn new(policy: TopicPolicy) -> Self {
+        Self {
+            offset: 0,
+            kept: None,
+            last: None,
+            used: 0,
+            policy,
+        }
+    }
+
+    pub(super) fn kept(&mut self) -> &mut Kept {
+        let (policy, offset) = (self.policy, self.offset);
+        self.kept.get_or_insert_with(|| {
+            Box::new(Kept {
+                // Whatever was there before is not there any more.
+                retained: Retained::new(policy.history, offset),
+                keys: VecDeque::new(),
+            })
+        })
+    }
+}
