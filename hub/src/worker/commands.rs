@@ -133,7 +133,7 @@ impl Worker {
         };
         let key = TopicKey::topic(&who.reader.tenant, name);
         if self.has(id, &key) {
-            self.tell_subscribed(id, &key);
+            self.tell_subscribed(id, &key, false);
         } else {
             self.join_explicit(id, &key);
         }
@@ -222,7 +222,7 @@ impl Worker {
             self.entered(&who, number);
         }
         self.end_joining(id, key);
-        self.tell_subscribed(id, key);
+        self.tell_subscribed(id, key, is_new);
         // It was asked for by a `resume`: now the replay can begin.
         let Some(session) = self.session(id) else { return };
         let waiting = session.rare.as_mut().and_then(|rare| {
@@ -244,12 +244,20 @@ impl Worker {
         }
     }
 
-    fn tell_subscribed(&mut self, id: SessionId, key: &TopicKey) {
+    fn tell_subscribed(&mut self, id: SessionId, key: &TopicKey, is_new: bool) {
         let topic = key.public_name();
         let Some(number) = self.confirmed(key) else { return };
-        let Some(position) = self.index.get(number).and_then(|topic| topic.progress.position()) else {
-            return;
+        // Who has not been handed all values yet has to get the rest when it comes back.
+        let begins = is_new
+            || self
+                .session_ref(id)
+                .is_some_and(|session| session.is_replaying(number));
+        let position = if begins {
+            self.begins_at(number)
+        } else {
+            self.index.get(number).and_then(|topic| topic.progress.position())
         };
+        let Some(position) = position else { return };
         self.send_json(
             id,
             ServerFrame::Subscribed {

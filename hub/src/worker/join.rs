@@ -182,7 +182,7 @@ impl Worker {
             let Some(membership) = self.index.join(number, id.slot, now) else {
                 continue;
             };
-            if let Some(position) = self.index.get(number).and_then(|topic| topic.progress.position()) {
+            if let Some(position) = self.begins_at(number) {
                 positions.insert(key.public_name(), position.to_string());
             }
             if let Some(session) = self.session(id) {

@@ -42,6 +42,17 @@ impl Worker {
         self.start_replay(id, number, key, from, false);
     }
 
+    /// Where a new member of a topic stands. In a last-value topic that is before all of its values: they come next, and who
+    /// is cut off before them has to get them when it comes back.
+    pub(super) fn begins_at(&self, number: u32) -> Option<Position> {
+        let live = self.index.get(number)?.progress.position()?;
+        Some(if self.index.policy(number).history == HistoryPolicy::LastValue {
+            before_all(live)
+        } else {
+            live
+        })
+    }
+
     /// A new member of a last-value topic is handed the newest value of each key; live messages wait until it has them.
     pub(super) fn hand_over(&mut self, id: SessionId, number: u32, key: &TopicKey) {
         let Some(topic) = self.index.get(number) else {
@@ -53,12 +64,7 @@ impl Worker {
         if self.index.policy(number).history != HistoryPolicy::LastValue || live.offset == 0 {
             return;
         }
-        let before_all = Position {
-            epoch: live.epoch,
-            offset: 0,
-            check: 0,
-        };
-        self.start_replay(id, number, key, before_all, true);
+        self.start_replay(id, number, key, before_all(live), true);
     }
 
     fn start_replay(&mut self, id: SessionId, number: u32, key: &TopicKey, from: Position, unasked: bool) {
@@ -74,6 +80,8 @@ impl Worker {
         let joined = live.offset.saturating_sub(since);
         if unasked {
             membership.hand_over(live.offset);
+            // So that a pong behind the values says where the topic stands, also where the last one is for others.
+            membership.told = 0;
         }
         let rare = session.rare();
         let serial = rare.next_replay;
@@ -305,6 +313,15 @@ impl Worker {
         // Not before: what the answer speaks of must not be dropped in front of it.
         session.rare().named.clear();
         session.forget_rare();
+    }
+}
+
+/// The position before the first message of an epoch.
+fn before_all(at: Position) -> Position {
+    Position {
+        epoch: at.epoch,
+        offset: 0,
+        check: 0,
     }
 }
 

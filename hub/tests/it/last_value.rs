@@ -64,7 +64,7 @@ async fn a_new_subscriber_is_handed_the_newest_of_each_key() {
         .await;
     let mut client = hub.user("u1").await;
     let subscribed = subscribe(&mut client, "public.last").await;
-    assert_eq!(offset(&subscribed), 6);
+    assert_eq!(offset(&subscribed), 0, "before the values that come next");
     assert_eq!(
         take(&mut client, 3).await,
         [json!(["b", 1]), json!(["c", 1]), json!(["a", 3])]
@@ -93,6 +93,28 @@ async fn a_new_subscriber_is_handed_the_newest_of_each_key() {
     for client in [&mut seeds, &mut late] {
         assert_eq!(take(client, 1).await, [json!(["x", 3])]);
         assert!(client.until_pong().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn who_is_cut_off_among_the_values_gets_the_rest() {
+    let hub = hub().await;
+    set(&hub, &json!({"tenant":true}), "x", 0).await;
+    for key in ["a", "b", "c"] {
+        set(&hub, &last(), key, 1).await;
+    }
+    let mut client = hub.user("u1").await;
+    assert!(client.position("tenant").contains(":0:"), "before its value");
+    take(&mut client, 1).await;
+    let subscribed = subscribe(&mut client, "public.last").await["position"].clone();
+    let first = client.expect("message").await["position"].clone();
+    drop(client);
+    for (position, keys) in [(subscribed, &["a", "b", "c"][..]), (first, &["b", "c"])] {
+        let mut again = hub.user("u1").await;
+        take(&mut again, 1).await;
+        let (data, resync, _) = resume(&mut again, &json!({"topic:public.last":position})).await;
+        let expected: Vec<_> = keys.iter().map(|key| json!([key, 1])).collect();
+        assert_eq!((data, resync), (expected, vec![]));
     }
 }
 

@@ -6,6 +6,7 @@ use common::receipts::Receipt;
 use serde_json::{Value, json};
 
 use crate::{
+    policies::policies,
     sse::{check_numbers, publish_numbers, two_hubs},
     support::{Answer, PATIENCE, TestHub, call, eventually, soon, tenant, token},
 };
@@ -117,6 +118,29 @@ async fn polls_on_any_node_get_everything_once() {
     assert!(polls > 5, "{polls}");
     let (frames, ..) = poll(&hubs[0], "topics=public.a&wait=0", &positions).await;
     assert_eq!(frames, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn the_second_poll_brings_the_values_of_a_last_value_topic() {
+    let hub = TestHub::with(|setup| {
+        setup.policies = policies("[[topics]]\npattern = \"topic:public.*\"\nhistory = \"last_value\"\n");
+    })
+    .await;
+    let set = async |key: &str, value: u64| {
+        hub.publish(&json!({"to":{"topic":"public.a"},"data":[key, value],"conflate":key}))
+            .await;
+    };
+    set("x", 1).await;
+    set("y", 1).await;
+    set("x", 2).await;
+    let positions = start(&hub, "topics=public.a").await;
+    let (frames, positions, _) = poll(&hub, "topics=public.a&wait=30", &positions).await;
+    assert_eq!(frames, [json!(["y", 1]), json!(["x", 2])]);
+    let (frames, positions, _) = poll(&hub, "topics=public.a&wait=0", &positions).await;
+    assert_eq!(frames, Vec::<Value>::new());
+    set("y", 2).await;
+    let (frames, ..) = poll(&hub, "topics=public.a&wait=30", &positions).await;
+    assert_eq!(frames, [json!(["y", 2])]);
 }
 
 #[tokio::test]

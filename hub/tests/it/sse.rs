@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     order::offset,
+    policies::policies,
     support::{
         Block, Client, Handshake, PATIENCE, Stream, TestHub, eventually, foreign_token, soon, tenant, token,
     },
@@ -288,6 +289,45 @@ async fn overwhelm(hub: &TestHub) -> u64 {
         assert!(count < 2000, "it was never evicted");
     }
     count
+}
+
+#[tokio::test]
+async fn what_a_gap_dropped_comes_with_the_next_stream() {
+    let hub = TestHub::with(|setup| {
+        small(setup);
+        setup.policies = policies("[[topics]]\npattern = \"user:*\"\nslow = \"drop_oldest\"\n");
+    })
+    .await;
+    let mut slow = stalled(&hub).await;
+    let mut count = 0;
+    while hub.metric("hub_gaps_told_total") < 1.0 {
+        hub.publish(&json!({"to":{"user":"slow"},"data":"x".repeat(30 * 1024)}))
+            .await;
+        count += 1;
+        assert!(count < 2000, "nothing was ever dropped");
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let mut gaps = 0;
+    while !seen.contains(&count) {
+        let event = slow.event().await;
+        if event["type"] == "gap" {
+            gaps += 1;
+        } else {
+            assert!(seen.insert(offset(&event)), "{event}");
+        }
+    }
+    assert!(gaps > 0 && seen.len() < usize::try_from(count).unwrap());
+    let mut again = Stream::open(hub.public, &user("slow"), "", &slow.id).await;
+    loop {
+        let event = again.event().await;
+        match event["type"].as_str().unwrap() {
+            "message" => drop(seen.insert(offset(&event))),
+            "recovered" => break,
+            "welcome" => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert!(seen.into_iter().eq(1..=count));
 }
 
 #[tokio::test]

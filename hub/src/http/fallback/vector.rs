@@ -32,6 +32,8 @@ pub(super) struct Vector {
     resuming: BTreeSet<String>,
     /// Where those stood when the session joined: from there they go on if they cannot be replayed.
     joined: BTreeMap<String, String>,
+    /// Topics of which something was dropped, as `gap` said: they stay where that says until the client comes back.
+    gaps: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +57,7 @@ impl Vector {
             resuming: positions.keys().cloned().collect(),
             at: positions,
             joined: BTreeMap::new(),
+            gaps: BTreeSet::new(),
         }
     }
 
@@ -63,14 +66,14 @@ impl Vector {
         let kind = kind(frame);
         if !matches!(
             kind,
-            b"welcome" | b"subscribed" | b"unsubscribed" | b"recovered" | b"resync" | b"pong" | b"error"
+            b"welcome" | b"subscribed" | b"unsubscribed" | b"recovered" | b"resync" | b"gap" | b"pong" | b"error"
         ) {
             let seen = if kind == b"expiring" {
                 Seen::Expiring
             } else {
                 Seen::News
             };
-            return (seen, kind != b"gap" && self.handed_on(frame));
+            return (seen, self.handed_on(frame));
         }
         let Ok(told) = serde_json::from_slice::<Told>(frame) else {
             return (Seen::News, false);
@@ -88,8 +91,15 @@ impl Vector {
                 let moved = self.joined(topic.clone(), told.position.unwrap_or_default());
                 (Seen::Subscribed(topic), moved)
             }
+            b"gap" => {
+                // The first one counts: a later one lies behind it.
+                let moved = self.put(topic.clone(), told.position.unwrap_or_default());
+                self.gaps.insert(topic);
+                (Seen::News, moved)
+            }
             b"unsubscribed" => {
                 self.resuming.remove(&topic);
+                self.gaps.remove(&topic);
                 (Seen::News, self.at.remove(&topic).is_some())
             }
             b"recovered" => {
@@ -151,7 +161,7 @@ impl Vector {
     }
 
     fn put(&mut self, topic: String, at: String) -> bool {
-        if self.at.get(&topic) == Some(&at) {
+        if self.gaps.contains(&topic) || self.at.get(&topic) == Some(&at) {
             return false;
         }
         self.at.insert(topic, at);
@@ -241,6 +251,29 @@ mod tests {
             assert_eq!(text(&vector), *after, "{frame}");
             assert_eq!(moved, before != *after, "{frame}");
         }
+    }
+
+    #[test]
+    fn a_topic_with_a_gap_stays_there() {
+        let two = r#"{"topic:a":"a:2:00000002"}"#;
+        check(
+            Vector::default(),
+            &[
+                (
+                    r#"{"type":"subscribed","topic":"topic:a","position":"a:1:00000001"}"#,
+                    r#"{"topic:a":"a:1:00000001"}"#,
+                ),
+                (r#"{"type":"gap","topic":"topic:a","position":"a:2:00000002"}"#, two),
+                (r#"{"type":"message","data":9,"topic":"topic:a","position":"a:9:00000009"}"#, two),
+                (r#"{"type":"pong","positions":{"topic:a":"a:9:00000009"}}"#, two),
+                // What was dropped first is still to be had, whatever is dropped behind it.
+                (r#"{"type":"gap","topic":"topic:a","position":"a:7:00000007"}"#, two),
+                (
+                    r#"{"type":"message","data":1,"topic":"user","position":"a:1:00000001"}"#,
+                    r#"{"topic:a":"a:2:00000002","user":"a:1:00000001"}"#,
+                ),
+            ],
+        );
     }
 
     #[test]
@@ -356,6 +389,7 @@ mod tests {
         }
         let mut vector = vector(&[]);
         let gap = br#"{"type":"gap","topic":"user","position":"a:1:00000001"}"#;
+        assert_eq!(vector.take(gap), (Seen::News, true));
         assert_eq!(vector.take(gap), (Seen::News, false));
         assert_eq!(
             vector.take(br#"{"type":"error","code":"unavailable","message":"m"}"#),
