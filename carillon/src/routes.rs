@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    Extension, Router,
+    Extension, Json, Router,
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -18,12 +18,13 @@ use common::{
 use dispatcher::api::ApiState;
 use http::{HeaderValue, Method, StatusCode, header};
 use hub::Hub;
+use serde::Serialize;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
 };
 
-use utoipa::OpenApi;
+use utoipa::{OpenApi, ToSchema};
 
 use crate::page;
 
@@ -101,16 +102,45 @@ async fn live() -> StatusCode {
     StatusCode::OK
 }
 
+/// Whether requests should come here, and why not.
+#[derive(Debug, Serialize, ToSchema)]
+struct Readiness {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    /// `stopping`: a stop has begun; `storage`: the database does not answer; `bus`: the bus cannot do its work; `worker`: a part
+    /// of the hub has ended, and the process has to be restarted. Empty when ready.
+    reasons: Vec<&'static str>,
+}
+
+impl Readiness {
+    fn new(reasons: impl IntoIterator<Item = &'static str>) -> Self {
+        let mut reasons: Vec<_> = reasons.into_iter().collect();
+        reasons.sort_unstable();
+        // Several parts know of a stop.
+        reasons.dedup();
+        let status = if reasons.is_empty() { "ready" } else { "not_ready" };
+        Self { status, reasons }
+    }
+}
+
+impl IntoResponse for Readiness {
+    fn into_response(self) -> Response {
+        let status = if self.reasons.is_empty() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        (status, Json(self)).into_response()
+    }
+}
+
 /// Whether requests should come here
 #[utoipa::path(get, path = "/ready", tag = "health", security(()), responses(
-    (status = 200, description = "Storage and bus work, and no stop has begun"),
-    (status = 503, description = "Not now")))]
-async fn ready(State(parts): State<Parts>) -> Response {
-    if parts.hub.ready() && dispatcher::api::is_ready(&parts.api).await {
-        (StatusCode::OK, "ready\n").into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
+    (status = 200, body = Readiness, description = "Storage and bus work, and no stop has begun"),
+    (status = 503, body = Readiness, description = "Not now, for these reasons")))]
+async fn ready(State(parts): State<Parts>) -> Readiness {
+    let storage = dispatcher::api::unready(&parts.api).await;
+    Readiness::new(parts.hub.unready().into_iter().chain(storage))
 }
 
 async fn metrics(State(parts): State<Parts>) -> Response {
@@ -187,4 +217,30 @@ async fn log_access(request: Request, next: Next) -> Response {
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(target: "access", %method, path, status = response.status().as_u16(), duration_ms, "request");
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_says_why_not() {
+        for (reasons, status, text) in [
+            (&[][..], 200, r#"{"status":"ready","reasons":[]}"#),
+            (
+                &["stopping", "stopping"],
+                503,
+                r#"{"status":"not_ready","reasons":["stopping"]}"#,
+            ),
+            (
+                &["worker", "storage"],
+                503,
+                r#"{"status":"not_ready","reasons":["storage","worker"]}"#,
+            ),
+        ] {
+            let readiness = Readiness::new(reasons.iter().copied());
+            assert_eq!(serde_json::to_string(&readiness).unwrap(), text);
+            assert_eq!(readiness.into_response().status().as_u16(), status);
+        }
+    }
 }

@@ -204,12 +204,26 @@ impl Hub {
         self.inner.connections.tenant(tenant)
     }
 
-    /// Whether this node should get new connections: the bus is there and the end has not begun.
+    /// Whether this node should get new connections.
     #[must_use]
     pub fn ready(&self) -> bool {
+        self.unready().is_empty()
+    }
+
+    /// Why this node should get no new connections; empty where it should. `stopping`: the end has begun; `worker`: a worker
+    /// has ended; `bus`: the bus cannot do its work.
+    #[must_use]
+    pub fn unready(&self) -> Vec<&'static str> {
+        if self.inner.leaving.load(Ordering::Acquire) {
+            // What else is missing then is missing because of it.
+            return vec!["stopping"];
+        }
         // A worker ends by itself only in a panic; its users would find nobody here.
-        let whole = !self.inner.workers.iter().any(mpsc::Sender::is_closed);
-        whole && !self.inner.leaving.load(Ordering::Acquire) && self.inner.shared.bus.ready()
+        let ended = self.inner.workers.iter().any(mpsc::Sender::is_closed);
+        [("worker", ended), ("bus", !self.inner.shared.bus.ready())]
+            .into_iter()
+            .filter_map(|(reason, holds)| holds.then_some(reason))
+            .collect()
     }
 
     /// The end begins: `/ready` is red, all else goes on.

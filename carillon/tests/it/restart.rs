@@ -5,7 +5,8 @@ use std::{os::unix::fs::PermissionsExt, time::Duration};
 use serde_json::json;
 
 use crate::support::{
-    server::Home,
+    eventually,
+    server::{Home, terminate},
     socket::{RawSocket, Socket},
 };
 
@@ -79,6 +80,33 @@ async fn a_stop_is_clean_and_nothing_secret_is_logged() {
     for hidden in [&secret, &token, signature] {
         assert!(!log.contains(hidden), "a secret is in the log:\n{log}");
     }
+}
+
+#[tokio::test]
+async fn a_stop_is_the_reason_for_not_being_ready() {
+    let home = Home::new()
+        .set("CARILLON_HUB__LAME_DUCK", "10s")
+        .set("CARILLON_HUB__DRAIN_WINDOW", "0s");
+    let server = home.start().await;
+    for mut client in [server.public().await, server.internal().await] {
+        let ready = client.get("/ready", None).await.unwrap();
+        assert_eq!(
+            (ready.status, ready.json()),
+            (200, json!({"status":"ready","reasons":[]}))
+        );
+    }
+    terminate(server.pid()).await;
+    // The signal is taken when the server comes to it; all else goes on meanwhile.
+    let answer = eventually("it is not ready", DEADLINE, async || {
+        let answer = server.public().await.get("/ready", None).await.unwrap();
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (503, json!({"status":"not_ready","reasons":["stopping"]}))
+    );
+    server.kill().await;
 }
 
 #[tokio::test]

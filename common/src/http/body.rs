@@ -184,7 +184,7 @@ fn problem(path: &str, error: &serde_json::Error) -> Problem {
             format!("the body is not JSON: {text}"),
         ),
         Category::Data => {
-            let detail = text.split(" at line ").next().unwrap_or_default().to_owned();
+            let detail = in_words(text.split(" at line ").next().unwrap_or_default());
             let unknown = quoted(&detail, "unknown field `");
             let missing = quoted(&detail, "missing field `");
             let field = match (unknown.or(missing), path) {
@@ -208,6 +208,25 @@ fn problem(path: &str, error: &serde_json::Error) -> Problem {
     }
 }
 
+/// What is wrong without the names that types have in Rust.
+fn in_words(detail: &str) -> String {
+    let Some((found, expected)) = detail.rsplit_once(", expected ") else {
+        return detail.to_owned();
+    };
+    let number = |most: u64| format!("a whole number from 0 to {most}");
+    let expected = match expected {
+        "u8" => number(u8::MAX.into()),
+        "u16" => number(u16::MAX.into()),
+        "u32" => number(u32::MAX.into()),
+        "u64" | "usize" => number(u64::MAX),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        other if other.starts_with("struct ") => "a JSON object".to_owned(),
+        other => other.to_owned(),
+    };
+    format!("{found}, expected {expected}")
+}
+
 fn quoted<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     text.strip_prefix(prefix)?.split('`').next()
 }
@@ -223,8 +242,8 @@ pub fn parse_query<T: DeserializeOwned>(uri: &http::Uri) -> Result<T, Problem> {
             let detail = rejection.body_text();
             let detail = detail
                 .strip_prefix("Failed to deserialize query string: ")
-                .unwrap_or(&detail)
-                .to_owned();
+                .unwrap_or(&detail);
+            let detail = query_in_words(detail);
             let field = quoted(&detail, "unknown field `")
                 .or_else(|| quoted(&detail, "missing field `"))
                 .or_else(|| {
@@ -238,6 +257,21 @@ pub fn parse_query<T: DeserializeOwned>(uri: &http::Uri) -> Result<T, Problem> {
             problem.field = field;
             problem
         })
+}
+
+/// What is wrong in a query, where the parser of numbers only says it of their digits.
+fn query_in_words(detail: &str) -> String {
+    let Some((field, why)) = detail.split_once(": ") else {
+        return detail.to_owned();
+    };
+    let why = match why {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "a whole number is expected, in digits"
+        }
+        "number too large to fit in target type" => "the number is too large",
+        other => other,
+    };
+    format!("{field}: {why}")
 }
 
 #[cfg(test)]
@@ -270,6 +304,52 @@ mod tests {
             "{\n \"a\": \"http://x \\\" //\", \n \"b\": 1 \n}"
         );
         assert_eq!(strip(r#"{"a":"//"}"#), None);
+    }
+
+    #[test]
+    fn errors_do_not_speak_rust() {
+        for (json, detail) in [
+            ("null", "invalid type: null, expected a JSON object"),
+            ("5", "invalid type: integer `5`, expected a JSON object"),
+            (r#""x""#, r#"invalid type: string "x", expected a JSON object"#),
+            (
+                r#"{"inner":5}"#,
+                "invalid type: integer `5`, expected a JSON object",
+            ),
+            (
+                r#"{"inner":{"number":300}}"#,
+                "invalid value: integer `300`, expected a whole number from 0 to 255",
+            ),
+            // What the caller wrote stays.
+            (
+                r#"{"inner":{"number":", expected u8"}}"#,
+                r#"invalid type: string ", expected u8", expected a whole number from 0 to 255"#,
+            ),
+            (
+                r#"{"inner":{"number":1,"x":2}}"#,
+                "unknown field `x`, expected `number`",
+            ),
+        ] {
+            let problem = parse_json::<Outer>(json.as_bytes()).unwrap_err();
+            assert_eq!(
+                (problem.status.as_u16(), problem.detail.as_str()),
+                (422, detail),
+                "{json}"
+            );
+        }
+        for (query, detail) in [
+            ("number=a", "number: a whole number is expected, in digits"),
+            ("number=", "number: a whole number is expected, in digits"),
+            ("number=300", "number: the number is too large"),
+        ] {
+            let uri: http::Uri = format!("/x?{query}").parse().unwrap();
+            let problem = parse_query::<Inner>(&uri).unwrap_err();
+            assert_eq!(
+                (problem.detail.as_str(), problem.field.as_deref()),
+                (detail, Some("number")),
+                "{query}"
+            );
+        }
     }
 
     #[test]

@@ -39,6 +39,26 @@ pub(super) struct TargetBody {
     fields: Fields,
 }
 
+impl TargetBody {
+    /// How many members it is: itself, or those of its `all_of`.
+    fn members(&self) -> usize {
+        // An empty one is refused for itself.
+        self.fields
+            .all_of
+            .as_ref()
+            .map_or(1, |members| members.len().max(1))
+    }
+}
+
+/// Names of whom a hub looks for among many: at most [`MAX_MEMBERS`].
+pub(super) fn bounded_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Name>, D::Error> {
+    let names = Vec::deserialize(deserializer)?;
+    if names.len() > MAX_MEMBERS {
+        return Err(de::Error::custom(InvalidTarget::TooMany("users")));
+    }
+    Ok(names)
+}
+
 /// Reads an object into a struct. Derived structs also read arrays, field by field, which no caller means.
 fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Object<T>(std::marker::PhantomData<T>);
@@ -137,6 +157,7 @@ impl Fields {
             if place != Place::Top {
                 return Err(InvalidTarget::Nested("any_of"));
             }
+            bounded("any_of", members.iter().map(TargetBody::members).sum())?;
             found.push(Target::AnyOf(expression("any_of", members, Place::InAnyOf)?));
         }
         match found.len() {

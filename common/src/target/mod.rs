@@ -11,7 +11,7 @@ use crate::{
     topic::{TopicKey, TopicKind},
 };
 
-/// Members of an expression, and users of one request, at the most.
+/// Members of an expression (those of its `all_of` counted), users, and users who are left out, at the most.
 pub const MAX_MEMBERS: usize = 1000;
 
 /// Whom something is for, as the caller wrote it.
@@ -54,8 +54,9 @@ pub struct Except {
     /// A user who is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<Name>,
-    /// Users who are left out.
+    /// Users who are left out, at most [`MAX_MEMBERS`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "body::bounded_names")]
     pub users: Vec<Name>,
     /// A session that is left out, by the id of its `welcome`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,8 +103,8 @@ pub enum InvalidTarget {
     /// An empty list.
     #[error("`{0}` names nobody")]
     Empty(&'static str),
-    /// More than [`MAX_MEMBERS`] members.
-    #[error("`{0}` has more than 1000 members")]
+    /// More than [`MAX_MEMBERS`] members, those of the members counted.
+    #[error("`{0}` has more than 1000 members in all")]
     TooMany(&'static str),
     /// `all_of` holds simple targets; `any_of` holds simple targets or `all_of`.
     #[error("`{0}` cannot stand inside an expression there")]

@@ -106,3 +106,48 @@ fn bodies_round_trip() {
         assert_eq!(serde_json::to_string(&parse(json).unwrap()).unwrap(), json);
     }
 }
+
+/// `count` users, the first of them numbered `first`.
+fn users(first: usize, count: usize) -> Vec<serde_json::Value> {
+    (first..first + count)
+        .map(|number| serde_json::json!({"user": format!("u{number}")}))
+        .collect()
+}
+
+#[test]
+fn members_are_bounded_wherever_they_stand() {
+    let names = |count: usize| (0..count).map(|number| format!("u{number}")).collect::<Vec<_>>();
+    let all_of = |first, count| serde_json::json!({"all_of": users(first, count)});
+    for (most, more, field) in [
+        (
+            serde_json::json!({"users": names(1000)}),
+            serde_json::json!({"users": names(1001)}),
+            "users",
+        ),
+        (
+            serde_json::json!({"tenant": true, "except": {"users": names(1000)}}),
+            serde_json::json!({"tenant": true, "except": {"users": names(1001)}}),
+            "users",
+        ),
+        (all_of(0, 1000), all_of(0, 1001), "all_of"),
+        (
+            serde_json::json!({"any_of": users(0, 1000)}),
+            serde_json::json!({"any_of": users(0, 1001)}),
+            "any_of",
+        ),
+        (
+            serde_json::json!({"any_of": [all_of(0, 500), all_of(500, 500)]}),
+            serde_json::json!({"any_of": [all_of(0, 500), all_of(500, 500), {"user": "x"}]}),
+            "any_of",
+        ),
+    ] {
+        assert!(parse(&most.to_string()).is_ok(), "{field}");
+        let error = parse(&more.to_string()).unwrap_err();
+        assert!(
+            error.contains(&format!("`{field}` has more than 1000")),
+            "{error}"
+        );
+    }
+    let error = parse(r#"{"any_of":[{"all_of":[]}]}"#).unwrap_err();
+    assert!(error.contains("`all_of` names nobody"), "{error}");
+}

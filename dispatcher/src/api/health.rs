@@ -65,14 +65,18 @@ pub async fn health() -> Json<HealthView> {
 
 /// Whether requests should come here: the store answers, and the process is not about to stop.
 pub async fn ready(State(state): State<ApiState>) -> Response {
-    if is_ready(&state).await {
+    if unready(&state).await.is_none() {
         Json(view("healthy")).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, Json(view("unhealthy"))).into_response()
     }
 }
 
-/// What [`ready`] answers, for a process that asks several parts.
-pub async fn is_ready(state: &ApiState) -> bool {
-    !state.closing.is_cancelled() && state.store().next_due().await.is_ok()
+/// Why [`ready`] answers that it is not, for a process that asks several parts: `stopping`, or `storage`, which does not
+/// answer.
+pub async fn unready(state: &ApiState) -> Option<&'static str> {
+    if state.closing.is_cancelled() {
+        return Some("stopping");
+    }
+    state.store().next_due().await.is_err().then_some("storage")
 }

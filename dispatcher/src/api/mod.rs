@@ -37,7 +37,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
     body::NotificationBody,
-    health::{HealthView, health, is_ready, ready},
+    health::{HealthView, health, ready, unready},
     problems::{method_not_allowed, not_found},
     state::{ApiConfig, ApiState, Live, LiveStats},
     view::{AttemptView, DeliveryView, NotificationView, SentView},
@@ -46,7 +46,7 @@ pub use self::{
 /// The routes with their document, without fallbacks, to be merged with others. `others` documents what the process
 /// serves beside them.
 ///
-/// `/live` and `/ready` belong to the process; [`ready`] and [`is_ready`] are for it.
+/// `/live` and `/ready` belong to the process; [`ready`] and [`unready`] are for it.
 pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     let (router, mut document) = documented().split_for_parts();
     document.merge(others);

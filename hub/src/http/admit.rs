@@ -142,6 +142,15 @@ pub(super) fn admit(
 }
 
 /// Where the metric's label is `not_an_upgrade`.
+pub(super) fn not_get() -> Refused {
+    let problem = Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "a WebSocket is opened by GET (RFC 6455 section 4.1)",
+    );
+    ("not_an_upgrade", problem.into())
+}
+
 pub(super) fn not_an_upgrade() -> Refused {
     let problem = Problem::new(
         StatusCode::UPGRADE_REQUIRED,
@@ -177,16 +186,16 @@ fn refused(hub: &Hub, refusal: Refusal) -> Refused {
 /// Counts a refusal and words its answer.
 pub(super) fn refuse(hub: &Hub, (label, problem): Refused) -> Response {
     hub.inner.shared.metrics.refused(label);
-    let is_no_upgrade = problem.status == StatusCode::UPGRADE_REQUIRED;
+    let status = problem.status;
     let mut response = problem.into_response();
-    if is_no_upgrade {
+    let headers = response.headers_mut();
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110 section 15.5.6.
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+    } else if status == StatusCode::UPGRADE_REQUIRED {
         // RFC 9110 section 15.5.22, RFC 6455 section 4.4.
-        response
-            .headers_mut()
-            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        response
-            .headers_mut()
-            .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     response
 }

@@ -10,7 +10,7 @@ use common::{
     ids::MessageId,
     message::{FrameKind, Header, Priority},
     policy::SlowPolicy,
-    target::{Audience, Except, Route, Target},
+    target::{Audience, Except, MAX_MEMBERS, Route, Target},
     token::Identity,
 };
 use http::StatusCode;
@@ -322,6 +322,10 @@ fn joined(mut first: Except, second: Option<Except>) -> Result<Except, Problem> 
         ));
     }
     first.session = first.session.or(second.session);
+    if first.users.len() > MAX_MEMBERS {
+        let detail = format!("at most {MAX_MEMBERS} users can be left out in all");
+        return Err(Problem::invalid("invalid_value", "except.users", detail));
+    }
     Ok(first)
 }
 

@@ -10,11 +10,11 @@ use common::{
     http::{Peer, Problem, Rewound},
     protocol::Dialect,
 };
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use hyper_util::rt::TokioIo;
 
 use super::{
-    admit::{admit, not_an_upgrade, refuse},
+    admit::{admit, not_an_upgrade, not_get, refuse},
     head::Head,
     seat::take_in,
 };
@@ -63,6 +63,10 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
         .extensions()
         .get::<Peer>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    // A route of GET takes HEAD, too.
+    if request.method() != Method::GET {
+        return refuse(hub, not_get());
+    }
     let head = Head::of(request.uri(), request.headers());
     if request.version() < Version::HTTP_11 || !head.is_upgrade() {
         return refuse(hub, not_an_upgrade());

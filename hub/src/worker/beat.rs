@@ -27,7 +27,7 @@ impl Worker {
             self.due(due);
         }
         self.look_at_blocked();
-        self.tick_spreads();
+        self.tick_plans();
         // Each topic is compared once an interval, a share of them each second.
         let parts = usize::try_from(self.shared.config.head_check.0.as_secs())
             .unwrap_or(30)

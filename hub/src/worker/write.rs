@@ -288,6 +288,7 @@ impl Worker {
         };
         session.phase = Phase::Closing;
         let who = Arc::clone(&session.who);
+        self.forget_plan(id);
         super::trace::session(&self.shared, "closed", &who.reader, Some(label));
         self.leave_all(id);
         self.shared.metrics.closed(label);
@@ -311,6 +312,7 @@ impl Worker {
         let pending = session.pending.take();
         self.fanout.places.done(pending);
         if !was_closing {
+            self.forget_plan(id);
             super::trace::session(&self.shared, "closed", &who.reader, Some(label));
             self.leave_all(id);
             self.shared.metrics.closed(label);

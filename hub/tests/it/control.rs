@@ -161,7 +161,7 @@ async fn a_session_is_described() {
     let millisecond = jiff::SignedDuration::from_millis(1);
     assert!(time("since") >= before - millisecond && time("since") <= jiff::Timestamp::now() + millisecond);
     assert!(time("heard") <= jiff::Timestamp::now());
-    assert!(info["expires_at"].as_i64().unwrap() > before.as_second());
+    assert!(time("expires_at") > before);
     // Nothing of its token, whatever it is called.
     assert!(!answer.body.to_string().contains("eyJ"));
 
@@ -407,7 +407,26 @@ async fn changed_rights_ask_for_another_token() {
     assert!(stays.until_pong().await.is_empty());
     let answer = get(&hub, "sessions?user=ann", &operator()).await;
     assert_eq!(answer.body["sessions"][0]["session"], stays.session());
-    assert!(answer.body["sessions"][0]["expires_at"].as_i64().unwrap() > now + 3600);
+    let expires_at = answer.body["sessions"][0]["expires_at"].as_str().unwrap();
+    assert!(expires_at.parse::<jiff::Timestamp>().unwrap().as_second() > now + 3600);
+}
+
+#[tokio::test]
+async fn a_later_refresh_does_not_put_the_end_off() {
+    let hub = TestHub::start().await;
+    let mut client = hub.user("ann").await;
+    let refresh = async |within_ms: u32| {
+        let body = json!({"to":{"user":"ann"},"within_ms":within_ms});
+        assert_eq!(done(&hub, "refresh", &body).await, 1);
+    };
+    refresh(60_000).await;
+    let at = client.expect("expiring").await["at"].as_i64().unwrap();
+    refresh(2000).await;
+    let sooner = client.expect("expiring").await["at"].as_i64().unwrap();
+    assert!(sooner < at, "{sooner} {at}");
+    refresh(60_000).await;
+    assert_eq!(client.expect("expiring").await["at"], sooner);
+    assert_eq!(client.closed().await, (Some(4001), "token expired".to_owned()));
 }
 
 #[tokio::test]
@@ -466,6 +485,27 @@ async fn tenants_stay_apart_and_scopes_are_needed() {
         users(&get(&hub, "sessions?everyone=true", &root()).await).len(),
         5
     );
+    // Everyone is not of one tenant, and nobody is taken for everyone by mistake.
+    for path in paths {
+        for to in [
+            json!({"everyone":true}),
+            json!({"any_of":[{"role":"manager"},{"everyone":true}]}),
+        ] {
+            let mut body = without(path);
+            body["to"] = to;
+            for named in ["t1", "t2"] {
+                let path = format!("/api/v1/control/{path}?tenant={named}");
+                let answer = hub.post(&path, &root(), &body).await;
+                assert_eq!(answer.problem(422, "conflict"), Some("tenant"), "{path} {body}");
+            }
+        }
+    }
+    for path in ["sessions", "sessions/count", "presence"] {
+        let answer = get(&hub, &format!("{path}?everyone=true&tenant=t2"), &root()).await;
+        assert_eq!(answer.problem(422, "conflict"), Some("tenant"), "{path}");
+        let answer = get(&hub, &format!("{path}?everyone=true"), &operator()).await;
+        assert_eq!(answer.problem(403, "scope_missing"), Some("everyone"), "{path}");
+    }
     let narrowed = json!({"to":{"all_of":[{"everyone":true},{"role":"manager"}]}});
     let answer = hub
         .post("/api/v1/control/sessions?tenant=t2", &root(), &narrowed)
@@ -609,6 +649,20 @@ async fn bad_input_changes_nothing() {
         ),
         (
             "disconnect",
+            json!({"to":to,"reason":"x; reconnect=no","reconnect":true}),
+            422,
+            "invalid_value",
+            Some("reason"),
+        ),
+        (
+            "disconnect",
+            json!({"to":to,"reason":"x; retry_after_ms=5"}),
+            422,
+            "invalid_value",
+            Some("reason"),
+        ),
+        (
+            "disconnect",
             json!({"to":to,"reconnect":false,"retry_after_ms":1}),
             422,
             "conflict",
@@ -684,21 +738,33 @@ async fn bad_input_changes_nothing() {
     assert!(client.until_pong().await.is_empty());
 }
 
+/// More orders than may be under way at once: each is answered, and what remains of it keeps nobody out.
 #[tokio::test]
-async fn calls_are_bounded_and_orders_hold_their_place() {
+async fn spread_orders_hold_no_place() {
     let hub = TestHub::start().await;
     let mut clients = Vec::new();
-    for number in 0..16 {
+    for number in 0..20 {
         let user = format!("u{number}");
         clients.push(hub.user(&user).await);
-        let body = json!({"to":{"user":user},"spread_ms":600_000});
+        let body = json!({"to":{"user":user},"spread_ms":600_000,"code":4100});
         assert_eq!(done(&hub, "disconnect", &body).await, 1);
     }
-    let answer = order(&hub, "sessions/count", &json!({"to":{"tenant":true}})).await;
-    answer.problem(503, "unavailable");
-    assert_eq!(answer.header("retry-after"), Some("1"));
+    let all = json!({"to":{"tenant":true},"spread_ms":600_000,"code":4101});
+    for _ in 0..20 {
+        assert_eq!(done(&hub, "disconnect", &all).await, 20);
+    }
+    assert_eq!(
+        done(&hub, "sessions/count", &json!({"to":{"tenant":true}})).await,
+        20
+    );
     for client in &mut clients {
         assert!(client.until_pong().await.is_empty(), "its time has not come");
+    }
+    // A sooner order counts.
+    let now = json!({"to":{"tenant":true},"spread_ms":1000,"code":4102});
+    assert_eq!(done(&hub, "disconnect", &now).await, 20);
+    for client in clients {
+        assert_eq!(client.closed().await, (Some(4102), "disconnected".to_owned()));
     }
 }
 

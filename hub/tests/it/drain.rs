@@ -10,12 +10,14 @@ use crate::support::{Client, Handshake, PATIENCE, TestHub, token};
 async fn sessions_are_sent_away_and_new_ones_refused() {
     let hub = TestHub::start().await;
     assert!(hub.hub.ready());
+    assert!(hub.hub.unready().is_empty());
     let mut clients = Vec::new();
     for number in 0..20 {
         clients.push(hub.user(&format!("u{number}")).await);
     }
     hub.hub.begin_leaving();
     assert!(!hub.hub.ready());
+    assert_eq!(hub.hub.unready(), ["stopping"]);
     // The lame duck still serves.
     clients.push(hub.user("late").await);
     let draining = tokio::spawn({
@@ -33,6 +35,8 @@ async fn sessions_are_sent_away_and_new_ones_refused() {
         assert!(after < 2000);
     }
     assert!(draining.await.unwrap());
+    // The workers have ended, as they should.
+    assert_eq!(hub.hub.unready(), ["stopping"]);
     let answer = Client::attempt(hub.public, &Handshake::v1(&token("u1", |_| ())))
         .await
         .answer;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     malformed::masked,
-    support::{Client, Frame, Handshake, TestHub, foreign_token, token},
+    support::{Client, Frame, Handshake, Kept, TestHub, foreign_token, token},
 };
 
 #[tokio::test]
@@ -131,6 +131,33 @@ async fn what_is_no_handshake_is_told_to_upgrade() {
         hub.hub.tenant_count(&crate::support::tenant("t1")).connections,
         0,
         "a refused seat is given back"
+    );
+}
+
+#[tokio::test]
+async fn a_socket_is_opened_by_get() {
+    let hub = TestHub::start().await;
+    let token = token("u1", |_| ());
+    for path in ["/api/v1/ws", "/ws", "/api/v1/websocket/connect"] {
+        let mut connection = Kept::open(hub.public).await;
+        let head = format!(
+            "HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        connection.send(head).await;
+        let mut lines = Vec::new();
+        while let Some(line) = connection.line().await
+            && !line.is_empty()
+        {
+            lines.push(line.to_ascii_lowercase());
+        }
+        assert_eq!(lines[0], "http/1.1 405 method not allowed", "{path}");
+        assert!(lines.contains(&"allow: get".to_owned()), "{lines:?}");
+    }
+    assert_eq!(
+        hub.hub.tenant_count(&crate::support::tenant("t1")).connections,
+        0,
+        "no seat was taken"
     );
 }
 

@@ -222,6 +222,24 @@ async fn bad_bodies_name_the_field() {
         ),
         (json!({"to":["u1"],"data":1}), 422, "invalid_value", Some("to")),
         (
+            json!({"to":{"tenant":true,"except":{"users":vec!["x"; 1001]}},"data":1}),
+            422,
+            "invalid_value",
+            Some("to.except.users"),
+        ),
+        (
+            json!({"to":{"tenant":true,"except":{"users":vec!["x"; 600]}},"data":1,"except":{"users":vec!["y"; 401]}}),
+            422,
+            "invalid_value",
+            Some("except.users"),
+        ),
+        (
+            json!({"to":{"any_of":[{"all_of":vec![json!({"user":"x"}); 600]},{"all_of":vec![json!({"user":"x"}); 401]}]},"data":1}),
+            422,
+            "invalid_value",
+            Some("to"),
+        ),
+        (
             json!({"to":user,"data":1,"except":["u1"]}),
             422,
             "invalid_value",

@@ -19,6 +19,19 @@ const MAX_LIMIT: usize = 1000;
 pub(super) struct Wanted {
     pub(super) to: Audience,
     pub(super) session: Option<String>,
+    /// Where the caller named the target.
+    pub(super) field: &'static str,
+}
+
+impl Wanted {
+    /// What stands in a body.
+    pub(super) fn new(to: Audience, session: Option<String>) -> Self {
+        Self {
+            to,
+            session,
+            field: "to",
+        }
+    }
 }
 
 /// Sessions by a target.
@@ -107,19 +120,13 @@ impl PageOf {
 
 impl SelectBody {
     pub(super) fn wanted(self) -> Wanted {
-        Wanted {
-            to: self.to,
-            session: self.session,
-        }
+        Wanted::new(self.to, self.session)
     }
 }
 
 impl PageBody {
     pub(super) fn into_parts(self) -> (Wanted, PageOf) {
-        let wanted = Wanted {
-            to: self.to,
-            session: self.session,
-        };
+        let wanted = Wanted::new(self.to, self.session);
         let page = PageOf {
             limit: self.limit,
             after: self.after,
@@ -158,6 +165,8 @@ pub(super) fn names(uri: &Uri) -> Result<(Option<String>, Wanted, PageOf), Probl
     let wanted = Wanted {
         to: target.into(),
         session: query.session,
+        // Of all that the query can name, only this may be refused.
+        field: "everyone",
     };
     let page = PageOf {
         limit: query.limit,

@@ -14,7 +14,7 @@ use common::{
 };
 use serde::Serialize;
 use tokio::{
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,7 +24,7 @@ use crate::{
     Hub,
     worker::{
         Control,
-        control::{Job, Selection, Task},
+        control::{Job, Permit, Selection, Task},
     },
 };
 
@@ -89,12 +89,33 @@ fn tenant(caller: &Caller, named: Option<&str>) -> Result<TenantId, Problem> {
     Ok(tenant)
 }
 
-/// Checks whether the caller may mean these, and resolves them.
-fn selection(caller: &Caller, tenant: &TenantId, wanted: Wanted) -> Result<Selection, Problem> {
+/// Checks whether the caller may mean these, and resolves them in the tenant, which the query `named` or not.
+fn selection(
+    caller: &Caller,
+    tenant: &TenantId,
+    named: Option<&str>,
+    wanted: Wanted,
+) -> Result<Selection, Problem> {
     if wanted.to.target.reaches_everyone() && !caller.has_scope("platform:admin") {
-        return Err(Problem::scope_missing("platform:admin").field("to"));
+        return Err(Problem::scope_missing("platform:admin").field(wanted.field));
     }
-    Ok(Selection::new(wanted.to, tenant, wanted.session))
+    let selection = Selection::new(wanted.to, tenant, wanted.session);
+    if named.is_some() && selection.is_of_all_tenants() {
+        let detail = "`everyone` means all tenants: leave `tenant` out, or mean its own sessions";
+        return Err(Problem::invalid("conflict", "tenant", detail));
+    }
+    Ok(selection)
+}
+
+/// A place among the calls that are under way, until it is dropped.
+fn place(operators: &Arc<Semaphore>) -> Result<Permit, Problem> {
+    let permit = Arc::clone(operators).try_acquire_owned().map_err(|_| {
+        Problem::unavailable(
+            "too many control calls are under way; try again",
+            Duration::from_secs(1),
+        )
+    })?;
+    Ok(Arc::new(permit))
 }
 
 /// Gives every worker its part, and waits for the answers until the deadline.
@@ -105,13 +126,7 @@ async fn ask<A>(
     task: impl Fn(oneshot::Sender<A>) -> Task,
 ) -> Result<Answers<A>, Problem> {
     let deadline = Instant::now() + within;
-    let Ok(permit) = Arc::clone(&hub.inner.operators).try_acquire_owned() else {
-        return Err(Problem::unavailable(
-            "too many control calls are under way; try again",
-            Duration::from_secs(1),
-        ));
-    };
-    let permit = Arc::new(permit);
+    let permit = place(&hub.inner.operators)?;
     let selection = Arc::new(selection);
     let mut waiting = Vec::with_capacity(hub.inner.workers.len());
     let mut complete = true;
@@ -132,4 +147,24 @@ async fn ask<A>(
         }
     }
     Ok(Answers { given, complete })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_under_way_are_bounded() {
+        let operators = Arc::new(Semaphore::new(2));
+        let (first, _second) = (place(&operators).unwrap(), place(&operators).unwrap());
+        let refused = place(&operators).unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.code), (503, "unavailable"));
+        assert_eq!(refused.retry_after, Some(Duration::from_secs(1)));
+        // Every worker has its share of a place.
+        let share = Arc::clone(&first);
+        drop(first);
+        assert!(place(&operators).is_err());
+        drop(share);
+        assert!(place(&operators).is_ok());
+    }
 }

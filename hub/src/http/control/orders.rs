@@ -24,6 +24,9 @@ use crate::{
 /// Codes below are the protocol's own, or will be.
 const FIRST_FREE_CODE: u16 = 4100;
 
+/// What clients read in a reason. It stands behind the text, where the body's own fields put it.
+const HINTS: [&str; 2] = ["reconnect=", "retry_after_ms"];
+
 /// Longest time over which sessions are closed.
 const MAX_SPREAD: Duration = Duration::from_secs(600);
 
@@ -103,14 +106,12 @@ pub(super) async fn disconnect(
     uri: Uri,
     JsonBody(body, _): JsonBody<DisconnectBody>,
 ) -> Result<Json<Count>, Problem> {
-    let tenant = tenant(&caller, named_tenant(&uri)?.as_deref())?;
+    let named = named_tenant(&uri)?;
+    let tenant = tenant(&caller, named.as_deref())?;
     let farewell = Arc::new(farewell(&body)?);
     let spread = up_to("spread_ms", body.spread_ms.unwrap_or(0), MAX_SPREAD)?;
-    let wanted = Wanted {
-        to: body.to,
-        session: body.session,
-    };
-    let selection = selection(&caller, &tenant, wanted)?;
+    let wanted = Wanted::new(body.to, body.session);
+    let selection = selection(&caller, &tenant, named.as_deref(), wanted)?;
     let answers = ask(&hub, selection, ORDER_TIME, |answer| {
         Task::disconnect(Arc::clone(&farewell), spread.div_ceil(1000), answer)
     })
@@ -134,13 +135,11 @@ pub(super) async fn unsubscribe(
     uri: Uri,
     JsonBody(body, _): JsonBody<UnsubscribeBody>,
 ) -> Result<Json<Count>, Problem> {
-    let tenant = tenant(&caller, named_tenant(&uri)?.as_deref())?;
+    let named = named_tenant(&uri)?;
+    let tenant = tenant(&caller, named.as_deref())?;
     let topic = name("topic", &body.topic)?;
-    let wanted = Wanted {
-        to: body.to,
-        session: body.session,
-    };
-    let selection = selection(&caller, &tenant, wanted)?;
+    let wanted = Wanted::new(body.to, body.session);
+    let selection = selection(&caller, &tenant, named.as_deref(), wanted)?;
     let answers = ask(&hub, selection, ORDER_TIME, |answer| {
         Task::unsubscribe(topic.clone(), answer)
     })
@@ -165,7 +164,8 @@ pub(super) async fn refresh(
     uri: Uri,
     JsonBody(body, _): JsonBody<RefreshBody>,
 ) -> Result<Json<Count>, Problem> {
-    let tenant = tenant(&caller, named_tenant(&uri)?.as_deref())?;
+    let named = named_tenant(&uri)?;
+    let tenant = tenant(&caller, named.as_deref())?;
     let within = up_to("within_ms", body.within_ms.unwrap_or(30_000), MAX_WITHIN)?;
     if within < 1000 {
         return Err(Problem::invalid(
@@ -174,11 +174,8 @@ pub(super) async fn refresh(
             "give at least 1000; `disconnect` closes at once",
         ));
     }
-    let wanted = Wanted {
-        to: body.to,
-        session: body.session,
-    };
-    let selection = selection(&caller, &tenant, wanted)?;
+    let wanted = Wanted::new(body.to, body.session);
+    let selection = selection(&caller, &tenant, named.as_deref(), wanted)?;
     let answers = ask(&hub, selection, ORDER_TIME, |answer| {
         Task::refresh(within.div_ceil(1000), answer)
     })
@@ -205,6 +202,10 @@ fn farewell(body: &DisconnectBody) -> Result<Farewell, Problem> {
         return Err(Problem::invalid("invalid_value", "code", detail));
     }
     let text = body.reason.as_deref().unwrap_or_else(|| default.text());
+    if HINTS.iter().any(|hint| text.contains(hint)) {
+        let detail = "say whether and when to come back by `reconnect` and `retry_after_ms`, not in the text";
+        return Err(Problem::invalid("invalid_value", "reason", detail));
+    }
     if text.len() > MAX_TEXT || text.contains(char::is_control) {
         let detail = format!("at most {MAX_TEXT} bytes without control characters");
         return Err(Problem::invalid("invalid_value", "reason", detail));

@@ -96,7 +96,7 @@ async fn presence(
     let tenant = tenant(caller, named.as_deref())?;
     let page = page.page(read_cursor)?;
     let of_all_tenants = wanted.to.target.reaches_everyone();
-    let selection = selection(caller, &tenant, wanted)?;
+    let selection = selection(caller, &tenant, named.as_deref(), wanted)?;
     let answers = ask(hub, selection, DEADLINE, |answer| {
         Task::presence(page.clone(), answer)
     })

@@ -113,7 +113,7 @@ async fn count(
     wanted: Wanted,
 ) -> Result<Json<Count>, Problem> {
     let tenant = tenant(caller, named.as_deref())?;
-    let selection = selection(caller, &tenant, wanted)?;
+    let selection = selection(caller, &tenant, named.as_deref(), wanted)?;
     let answers = ask(hub, selection, READ_TIME, Task::count).await?;
     Ok(Json(Count::new(&answers)))
 }
@@ -127,7 +127,7 @@ async fn list(
 ) -> Result<Json<Sessions>, Problem> {
     let tenant = tenant(caller, named.as_deref())?;
     let page = page.page(cursor)?;
-    let selection = selection(caller, &tenant, wanted)?;
+    let selection = selection(caller, &tenant, named.as_deref(), wanted)?;
     let answers = ask(hub, selection, READ_TIME, |answer| {
         Task::list(page.clone(), answer)
     })

@@ -38,8 +38,9 @@ pub(crate) struct SessionInfo {
     heard: jiff::Timestamp,
     /// Heartbeats since then that were not answered; 2 end the session.
     unanswered: u8,
-    /// When its token ends, Unix seconds.
-    expires_at: i64,
+    /// When its token ends (RFC 3339).
+    #[schema(value_type = String)]
+    expires_at: jiff::Timestamp,
     /// By what it is connected: `websocket`, or `http` for event streams and long polls.
     transport: &'static str,
     /// `carillon.v1` or `seeds`.
@@ -126,7 +127,7 @@ impl Worker {
                 .checked_sub(jiff::SignedDuration::from_secs(quiet))
                 .unwrap_or(now),
             unanswered: session.unanswered,
-            expires_at: who.expires_at,
+            expires_at: ends(who.expires_at),
             transport: match &*session.stream {
                 Transport::Socket(_) => "websocket",
                 Transport::Pipe(_) => "http",
@@ -148,6 +149,11 @@ fn began(session: &str) -> Option<jiff::Timestamp> {
     jiff::Timestamp::from_millisecond(ms).ok()
 }
 
+/// When a token ends, from Unix seconds; one that ends behind all dates ends with the last of them.
+fn ends(expires_at: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(expires_at).unwrap_or(jiff::Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +165,11 @@ mod tests {
         let since = began(&id).unwrap().as_millisecond();
         assert!((now..now + 60_000).contains(&since), "{since} {now}");
         assert_eq!(began("s"), None);
+    }
+
+    #[test]
+    fn a_token_s_end_is_a_date() {
+        assert_eq!(ends(1_800_000_000).to_string(), "2027-01-15T08:00:00Z");
+        assert_eq!(ends(i64::MAX), jiff::Timestamp::MAX);
     }
 }

@@ -6,6 +6,7 @@
 mod describe;
 mod farewell;
 mod listing;
+mod plans;
 mod selection;
 
 use std::{
@@ -27,11 +28,15 @@ pub(crate) use self::{
     selection::Selection,
 };
 use self::{
-    farewell::Spread,
     listing::{Attendance, Picked},
+    plans::{Planning, Plans},
     selection::Walk,
 };
-use super::{SessionId, Worker, session::Session, wheel::Due};
+use super::{
+    SessionId, Worker,
+    session::{Phase, Session},
+    wheel::Due,
+};
 
 /// A step yields after so long.
 const STEP: Duration = Duration::from_micros(500);
@@ -39,7 +44,8 @@ const STEP: Duration = Duration::from_micros(500);
 /// Sessions between two looks at the clock.
 const STRIDE: usize = 8;
 
-/// Bounds what runs at once on a node; given back when the last worker is done.
+/// Bounds what runs at once on a node; given back when the last worker is done. Closes that wait for their second hold none:
+/// they are bounded by the sessions.
 pub(crate) type Permit = Arc<OwnedSemaphorePermit>;
 
 /// One question or order of an operator.
@@ -47,7 +53,8 @@ pub(crate) type Permit = Arc<OwnedSemaphorePermit>;
 pub(crate) struct Job {
     selection: Arc<Selection>,
     task: Task,
-    permit: Permit,
+    /// None where planned closes are carried out.
+    permit: Option<Permit>,
     walk: Walk,
     /// The newest session when it began: who comes back while sessions are closed is not closed again.
     newest: u32,
@@ -87,6 +94,10 @@ pub(crate) enum Task {
     Describe(describe::Page, oneshot::Sender<Described>),
     /// Second part of [`Task::Disconnect`].
     Close(Arc<Farewell>),
+    /// The same where the closes are spread over time: each session is given its second.
+    Plan(Planning),
+    /// The second has come.
+    ClosePlanned,
 }
 
 #[derive(Debug)]
@@ -163,7 +174,12 @@ impl Task {
             Self::Count { answer, .. } => answer.is_closed(),
             Self::List(Listing { answer, .. }) | Self::Describe(_, answer) => answer.is_closed(),
             Self::Presence(Presence { answer, .. }) => answer.is_closed(),
-            Self::Disconnect(_) | Self::Unsubscribe { .. } | Self::Refresh { .. } | Self::Close(_) => false,
+            Self::Disconnect(_)
+            | Self::Unsubscribe { .. }
+            | Self::Refresh { .. }
+            | Self::Close(_)
+            | Self::Plan(_)
+            | Self::ClosePlanned => false,
         }
     }
 }
@@ -173,7 +189,7 @@ impl Job {
         Self {
             selection,
             task,
-            permit,
+            permit: Some(permit),
             walk: Walk::Done,
             newest: 0,
             ready: Vec::new(),
@@ -181,19 +197,25 @@ impl Job {
         }
     }
 
-    fn on(given: Vec<SessionId>, task: Task, permit: Permit, selection: Arc<Selection>) -> Self {
+    fn on(given: Vec<SessionId>, task: Task, permit: Option<Permit>, selection: Arc<Selection>) -> Self {
         Self {
+            selection,
+            task,
+            permit,
+            walk: Walk::Done,
+            newest: 0,
+            ready: Vec::new(),
             given: given.into_iter(),
-            ..Self::new(selection, task, permit)
         }
     }
 }
 
-/// What operators have under way on a worker. Their number is bounded by the node's permits.
+/// What operators have under way on a worker. Jobs are bounded by the node's permits, plans and the jobs that carry them out by
+/// the sessions.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     running: std::collections::VecDeque<Job>,
-    spreads: Vec<Spread>,
+    plans: Plans,
 }
 
 impl Jobs {
@@ -276,6 +298,20 @@ impl Worker {
             Task::Close(farewell) => {
                 self.close_with(id, farewell.code, &farewell.reason(), Close::Disconnected.label());
             }
+            Task::Plan(planning) => {
+                let (at, farewell) = planning.next();
+                if self
+                    .session_ref(id)
+                    .is_some_and(|session| session.phase != Phase::Closing)
+                {
+                    self.jobs.plans.add(id, at, farewell);
+                }
+            }
+            Task::ClosePlanned => {
+                if let Some(farewell) = self.jobs.plans.take(id) {
+                    self.close_with(id, farewell.code, &farewell.reason(), Close::Disconnected.label());
+                }
+            }
         }
     }
 
@@ -310,33 +346,43 @@ impl Worker {
                 answer.send(page.into_described()).ok();
             }
             Task::Disconnect(disconnect) => {
-                disconnect.answer.send(disconnect.sessions.len()).ok();
-                if disconnect.spread_seconds == 0 {
-                    let task = Task::Close(disconnect.farewell);
-                    let job = Job::on(disconnect.sessions, task, permit, selection);
-                    self.jobs.running.push_back(job);
-                } else if !disconnect.sessions.is_empty() {
-                    self.jobs.spreads.push(Spread::new(
-                        disconnect.farewell,
-                        permit,
-                        disconnect.sessions,
-                        disconnect.spread_seconds,
-                    ));
-                }
+                let Disconnect {
+                    farewell,
+                    spread_seconds,
+                    mut sessions,
+                    answer,
+                } = disconnect;
+                answer.send(sessions.len()).ok();
+                let task = if spread_seconds == 0 {
+                    Task::Close(farewell)
+                } else {
+                    fastrand::shuffle(&mut sessions);
+                    let now = self.wheel.now();
+                    Task::Plan(Planning::new(farewell, now, spread_seconds, sessions.len()))
+                };
+                self.jobs
+                    .running
+                    .push_back(Job::on(sessions, task, permit, selection));
             }
-            Task::Close(_) => {}
+            Task::Close(_) | Task::Plan(_) | Task::ClosePlanned => {}
         }
     }
 
-    /// A second has passed: what is spread over time goes on.
-    pub(super) fn tick_spreads(&mut self) {
-        let nobody = || Arc::new(Selection::nobody());
-        for spread in &mut self.jobs.spreads {
-            let task = Task::Close(Arc::clone(&spread.farewell));
-            let job = Job::on(spread.share(), task, Arc::clone(&spread.permit), nobody());
-            self.jobs.running.push_back(job);
+    /// A second has passed: the closes that were planned for it begin.
+    pub(super) fn tick_plans(&mut self) {
+        let due = self.jobs.plans.due(self.wheel.now());
+        if due.is_empty() {
+            return;
         }
-        self.jobs.spreads.retain(|spread| !spread.is_done());
+        let nobody = Arc::new(Selection::nobody());
+        self.jobs
+            .running
+            .push_back(Job::on(due, Task::ClosePlanned, None, nobody));
+    }
+
+    /// The session ends: no close is planned for it any more.
+    pub(super) fn forget_plan(&mut self, id: SessionId) {
+        drop(self.jobs.plans.take(id));
     }
 
     /// Takes a session out of an explicit topic; whether it had it, or waited for it.
@@ -372,15 +418,19 @@ impl Worker {
         if rare.outdated.is_none() {
             rare.outdated = Some(Arc::clone(&who));
         }
-        if who.expires_at > at {
+        let sooner = who.expires_at > at;
+        if sooner {
             session.who = Arc::new(who.until(at));
         }
-        session.expiry_watched = true;
+        // Whose end is watched already, and stays, needs no other place on the wheel: repeated orders must not pile up there.
+        let watched = std::mem::replace(&mut session.expiry_watched, true);
         let at = session.who.expires_at;
         if session.dialect == Dialect::CarillonV1 {
             self.send_json(id, ServerFrame::Expiring { at }.to_json());
         }
-        self.wheel.after(within, Due::Expired(id));
+        if sooner || !watched {
+            self.wheel.after(within, Due::Expired(id));
+        }
         true
     }
 }
@@ -392,14 +442,7 @@ fn is_newer(generation: u32, than: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
-
     use super::*;
-
-    pub(super) fn permit() -> Permit {
-        let semaphore = Arc::new(Semaphore::new(1));
-        Arc::new(semaphore.try_acquire_owned().unwrap())
-    }
 
     #[test]
     fn generations_wrap_around() {

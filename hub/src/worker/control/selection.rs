@@ -38,6 +38,11 @@ impl Selection {
         }
     }
 
+    /// Whether sessions are meant whatever their tenant.
+    pub(crate) fn is_of_all_tenants(&self) -> bool {
+        self.tenant.is_none()
+    }
+
     /// What fits no session.
     pub(super) fn nobody() -> Self {
         Self {
