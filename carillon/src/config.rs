@@ -293,6 +293,8 @@ mod tests {
             ("SECRET_KEY", "short", "auth.secret"),
             ("CARILLON_AUTH__SECRET", "", "auth.secret"),
             ("CARILLON_LOG__LEVEL", "zz=zz=zz", "log.level"),
+            ("CARILLON_BUS__IDEMPOTENCY_AGE", "31d", "bus.idempotency_age"),
+            ("CARILLON_BUS__IDEMPOTENCY_KEYS", "999", "bus.idempotency_keys"),
             ("CARILLON_NOPE", "1", "CARILLON_NOPE"),
             ("CARILLON_HUB", "5", "CARILLON_HUB"),
         ] {

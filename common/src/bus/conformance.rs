@@ -223,6 +223,18 @@ async fn idempotency_keys_give_the_first_result(bus: &Bus) {
         receive(&mut events, 2).await[1].position.map(|at| at.offset),
         Some(2)
     );
+    // However many there are, also beyond what history keeps: an upload is sent again whole.
+    for repeated in [false, true] {
+        for number in 0..3000 {
+            let keyed = Publication {
+                idempotency_key: Some(number.to_string()),
+                ..publication(&key("many"), number)
+            };
+            let published = bus.publish(keyed).await.expect("the bus is there");
+            let offset = published.position.map(|at| at.offset);
+            assert_eq!((published.repeated, offset), (repeated, Some(number as u64 + 1)));
+        }
+    }
 }
 
 async fn an_overflow_is_told_and_heals_from_history(bus: &Bus) {

@@ -159,6 +159,10 @@ pub struct BusConfig {
     pub meta_age: Span,
     /// Topics that nobody is subscribed to and whose offsets are remembered.
     pub meta_topics: usize,
+    /// How long an idempotency key of a publish gives the first result.
+    pub idempotency_age: Span,
+    /// Idempotency keys that are remembered, over all topics; one topic has at most a tenth of them.
+    pub idempotency_keys: usize,
     /// Messages that may wait for this node; beyond, they are dropped, counted and healed.
     pub node_queue: usize,
 }
@@ -173,6 +177,8 @@ impl BusConfig {
             age: self.history_age.0,
             meta_age: self.meta_age.0,
             meta_topics: self.meta_topics,
+            key_age: self.idempotency_age.0,
+            keys: self.idempotency_keys,
         }
     }
 
@@ -188,6 +194,18 @@ impl BusConfig {
             return Err(ConfigError::invalid(
                 "bus.meta_age",
                 "has to be at least a minute and no less than bus.history_age",
+            ));
+        }
+        if self.idempotency_age.0 > self.meta_age.0 {
+            return Err(ConfigError::invalid(
+                "bus.idempotency_age",
+                "can be no longer than bus.meta_age: a topic that is forgotten forgets its keys",
+            ));
+        }
+        if self.idempotency_keys < 1000 {
+            return Err(ConfigError::invalid(
+                "bus.idempotency_keys",
+                "has to be at least 1000",
             ));
         }
         Ok(())

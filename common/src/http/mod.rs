@@ -2,6 +2,8 @@
 
 mod auth;
 mod body;
+mod bounded_writes;
+mod connection;
 mod problem;
 mod rewound;
 mod serve;
@@ -12,7 +14,9 @@ pub use self::{
         BODY_TIME, BodyLimit, JsonBody, JsonText, body_timeout, is_json, not_json, parse_body, parse_json,
         parse_query,
     },
+    bounded_writes::BoundedWrites,
+    connection::Connection,
     problem::Problem,
     rewound::Rewound,
-    serve::{Connection, Front, Peer, ServeOptions, Stopping, serve},
+    serve::{Front, Peer, ServeOptions, Stopping, serve},
 };

@@ -1,60 +1,23 @@
 //! A listener: accept, bound, hand to the router, and end in order.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::Rewound;
+use super::{BoundedWrites, Connection, Rewound};
 use crate::shutdown::Shutdown;
 
 /// The other end's address. In the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
-
-/// The connection that a request came by. In the extensions of every request. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Connection(Arc<Held>);
-
-#[derive(Debug)]
-struct Held {
-    slot: Mutex<Option<OwnedSemaphorePermit>>,
-    hang_up: Notify,
-}
-
-impl Connection {
-    fn new(slot: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Held {
-            slot: Mutex::new(Some(slot)),
-            hang_up: Notify::new(),
-        }))
-    }
-
-    /// Takes the connection out of its listener's count: for an answer that lasts. Whoever gives it bounds it, and
-    /// closes the connection behind it.
-    pub fn leave_count(&self) {
-        drop(self.0.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    /// Ends the connection at once, whatever is on its way: for a client that does not read.
-    pub fn hang_up(&self) {
-        self.0.hang_up.notify_one();
-    }
-}
 
 /// Cancelled when the listener stops. In the extensions of every request, for those that last.
 #[derive(Debug, Clone)]
@@ -81,7 +44,7 @@ pub type Front = Arc<
 const ACCEPTS: u32 = 16;
 
 /// Accepts until `stop`, then lets requests that began come to their end. Connections are tasks of `shutdown`. With a
-/// front, it is asked first.
+/// front, it is asked first. A client that takes none of its answers for 30 seconds is cut off.
 ///
 /// An upgraded connection leaves this listener's count at once: whoever upgrades it owns it and bounds it.
 pub async fn serve(
@@ -187,14 +150,17 @@ async fn serve_http(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
-        .serve_connection(TokioIo::new(connection), service)
+        .serve_connection(
+            TokioIo::new(BoundedWrites::new(connection, held.clone())),
+            service,
+        )
         .with_upgrades();
     tokio::pin!(connection);
     let mut stopping = false;
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break Some(ended),
-            () = held.0.hang_up.notified() => break None,
+            () = held.hung_up() => break None,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();

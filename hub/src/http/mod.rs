@@ -7,6 +7,7 @@ mod express;
 pub(crate) mod fallback;
 mod front;
 mod head;
+mod key;
 mod lines;
 mod publish;
 mod seat;
@@ -33,7 +34,7 @@ const BATCH_SIZE: usize = 64;
 pub fn public(hub: &Hub) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(stats::stats))
-        .routes(routes!(publish::broadcast))
+        .merge(broadcast(hub))
         .routes(routes!(fallback::sse::sse))
         .routes(routes!(fallback::poll::poll))
         .merge(
@@ -66,9 +67,15 @@ pub fn internal(hub: &Hub) -> OpenApiRouter {
         )
         .routes(routes!(stream::publish_stream))
         .routes(routes!(stats::stats))
-        .routes(routes!(publish::broadcast))
+        .merge(broadcast(hub))
         .merge(control::routes())
         .with_state(hub.clone())
+}
+
+fn broadcast(hub: &Hub) -> OpenApiRouter<Hub> {
+    OpenApiRouter::new()
+        .routes(routes!(publish::broadcast))
+        .layer(Extension(BodyLimit(single_limit(hub))))
 }
 
 /// Bytes of one publish's body at the most: beside its data it has a target of up to 1,000 names.

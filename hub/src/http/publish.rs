@@ -17,7 +17,10 @@ use http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::answer::{Answer, AnswerBody, BatchAnswerBody, Results, json_response};
+use super::{
+    answer::{Answer, AnswerBody, BatchAnswerBody, Results, json_response},
+    key::{self, HeaderKey, NoHeaderKey},
+};
 use crate::{Hub, pressure};
 
 /// Publishes of one batch at the most.
@@ -32,7 +35,7 @@ pub(super) struct PublishBody<'a> {
     to: Audience,
     /// Any JSON; forwarded byte for byte.
     #[serde(borrow)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     data: &'a RawValue,
     /// The frame's type; default `message`. Names that the protocol uses are refused.
     #[serde(default, rename = "type")]
@@ -104,33 +107,44 @@ pub(super) struct BatchBody<'a> {
 
 /// Publishes to whoever is connected now. Needs the scope `publish`.
 #[utoipa::path(post, path = "/api/v1/publish", tag = "publish", security(("bearer" = [])), request_body = PublishBody<'_>,
+    params(("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` of the body")),
     responses((status = 200, body = AnswerBody), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn publish(
     State(hub): State<Hub>,
     caller: Caller,
+    HeaderKey(key): HeaderKey,
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
     let mut answer = Vec::with_capacity(256);
-    answer_to(&hub, &caller, &text).await?.write(&mut answer);
+    answer_to(&hub, &caller, &text, key.as_deref())
+        .await?
+        .write(&mut answer);
     Ok(json_response(answer))
 }
 
-/// Carries out the publish of a request's body.
-pub(super) async fn answer_to(hub: &Hub, caller: &Caller, text: &[u8]) -> Result<Answer, Problem> {
+/// Carries out the publish of a request's body, whose idempotency key may stand in a header.
+pub(super) async fn answer_to(
+    hub: &Hub,
+    caller: &Caller,
+    text: &[u8],
+    header_key: Option<&str>,
+) -> Result<Answer, Problem> {
     let mut spare = Vec::new();
-    let body = parse_body(text, &mut spare)?;
+    let mut body: PublishBody<'_> = parse_body(text, &mut spare)?;
     caller.require("publish")?;
+    body.idempotency_key = key::joined(header_key, body.idempotency_key)?;
     send(hub, caller, body).await
 }
 
 /// Publishes up to 1,000 messages; each stands for itself.
 #[utoipa::path(post, path = "/api/v1/publish/batch", tag = "publish", security(("bearer" = [])), request_body = BatchBody<'_>,
     responses((status = 200, body = BatchAnswerBody), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 422, body = Problem)))]
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn publish_batch(
     State(hub): State<Hub>,
     caller: Caller,
+    _: NoHeaderKey,
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
     let mut spare = Vec::new();
@@ -161,7 +175,7 @@ pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) ->
         return Err(Problem::scope_missing("platform:admin").field("to"));
     }
     let id = match &body.idempotency_key {
-        Some(key) if !(1..=256).contains(&key.len()) => {
+        Some(key) if !key::fits(key) => {
             return Err(Problem::invalid(
                 "invalid_value",
                 "idempotency_key",
@@ -192,7 +206,7 @@ pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) ->
     let payload = payload(kind, id, body.data);
     let limit = hub.inner.shared.config.max_publish.0;
     if payload.len() > limit {
-        let detail = format!("a publish has at most {limit} bytes");
+        let detail = format!("the frame of a publish, its data with type and id, has at most {limit} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).field("data"));
     }
     let mut header = Header::new(id, FrameKind::Message);
@@ -335,7 +349,7 @@ fn joined(mut first: Except, second: Option<Except>) -> Result<Except, Problem> 
 pub(super) struct BroadcastBody<'a> {
     /// What is said; any JSON. One of `message`, `data` and `content`.
     #[serde(borrow, alias = "data", alias = "content")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     message: &'a RawValue,
     /// A topic; without it the whole tenant.
     #[serde(default, alias = "topic")]
@@ -349,11 +363,14 @@ pub(super) struct BroadcastBody<'a> {
 
 /// Tells everyone of the caller's tenant who is connected. Needs the scope `publish`.
 #[utoipa::path(post, path = "/api/v1/websocket/broadcast", tag = "publish", security(("bearer" = [])),
-    request_body = BroadcastBody<'_>, responses((status = 200, body = AnswerBody), (status = 401, body = Problem),
+    request_body = BroadcastBody<'_>,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key gives the first result")),
+    responses((status = 200, body = AnswerBody), (status = 401, body = Problem),
         (status = 403, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn broadcast(
     State(hub): State<Hub>,
     caller: Caller,
+    HeaderKey(idempotency_key): HeaderKey,
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
     let mut spare = Vec::new();
@@ -370,7 +387,7 @@ pub(super) async fn broadcast(
         slow: None,
         history: true,
         except: None,
-        idempotency_key: None,
+        idempotency_key,
     };
     let mut answer = Vec::with_capacity(256);
     send(&hub, &caller, publish).await?.write(&mut answer);

@@ -20,12 +20,13 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answer, StreamLine, write_number, write_result},
+    key::NoHeaderKey,
     lines::{Line, Lines},
     publish::{self, PublishBody},
 };
@@ -40,16 +41,20 @@ const WAITING: usize = 4;
 /// A client that takes no answer for so long is given up.
 const TAKE_TIME: Duration = Duration::from_secs(30);
 
+/// An upload of which nothing comes for so long has ended; line ends keep one open.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
 /// How long the rest of an upload is read over after its early end, so that a client that still sends sees why it ended.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What the query says.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct StreamQuery {
     /// `all` (default): a line for each publish. `errors`: only for those that failed.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, required = false)]
     results: Shown,
 }
 
@@ -69,10 +74,12 @@ enum Shown {
 #[utoipa::path(post, path = "/api/v1/publish/stream", tag = "publish", security(("bearer" = [])), params(StreamQuery),
     request_body(content = PublishBody<'_>, content_type = "application/x-ndjson"),
     responses((status = 200, body = StreamLine, content_type = "application/x-ndjson"), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem)))]
+        (status = 403, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),
+        (status = 503, body = Problem)))]
 pub(super) async fn publish_stream(
     State(hub): State<Hub>,
     caller: Caller,
+    _: NoHeaderKey,
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require("publish")?;
@@ -163,12 +170,16 @@ impl Upload {
     async fn read(&mut self, body: &mut Body, lines: &mut Lines, stop: &CancellationToken) -> End {
         let mut stopped = pin!(stop.cancelled());
         let mut expired = pin!(sleep(self.caller.remaining(jiff::Timestamp::now())));
+        let mut idle = pin!(sleep(IDLE_TIME));
         loop {
+            // What the answers' way took is not the client's silence.
+            idle.as_mut().reset(Instant::now() + IDLE_TIME);
             let frame = tokio::select! {
                 biased;
                 () = stopped.as_mut() => return End::Early(stopping()),
                 () = expired.as_mut() => return End::Early(TokenError::Expired.into()),
                 frame = body.frame() => frame,
+                () = idle.as_mut() => return End::Early(silent()),
             };
             match frame {
                 Some(Ok(frame)) => {
@@ -212,7 +223,7 @@ impl Upload {
     async fn publish(&mut self, number: u64, line: Line<'_>) {
         let result = match line {
             Line::Text(text) if text.trim_ascii().is_empty() => return,
-            Line::Text(text) => publish::answer_to(&self.hub, &self.caller, text).await,
+            Line::Text(text) => publish::answer_to(&self.hub, &self.caller, text, None).await,
             Line::TooLong => {
                 let limit = super::single_limit(&self.hub);
                 let detail = format!("a line has at most {limit} bytes");
@@ -230,6 +241,12 @@ impl Upload {
 fn stopping() -> Problem {
     let detail = "this node stops; nothing from this line on was published: send it again";
     Problem::unavailable(detail, Duration::from_secs(1))
+}
+
+fn silent() -> Problem {
+    let detail = "nothing came for 60 seconds; nothing from this line on was published: send it again, and an empty line \
+                  now and then while there is nothing to publish";
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
 }
 
 /// The answers were not taken in time.

@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 use common::{
-    http::{Peer, Problem, Rewound},
+    http::{BoundedWrites, Peer, Problem, Rewound},
     protocol::Dialect,
 };
 use http::{HeaderValue, Method, StatusCode, Version, header};
@@ -101,10 +101,10 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
     let hub = hub.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Rewound>>() else {
+        let Ok(parts) = upgraded.downcast::<TokioIo<BoundedWrites<Rewound>>>() else {
             return;
         };
-        let (stream, unread) = parts.io.into_inner().into_parts();
+        let (stream, unread) = parts.io.into_inner().into_inner().into_parts();
         // Copied, because the buffer it lies in has 8 KiB and would live as long as the session.
         let early = [&parts.read_buf[..], &unread].concat();
         drop((parts.read_buf, unread));

@@ -34,4 +34,5 @@ mod sse;
 mod storm;
 mod stream;
 mod trace;
+mod unread;
 mod wire;

@@ -188,6 +188,66 @@ async fn keys_count_over_a_kept_connection() {
     assert_eq!(first.body["offset"], 1);
 }
 
+fn with_key(request: &str, key: &str) -> String {
+    request.replacen(
+        "Host: hub\r\n",
+        &format!("Host: hub\r\nIdempotency-Key: {key}\r\n"),
+        1,
+    )
+}
+
+#[tokio::test]
+async fn a_key_may_stand_in_the_header() {
+    let hub = TestHub::start().await;
+    let token = publisher();
+    let plain = request(&token, &to_user("u1", &json!(1)));
+    let keyed = json!({"to":{"user":"u1"},"data":1,"idempotency_key":"k"}).to_string();
+    let keyed = request(&token, &keyed);
+    let mut connection = Kept::open(hub.internal).await;
+    connection.send(&keyed).await;
+    let first = connection.answer().await;
+    assert_eq!(first.body["offset"], 1);
+    // The first time by the short way; what cannot be read there leads to the ordinary server, and the second is by it.
+    for _ in 0..2 {
+        for repeat in [with_key(&plain, "k"), with_key(&keyed, "k")] {
+            connection.send(repeat).await;
+            assert_eq!(connection.answer().await.body, first.body);
+        }
+        connection.send(with_key(&keyed, "l")).await;
+        let answer = connection.answer().await;
+        assert_eq!(answer.problem(422, "conflict"), Some("Idempotency-Key"));
+        connection.send(with_key(&with_key(&plain, "k"), "k")).await;
+        let answer = connection.answer().await;
+        assert_eq!(answer.problem(422, "invalid_value"), Some("Idempotency-Key"));
+    }
+
+    let broadcast = |key: &str| {
+        let text = request(&token, r#"{"message":1}"#);
+        with_key(&text, key).replace("/api/v1/publish", "/api/v1/websocket/broadcast")
+    };
+    connection.send(broadcast("b")).await;
+    let first = connection.answer().await;
+    assert_eq!((first.status, &first.body["offset"]), (200, &json!(1)));
+    connection.send(broadcast("b")).await;
+    assert_eq!(connection.answer().await.body, first.body);
+    connection.send(broadcast("c")).await;
+    assert_eq!(connection.answer().await.body["offset"], 2);
+
+    // It cannot be the key of several.
+    let body = json!({"messages":[{"to":{"user":"u1"},"data":2}]}).to_string();
+    let batch = request(&token, &body).replace("/api/v1/publish", "/api/v1/publish/batch");
+    let stream = plain
+        .replace("/api/v1/publish", "/api/v1/publish/stream")
+        .replace("application/json", "application/x-ndjson");
+    for several in [batch, stream] {
+        connection.send(with_key(&several, "k")).await;
+        let answer = connection.answer().await;
+        assert_eq!(answer.problem(422, "invalid_value"), Some("Idempotency-Key"));
+    }
+    connection.send(&plain).await;
+    assert_eq!(connection.answer().await.body["offset"], 2);
+}
+
 #[tokio::test]
 async fn garbage_is_refused() {
     let hub = TestHub::start().await;

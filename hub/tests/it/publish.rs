@@ -442,3 +442,35 @@ async fn broadcast_and_stats_answer_on_both_listeners() {
             .problem(401, "token_missing");
     }
 }
+
+#[tokio::test]
+async fn the_openapi_document_says_what_is_taken() {
+    let node = TestHub::start().await;
+    let (_, document) = hub::http::internal(&node.hub).split_for_parts();
+    let document = serde_json::to_value(&document).unwrap();
+    let operation = |path: &str| document["paths"][path]["post"].clone();
+    let parameters = operation("/api/v1/publish/stream")["parameters"].clone();
+    let results = &parameters[0];
+    assert_eq!(
+        (&results["name"], &results["in"]),
+        (&json!("results"), &json!("query"))
+    );
+    assert_ne!(results["required"], true);
+    for path in [
+        "publish",
+        "publish/batch",
+        "publish/stream",
+        "websocket/broadcast",
+    ] {
+        let operation = operation(&format!("/api/v1/{path}"));
+        assert!(operation["responses"]["503"].is_object(), "{path}");
+    }
+    // Any JSON, not only objects.
+    for (body, field) in [("PublishBody", "data"), ("BroadcastBody", "message")] {
+        let field = &document["components"]["schemas"][body]["properties"][field];
+        assert!(
+            field.is_object() && field.get("type").is_none(),
+            "{body}: {field}"
+        );
+    }
+}

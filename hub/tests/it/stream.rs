@@ -253,6 +253,27 @@ async fn a_key_counts_for_lines_as_for_others() {
     assert!(client.until_pong().await.is_empty());
 }
 
+#[tokio::test]
+async fn an_upload_with_keys_may_be_sent_again_whole() {
+    let hub = TestHub::start().await;
+    let text: String = (0..1500)
+        .map(|number| {
+            let key = format!("k{number}");
+            let line = json!({"to":{"topic":"prices"},"data":number,"idempotency_key":key});
+            format!("{line}\n")
+        })
+        .collect();
+    for _ in 0..2 {
+        let mut upload = Upload::begin(&hub, &publisher(), "?results=errors").await;
+        upload.send(&text).await;
+        upload.end().await;
+        let rest = upload.rest().await;
+        assert_eq!(rest, [json!({"summary":{"published":1500,"failed":0}})]);
+    }
+    let next = hub.publish(&json!({"to":{"topic":"prices"},"data":0})).await;
+    assert_eq!(next["offset"], 1501);
+}
+
 // The clock stands still but for what is waited for, so the token's end comes at once.
 #[tokio::test(start_paused = true)]
 async fn the_token_s_end_is_the_stream_s() {
@@ -269,6 +290,24 @@ async fn the_token_s_end_is_the_stream_s() {
     assert_eq!(
         (&problem["code"], &problem["line"]),
         (&json!("token_expired"), &json!(2))
+    );
+    let rest = upload.rest().await;
+    assert_eq!(rest, [json!({"summary":{"published":1,"failed":1}})]);
+}
+
+// As above.
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_stream() {
+    let hub = TestHub::start().await;
+    let mut upload = Upload::begin(&hub, &publisher(), "").await;
+    upload
+        .send(&[line("u1", &json!(1)), "{\"to\"".to_owned()].concat())
+        .await;
+    assert_eq!(upload.next().await.unwrap()["line"], 1);
+    let problem = upload.next().await.unwrap();
+    assert_eq!(
+        (&problem["code"], &problem["line"], &problem["status"]),
+        (&json!("body_timeout"), &json!(2), &json!(408))
     );
     let rest = upload.rest().await;
     assert_eq!(rest, [json!({"summary":{"published":1,"failed":1}})]);

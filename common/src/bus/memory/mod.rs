@@ -1,11 +1,12 @@
 //! The bus inside one process: standalone, and the reference for the other forms.
 
+mod keys;
 mod topic;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,7 +18,10 @@ use tokio::{
 };
 
 pub(super) use self::topic::NodeIndex;
-use self::topic::{Given, MAX_NODES, Topic};
+use self::{
+    keys::Print,
+    topic::{Given, MAX_NODES, Topic},
+};
 use super::{BusEvent, Head, History, Publication, Published, retained::Bounds};
 use crate::{
     message::{Message, Position},
@@ -25,7 +29,7 @@ use crate::{
     topic::{TopicHasher, TopicKey},
 };
 
-/// Bounds of the memory that history may take.
+/// Bounds of the memory that history and what goes with it may take.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimits {
     /// Messages a topic.
@@ -34,11 +38,16 @@ pub struct MemoryLimits {
     pub bytes: usize,
     /// Age of a message.
     pub age: Duration,
-    /// How long a topic that nobody uses keeps its offsets, and an idempotency key its result.
+    /// How long a topic that nobody uses keeps its offsets.
     pub meta_age: Duration,
     /// Topics that nobody is subscribed to and that keep their offsets; beyond, those unused for longest are forgotten
     /// with the next sweep.
     pub meta_topics: usize,
+    /// How long an idempotency key gives the first result, unless its topic is forgotten before.
+    pub key_age: Duration,
+    /// Idempotency keys that are remembered; beyond, the oldest of all topics are forgotten with the next sweep. One topic
+    /// has at most a tenth of them.
+    pub keys: usize,
 }
 
 impl Default for MemoryLimits {
@@ -49,12 +58,11 @@ impl Default for MemoryLimits {
             age: Duration::from_secs(600),
             meta_age: Duration::from_secs(30 * 24 * 3600),
             meta_topics: 1_000_000,
+            key_age: Duration::from_secs(24 * 3600),
+            keys: 1_000_000,
         }
     }
 }
-
-/// Idempotency keys that a topic remembers; beyond, the oldest is forgotten.
-const KEYS_PER_TOPIC: usize = 1024;
 
 /// The bus inside one process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -73,6 +81,8 @@ struct Inner {
     /// The epoch that a new topic begins with. It grows when a topic's offsets are forgotten, so that no offset is ever
     /// given twice in one epoch.
     epoch: AtomicU64,
+    /// Idempotency keys that topics remember.
+    keys: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -113,6 +123,7 @@ impl MemoryBus {
             began: Instant::now(),
             // 40 random bits leave room to grow and keep positions short.
             epoch: AtomicU64::new(fastrand::u64(1..1 << 40)),
+            keys: Arc::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -155,7 +166,8 @@ impl MemoryBus {
             idempotency_key,
         } = publication;
         let now = Instant::now();
-        let found = if history || idempotency_key.is_some() {
+        let keyed = idempotency_key.as_deref().map(Print::of);
+        let found = if history || keyed.is_some() {
             Some(self.topic(&key))
         } else {
             self.inner.topics.get_mut(&key)
@@ -170,14 +182,13 @@ impl MemoryBus {
         // The text that is kept anyway, so that history and those who look it up share it.
         let key = topic.key().clone();
         let topic = &mut *topic;
-        if let Some(known) = &idempotency_key
-            && let Some(kept) = topic.given.as_ref().and_then(|given| given.kept.as_ref())
-            && let Some((_, first)) = kept.keys.iter().find(|(key, _)| key == known)
+        if let Some(known) = &keyed
+            && let Some(keys) = topic.keys()
         {
-            return Published {
-                repeated: true,
-                ..first.clone()
-            };
+            keys.forget_before(self.oldest_key(now));
+            if let Some(first) = keys.get(known) {
+                return first;
+            }
         }
         let id = header.id;
         let mut message = Message {
@@ -186,7 +197,7 @@ impl MemoryBus {
             header,
             payload,
         };
-        let given = (history || idempotency_key.is_some()).then(|| {
+        let given = (history || keyed.is_some()).then(|| {
             topic
                 .given
                 .get_or_insert_with(|| Box::new(Given::new(self.inner.policies.of(&message.key))))
@@ -232,14 +243,11 @@ impl MemoryBus {
             nodes: topic.subscribers.len(),
             repeated: false,
         };
-        if let Some(key) = idempotency_key
+        if let Some(key) = keyed
             && let Some(given) = &mut topic.given
         {
-            let keys = &mut given.kept().keys;
-            if keys.len() == KEYS_PER_TOPIC {
-                keys.pop_front();
-            }
-            keys.push_back((key, published.clone()));
+            let keys = given.kept().keys(&self.inner.keys);
+            keys.insert(key, &published, self.second(now), self.inner.limits.keys);
         }
         published
     }
@@ -287,7 +295,8 @@ impl MemoryBus {
                 superseded_after: None,
             };
         };
-        topic.trim(|policy| self.inner.bounds(policy), Instant::now());
+        let now = Instant::now();
+        topic.trim(|policy| self.inner.bounds(policy), self.oldest_key(now), now);
         let kept = topic.given.as_deref().and_then(|given| given.kept.as_deref());
         History {
             head: topic.head(),
@@ -296,14 +305,15 @@ impl MemoryBus {
         }
     }
 
-    /// Forgets what is past its age, and what lies beyond [`MemoryLimits::meta_topics`]. Called now and then by whoever
-    /// owns the bus; a topic that is used trims itself.
+    /// Forgets what is past its age, and what lies beyond [`MemoryLimits::meta_topics`] and [`MemoryLimits::keys`]. Called
+    /// now and then by whoever owns the bus; a topic that is used trims itself.
     pub fn sweep(&self) {
         let now = Instant::now();
         let oldest = self.oldest_kept(now);
+        let oldest_key = self.oldest_kept_key(now);
         let mut forgotten = false;
         self.inner.topics.retain(|_, topic| {
-            topic.trim(|policy| self.inner.bounds(policy), now);
+            topic.trim(|policy| self.inner.bounds(policy), oldest_key, now);
             let forget = topic.idle_since().is_some_and(|used| used < oldest);
             if forget && !forgotten {
                 // Before it is gone, so that a topic of the same key can only begin in a later epoch.
@@ -331,6 +341,34 @@ impl MemoryBus {
         let Some(beyond) = used.len().checked_sub(limits.meta_topics).filter(|&n| n > 0) else {
             return by_age;
         };
+        // Those of the same second go together: a few more are forgotten than have to be.
+        let (_, last, _) = used.select_nth_unstable(beyond - 1);
+        by_age.max(*last + 1)
+    }
+
+    /// The second since which an idempotency key has to have been used not to be past its age.
+    fn oldest_key(&self, now: Instant) -> u32 {
+        let age = u32::try_from(self.inner.limits.key_age.as_secs()).unwrap_or(u32::MAX);
+        self.second(now).saturating_sub(age)
+    }
+
+    /// The second since which an idempotency key has to have been used to be remembered.
+    fn oldest_kept_key(&self, now: Instant) -> u32 {
+        let by_age = self.oldest_key(now);
+        let held = self.inner.keys.load(Ordering::Relaxed);
+        let Some(beyond) = held.checked_sub(self.inner.limits.keys).filter(|&n| n > 0) else {
+            return by_age;
+        };
+        let mut used: Vec<u32> = Vec::with_capacity(held);
+        for mut topic in self.inner.topics.iter_mut() {
+            if let Some(keys) = topic.keys() {
+                used.extend(keys.seconds());
+            }
+        }
+        // Some may have been forgotten since they were counted.
+        if used.len() < beyond {
+            return by_age;
+        }
         // Those of the same second go together: a few more are forgotten than have to be.
         let (_, last, _) = used.select_nth_unstable(beyond - 1);
         by_age.max(*last + 1)

@@ -118,3 +118,83 @@ async fn history_ends_with_its_age_and_topics_with_theirs() {
         "offsets that were forgotten must not be given again in their epoch"
     );
 }
+
+fn publish_keyed(memory: &MemoryBus, user: &str, number: usize) -> Published {
+    memory.publish(Publication {
+        key: user_key(user),
+        header: Header::new(MessageId::generate(), FrameKind::Message),
+        payload: bytes::Bytes::from_static(b"{}"),
+        history: false,
+        idempotency_key: Some(format!("key {number}")),
+    })
+}
+
+fn held(memory: &MemoryBus) -> usize {
+    memory.inner.keys.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_end_with_their_age() {
+    let memory = MemoryBus::new(MemoryLimits {
+        key_age: Duration::from_secs(60),
+        ..MemoryLimits::default()
+    });
+    assert!(!publish_keyed(&memory, "a", 1).repeated);
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert!(publish_keyed(&memory, "a", 1).repeated);
+    assert!(!publish_keyed(&memory, "a", 2).repeated);
+    // A repeat makes no key younger.
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(publish_keyed(&memory, "a", 2).repeated);
+    assert!(!publish_keyed(&memory, "a", 1).repeated);
+    tokio::time::advance(Duration::from_secs(62)).await;
+    memory.sweep();
+    assert_eq!((held(&memory), memory.inner.topics.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_bounded_over_all_topics_and_for_each() {
+    let memory = MemoryBus::new(MemoryLimits {
+        keys: 1000,
+        ..MemoryLimits::default()
+    });
+    for number in 0..150 {
+        publish_keyed(&memory, "many", number);
+    }
+    assert_eq!(held(&memory), 100, "a tenth for one topic");
+    assert!(publish_keyed(&memory, "many", 50).repeated);
+    assert!(!publish_keyed(&memory, "many", 49).repeated);
+    for user in 0..40 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for number in 0..50 {
+            publish_keyed(&memory, &format!("u{user}"), number);
+        }
+    }
+    // Twice as many between two sweeps, and a few of the last two topics.
+    assert_eq!(held(&memory), 2032);
+    memory.sweep();
+    assert_eq!(held(&memory), 982, "whole seconds are forgotten");
+    assert!(
+        !publish_keyed(&memory, "u0", 49).repeated,
+        "the oldest are forgotten"
+    );
+    assert!(publish_keyed(&memory, "u39", 49).repeated);
+
+    // A topic has a few whatever others do, and what is forgotten is no more counted.
+    let full = MemoryBus::new(MemoryLimits {
+        keys: 10,
+        meta_age: Duration::from_secs(60),
+        ..MemoryLimits::default()
+    });
+    for user in ["a", "b", "c"] {
+        for number in 0..30 {
+            publish_keyed(&full, user, number);
+        }
+        assert!(publish_keyed(&full, user, 14).repeated);
+        assert!(!publish_keyed(&full, user, 13).repeated);
+    }
+    assert_eq!(held(&full), 48);
+    tokio::time::advance(Duration::from_secs(62)).await;
+    full.sweep();
+    assert_eq!((held(&full), full.inner.topics.len()), (0, 0));
+}

@@ -1,12 +1,15 @@
 //! What the bus keeps of a topic, and of the nodes that subscribed to it.
 
-use std::collections::VecDeque;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use tokio::time::Instant;
 
-use super::super::{
-    Head, Published,
-    retained::{Bounds, Retained},
+use super::{
+    super::{
+        Head,
+        retained::{Bounds, Retained},
+    },
+    keys::Keys,
 };
 use crate::{ids::MessageId, policy::TopicPolicy};
 
@@ -69,7 +72,8 @@ pub(super) struct Given {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) retained: Retained,
-    pub(super) keys: VecDeque<(String, Published)>,
+    /// None where no publish had one, as on most topics.
+    keys: Option<Box<Keys>>,
 }
 
 impl Topic {
@@ -101,12 +105,22 @@ impl Topic {
         given.map(|given| given.used)
     }
 
-    /// Forgets what is out of the topic's bounds.
-    pub(super) fn trim(&mut self, bounds: impl FnOnce(TopicPolicy) -> Bounds, now: Instant) {
+    /// The idempotency keys that it remembers.
+    pub(super) fn keys(&mut self) -> Option<&mut Keys> {
+        self.given.as_mut()?.kept.as_mut()?.keys.as_deref_mut()
+    }
+
+    /// Forgets what is out of the topic's bounds, and keys from before a second of the bus.
+    pub(super) fn trim(&mut self, bounds: impl FnOnce(TopicPolicy) -> Bounds, oldest_key: u32, now: Instant) {
         let Some(given) = &mut self.given else { return };
         if let Some(kept) = &mut given.kept {
             kept.retained.trim(&bounds(given.policy), now);
-            if kept.retained.is_empty() && kept.keys.is_empty() {
+            if let Some(keys) = &mut kept.keys {
+                keys.forget_before(oldest_key);
+                keys.shrink();
+            }
+            kept.keys.take_if(|keys| keys.is_empty());
+            if kept.retained.is_empty() && kept.keys.is_none() {
                 given.kept = None;
             }
         }
@@ -133,8 +147,15 @@ impl Given {
             Box::new(Kept {
                 // Whatever was there before is not there any more.
                 retained: Retained::new(policy.history, offset),
-                keys: VecDeque::new(),
+                keys: None,
             })
         })
+    }
+}
+
+impl Kept {
+    /// The topic's keys; `held` counts those of all topics.
+    pub(super) fn keys(&mut self, held: &Arc<AtomicUsize>) -> &mut Keys {
+        self.keys.get_or_insert_with(|| Box::new(Keys::new(held)))
     }
 }

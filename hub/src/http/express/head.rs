@@ -1,6 +1,8 @@
 //! The head of a request, as far as it is served here. What it does not know, or could read otherwise than the ordinary
 //! server does, is left to that server.
 
+use super::super::key::fits;
+
 /// Header lines of a publish at the most.
 const MAX_HEADERS: usize = 32;
 
@@ -29,6 +31,8 @@ pub(super) struct Publish<'a> {
     pub(super) token: Option<&'a str>,
     /// The content type, without parameters.
     pub(super) content_type: Option<&'a str>,
+    /// The `Idempotency-Key` header.
+    pub(super) key: Option<&'a str>,
 }
 
 impl<'a> Head<'a> {
@@ -50,13 +54,14 @@ impl<'a> Head<'a> {
 
     /// None where something is repeated, or asks for more than a plain exchange.
     fn publish(head: usize, headers: &[httparse::Header<'a>], limit: usize) -> Option<Publish<'a>> {
-        let (mut length, mut authorization, mut content_type) = (None, None, None);
+        let (mut length, mut authorization, mut content_type, mut key) = (None, None, None, None);
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
                 14 if is("content-length") => once(&mut length, number(header.value)?)?,
                 13 if is("authorization") => once(&mut authorization, text(header.value)?)?,
                 12 if is("content-type") => once(&mut content_type, text(header.value)?)?,
+                15 if is("idempotency-key") => once(&mut key, text(header.value).filter(|key| fits(key))?)?,
                 10 if is("connection") && !header.value.eq_ignore_ascii_case(b"keep-alive") => return None,
                 17 if is("transfer-encoding") => return None,
                 16 if is("content-encoding") => return None,
@@ -70,6 +75,7 @@ impl<'a> Head<'a> {
             body: length.filter(|length| *length <= limit)?,
             token: authorization.and_then(bearer),
             content_type: content_type.map(|kind| kind.split(';').next().unwrap_or_default().trim()),
+            key,
         })
     }
 }
@@ -120,6 +126,7 @@ mod tests {
         "Content-Type: application/json; charset=utf-8",
         "CONTENT-LENGTH: 2",
         "Connection: Keep-Alive",
+        "Idempotency-Key: k 1",
     ];
 
     #[test]
@@ -130,6 +137,7 @@ mod tests {
             body: 2,
             token: Some("a.b.c"),
             content_type: Some("application/json"),
+            key: Some("k 1"),
         };
         assert_eq!(Head::read(&bytes, 2), Head::Publish(expected));
         for end in 0..bytes.len() {
@@ -164,10 +172,19 @@ mod tests {
             "Origin: https://example.com",
             "Authorization: Bearer x",
             "Content-Type: text/plain",
+            "Idempotency-Key: k 1",
             "bad header",
         ] {
             let headers: Vec<_> = PLAIN.iter().copied().chain([odd]).collect();
             assert_eq!(Head::read(&request(LINE, &headers), 2), Head::Other, "{odd}");
+        }
+        for key in ["", "\u{e4}", &"x".repeat(257)] {
+            let key = format!("Idempotency-Key: {key}");
+            assert_eq!(
+                Head::read(&request(LINE, &[PLAIN[3], &key]), 2),
+                Head::Other,
+                "{key}"
+            );
         }
         for length in ["+2", "-2", "2,2", "0x2", "", "2 2", "3", "9999999999999999999"] {
             let length = format!("Content-Length: {length}");

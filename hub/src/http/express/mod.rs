@@ -249,5 +249,5 @@ async fn carry_out(hub: &Hub, request: &Publish<'_>, body: &[u8]) -> Result<supe
     if !request.content_type.is_some_and(is_json) {
         return Err(not_json());
     }
-    publish::answer_to(hub, &caller, body).await
+    publish::answer_to(hub, &caller, body, request.key).await
 }

@@ -140,7 +140,7 @@ impl Kept {
 
     async fn more(&mut self) -> bool {
         // Longer than any time that a server gives; a reset is an end, too.
-        let read = timeout(2 * PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        let read = timeout(4 * PATIENCE, self.stream.read_buf(&mut self.read)).await;
         read.expect("bytes, or an end").unwrap_or(0) > 0
     }
 }
