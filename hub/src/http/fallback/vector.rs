@@ -66,7 +66,14 @@ impl Vector {
         let kind = kind(frame);
         if !matches!(
             kind,
-            b"welcome" | b"subscribed" | b"unsubscribed" | b"recovered" | b"resync" | b"gap" | b"pong" | b"error"
+            b"welcome"
+                | b"subscribed"
+                | b"unsubscribed"
+                | b"recovered"
+                | b"resync"
+                | b"gap"
+                | b"pong"
+                | b"error"
         ) {
             let seen = if kind == b"expiring" {
                 Seen::Expiring
@@ -263,11 +270,20 @@ mod tests {
                     r#"{"type":"subscribed","topic":"topic:a","position":"a:1:00000001"}"#,
                     r#"{"topic:a":"a:1:00000001"}"#,
                 ),
-                (r#"{"type":"gap","topic":"topic:a","position":"a:2:00000002"}"#, two),
-                (r#"{"type":"message","data":9,"topic":"topic:a","position":"a:9:00000009"}"#, two),
+                (
+                    r#"{"type":"gap","topic":"topic:a","position":"a:2:00000002"}"#,
+                    two,
+                ),
+                (
+                    r#"{"type":"message","data":9,"topic":"topic:a","position":"a:9:00000009"}"#,
+                    two,
+                ),
                 (r#"{"type":"pong","positions":{"topic:a":"a:9:00000009"}}"#, two),
                 // What was dropped first is still to be had, whatever is dropped behind it.
-                (r#"{"type":"gap","topic":"topic:a","position":"a:7:00000007"}"#, two),
+                (
+                    r#"{"type":"gap","topic":"topic:a","position":"a:7:00000007"}"#,
+                    two,
+                ),
                 (
                     r#"{"type":"message","data":1,"topic":"user","position":"a:1:00000001"}"#,
                     r#"{"topic:a":"a:2:00000002","user":"a:1:00000001"}"#,
