@@ -18,7 +18,7 @@ use super::Connection;
 /// Time in which a client has to take some of what waits for it.
 pub(super) const WRITE_TIME: Duration = Duration::from_secs(30);
 
-/// Reads and writes as what is inside does, and fails a write of which nothing was taken for [`WRITE_TIME`]: a client that
+/// Reads and writes as what is inside does, and fails a write of which nothing was taken for 30 seconds: a client that
 /// asks and does not read would otherwise keep its connection for ever. The timer runs only while a write waits. A
 /// connection that [has left its listener's count](Connection::leave_count) is bounded by whoever took it out.
 #[derive(Debug)]
