@@ -48,10 +48,19 @@ impl Outgoing {
         }
     }
 
+    /// Whether its time has passed.
+    pub(crate) fn has_expired(&self) -> bool {
+        let until = self.message.header.expires_at;
+        until.is_some_and(|until| until <= jiff::Timestamp::now().as_millisecond())
+    }
+
     /// The frame for a session: compressed where that was agreed, for payloads of at least so many bytes.
     pub(crate) fn frame_for(&self, wire: Wire, deflate_from: usize) -> &Bytes {
+        if wire == Wire::Plain {
+            return &self.frame;
+        }
         let payload = ws::payload_of(&self.frame);
-        if wire == Wire::Plain || payload.len() < deflate_from {
+        if payload.len() < deflate_from {
             return &self.frame;
         }
         self.deflated

@@ -14,6 +14,7 @@ use super::{
     Input, SessionId, Worker,
     index::{Membership, Waiter},
     session::{Phase, Session, Who},
+    session_of,
 };
 use crate::ws;
 
@@ -102,11 +103,7 @@ impl Worker {
     /// The pong carries positions that moved since the client was last told.
     pub(super) fn tell_positions(&mut self, id: SessionId) {
         let mut positions = BTreeMap::new();
-        let Some(session) = self
-            .sessions
-            .get_mut(id.slot as usize)
-            .filter(|s| s.generation == id.generation)
-        else {
+        let Some(session) = session_of(&mut self.sessions, id) else {
             return;
         };
         let Session { topics, rare, .. } = session;

@@ -91,27 +91,24 @@ impl Worker {
             .is_some_and(|topic| topic.members.len() > FEW)
     }
 
-    /// Marks a message on every session of its topic that gets it.
+    /// Marks a message on every session of its topic that gets it. Where there is no place, each is written to at once,
+    /// behind what it has pending; who puts many messages before a large topic asks for room first.
     pub(super) fn put_before(&mut self, number: u32, outgoing: &Arc<Outgoing>) {
         self.trace_fanout(number, outgoing);
-        let now = self.wheel.now();
-        let header = &outgoing.message.header;
-        let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
-        if header.expires_at.is_some_and(expired) {
+        if outgoing.has_expired() {
             return;
         }
-        let Some(place) = self.fanout.places.reserve() else {
-            self.put_directly(number, outgoing);
-            return;
-        };
+        let now = self.wheel.now();
         let filter = Filter::new(outgoing, &self.index);
-        let mut reached = 0;
-        let mut pings: SmallVec<[SessionId; 4]> = SmallVec::new();
         let Some(topic) = self.index.get(number) else {
             return;
         };
+        let place = self.fanout.places.reserve();
         let few = topic.members.len() <= FEW;
         let list = self.fanout.turns.list(number, topic.members.len());
+        let mut reached = 0;
+        let mut at_once = Vec::new();
+        let mut pings: SmallVec<[SessionId; 4]> = SmallVec::new();
         for member in &topic.members {
             let Some(session) = self.sessions.get_mut(member.session as usize) else {
                 continue;
@@ -124,51 +121,23 @@ impl Worker {
                 slot: member.session,
                 generation: session.generation,
             };
-            // What goes to few is not to wait for the turn of a larger fan-out that the session is in.
-            if session.pending.add(place) || few {
-                list.push_back(id);
+            match place {
+                // What goes to few is not to wait for the turn of a larger fan-out that the session is in.
+                Some(place) if session.pending.add(place) || few => list.push_back(id),
+                Some(_) => {}
+                None => at_once.push(id),
             }
             if asks_by_ping(session, outgoing) {
                 pings.push(id);
             }
         }
-        if reached > 0 {
+        if let Some(place) = place.filter(|_| reached > 0) {
             self.fanout.places.put(place, Arc::clone(outgoing), reached);
         }
-        self.after_put(outgoing, reached.into(), pings);
-    }
-
-    /// There is no place: each member is written to at once, behind what it has pending. Who puts many messages before a
-    /// large topic asks for room first.
-    fn put_directly(&mut self, number: u32, outgoing: &Arc<Outgoing>) {
-        let now = self.wheel.now();
-        let Some(topic) = self.index.get(number) else {
-            return;
-        };
-        let filter = Filter::new(outgoing, &self.index);
-        let mut ids = Vec::with_capacity(topic.members.len());
-        let mut pings: SmallVec<[SessionId; 4]> = SmallVec::new();
-        for member in &topic.members {
-            let Some(session) = self.sessions.get(member.session as usize) else {
-                continue;
-            };
-            if !gets(session, &filter, outgoing, number, now) {
-                continue;
-            }
-            let id = SessionId {
-                slot: member.session,
-                generation: session.generation,
-            };
-            ids.push(id);
-            if asks_by_ping(session, outgoing) {
-                pings.push(id);
-            }
-        }
-        let reached = ids.len() as u64;
-        for id in ids {
+        for id in at_once {
             self.send_outgoing(id, outgoing);
         }
-        self.after_put(outgoing, reached, pings);
+        self.after_put(outgoing, reached.into(), pings);
     }
 
     fn after_put(&mut self, outgoing: &Outgoing, reached: u64, pings: SmallVec<[SessionId; 4]>) {

@@ -171,12 +171,12 @@ impl Worker {
     }
 
     /// The bus is ahead of this worker in a topic: reads what is missing, unless that is being done.
-    pub(super) fn catch_up(&mut self, number: u32, history: &Result<History, BusError>) {
-        let (Ok(history), Some(topic)) = (history, self.index.get_mut(number)) else {
+    pub(super) fn catch_up(&mut self, number: u32, head: Head) {
+        let Some(topic) = self.index.get_mut(number) else {
             return;
         };
         let Some(last) = topic.progress.live() else { return };
-        if let Some(after) = topic.progress.compare(last, history.head).heal {
+        if let Some(after) = topic.progress.compare(last, head).heal {
             let key = topic.key.clone();
             self.read_missing(&key, after);
         }

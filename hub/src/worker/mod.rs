@@ -323,7 +323,7 @@ impl Worker {
             Control::Writable(id) => self.writable(id),
             Control::Joined(joined) => self.joined(joined),
             Control::Healed(key, history) => self.healed(&key, history),
-            Control::Replayed(id, serial, history) => self.replayed(id, serial, &history),
+            Control::Replayed(id, serial, history) => self.replayed(id, serial, history),
             Control::Heads(comparison) => self.compared(&comparison),
             Control::Drain(window) => self.drain(window),
             Control::Asked(asked) => {
@@ -334,9 +334,7 @@ impl Worker {
     }
 
     fn session(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.sessions
-            .get_mut(id.slot as usize)
-            .filter(|session| session.generation == id.generation)
+        session_of(&mut self.sessions, id)
     }
 
     fn session_ref(&self, id: SessionId) -> Option<&Session> {
@@ -354,6 +352,13 @@ impl Worker {
             drop(controls.send(answer).await);
         });
     }
+}
+
+/// The session of an id, where the rest of the worker has to stay in reach.
+fn session_of(sessions: &mut Slab<Session>, id: SessionId) -> Option<&mut Session> {
+    sessions
+        .get_mut(id.slot as usize)
+        .filter(|session| session.generation == id.generation)
 }
 
 async fn tick_is_due(tick: &mut tokio::time::Interval) -> bool {

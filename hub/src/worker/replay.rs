@@ -111,7 +111,7 @@ impl Worker {
     }
 
     /// History after a session's position was read.
-    pub(super) fn replayed(&mut self, id: SessionId, serial: u32, history: &Result<History, BusError>) {
+    pub(super) fn replayed(&mut self, id: SessionId, serial: u32, history: Result<History, BusError>) {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
@@ -127,16 +127,13 @@ impl Worker {
         else {
             return;
         };
-        let Some(read) = history
-            .as_ref()
-            .ok()
-            .filter(|history| history.head.epoch == live.epoch)
-            // A read that was limited is whole up to where it came.
-            .map(limited)
-        else {
+        let Some(history) = history.ok().filter(|history| history.head.epoch == live.epoch) else {
             self.end_replay(id, &replay, None);
             return;
         };
+        let head = history.head;
+        // A read that was limited is whole up to where it came.
+        let read = limited(history);
         let missed = if replay.unasked {
             // Whoever is new has missed nothing: what there is, is all.
             let behind =
@@ -173,7 +170,7 @@ impl Worker {
         if replay.from.offset > live.offset {
             // The client was further on another node than this worker is: what it has must not come to it again as live
             // messages. They are on their way, or were lost; so the worker is healed, and the replay waits for it.
-            self.catch_up(replay.topic, history);
+            self.catch_up(replay.topic, head);
             replay.asked = live.offset;
             self.read_replay(id, replay);
         } else if replay.from.offset == live.offset {
@@ -207,8 +204,7 @@ impl Worker {
     }
 
     fn replay_one(&mut self, id: SessionId, outgoing: &Outgoing, asked: bool) {
-        let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
-        if outgoing.message.header.expires_at.is_some_and(expired) {
+        if outgoing.has_expired() {
             return;
         }
         let filter = Filter::new(outgoing, &self.index);
@@ -219,7 +215,7 @@ impl Worker {
             return;
         };
         if filter.passes_replay(session) {
-            super::trace::replayed(&self.shared, &session.who.reader, outgoing);
+            super::trace::message(&self.shared, "replayed", &session.who.reader, outgoing);
             if let Some(session) = self.session(id).filter(|_| asked) {
                 session.rare().replayed += 1;
             }
@@ -326,21 +322,16 @@ fn before_all(at: Position) -> Position {
 }
 
 /// A history whose head is its last message, where the read stopped at its limit.
-fn limited(history: &History) -> History {
-    let mut whole = History {
-        head: history.head,
-        messages: history.messages.iter().map(Arc::clone).collect(),
-        superseded_after: history.superseded_after,
-    };
+fn limited(mut history: History) -> History {
     if history.messages.len() == READ
         && let Some(last) = history.messages.last()
         && let Some(at) = last.position
     {
-        whole.head = Head {
+        history.head = Head {
             epoch: at.epoch,
             offset: at.offset,
             id: Some(last.header.id),
         };
     }
-    whole
+    history
 }

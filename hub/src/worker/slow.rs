@@ -7,16 +7,18 @@ use common::{
     message::Position,
     policy::SlowPolicy,
     protocol::{Close, Dialect},
+    receipts::Reader,
     topic::TopicKey,
 };
 
 use super::{
-    SessionId, Worker,
+    SessionId, Shared, Worker,
     index::Index,
     outbound::{Outbound, Relief, Terms, effective},
     session::{Phase, Session},
+    session_of,
 };
-use crate::{metrics::HubMetrics, receive::Outgoing, ws};
+use crate::{receive::Outgoing, ws};
 
 /// What a worker last told the node's gauges of its blocked sessions.
 #[derive(Debug, Default)]
@@ -25,41 +27,46 @@ pub(super) struct Blocked {
     bytes: i64,
 }
 
-/// What happens to a message that waits for a slow reader.
-fn policy_of(index: &Index, outgoing: &Outgoing) -> SlowPolicy {
-    // Asked only for what a socket refused, so that a look-up costs the delivery path nothing.
-    index
-        .find(&outgoing.message.key)
-        .map_or_else(SlowPolicy::default, |number| index.policy(number).slow)
+/// What the kernel did not take of a message, on its way into a session's queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused<'a> {
+    pub(super) outgoing: &'a Arc<Outgoing>,
+    /// The message's frame as it goes to the session.
+    pub(super) frame: &'a Bytes,
+    /// Bytes of it that the kernel took.
+    pub(super) written: usize,
 }
 
-/// Puts a message behind what waits.
-pub(super) fn queue(
-    outbound: &mut Outbound,
-    index: &Index,
-    outgoing: &Arc<Outgoing>,
-    frame: &Bytes,
-    now: u32,
-    metrics: &HubMetrics,
-) {
-    metrics.queued.inc();
-    if outbound.push_message(outgoing, frame, policy_of(index, outgoing), now) {
-        metrics.conflated.inc();
+impl Refused<'_> {
+    /// Puts it behind what waits. A frame of which a part was taken has to be written whole; where its policy would let it go,
+    /// its age is no reason to evict.
+    pub(super) fn queue(
+        self,
+        outbound: &mut Outbound,
+        index: &Index,
+        shared: &Shared,
+        reader: &Reader,
+        now: u32,
+    ) {
+        let Self {
+            outgoing,
+            frame,
+            written,
+        } = self;
+        // Asked only for what a socket refused, so that a look-up costs the delivery path nothing.
+        let policy = index
+            .find(&outgoing.message.key)
+            .map_or_else(SlowPolicy::default, |number| index.policy(number).slow);
+        shared.metrics.queued.inc();
+        super::trace::message(shared, "queued", reader, outgoing);
+        if written > 0 {
+            let ages = effective(outgoing, policy) == SlowPolicy::Evict;
+            outbound.push_torn(frame.clone(), written, ages, now);
+        } else if outbound.push_message(outgoing, frame, policy, now) {
+            shared.metrics.conflated.inc();
+            super::trace::message(shared, "conflated", reader, outgoing);
+        }
     }
-}
-
-/// Keeps the rest of a message of which the kernel took a part. It has to be written whole; where its policy would let it
-/// go, its age is no reason to evict.
-pub(super) fn queue_torn(
-    outbound: &mut Outbound,
-    index: &Index,
-    outgoing: &Outgoing,
-    frame: &Bytes,
-    written: usize,
-    now: u32,
-) {
-    let ages = effective(outgoing, policy_of(index, outgoing)) == SlowPolicy::Evict;
-    outbound.push_torn(frame.clone(), written, ages, now);
 }
 
 /// The topics of a session's `resume` that is not answered.
@@ -75,10 +82,8 @@ impl Worker {
     /// Something was queued: where it is too much, policies say what goes.
     pub(super) fn relieve(&mut self, id: SessionId) {
         let bounds = self.bounds;
-        let Some(session) = self
-            .sessions
-            .get_mut(id.slot as usize)
-            .filter(|session| session.generation == id.generation && session.phase != Phase::Closing)
+        let Some(session) =
+            session_of(&mut self.sessions, id).filter(|session| session.phase != Phase::Closing)
         else {
             return;
         };
@@ -101,11 +106,7 @@ impl Worker {
         let mut seen = Blocked::default();
         for id in std::mem::take(&mut self.blocked) {
             let expired = &self.shared.metrics.expired;
-            let Some(session) = self
-                .sessions
-                .get_mut(id.slot as usize)
-                .filter(|session| session.generation == id.generation)
-            else {
+            let Some(session) = session_of(&mut self.sessions, id) else {
                 continue;
             };
             let resuming = resuming(session, &self.index);
@@ -140,6 +141,11 @@ impl Worker {
         let metrics = &self.shared.metrics;
         metrics.dropped_oldest.inc_by(relief.dropped);
         metrics.gaps_told.inc_by(relief.gaps);
+        if relief.dropped > 0
+            && let Some(session) = self.session_ref(id)
+        {
+            super::trace::session(&self.shared, "dropped", &session.who.reader, Some("drop_oldest"));
+        }
         for (key, newest) in relief.lost {
             self.has_to_be_replayed(id, &key, newest);
         }

@@ -16,17 +16,10 @@ use crate::{
 /// Sessions of a message that a trace of a topic names one by one; the rest is in the sums.
 const NAMED: usize = 100;
 
-/// What the kernel did not take waits in the session's outbound queue.
-pub(super) fn queued(shared: &Shared, reader: &Reader, outgoing: &Outgoing) {
+/// Something became of a message on its way to a session: `queued`, `conflated`, `replayed`.
+pub(super) fn message(shared: &Shared, event: &'static str, reader: &Reader, outgoing: &Outgoing) {
     if shared.traces.on() {
-        shared.traces.message("queued", &outgoing.message, reader);
-    }
-}
-
-/// A message went to a session that resumes.
-pub(super) fn replayed(shared: &Shared, reader: &Reader, outgoing: &Outgoing) {
-    if shared.traces.on() {
-        shared.traces.message("replayed", &outgoing.message, reader);
+        shared.traces.message(event, &outgoing.message, reader);
     }
 }
 
@@ -133,8 +126,7 @@ impl Worker {
     ) -> Option<Why> {
         let header = &outgoing.message.header;
         let reader = &session.who.reader;
-        let expired = |until: i64| until <= jiff::Timestamp::now().as_millisecond();
-        if header.expires_at.is_some_and(expired) {
+        if outgoing.has_expired() {
             return Some(Why::Expired);
         }
         if !has(session, number) {

@@ -13,7 +13,8 @@ use super::{
     outbound::{MAX_SLICES, Outbound},
     places::{Frames, PLACES, Pending},
     session::Phase,
-    slow,
+    session_of,
+    slow::{Refused, unix_ms},
     wheel::Due,
 };
 use crate::{receive::Outgoing, ws};
@@ -37,8 +38,12 @@ impl Worker {
         let frames = self.fanout.places.frames(pending, session.wire);
         if let Some(outbound) = &mut session.outbound {
             for (outgoing, frame) in frames.iter() {
-                slow::queue(outbound, &self.index, outgoing, frame, now, &self.shared.metrics);
-                super::trace::queued(&self.shared, &session.who.reader, outgoing);
+                let refused = Refused {
+                    outgoing,
+                    frame,
+                    written: 0,
+                };
+                refused.queue(outbound, &self.index, &self.shared, &session.who.reader, now);
             }
             self.fanout.places.done(pending);
             self.relieve(id);
@@ -56,64 +61,51 @@ impl Worker {
     /// The kernel took a part of a session's frames, which may be nothing: the rest is queued. None is a broken socket.
     pub(super) fn settle_rest(&mut self, id: SessionId, pending: Pending, written: Option<usize>) {
         let now = self.wheel.now();
-        match written {
-            Some(written) => {
-                let wire = self
-                    .session_ref(id)
-                    .map(|session| session.wire)
-                    .unwrap_or_default();
-                let frames = self.fanout.places.frames(pending, wire);
-                self.shared.metrics.bytes_out.inc_by(written as u64);
-                let mut outbound = Box::new(Outbound::new(now));
-                let mut taken = written;
-                for (outgoing, frame) in frames.iter() {
-                    if taken >= frame.len() {
-                        taken -= frame.len();
-                        continue;
-                    }
-                    if let Some(session) = self.sessions.get(id.slot as usize) {
-                        super::trace::queued(&self.shared, &session.who.reader, outgoing);
-                    }
-                    if taken > 0 {
-                        slow::queue_torn(&mut outbound, &self.index, outgoing, frame, taken, now);
-                        self.shared.metrics.queued.inc();
-                        taken = 0;
-                    } else {
-                        slow::queue(
-                            &mut outbound,
-                            &self.index,
-                            outgoing,
-                            frame,
-                            now,
-                            &self.shared.metrics,
-                        );
-                    }
-                }
-                self.fanout.places.done(pending);
-                self.block(id, outbound);
+        let Some(session) = session_of(&mut self.sessions, id) else {
+            self.fanout.places.done(pending);
+            return;
+        };
+        let Some(mut taken) = written else {
+            self.fanout.places.done(pending);
+            self.remove(id, "write_failed");
+            return;
+        };
+        self.shared.metrics.bytes_out.inc_by(taken as u64);
+        let mut outbound = Box::new(Outbound::new(now));
+        for (outgoing, frame) in self.fanout.places.frames(pending, session.wire).iter() {
+            if taken >= frame.len() {
+                taken -= frame.len();
+                continue;
             }
-            None => {
-                self.fanout.places.done(pending);
-                self.remove(id, "write_failed");
-            }
+            let refused = Refused {
+                outgoing,
+                frame,
+                written: std::mem::take(&mut taken),
+            };
+            refused.queue(&mut outbound, &self.index, &self.shared, &session.who.reader, now);
         }
+        self.fanout.places.done(pending);
+        self.block(id, outbound);
     }
 
     /// Sends one session a message of its topic, behind what it has pending.
     pub(super) fn send_outgoing(&mut self, id: SessionId, outgoing: &Arc<Outgoing>) {
         self.flush_pending(id);
         let now = self.wheel.now();
-        let Some(session) = self
-            .sessions
-            .get_mut(id.slot as usize)
-            .filter(|session| session.generation == id.generation && session.phase != Phase::Closing)
+        let Some(session) =
+            session_of(&mut self.sessions, id).filter(|session| session.phase != Phase::Closing)
         else {
             return;
         };
         let frame = outgoing.frame_for(session.wire, self.shared.config.compression_min.0);
         match &mut session.outbound {
             Some(outbound) => {
-                slow::queue(outbound, &self.index, outgoing, frame, now, &self.shared.metrics);
+                let refused = Refused {
+                    outgoing,
+                    frame,
+                    written: 0,
+                };
+                refused.queue(outbound, &self.index, &self.shared, &session.who.reader, now);
                 self.relieve(id);
             }
             None => self.write_or_queue(id, frame, Some(outgoing)),
@@ -122,11 +114,10 @@ impl Worker {
 
     /// Sends one session a message of its topic in answer to a command: no policy lets it go.
     pub(super) fn send_replayed(&mut self, id: SessionId, outgoing: &Outgoing) {
-        let wire = self
-            .session_ref(id)
-            .map(|session| session.wire)
-            .unwrap_or_default();
-        let frame = outgoing.frame_for(wire, self.shared.config.compression_min.0);
+        let Some(session) = self.session_ref(id) else {
+            return;
+        };
+        let frame = outgoing.frame_for(session.wire, self.shared.config.compression_min.0);
         self.send(id, frame.clone());
     }
 
@@ -169,7 +160,9 @@ impl Worker {
     /// Writes a frame: of a message, or of the session's own.
     fn write_or_queue(&mut self, id: SessionId, frame: &Bytes, message: Option<&Arc<Outgoing>>) {
         let now = self.wheel.now();
-        let Some(session) = self.session(id) else { return };
+        let Some(session) = session_of(&mut self.sessions, id) else {
+            return;
+        };
         let written = match session.stream.try_write(frame) {
             Ok(written) => written,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -182,17 +175,14 @@ impl Worker {
         if written < frame.len() {
             let mut outbound = Box::new(Outbound::new(now));
             match message {
-                Some(outgoing) if written > 0 => {
-                    slow::queue_torn(&mut outbound, &self.index, outgoing, frame, written, now);
+                Some(outgoing) => {
+                    let refused = Refused {
+                        outgoing,
+                        frame,
+                        written,
+                    };
+                    refused.queue(&mut outbound, &self.index, &self.shared, &session.who.reader, now);
                 }
-                Some(outgoing) => slow::queue(
-                    &mut outbound,
-                    &self.index,
-                    outgoing,
-                    frame,
-                    now,
-                    &self.shared.metrics,
-                ),
                 None if written > 0 => outbound.push_torn(frame.clone(), written, true, now),
                 None => outbound.push(frame.clone(), now),
             }
@@ -223,17 +213,13 @@ impl Worker {
     pub(super) fn writable(&mut self, id: SessionId) {
         let now = self.wheel.now();
         loop {
-            let Some(session) = self
-                .sessions
-                .get_mut(id.slot as usize)
-                .filter(|s| s.generation == id.generation)
-            else {
+            let Some(session) = session_of(&mut self.sessions, id) else {
                 return;
             };
             let Some(outbound) = &mut session.outbound else {
                 return;
             };
-            self.shared.metrics.expired.inc_by(outbound.expire(slow::unix_ms));
+            self.shared.metrics.expired.inc_by(outbound.expire(unix_ms));
             if outbound.is_empty() {
                 session.outbound = None;
                 if session.phase == Phase::Closing {
@@ -287,13 +273,19 @@ impl Worker {
             return;
         };
         session.phase = Phase::Closing;
-        let who = Arc::clone(&session.who);
-        self.forget_plan(id);
-        super::trace::session(&self.shared, "closed", &who.reader, Some(label));
-        self.leave_all(id);
-        self.shared.metrics.closed(label);
+        self.end(id, label);
         let timeout = u32::try_from(self.shared.config.close_timeout.0.as_secs()).unwrap_or(u32::MAX);
         self.wheel.after(timeout, Due::Drop(id));
+    }
+
+    /// The session counts no more, for this reason.
+    fn end(&mut self, id: SessionId, label: &'static str) {
+        self.forget_plan(id);
+        if let Some(session) = self.session_ref(id) {
+            super::trace::session(&self.shared, "closed", &session.who.reader, Some(label));
+        }
+        self.leave_all(id);
+        self.shared.metrics.closed(label);
     }
 
     /// The close frame is out: the other side sees the end, and has time to send its own.
@@ -308,14 +300,10 @@ impl Worker {
         let Some(session) = self.session(id) else { return };
         let was_closing = session.phase == Phase::Closing;
         session.reader.abort();
-        let who = Arc::clone(&session.who);
         let pending = session.pending.take();
         self.fanout.places.done(pending);
         if !was_closing {
-            self.forget_plan(id);
-            super::trace::session(&self.shared, "closed", &who.reader, Some(label));
-            self.leave_all(id);
-            self.shared.metrics.closed(label);
+            self.end(id, label);
         }
         let session = self.sessions.remove(id.slot as usize);
         self.shared.metrics.connections.dec();
