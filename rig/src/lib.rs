@@ -10,10 +10,16 @@
 //! | [`process`] | one process: started, paused, killed, its log |
 //! | [`port`] | ports that nobody else on this machine gets meanwhile |
 //! | [`redis`] | [`redis::Server`], [`redis::Sentinel`], [`redis::Cluster`], and a small client for their administration |
-//! | [`folder`], [`wait`] | where a server lives; waiting for what happens in another process |
+//! | [`carillon`], [`nginx`] | hubs, dispatchers and standalone servers from the executable; the edge before them |
+//! | [`link`] | a connection that can be cut, or go silent |
+//! | [`folder`], [`wait`], [`http`] | where a server lives; waiting for what happens in another process; asking it |
 
+pub mod carillon;
 mod error;
 pub mod folder;
+pub mod http;
+pub mod link;
+pub mod nginx;
 pub mod port;
 pub mod process;
 pub mod redis;

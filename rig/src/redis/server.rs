@@ -90,7 +90,7 @@ impl Server {
     #[must_use]
     pub fn url(&self) -> String {
         match &self.options.password {
-            Some(password) => format!("redis://:{}@{}", escaped(password), self.address()),
+            Some(password) => format!("redis://default:{}@{}", escaped(password), self.address()),
             None => format!("redis://{}", self.address()),
         }
     }
@@ -100,7 +100,7 @@ impl Server {
     pub fn tls_url(&self) -> Option<String> {
         let address = self.tls_port.as_ref()?.address();
         Some(match &self.options.password {
-            Some(password) => format!("rediss://:{}@{address}", escaped(password)),
+            Some(password) => format!("rediss://default:{}@{address}", escaped(password)),
             None => format!("rediss://{address}"),
         })
     }

@@ -43,6 +43,8 @@ fn another_takes_over_from_a_primary_that_is_killed_and_from_one_that_is_paused(
 fn slots_move_with_their_keys() {
     let cluster = Cluster::start(&ClusterOptions::bare()).unwrap();
     let slot = slot_of("{a}");
+    let said = cluster.node(0).command(&["CLUSTER", "KEYSLOT", "{a}1"]).unwrap();
+    assert_eq!(said.as_integer(), Some(slot.into()));
     let from = cluster.owner_of(slot).unwrap();
     let to = (from + 1) % 3;
     for key in 0..250 {

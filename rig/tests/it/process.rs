@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use rig::{folder::Folder, port::Port, process::Process, redis::slot_of, wait};
+use rig::{folder::Folder, port::Port, process::Process, wait};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -105,9 +105,4 @@ fn a_held_port_is_nobody_elses() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", number)).unwrap();
     assert!(Port::take(number).unwrap().is_none());
     drop(listener);
-}
-
-#[test]
-fn slots_go_by_tags() {
-    assert_eq!(slot_of("{a}x"), slot_of("a"));
 }

@@ -28,7 +28,7 @@ fn a_guarded_one_lets_the_administrator_in_and_nobody_else() {
     .unwrap();
     assert_eq!(
         server.url(),
-        format!("redis://:p%40ss%2Fword@{}", server.address())
+        format!("redis://default:p%40ss%2Fword@{}", server.address())
     );
     assert_eq!(server.command(&["ACL", "WHOAMI"]).unwrap().as_str(), "rig");
     let within = std::time::Duration::from_secs(5);
@@ -77,4 +77,36 @@ fn a_replica_follows_its_primary() {
         rig::wait::ensure(value.as_str() == "b", || format!("{value:?}"))
     })
     .unwrap();
+}
+
+#[test]
+fn it_serves_tls_beside() {
+    let folder = rig::folder::Folder::new("test").unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let server = Server::start(&Options {
+        tls: Some(rig::redis::Tls {
+            certificate: certificate.clone(),
+            key,
+            client_ca: None,
+        }),
+        password: Some("secret".to_owned()),
+        ..Options::default()
+    })
+    .unwrap();
+    let url = server.tls_url().unwrap();
+    assert!(url.starts_with("rediss://default:secret@127.0.0.1:"), "{url}");
+    let mut client = std::process::Command::new("redis-cli");
+    client
+        .args(["--no-auth-warning", "-u", &url, "--cacert"])
+        .arg(certificate)
+        .arg("PING");
+    let output = client.output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "PONG",
+        "{output:?}"
+    );
 }

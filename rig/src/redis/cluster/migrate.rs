@@ -15,7 +15,8 @@ impl Cluster {
     /// number of keys. Nodes without slots, as a replica is, can take none.
     ///
     /// # Errors
-    /// [`Error::Redis`] where a node refuses, for example because `from` has not the slot; the slots before are moved.
+    /// [`Error::Redis`] where a node refuses, for example because `from` has not the slot; the slots before are moved. What was
+    /// interrupted, by a fail-over in between, goes on when it is asked for again from who then has the slots.
     pub fn migrate_slots(
         &self,
         from: usize,
@@ -63,7 +64,8 @@ impl Cluster {
             if let Some([name, password]) = login {
                 words.extend(["AUTH2", name, password].map(str::as_bytes));
             }
-            words.push(b"KEYS");
+            // After a MIGRATE whose answer was lost both have them.
+            words.extend([&b"REPLACE"[..], b"KEYS"]);
             words.extend(&keys);
             source.call(&words)?;
             moved += keys.len();
