@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::{
     Error,
     folder::Folder,
@@ -143,6 +145,18 @@ impl Node {
         self.folder.path()
     }
 
+    /// Its configuration file, which is there where there is a configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        config(&self.folder)
+    }
+
+    /// The executable.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// What all its processes wrote.
     #[must_use]
     pub fn log(&self) -> String {
@@ -159,6 +173,14 @@ impl Node {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.process().is_running()
+    }
+
+    /// [`Error::Ended`] with the end of its log unless it runs.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check(&self) -> Result<(), Error> {
+        self.process().check()
     }
 
     /// What it says at `/ready`: 200, or 503 with the reason.
@@ -218,6 +240,14 @@ impl Node {
     /// As [`Process::terminate`].
     pub fn terminate(&self) -> Result<(), Error> {
         self.process().terminate()
+    }
+
+    /// SIGINT: likewise, without the lame-duck time.
+    ///
+    /// # Errors
+    /// As [`Process::signal`].
+    pub fn interrupt(&self) -> Result<(), Error> {
+        self.process().signal(Signal::INT)
     }
 
     /// Waits for its end; whether it was a clean one.
