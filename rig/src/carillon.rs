@@ -75,8 +75,7 @@ pub struct Node {
 /// [`Error::Unfit`] where there is none.
 pub fn executable() -> Result<PathBuf, Error> {
     if let Some(named) = std::env::var_os(EXECUTABLE).filter(|name| !name.is_empty()) {
-        // Processes start in folders of their own.
-        return std::path::absolute(named).map_err(Error::system(format!("reading {EXECUTABLE}")));
+        return anywhere(Path::new(&named));
     }
     let here = std::env::current_exe().map_err(Error::system("asking where this program lies"))?;
     let beside = here
@@ -113,7 +112,10 @@ impl Node {
             None => [Port::free()?, Port::free()?],
             Some([public, internal]) => [held(public)?, held(internal)?],
         };
-        let program = options.program.clone().map_or_else(executable, Ok)?;
+        let program = match &options.program {
+            Some(program) => anywhere(program)?,
+            None => executable()?,
+        };
         let folder = Folder::new(options.service.word())?;
         if !options.config.is_empty() {
             fs::write(config(&folder), &options.config).map_err(Error::system("writing a configuration"))?;
@@ -328,6 +330,11 @@ impl Service {
             Self::Dispatcher => "dispatcher",
         }
     }
+}
+
+/// A path that holds in the folders in which processes start.
+fn anywhere(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::system(format!("looking for {}", path.display())))
 }
 
 fn held(number: u16) -> Result<Port, Error> {

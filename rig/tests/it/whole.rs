@@ -73,12 +73,14 @@ fn nodes_know_redis_nginx_knows_nodes_and_all_end_in_order() {
 #[test]
 fn the_command_shows_where_everything_is_until_it_is_interrupted() {
     let (folder, source) = (Folder::new("test").unwrap(), edge());
+    stand_in(&folder);
     let mut command = Command::new(env!("CARGO_BIN_EXE_rig"));
     command
+        .current_dir(folder.path())
         .args(["cluster", "--redis", "single", "--any-ports", "--nginx"])
         .arg(source.path())
-        .arg("--carillon")
-        .arg(stand_in(&folder));
+        // Relative to where the command runs, not to where its processes do.
+        .args(["--carillon", "./carillon"]);
     let rig = Process::start("rig", command, &folder.path().join("log")).unwrap();
     wait::until("all runs", SOON, || {
         rig.check()?;
