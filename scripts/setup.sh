@@ -32,6 +32,7 @@ npm npm
 chromium chromium
 smtp-sink postfix
 nginx nginx-light
+openssl openssl
 strace strace
 python3 python3
 LIST

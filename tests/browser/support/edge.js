@@ -6,8 +6,9 @@ import { Server } from './server.js';
 export class Edge {
   /**
    * @param {Record<string, string>} [env] further variables of nginx's render.sh
+   * @param {{ hubs?: number }} [options]
    */
-  static async start(env = {}) {
+  static async start(env = {}, { hubs = 2 } = {}) {
     const edge = new Edge();
     const settings = {
       CARILLON_AUTH__SECRET: randomBytes(32).toString('hex'),
@@ -18,7 +19,7 @@ export class Edge {
     };
     try {
       // Two standalone servers: each is a hub, and the first is the dispatcher too.
-      edge.hubs = await Promise.all([0, 1].map(() => Server.start({ env: settings })));
+      edge.hubs = await Promise.all(Array.from({ length: hubs }, () => Server.start({ env: settings })));
       edge.dispatcher = edge.hubs[0];
       edge.nginx = await Nginx.start({ hubs: edge.hubs, dispatchers: [edge.dispatcher], env });
     } catch (error) {
