@@ -3,7 +3,7 @@
 use common::config::{
     Alias, AuthConfig, BusConfig, ConfigError, Loader, LogConfig, ServerConfig, TopicRule, topic_policies,
 };
-use common::{policy::Policies, token::Verifier};
+use common::{policy::Policies, redis::RedisConfig, token::Verifier};
 use dispatcher::config::{
     DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
 };
@@ -23,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) auth: AuthConfig,
     pub(crate) log: LogConfig,
     pub(crate) bus: BusConfig,
+    pub(crate) redis: RedisConfig,
     #[serde(default)]
     topics: Vec<TopicRule>,
     pub(crate) hub: HubConfig,
@@ -150,6 +151,7 @@ impl Config {
             })?;
         }
         self.bus.validate()?;
+        self.redis.validate()?;
         self.policies()?;
         self.hub.validate()?;
         self.dispatcher().validate()?;

@@ -19,6 +19,7 @@ pub mod message;
 pub mod policy;
 pub mod protocol;
 pub mod receipts;
+pub mod redis;
 pub mod shutdown;
 pub mod target;
 pub mod telemetry;

@@ -1,0 +1,150 @@
+//! `[redis]`
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::Endpoint;
+use crate::config::{ConfigError, Span};
+
+/// How Redis is put up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedisKind {
+    /// There is none: standalone, with a bus in memory.
+    #[default]
+    None,
+    /// One server, or several independent ones among which topics are divided.
+    Servers,
+    /// One primary that Sentinels watch over.
+    Sentinel,
+    /// Redis Cluster.
+    Cluster,
+}
+
+/// `[redis]`: the engine of a cluster of hubs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// How Redis is put up.
+    pub kind: RedisKind,
+    /// The servers; the Sentinels; some nodes of the cluster, from which the others are learnt.
+    #[serde(default)]
+    pub urls: Vec<Endpoint>,
+    /// The ACL user of every server, where its URL names none.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Its password.
+    #[serde(default)]
+    pub password: Option<SecretString>,
+    /// The name by which Sentinels know the primary.
+    pub sentinel_service: String,
+    /// The ACL user of the Sentinels themselves.
+    #[serde(default)]
+    pub sentinel_username: Option<String>,
+    /// Its password.
+    #[serde(default)]
+    pub sentinel_password: Option<SecretString>,
+    /// Certificates (PEM) of authorities that are believed instead of the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// A nearby replica of the server, to subscribe at: one copy of each message goes over the WAN.
+    #[serde(default)]
+    pub subscribe_url: Option<Endpoint>,
+    /// What the names of all keys and sharded channels begin with.
+    pub prefix: String,
+    /// Parts among which topics are divided; each lies in one slot. Every node of a cluster has to have the same.
+    pub partitions: u16,
+    /// Replicas that have to have a publish before it is answered with success. Default: 1 with Sentinel and Cluster,
+    /// else 0.
+    #[serde(default)]
+    pub wait_replicas: Option<u8>,
+    /// A command that is not answered for so long has failed, and its connection with it.
+    pub timeout: Span,
+    /// Time for a connection to be made.
+    pub connect_timeout: Span,
+    /// A subscribing connection on which nothing came for so long is probed through the bus itself.
+    pub probe_after: Span,
+    /// Publishes that may wait for a server; beyond, they are refused.
+    pub publish_queue: usize,
+}
+
+impl RedisConfig {
+    /// Replicas that have to have a publish.
+    #[must_use]
+    pub fn replicas(&self) -> u8 {
+        let default = match self.kind {
+            RedisKind::None | RedisKind::Servers => 0,
+            RedisKind::Sentinel | RedisKind::Cluster => 1,
+        };
+        self.wait_replicas.unwrap_or(default)
+    }
+
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |key: &str, reason: &str| Err(ConfigError::invalid(format!("redis.{key}"), reason));
+        if self.kind == RedisKind::None {
+            if !self.urls.is_empty() {
+                return refuse(
+                    "kind",
+                    "says none, and redis.urls names servers: set it to servers, sentinel or cluster",
+                );
+            }
+            return Ok(());
+        }
+        if self.urls.is_empty() {
+            return refuse("urls", "names no server");
+        }
+        let Some(first) = self.urls.first() else {
+            return refuse("urls", "names no server");
+        };
+        if self.urls.iter().any(|url| url.tls != first.tls) {
+            return refuse("urls", "has servers with TLS and without; all have to be alike");
+        }
+        let mut places: Vec<String> = self.urls.iter().map(ToString::to_string).collect();
+        places.sort_unstable();
+        places.dedup();
+        if places.len() < self.urls.len() {
+            return refuse("urls", "names a server twice");
+        }
+        if self.kind == RedisKind::Sentinel && self.sentinel_service.is_empty() {
+            return refuse("sentinel_service", "has to name the primary");
+        }
+        if self.username.is_some() && self.password.is_none() {
+            return refuse("password", "goes with redis.username");
+        }
+        if self.sentinel_username.is_some() && self.sentinel_password.is_none() {
+            return refuse("sentinel_password", "goes with redis.sentinel_username");
+        }
+        if self.subscribe_url.is_some() && (self.kind != RedisKind::Servers || self.urls.len() != 1) {
+            return refuse(
+                "subscribe_url",
+                "goes with one server (redis.kind = \"servers\", one URL)",
+            );
+        }
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':');
+        if self.prefix.is_empty() || self.prefix.len() > 64 || !self.prefix.bytes().all(fits) {
+            return refuse("prefix", "has to be 1 to 64 of A-Z a-z 0-9 . _ - :");
+        }
+        if !(1..=4096).contains(&self.partitions) || !self.partitions.is_power_of_two() {
+            return refuse("partitions", "has to be a power of two of at most 4096");
+        }
+        for (key, span) in [
+            ("timeout", self.timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("probe_after", self.probe_after),
+        ] {
+            if span.0.as_millis() < 10 {
+                return refuse(key, "has to be at least 10ms");
+            }
+        }
+        if self.publish_queue == 0 {
+            return refuse("publish_queue", "has to be at least 1");
+        }
+        Ok(())
+    }
+}
