@@ -55,7 +55,7 @@ export class Counter {
     await this.#page.waitForFunction((wanted) => globalThis.kept.numbers.includes(wanted), number, { timeout: PATIENCE_MS });
   }
 
-  /** Each number up to the last one, once and in order; and nobody said that something was lost. @param {number} last */
+  /** Each number up to the last one, once and in order; and of no topic anything was lost. @param {number} last */
   async gotAll(last) {
     await this.got(last);
     const { numbers, resyncs } = await this.#page.evaluate(() => globalThis.kept);
@@ -71,7 +71,7 @@ async function begin([token, topic]) {
   const client = new CarillonClient({ token, timing });
   globalThis.kept = { numbers: [], resyncs: [], via: undefined };
   client.on('message', ({ data }) => globalThis.kept.numbers.push(data));
-  client.on('resync', (what) => globalThis.kept.resyncs.push(what));
+  client.on('resync', ({ topics }) => globalThis.kept.resyncs.push(...topics));
   client.on('state', ({ via }) => (globalThis.kept.via = via));
   const subscribed = new Promise((resolve) => client.on('subscribed', resolve));
   client.subscribe(topic);
