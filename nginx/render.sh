@@ -52,6 +52,7 @@ handshakes="${CARILLON_NGINX_HANDSHAKES:-100}"
 requests="${CARILLON_NGINX_REQUESTS:-200}"
 shutdown="${CARILLON_NGINX_SHUTDOWN:-10m}"
 workers="${CARILLON_NGINX_WORKERS:-auto}"
+files="${CARILLON_NGINX_FILES:-}"
 log="${CARILLON_NGINX_LOG:-/var/log/nginx}"
 run="${CARILLON_NGINX_RUN:-}"
 if [ -n "$certificate" ]; then
@@ -74,6 +75,7 @@ one CARILLON_NGINX_HANDSHAKES "$handshakes" "$number"
 one CARILLON_NGINX_REQUESTS "$requests" "$number"
 one CARILLON_NGINX_SHUTDOWN "$shutdown" '[0-9]{1,6}(ms|s|m|h)'
 one CARILLON_NGINX_WORKERS "$workers" "auto|$number"
+[ -z "$files" ] || one CARILLON_NGINX_FILES "$files" '[1-9][0-9]{3,6}'
 one CARILLON_NGINX_LOG "$log" "$path"
 [ -z "$run" ] || one CARILLON_NGINX_RUN "$run" "$path"
 if [ -n "$certificate$key" ]; then
@@ -116,6 +118,12 @@ edit nginx.conf sed \
     -e "s#^worker_processes .*#worker_processes $workers;#" \
     -e "s#^worker_shutdown_timeout .*#worker_shutdown_timeout $shutdown;#" \
     -e "s#/var/log/nginx/#$log/#"
+if [ -n "$files" ]; then
+    # Some for logs, listeners and the shared files.
+    edit nginx.conf sed \
+        -e "s#^worker_rlimit_nofile .*#worker_rlimit_nofile $files;#" \
+        -e "s#^\( *worker_connections \).*#\1$((files - 200));#"
+fi
 if [ -n "$run" ]; then
     edit nginx.conf awk -v run="$run" '
         { print }

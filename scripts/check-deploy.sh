@@ -55,7 +55,7 @@ check_nginx() {
     local cluster=(CARILLON_HUBS="localhost:8000 127.0.0.2:8000" CARILLON_DISPATCHERS="127.0.0.1:9005 [::1]:9005"
         CARILLON_NGINX_BALANCERS="10.0.0.0/8 fd00::/8" CARILLON_NGINX_UNLIMITED="192.0.2.0/24"
         CARILLON_NGINX_LISTEN="127.0.0.1:8443 127.0.0.2:8443" CARILLON_NGINX_PLAIN_LISTEN=8080 CARILLON_NGINX_NAME="push.example.com *.example.org"
-        CARILLON_NGINX_SHUTDOWN=90s CARILLON_NGINX_HANDSHAKES=20)
+        CARILLON_NGINX_SHUTDOWN=90s CARILLON_NGINX_HANDSHAKES=20 CARILLON_NGINX_FILES=10000)
     if command -v openssl >/dev/null; then
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost \
             -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
@@ -67,6 +67,7 @@ check_nginx() {
         accepts "$work/tls-only"
         # Once for sockets, once for the rest.
         [ "$(grep -c '^ *server 127.0.0.2:8000 max_fails=1 ' "$work/cluster/conf.d/upstreams.conf")" -eq 2 ]
+        grep -qx ' *worker_connections 9800;' "$work/cluster/nginx.conf"
         [ "$(grep -c '^ *listen ' "$work/cluster/conf.d/tls.conf")" -eq 3 ]
         [ "$(grep -c '^ *listen ' "$work/tls-only/conf.d/tls.conf")" -eq 2 ]
         say "nginx: the configuration for a cluster, with TLS, is accepted"
@@ -77,7 +78,7 @@ check_nginx() {
     # What cannot be right is named, and nothing is written.
     local wrong
     for wrong in "CARILLON_HUBS=10.0.0.1" "CARILLON_HUBS=a:1; include /etc/passwd" "CARILLON_NGINX_SHUTDOWN=10" \
-        "CARILLON_NGINX_NAME=a#b" "CARILLON_NGINX_REQUESTS=0" "CARILLON_NGINX_CERTIFICATE=/cert.pem" \
+        "CARILLON_NGINX_NAME=a#b" "CARILLON_NGINX_REQUESTS=0" "CARILLON_NGINX_FILES=100" "CARILLON_NGINX_CERTIFICATE=/cert.pem" \
         $'CARILLON_NGINX_WORKERS=1\n2'; do
         if env "$wrong" nginx/render.sh "$work/wrong" 2>"$work/wrong.err"; then
             say "render.sh took $wrong"
