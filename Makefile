@@ -63,7 +63,7 @@ js: ## the browser client: types and tests
 	@scripts/setup.sh npm
 	cd clients/js && timeout --foreground --kill-after=10 300 npm test
 
-browser: ## the page in headless Chromium, against a real server
+browser: ## the page in headless Chromium, and the edge, against real servers and a real nginx
 	$(call step,browser test)
 	@scripts/setup.sh npm
 	cargo build $(LOCKED) -p carillon
