@@ -135,6 +135,15 @@ impl Bus {
         }
     }
 
+    /// Publishes in order, and waits once for all of them. One result for each, in order; one that fails stops no other.
+    pub async fn publish_many(&self, publications: Vec<Publication>) -> Vec<Result<Published, BusError>> {
+        let mut results = Vec::with_capacity(publications.len());
+        for publication in publications {
+            results.push(self.publish(publication).await);
+        }
+        results
+    }
+
     /// Makes this process a node: a handle to subscribe with, and the events of what it subscribed to. At most
     /// `capacity` messages wait for the node; what comes beyond is dropped and counted.
     #[must_use]
