@@ -1,9 +1,12 @@
 //! On which bus, and by which stream of receipts, a process of a cluster meets the others.
 
 use common::{
-    bus::{Bus, MemoryBus},
+    bus::{Bus, BusMetrics, RedisBus},
+    ids::NodeId,
     policy::Policies,
     receipts::{self, ReceiptSink, ReceiptStream},
+    redis::ClientError,
+    telemetry::Metrics,
 };
 
 use crate::config::Config;
@@ -12,16 +15,23 @@ use crate::config::Config;
 ///
 /// # Errors
 /// When Redis cannot be used as configured.
-pub(super) async fn shared(config: &Config, policies: &Policies) -> anyhow::Result<Bus> {
-    let memory = MemoryBus::with_policies(config.bus.memory_limits(), policies.clone());
-    Ok(Bus::Memory(memory))
+pub(super) fn shared(
+    config: &Config,
+    policies: &Policies,
+    node: &NodeId,
+    metrics: &Metrics,
+) -> Result<Bus, ClientError> {
+    let metrics = metrics.register(BusMetrics::register);
+    let limits = (&config.bus).into();
+    RedisBus::connect(&config.redis, limits, policies.clone(), node.clone(), metrics).map(Bus::Redis)
 }
 
 /// A hub's end of the receipts.
 ///
 /// # Errors
 /// When Redis cannot be used as configured.
-pub(super) async fn receipt_sink(_config: &Config) -> anyhow::Result<ReceiptSink> {
+#[expect(clippy::unnecessary_wraps, reason = "Redis may refuse its configuration")]
+pub(super) fn receipt_sink(_: &Config, _: &Metrics) -> Result<ReceiptSink, ClientError> {
     Ok(receipts::in_memory(16).0)
 }
 
@@ -29,6 +39,7 @@ pub(super) async fn receipt_sink(_config: &Config) -> anyhow::Result<ReceiptSink
 ///
 /// # Errors
 /// When Redis cannot be used as configured.
-pub(super) async fn receipt_stream(_config: &Config) -> anyhow::Result<ReceiptStream> {
+#[expect(clippy::unnecessary_wraps, reason = "Redis may refuse its configuration")]
+pub(super) fn receipt_stream(_: &Config, _: &NodeId, _: &Metrics) -> Result<ReceiptStream, ClientError> {
     Ok(receipts::in_memory(16).1)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use common::{bus::Bus, receipts::ReceiptStream, telemetry::Metrics, token::Verifier};
+use common::{bus::Bus, ids::NodeId, receipts::ReceiptStream, telemetry::Metrics, token::Verifier};
 use dispatcher::{
     Dispatcher,
     api::{ApiConfig, ApiState, LiveStats},
@@ -29,8 +29,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let database = Database::open(&config).await?;
     let metrics = Metrics::default();
     let policies = config.policies()?;
-    let bus = bus::shared(&config, &policies).await?;
-    let receipts = bus::receipt_stream(&config).await?;
+    let node = NodeId::generate();
+    let bus = bus::shared(&config, &policies, &node, &metrics)?;
+    let receipts = bus::receipt_stream(&config, &node, &metrics)?;
     let running = Running::start(
         &config,
         database,

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use common::{bus::Bus, policy::Policies, receipts::ReceiptSink, telemetry::Metrics, token::Verifier};
+use common::{
+    bus::Bus, ids::NodeId, policy::Policies, receipts::ReceiptSink, telemetry::Metrics, token::Verifier,
+};
 use hub::{Hub, HubParts};
 
 use super::{
@@ -24,16 +26,17 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config.server)?;
     let metrics = Metrics::default();
     let policies = config.policies()?;
-    let bus = bus::shared(&config, &policies).await?;
-    let receipts = bus::receipt_sink(&config).await?;
-    let hub = start(
-        &config,
-        bus.clone(),
+    let node = NodeId::generate();
+    let bus = bus::shared(&config, &policies, &node, &metrics)?;
+    let receipts = bus::receipt_sink(&config, &metrics)?;
+    let wiring = Wiring {
+        node,
+        bus: bus.clone(),
         policies,
-        Arc::clone(&verifier),
+        verifier: Arc::clone(&verifier),
         receipts,
-        &metrics,
-    );
+    };
+    let hub = start(&config, wiring, &metrics);
 
     let parts = routes::Parts {
         hub: Some(hub.clone()),
@@ -53,25 +56,29 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a hub stands on beside its settings.
+#[derive(Debug)]
+pub(super) struct Wiring {
+    pub(super) node: NodeId,
+    pub(super) bus: Bus,
+    pub(super) policies: Policies,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) receipts: ReceiptSink,
+}
+
 /// Starts a hub on the bus at hand.
-pub(super) fn start(
-    config: &Config,
-    bus: Bus,
-    policies: Policies,
-    verifier: Arc<Verifier>,
-    receipts: ReceiptSink,
-    metrics: &Metrics,
-) -> Hub {
+pub(super) fn start(config: &Config, wiring: Wiring, metrics: &Metrics) -> Hub {
     Hub::start(HubParts {
+        node: wiring.node,
         config: config.hub.clone(),
         node_queue: config.bus.node_queue,
-        bus,
-        policies,
-        verifier,
+        bus: wiring.bus,
+        policies: wiring.policies,
+        verifier: wiring.verifier,
         public_topics: config.auth.public_topics.clone(),
         allowed_origins: config.server.allowed_origins.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
-        receipts,
+        receipts: wiring.receipts,
         metrics: metrics.clone(),
     })
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     bus::{Bus, MemoryBus},
+    ids::NodeId,
     receipts,
     redis::RedisKind,
     telemetry::Metrics,
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     dispatcher::{Database, Running},
     ending::Ending,
-    hub as node,
+    hub::{self as node, Wiring},
     listeners::Listeners,
 };
 use crate::{config::Config, routes, secret};
@@ -45,17 +46,17 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
     let metrics = Metrics::default();
     let policies = config.policies()?;
-    let memory = MemoryBus::with_policies(config.bus.memory_limits(), policies.clone());
+    let memory = MemoryBus::with_policies((&config.bus).into(), policies.clone());
     let bus = Bus::Memory(memory.clone());
     let (receipt_sink, receipt_stream) = receipts::in_memory(RECEIPTS);
-    let hub = node::start(
-        &config,
-        bus.clone(),
+    let wiring = Wiring {
+        node: NodeId::generate(),
+        bus: bus.clone(),
         policies,
-        Arc::clone(&verifier),
-        receipt_sink,
-        &metrics,
-    );
+        verifier: Arc::clone(&verifier),
+        receipts: receipt_sink,
+    };
+    let hub = node::start(&config, wiring, &metrics);
     let running = Running::start(
         &config,
         database,

@@ -1,7 +1,7 @@
 //! A dispatcher on a store of its own.
 
 use common::{
-    bus::{Bus, MemoryBus, MemoryLimits},
+    bus::{Bus, BusLimits, MemoryBus},
     ids::{MessageId, NotificationId},
     receipts::{Receipt, ReceiptSink, in_memory},
 };
@@ -51,7 +51,7 @@ impl World {
         let store = Store::open(&config).await.unwrap();
         Self {
             store,
-            bus: Bus::Memory(MemoryBus::new(MemoryLimits::default())),
+            bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
             metrics: Metrics::new(),
             _dir: dir,
         }

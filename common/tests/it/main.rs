@@ -1,0 +1,5 @@
+//! The bus over real Redis servers.
+
+mod bus;
+mod faults;
+mod support;
