@@ -56,9 +56,8 @@ impl Readers {
         {
             let user = TopicKey::user(&reader.tenant, &reader.user);
             self.realtime
-                .publish_changed(&user, Some(&marked.changed), state, session)
-                .await;
-            self.realtime.publish_unread(&user, marked.unread).await;
+                .publish_changed(&user, Some(&marked.changed), state, session);
+            self.realtime.publish_unread(&user, marked.unread);
         }
         Ok(marked)
     }
@@ -76,8 +75,8 @@ impl Readers {
         let read = self.store.mark_all_read(reader, up_to).await?;
         if read.count > 0 {
             let user = TopicKey::user(&reader.tenant, &reader.user);
-            self.realtime.publish_changed(&user, None, "read", session).await;
-            self.realtime.publish_unread(&user, read.unread).await;
+            self.realtime.publish_changed(&user, None, "read", session);
+            self.realtime.publish_unread(&user, read.unread);
         }
         Ok(read)
     }
