@@ -12,7 +12,8 @@ CRATES = {  # crate: what it may name
     "dispatcher": {"common"},
     "carillon": {"common", "hub", "dispatcher"},
     "benches": {"common", "hub", "dispatcher"},
-    "loadtest": {"common"},
+    "loadtest": {"common", "rig"},
+    "rig": set(),
 }
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -32,6 +32,9 @@ npm npm
 chromium chromium
 smtp-sink postfix
 nginx nginx-light
+redis-server redis-server
+redis-sentinel redis-sentinel
+redis-cli redis-tools
 strace strace
 python3 python3
 LIST
@@ -105,6 +108,8 @@ system_packages() {
     release_services
     case " ${missing[*]} " in *" postfix "*) disable_service postfix ;; esac
     case " ${missing[*]} " in *" nginx-light "*) disable_service nginx ;; esac
+    case " ${missing[*]} " in *" redis-server "*) disable_service redis-server ;; esac
+    case " ${missing[*]} " in *" redis-sentinel "*) disable_service redis-sentinel ;; esac
 
     for tool in "${commands[@]}"; do
         hash -r

@@ -1,0 +1,55 @@
+//! Where servers keep their configuration, data and logs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use crate::{Error, watcher};
+
+/// With any value but an empty one, folders stay for a look at their logs.
+const KEEP: &str = "CARILLON_RIG_KEEP";
+
+/// A folder for temporary files, deleted with this value, or at the latest after this process.
+#[derive(Debug)]
+pub struct Folder {
+    kept: TempDir,
+}
+
+impl Folder {
+    /// A new one, readable by this user only. `CARILLON_RIG_KEEP=1` in the environment keeps it for ever.
+    ///
+    /// # Errors
+    /// [`Error::System`] where it cannot be made.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        let prefix = format!("{}{name}-", watcher::FOLDER_PREFIX);
+        let mut kept = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir()
+            .map_err(Error::system("making a temporary folder"))?;
+        if std::env::var_os(KEEP).is_some_and(|value| !value.is_empty()) {
+            kept.disable_cleanup(true);
+        } else {
+            watcher::folder(kept.path());
+        }
+        Ok(Self { kept })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.kept.path()
+    }
+
+    /// A new folder in it.
+    ///
+    /// # Errors
+    /// [`Error::System`] where it cannot be made.
+    pub fn inner(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.path().join(name);
+        fs::create_dir(&path).map_err(Error::system(format!("making {}", path.display())))?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,29 @@
+//! Starts real servers on loopback: Redis alone, with Sentinel and as a cluster, for tests, for fault injection and for
+//! `make cluster`.
+//!
+//! Everything here blocks, and takes milliseconds to a few seconds. Async tests call it directly or through
+//! `spawn_blocking`. Each process ends with the value that stands for it; where this process dies without dropping its
+//! values, a watcher outside it ends them.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`process`] | one process: started, paused, killed, its log |
+//! | [`port`] | ports that nobody else on this machine gets meanwhile |
+//! | [`redis`] | [`redis::Server`], [`redis::Sentinel`], [`redis::Cluster`], and a small client for their administration |
+//! | [`carillon`], [`nginx`] | hubs, dispatchers and standalone servers from the executable; the edge before them |
+//! | [`link`] | a connection that can be cut, or go silent |
+//! | [`folder`], [`wait`], [`http`] | where a server lives; waiting for what happens in another process; asking it |
+
+pub mod carillon;
+mod error;
+pub mod folder;
+pub mod http;
+pub mod link;
+pub mod nginx;
+pub mod port;
+pub mod process;
+pub mod redis;
+pub mod wait;
+mod watcher;
+
+pub use error::Error;
