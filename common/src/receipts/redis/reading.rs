@@ -31,8 +31,9 @@ const ENTRIES: u64 = 16;
 /// The longest time that one command waits for entries.
 const BLOCK: Duration = Duration::from_millis(500);
 
-/// A dispatcher that holds nothing and has not asked for so long is gone; its name is not used again.
-const STALE: Duration = Duration::from_secs(600);
+/// A dispatcher that holds nothing and has not asked for so many times `receipts_claim_after` is gone; its name is not used
+/// again.
+const STALE: u32 = 20;
 
 /// Deletes consumers that hold nothing and have not asked for `ARGV[3]` milliseconds, in one step: one that takes
 /// something up meanwhile keeps it.
@@ -219,7 +220,7 @@ impl Reading {
             self.metrics.lost.inc_by(lost);
         }
 
-        let stale = STALE.max(self.claim_after * 4).as_millis().to_string();
+        let stale = (self.claim_after * STALE).as_millis().to_string();
         let words = vec![GROUP, self.consumer.as_str(), stale.as_str()];
         let forgotten: i64 = self.client.eval(FORGET, key, words).await?;
         if forgotten > 0 {

@@ -1,0 +1,3 @@
+//! What needs real Redis servers.
+
+mod receipts;
