@@ -259,7 +259,7 @@ test('a balancer that is named says who the client is', async () => {
   }
 });
 
-test('a reload drops no request, and sockets only when the old workers end', async () => {
+test('a reload cuts no request that has begun and refuses none, and ends sockets only with the old workers', async () => {
   const client = from('127.0.7.1');
   const token = await edge.token('steady');
   const [socket] = await socketsOnAll(client, token);
