@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use common::{
-    bus::{Bus, MemoryBus, MemoryLimits},
+    bus::{Bus, BusLimits, MemoryBus},
     config::AuthConfig,
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Message},
@@ -73,7 +73,7 @@ pub fn hub() -> Hub {
     Hub::start(HubParts {
         config: config(),
         node_queue: 1024,
-        bus: Bus::Memory(MemoryBus::new(MemoryLimits::default())),
+        bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
         verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
         policies: Policies::default(),
         public_topics: Vec::new(),

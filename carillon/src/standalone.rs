@@ -56,7 +56,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
     let metrics = Metrics::default();
     let policies = config.policies()?;
-    let memory = MemoryBus::with_policies(config.bus.memory_limits(), policies.clone());
+    let memory = MemoryBus::with_policies((&config.bus).into(), policies.clone());
     let bus = Bus::Memory(memory.clone());
     let (receipt_sink, receipt_stream) = receipts::in_memory(RECEIPTS);
     let dispatcher_metrics = metrics.register(dispatcher::metrics::Metrics::register);

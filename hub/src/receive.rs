@@ -156,6 +156,7 @@ pub(crate) async fn run(
                     );
                     lanes.iter().for_each(|lane| lane.missed.set());
                 }
+                BusEvent::Unsure => lanes.iter().for_each(|lane| lane.missed.set()),
             }
         }
     }

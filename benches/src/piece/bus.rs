@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use common::bus::{Bus, BusEvents, MemoryBus, MemoryLimits, Subscriptions};
+use common::bus::{Bus, BusEvents, BusLimits, MemoryBus, Subscriptions};
 use tokio::runtime::Runtime;
 
 use super::{Row, Step, Work};
@@ -35,9 +35,9 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn bus() -> Bus {
-    Bus::Memory(MemoryBus::new(MemoryLimits {
+    Bus::Memory(MemoryBus::new(BusLimits {
         count: HISTORY,
-        ..MemoryLimits::default()
+        ..BusLimits::default()
     }))
 }
 

@@ -13,7 +13,9 @@
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod history;
+mod limits;
 mod memory;
+mod redis;
 mod retained;
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +24,9 @@ use bytes::Bytes;
 
 pub use self::{
     history::{Replay, resume},
-    memory::{MemoryBus, MemoryLimits},
+    limits::BusLimits,
+    memory::MemoryBus,
+    redis::{BusMetrics, RedisBus},
 };
 use crate::{
     ids::MessageId,
@@ -98,6 +102,8 @@ pub enum BusEvent {
     Message(Arc<Message>),
     /// So many messages found no room on the way; the topics concerned have to be compared with their heads.
     Dropped(u64),
+    /// Messages may have been lost on the way, as a connection was made anew or a topic moved; likewise.
+    Unsure,
 }
 
 /// Why the bus did not do what was asked.
@@ -118,6 +124,8 @@ pub enum BusError {
 pub enum Bus {
     /// Inside one process.
     Memory(MemoryBus),
+    /// Over Redis, for nodes in several processes.
+    Redis(RedisBus),
 }
 
 impl Bus {
@@ -125,13 +133,21 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`]: nothing is known to be sent.
-    #[expect(
-        clippy::unused_async,
-        reason = "forms of the bus outside this process wait for their answer"
-    )]
     pub async fn publish(&self, publication: Publication) -> Result<Published, BusError> {
         match self {
             Self::Memory(bus) => Ok(bus.publish(publication)),
+            Self::Redis(bus) => bus.publish(&publication).await,
+        }
+    }
+
+    /// Publishes several in order, with one wait for all of them. Each has its own result.
+    pub async fn publish_many(&self, publications: Vec<Publication>) -> Vec<Result<Published, BusError>> {
+        match self {
+            Self::Memory(bus) => publications
+                .into_iter()
+                .map(|publication| Ok(bus.publish(publication)))
+                .collect(),
+            Self::Redis(bus) => bus.publish_many(&publications).await,
         }
     }
 
@@ -147,6 +163,10 @@ impl Bus {
                     BusEvents::Memory(events),
                 )
             }
+            Self::Redis(bus) => {
+                let (node, events) = bus.attach(capacity);
+                (Subscriptions::Redis(bus.clone(), node), BusEvents::Redis(events))
+            }
         }
     }
 
@@ -154,13 +174,10 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
-    #[expect(
-        clippy::unused_async,
-        reason = "forms of the bus outside this process wait for their answer"
-    )]
     pub async fn heads(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
         match self {
             Self::Memory(bus) => Ok(keys.iter().map(|key| bus.head(key)).collect()),
+            Self::Redis(bus) => bus.heads(keys).await,
         }
     }
 
@@ -168,13 +185,23 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
-    #[expect(
-        clippy::unused_async,
-        reason = "forms of the bus outside this process wait for their answer"
-    )]
     pub async fn history(&self, key: &TopicKey, after: u64, limit: usize) -> Result<History, BusError> {
         match self {
             Self::Memory(bus) => Ok(bus.history(key, after, limit)),
+            Self::Redis(bus) => bus.history(key, after, limit).await,
+        }
+    }
+
+    /// Begins a new epoch of a topic whose end was lost: what was read of it stood at `old`, which is not there any more.
+    /// Offsets go on rising, history begins anew. Where the epoch has changed already, nothing is done; the answer is
+    /// where the topic stands then.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`]: it may have been done.
+    pub async fn renew(&self, key: &TopicKey, old: Head) -> Result<Head, BusError> {
+        match self {
+            Self::Memory(bus) => Ok(bus.renew(key, old)),
+            Self::Redis(bus) => bus.renew(key, old).await,
         }
     }
 
@@ -183,6 +210,7 @@ impl Bus {
     pub fn ready(&self) -> bool {
         match self {
             Self::Memory(_) => true,
+            Self::Redis(bus) => bus.ready(),
         }
     }
 }
@@ -192,6 +220,8 @@ impl Bus {
 pub enum Subscriptions {
     /// On the bus inside this process.
     Memory(MemoryBus, memory::NodeIndex),
+    /// Over Redis.
+    Redis(RedisBus, redis::RedisNode),
 }
 
 impl Subscriptions {
@@ -200,24 +230,18 @@ impl Subscriptions {
     ///
     /// # Errors
     /// [`BusError::Unavailable`]: none of the topics counts as subscribed.
-    #[expect(
-        clippy::unused_async,
-        reason = "forms of the bus outside this process wait for the confirmation"
-    )]
     pub async fn subscribe(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
         match self {
             Self::Memory(bus, node) => Ok(keys.iter().map(|key| bus.subscribe(*node, key)).collect()),
+            Self::Redis(bus, node) => bus.subscribe(node, keys).await,
         }
     }
 
     /// Ends subscriptions; messages on the way may still arrive.
-    #[expect(
-        clippy::unused_async,
-        reason = "forms of the bus outside this process wait for their answer"
-    )]
     pub async fn unsubscribe(&self, keys: &[TopicKey]) {
         match self {
             Self::Memory(bus, node) => keys.iter().for_each(|key| bus.unsubscribe(*node, key)),
+            Self::Redis(_, node) => node.unsubscribe(keys).await,
         }
     }
 }
@@ -228,6 +252,7 @@ impl Subscriptions {
     pub fn waiting(&self) -> usize {
         match self {
             Self::Memory(bus, node) => bus.waiting(*node),
+            Self::Redis(_, node) => node.waiting(),
         }
     }
 }
@@ -237,6 +262,8 @@ impl Subscriptions {
 pub enum BusEvents {
     /// From the bus inside this process.
     Memory(memory::NodeEvents),
+    /// From Redis.
+    Redis(redis::RedisEvents),
 }
 
 impl BusEvents {
@@ -244,6 +271,7 @@ impl BusEvents {
     pub async fn next_batch(&mut self, batch: &mut Vec<BusEvent>, limit: usize) -> usize {
         match self {
             Self::Memory(events) => events.next_batch(batch, limit).await,
+            Self::Redis(events) => events.next_batch(batch, limit).await,
         }
     }
 }

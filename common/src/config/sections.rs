@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{Bytes, ConfigError, Span};
-use crate::{bus::MemoryLimits, ids::TenantId};
+use crate::ids::TenantId;
 
 /// `[server]`: listeners, the data folder, the end.
 #[derive(Debug, Clone, Deserialize)]
@@ -168,20 +168,6 @@ pub struct BusConfig {
 }
 
 impl BusConfig {
-    /// The bounds of the in-process bus.
-    #[must_use]
-    pub fn memory_limits(&self) -> MemoryLimits {
-        MemoryLimits {
-            count: self.history_count,
-            bytes: self.history_bytes.0,
-            age: self.history_age.0,
-            meta_age: self.meta_age.0,
-            meta_topics: self.meta_topics,
-            key_age: self.idempotency_age.0,
-            keys: self.idempotency_keys,
-        }
-    }
-
     /// Refuses what cannot work.
     ///
     /// # Errors

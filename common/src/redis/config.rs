@@ -77,6 +77,37 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
+    /// The defaults with these servers, under a prefix that a test has for itself.
+    ///
+    /// # Panics
+    /// When a URL is none.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn for_test(kind: RedisKind, urls: &[String], prefix: &str) -> Self {
+        use std::time::Duration;
+        Self {
+            kind,
+            urls: urls.iter().map(|url| url.parse().expect("a Redis URL")).collect(),
+            username: None,
+            password: None,
+            sentinel_service: "carillon".to_owned(),
+            sentinel_username: None,
+            sentinel_password: None,
+            ca_file: None,
+            subscribe_url: None,
+            prefix: prefix.to_owned(),
+            partitions: 256,
+            wait_replicas: None,
+            timeout: Span(Duration::from_secs(2)),
+            connect_timeout: Span(Duration::from_secs(2)),
+            probe_after: Span(Duration::from_secs(5)),
+            publish_queue: 16_384,
+            receipts_queue: 16_384,
+            receipts_max: 16_384,
+            receipts_claim_after: Span(Duration::from_secs(15)),
+        }
+    }
+
     /// Replicas that have to have a publish.
     #[must_use]
     pub fn replicas(&self) -> u8 {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    bus::{Bus, MemoryBus, MemoryLimits},
+    bus::{Bus, BusLimits, MemoryBus},
     config::{Bytes, Span},
 };
 use serde_json::{Value, json};
@@ -115,10 +115,10 @@ async fn line_breaks_in_data_are_kept_apart() {
 
 /// Two nodes on one bus.
 pub(crate) async fn two_hubs() -> [TestHub; 2] {
-    let bus = Bus::Memory(MemoryBus::new(MemoryLimits {
+    let bus = Bus::Memory(MemoryBus::new(BusLimits {
         count: 10_000,
         bytes: 64 * 1024 * 1024,
-        ..MemoryLimits::default()
+        ..BusLimits::default()
     }));
     let start = async |bus: &Bus| TestHub::with(|setup| setup.bus = Some(bus.clone())).await;
     [start(&bus).await, start(&bus).await]

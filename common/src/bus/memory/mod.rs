@@ -3,12 +3,9 @@
 mod keys;
 mod topic;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use dashmap::DashMap;
@@ -22,47 +19,12 @@ use self::{
     keys::Print,
     topic::{Given, MAX_NODES, Topic},
 };
-use super::{BusEvent, Head, History, Publication, Published, retained::Bounds};
+use super::{BusEvent, BusLimits, Head, History, Publication, Published, retained::Bounds};
 use crate::{
     message::{Message, Position},
     policy::{HistoryPolicy, Policies, TopicPolicy},
     topic::{TopicHasher, TopicKey},
 };
-
-/// Bounds of the memory that history and what goes with it may take.
-#[derive(Debug, Clone, Copy)]
-pub struct MemoryLimits {
-    /// Messages a topic.
-    pub count: usize,
-    /// Payload bytes a topic.
-    pub bytes: usize,
-    /// Age of a message.
-    pub age: Duration,
-    /// How long a topic that nobody uses keeps its offsets.
-    pub meta_age: Duration,
-    /// Topics that nobody is subscribed to and that keep their offsets; beyond, those unused for longest are forgotten
-    /// with the next sweep.
-    pub meta_topics: usize,
-    /// How long an idempotency key gives the first result, unless its topic is forgotten before.
-    pub key_age: Duration,
-    /// Idempotency keys that are remembered; beyond, the oldest of all topics are forgotten with the next sweep. One topic
-    /// has at most a tenth of them.
-    pub keys: usize,
-}
-
-impl Default for MemoryLimits {
-    fn default() -> Self {
-        Self {
-            count: 256,
-            bytes: 256 * 1024,
-            age: Duration::from_secs(600),
-            meta_age: Duration::from_secs(30 * 24 * 3600),
-            meta_topics: 1_000_000,
-            key_age: Duration::from_secs(24 * 3600),
-            keys: 1_000_000,
-        }
-    }
-}
 
 /// The bus inside one process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -74,7 +36,7 @@ pub struct MemoryBus {
 struct Inner {
     topics: DashMap<TopicKey, Topic, TopicHasher>,
     nodes: std::sync::RwLock<Vec<Node>>,
-    limits: MemoryLimits,
+    limits: BusLimits,
     policies: Policies,
     /// What [`Topic::used`] counts from.
     began: Instant,
@@ -108,13 +70,13 @@ impl Inner {
 impl MemoryBus {
     /// A bus without topics. Its first epoch is random, so that positions of an earlier process are told from its own.
     #[must_use]
-    pub fn new(limits: MemoryLimits) -> Self {
+    pub fn new(limits: BusLimits) -> Self {
         Self::with_policies(limits, Policies::default())
     }
 
     /// As [`MemoryBus::new`]; the policies say what differs for some topics.
     #[must_use]
-    pub fn with_policies(limits: MemoryLimits, policies: Policies) -> Self {
+    pub fn with_policies(limits: BusLimits, policies: Policies) -> Self {
         let inner = Inner {
             topics: DashMap::default(),
             nodes: std::sync::RwLock::default(),
@@ -305,7 +267,22 @@ impl MemoryBus {
         }
     }
 
-    /// Forgets what is past its age, and what lies beyond [`MemoryLimits::meta_topics`] and [`MemoryLimits::keys`]. Called
+    /// Begins a new epoch, if the old one is still that of the topic.
+    pub(super) fn renew(&self, key: &TopicKey, old: Head) -> Head {
+        let mut topic = self.topic(key);
+        if topic.epoch == old.epoch {
+            // Other topics may have begun in any epoch up to the bus's own.
+            topic.epoch = self.inner.epoch.fetch_add(1, Ordering::Relaxed) + 1;
+            let policy = self.inner.policies.of(key);
+            let given = topic.given.get_or_insert_with(|| Box::new(Given::new(policy)));
+            given.offset = given.offset.max(old.offset);
+            given.last = None;
+            given.kept = None;
+        }
+        topic.head()
+    }
+
+    /// Forgets what is past its age, and what lies beyond [`BusLimits::meta_topics`] and [`BusLimits::keys`]. Called
     /// now and then by whoever owns the bus; a topic that is used trims itself.
     pub fn sweep(&self) {
         let now = Instant::now();

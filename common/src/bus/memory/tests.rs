@@ -5,13 +5,13 @@ use crate::{
     message::{FrameKind, Header},
 };
 
-fn bus(limits: MemoryLimits, policies: Policies) -> Bus {
+fn bus(limits: BusLimits, policies: Policies) -> Bus {
     Bus::Memory(MemoryBus::with_policies(limits, policies))
 }
 
 #[tokio::test]
 async fn keeps_the_promises_of_a_bus() {
-    conformance::run(bus).await;
+    conformance::run(async |limits, policies| bus(limits, policies)).await;
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn user_key(user: &str) -> TopicKey {
 
 #[tokio::test]
 async fn who_comes_and_goes_leaves_nothing() {
-    let memory = MemoryBus::new(MemoryLimits::default());
+    let memory = MemoryBus::new(BusLimits::default());
     let (node, _events) = memory.attach(8);
     let (other, _events) = memory.attach(8);
     let key = user_key("a");
@@ -67,9 +67,9 @@ async fn who_comes_and_goes_leaves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn unused_topics_are_bounded() {
-    let memory = MemoryBus::new(MemoryLimits {
+    let memory = MemoryBus::new(BusLimits {
         meta_topics: 2,
-        ..MemoryLimits::default()
+        ..BusLimits::default()
     });
     let (node, _events) = memory.attach(8);
     let first = publish_to(&memory, "subscribed", true).position.unwrap();
@@ -88,10 +88,10 @@ async fn unused_topics_are_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn history_ends_with_its_age_and_topics_with_theirs() {
-    let limits = MemoryLimits {
+    let limits = BusLimits {
         age: Duration::from_secs(60),
         meta_age: Duration::from_secs(600),
-        ..MemoryLimits::default()
+        ..BusLimits::default()
     };
     let memory = MemoryBus::new(limits);
     let key = TopicKey::everyone();
@@ -135,9 +135,9 @@ fn held(memory: &MemoryBus) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn keys_end_with_their_age() {
-    let memory = MemoryBus::new(MemoryLimits {
+    let memory = MemoryBus::new(BusLimits {
         key_age: Duration::from_secs(60),
-        ..MemoryLimits::default()
+        ..BusLimits::default()
     });
     assert!(!publish_keyed(&memory, "a", 1).repeated);
     tokio::time::advance(Duration::from_secs(59)).await;
@@ -154,9 +154,9 @@ async fn keys_end_with_their_age() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_bounded_over_all_topics_and_for_each() {
-    let memory = MemoryBus::new(MemoryLimits {
+    let memory = MemoryBus::new(BusLimits {
         keys: 1000,
-        ..MemoryLimits::default()
+        ..BusLimits::default()
     });
     for number in 0..150 {
         publish_keyed(&memory, "many", number);
@@ -181,10 +181,10 @@ async fn keys_are_bounded_over_all_topics_and_for_each() {
     assert!(publish_keyed(&memory, "u39", 49).repeated);
 
     // A topic has a few whatever others do, and what is forgotten is no more counted.
-    let full = MemoryBus::new(MemoryLimits {
+    let full = MemoryBus::new(BusLimits {
         keys: 10,
         meta_age: Duration::from_secs(60),
-        ..MemoryLimits::default()
+        ..BusLimits::default()
     });
     for user in ["a", "b", "c"] {
         for number in 0..30 {

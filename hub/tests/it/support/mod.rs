@@ -7,7 +7,7 @@ mod stream;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
-    bus::{Bus, MemoryBus, MemoryLimits, Publication},
+    bus::{Bus, BusLimits, MemoryBus, Publication},
     config::{AuthConfig, Bytes, Span},
     http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
@@ -38,7 +38,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// What a hub is started with.
 pub(crate) struct Setup {
     pub(crate) config: HubConfig,
-    pub(crate) history: MemoryLimits,
+    pub(crate) history: BusLimits,
     /// Shared with another node, in the place of one of its own.
     pub(crate) bus: Option<Bus>,
     pub(crate) policies: Policies,
@@ -110,10 +110,10 @@ impl TestHub {
     pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup {
             config: config(),
-            history: MemoryLimits {
+            history: BusLimits {
                 count: 10_000,
                 bytes: 64 * 1024 * 1024,
-                ..MemoryLimits::default()
+                ..BusLimits::default()
             },
             bus: None,
             policies: Policies::default(),

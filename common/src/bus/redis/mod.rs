@@ -1,0 +1,250 @@
+//! The bus over Redis 7: stand-alone servers, Sentinel, Cluster.
+//!
+//! In the order of the data's way:
+//! - `names`: topics in partitions, each in one slot; `scripts`: what is one step in Redis;
+//! - `publish`, `read`: calls and their answers; `router`: brings them to the server that has the partition, by `topology`;
+//! - `lane`: a connection that carries commands out in flushes, each with its `WAIT`; `link`: the connection itself;
+//! - `node`, `wanted`, `listener`: which topics a node hears, and where; `events`: what it heard.
+//!
+//! fred is not used here, for two reasons that were found in its source: the `WAIT` of a flush has to go over the connection
+//! that carried the flush, and fred may have made it anew between them; and subscriptions have to see every confirmation and
+//! every `sunsubscribe` of a slot that moved, which fred drops. Its parser is.
+
+mod events;
+mod lane;
+mod link;
+mod listener;
+mod metrics;
+mod names;
+mod node;
+mod publish;
+mod read;
+mod router;
+mod scripts;
+mod topology;
+mod wanted;
+mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use secrecy::SecretString;
+use tokio::sync::{Notify, watch};
+
+pub use self::metrics::BusMetrics;
+pub(super) use self::{events::RedisEvents, node::RedisNode};
+use self::{
+    lane::LaneOptions,
+    link::{Credentials, Dialing},
+    names::Names,
+    node::{NodeParts, NodeShared},
+    publish::{Publisher, Sent},
+    router::{Router, Way, unavailable},
+    topology::{Map, Scout},
+};
+use super::{BusError, BusLimits, Head, History, Publication, Published};
+use crate::{
+    ids::NodeId,
+    policy::Policies,
+    redis::{ClientError, RedisConfig, tls},
+    topic::TopicKey,
+};
+
+/// The bus over Redis. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RedisBus {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    names: Arc<Names>,
+    publisher: Publisher,
+    router: Arc<Router>,
+    dialing: Dialing,
+    config: RedisConfig,
+    trouble: Arc<Notify>,
+    map: watch::Receiver<Arc<Map>>,
+    metrics: BusMetrics,
+    node: NodeId,
+    nodes: Mutex<Vec<Weak<NodeShared>>>,
+}
+
+impl RedisBus {
+    /// Begins to connect. The bus is there at once and ready when Redis is; it comes back by itself whenever Redis does.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the configuration cannot be used.
+    pub fn connect(
+        config: &RedisConfig,
+        limits: BusLimits,
+        policies: Policies,
+        node: NodeId,
+        metrics: BusMetrics,
+    ) -> Result<Self, ClientError> {
+        let first = config.urls.first().ok_or(ClientError::NotConfigured)?;
+        let names = Arc::new(Names::new(&config.prefix, config.partitions));
+        let password: Option<SecretString> = first.password.clone().or_else(|| config.password.clone());
+        let dialing = Dialing {
+            tls: first.tls.then(|| tls(config)).transpose()?,
+            credentials: Credentials {
+                username: first.username.clone().or_else(|| config.username.clone()),
+                password,
+            },
+            name: format!("carillon-{}", node.as_str()),
+            connect_timeout: config.connect_timeout.0,
+            timeout: config.timeout.0,
+        };
+        let trouble = Arc::new(Notify::new());
+        let (scout, map) = Scout::new(config, Arc::clone(&names), &dialing, Arc::clone(&trouble));
+        tokio::spawn(scout.run());
+        let router = Arc::new(Router::new(
+            map.clone(),
+            LaneOptions {
+                dialing: dialing.clone(),
+                replicas: config.replicas(),
+                queue: config.publish_queue,
+                idle: config.probe_after.0,
+                trouble: Arc::clone(&trouble),
+                metrics: metrics.clone(),
+            },
+        ));
+        tokio::spawn(Router::follow(Arc::downgrade(&router), map.clone()));
+        let inner = Inner {
+            names,
+            publisher: Publisher { limits, policies },
+            router,
+            dialing,
+            config: config.clone(),
+            trouble,
+            map,
+            metrics,
+            node,
+            nodes: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    pub(super) async fn publish(&self, publication: &Publication) -> Result<Published, BusError> {
+        let mut results = self.publish_many(std::slice::from_ref(publication)).await;
+        results
+            .pop()
+            .unwrap_or_else(|| Err(unavailable("no answer".to_owned())))
+    }
+
+    pub(super) async fn publish_many(
+        &self,
+        publications: &[Publication],
+    ) -> Vec<Result<Published, BusError>> {
+        let inner = &self.inner;
+        let mut items = Vec::with_capacity(publications.len());
+        let mut expected = Vec::with_capacity(publications.len());
+        for publication in publications {
+            let Sent { item, expected: its } = inner.publisher.encode(&inner.names, publication);
+            items.push(item);
+            expected.push(its);
+        }
+        let replies = inner.router.run(Way::Publish, items).await;
+        let results = replies.into_iter().zip(expected);
+        results
+            .map(|(reply, expected)| reply.and_then(|reply| expected.read(&reply)))
+            .collect()
+    }
+
+    pub(super) async fn heads(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+        let inner = &self.inner;
+        let (items, places): (Vec<_>, Vec<_>) = read::heads(&inner.names, keys, &inner.publisher.limits)
+            .into_iter()
+            .unzip();
+        let mut heads: Vec<Option<Head>> = vec![None; keys.len()];
+        for (reply, places) in inner.router.run(Way::Read, items).await.into_iter().zip(places) {
+            let found = read::read_heads(&reply?).ok_or_else(odd)?;
+            for (place, head) in places.into_iter().zip(found) {
+                heads[place] = Some(head);
+            }
+        }
+        heads.into_iter().map(|head| head.ok_or_else(odd)).collect()
+    }
+
+    pub(super) async fn history(
+        &self,
+        key: &TopicKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<History, BusError> {
+        let inner = &self.inner;
+        let item = read::history(&inner.names, key, after, limit);
+        let reply = inner
+            .router
+            .run(Way::Read, vec![item])
+            .await
+            .pop()
+            .ok_or_else(odd)??;
+        let Publisher { limits, policies } = &inner.publisher;
+        read::read_history(&reply, key, policies, limits).ok_or_else(odd)
+    }
+
+    pub(super) async fn renew(&self, key: &TopicKey, old: Head) -> Result<Head, BusError> {
+        let inner = &self.inner;
+        let limits = &inner.publisher.limits;
+        let item = read::renew(&inner.names, key, old.epoch, old.offset, limits);
+        let reply = inner
+            .router
+            .run(Way::Publish, vec![item])
+            .await
+            .pop()
+            .ok_or_else(odd)??;
+        let head = read::read_heads(&reply)
+            .and_then(|heads| heads.first().copied())
+            .ok_or_else(odd)?;
+        if head.epoch != old.epoch {
+            inner.metrics.renewed.inc();
+        }
+        Ok(head)
+    }
+
+    pub(super) fn attach(&self, capacity: usize) -> (RedisNode, RedisEvents) {
+        let inner = &self.inner;
+        let (sender, events) = events::events(capacity);
+        let mut nodes = inner.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = RedisNode::start(NodeParts {
+            // Several nodes of a process, as in tests, each hear their own probes.
+            node: format!("{}-{}", inner.node.as_str(), nodes.len()),
+            names: Arc::clone(&inner.names),
+            dialing: inner.dialing.clone(),
+            probe_after: inner.config.probe_after.0,
+            events: sender,
+            metrics: inner.metrics.clone(),
+            trouble: Arc::clone(&inner.trouble),
+            router: Arc::clone(&inner.router),
+            map: inner.map.clone(),
+        });
+        nodes.push(node.weak());
+        (node, events)
+    }
+
+    /// Subscribes, and answers the topics' ends as they are after that.
+    pub(super) async fn subscribe(&self, node: &RedisNode, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+        node.subscribe(keys).await?;
+        let heads = self.heads(keys).await;
+        if heads.is_err() {
+            node.unsubscribe(keys).await;
+        }
+        heads
+    }
+
+    /// Whether everything can be published and everything wanted is heard.
+    pub(super) fn ready(&self) -> bool {
+        let nodes = self.inner.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.router.is_up()
+            && nodes
+                .iter()
+                .filter_map(Weak::upgrade)
+                .all(|node| node.is_receiving())
+    }
+}
+
+fn odd() -> BusError {
+    unavailable("Redis answered what it never should".to_owned())
+}

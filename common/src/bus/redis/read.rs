@@ -1,0 +1,170 @@
+//! Heads, history, and new epochs: script calls and what they answer.
+
+use std::sync::Arc;
+
+use redis_protocol::resp3::types::BytesFrame;
+
+use super::{
+    names::Names,
+    publish::call,
+    router::Item,
+    scripts,
+    wire::{Commands, blob, list, number, text},
+};
+use crate::{
+    bus::{BusLimits, Head, History},
+    message::{Message, Position, decode_envelope},
+    policy::{HistoryPolicy, Policies},
+    topic::TopicKey,
+};
+
+/// An epoch that nobody has had: 40 random bits, as hexadecimal digits, which keep positions short.
+pub(super) fn random_epoch() -> String {
+    format!("{:x}", fastrand::u64(1..1 << 40))
+}
+
+/// Topics of one script call.
+const HEADS: usize = 256;
+
+/// The calls for the ends of topics, and for each the places of its topics among those asked for.
+pub(super) fn heads(names: &Names, keys: &[TopicKey], limits: &BusLimits) -> Vec<(Item, Vec<usize>)> {
+    let mut places: Vec<(usize, usize)> = keys
+        .iter()
+        .enumerate()
+        .map(|(place, key)| (names.partition(key), place))
+        .collect();
+    places.sort_unstable();
+    let (epoch, meta_age) = (random_epoch(), limits.meta_age.as_millis().to_string());
+    let mut items = Vec::new();
+    for partition in places.chunk_by(|first, second| first.0 == second.0) {
+        for some in partition.chunks(HEADS) {
+            let number = some[0].0;
+            let mut all = vec![names.epoch(number)];
+            all.extend(some.iter().map(|(_, place)| names.meta(number, &keys[*place])));
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            let mut command = Commands::default();
+            call(
+                &mut command,
+                &scripts::HEADS,
+                &all,
+                &[epoch.as_bytes(), meta_age.as_bytes()],
+            );
+            let item = Item {
+                partition: number,
+                command,
+            };
+            items.push((item, some.iter().map(|(_, place)| *place).collect()));
+        }
+    }
+    items
+}
+
+/// The heads in an answer of [`heads`], or of [`renew`].
+pub(super) fn read_heads(reply: &BytesFrame) -> Option<Vec<Head>> {
+    list(reply)?.chunks(3).map(head).collect()
+}
+
+fn head(parts: &[BytesFrame]) -> Option<Head> {
+    Some(Head {
+        epoch: u64::from_str_radix(text(parts.first()?)?, 16).ok()?,
+        offset: number(parts.get(1)?)?,
+        id: text(parts.get(2)?)?.parse().ok(),
+    })
+}
+
+/// The call for what can be read again of a topic.
+pub(super) fn history(names: &Names, key: &TopicKey, after: u64, limit: usize) -> Item {
+    let partition = names.partition(key);
+    let (begin, meta) = (names.epoch(partition), names.meta(partition, key));
+    let stream = names.history(partition, key);
+    let (after, limit, epoch) = (after.to_string(), limit.to_string(), random_epoch());
+    let mut command = Commands::default();
+    call(
+        &mut command,
+        &scripts::HISTORY,
+        &[&begin, &meta, &stream],
+        &[after.as_bytes(), limit.as_bytes(), epoch.as_bytes()],
+    );
+    Item { partition, command }
+}
+
+/// The history in an answer of [`history`]. What is past its age is not given, although Redis forgets a topic's history
+/// only as a whole.
+pub(super) fn read_history(
+    reply: &BytesFrame,
+    key: &TopicKey,
+    policies: &Policies,
+    limits: &BusLimits,
+) -> Option<History> {
+    let parts = list(reply)?;
+    let head = head(parts)?;
+    let policy = policies.of(key);
+    let values = policy.history == HistoryPolicy::LastValue;
+    let mut lost = number(parts.get(3)?)?;
+    let age = policies
+        .bounds(policy)
+        .age
+        .or_else(|| (!values).then_some(limits.age));
+    let oldest = age.map(|age| {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        jiff::Timestamp::now().as_millisecond().saturating_sub(age)
+    });
+    let mut messages = Vec::new();
+    for entry in list(parts.get(4)?)? {
+        let Some((offset, message)) = read_entry(entry, key, head.epoch) else {
+            continue;
+        };
+        if oldest.is_some_and(|oldest| message.header.at < oldest) {
+            lost = lost.max(offset);
+        } else {
+            messages.push(Arc::new(message));
+        }
+    }
+    Some(History {
+        head,
+        messages,
+        superseded_after: values.then_some(lost),
+    })
+}
+
+/// An entry of the stream: `offset-0`, and the envelope as its first field.
+fn read_entry(entry: &BytesFrame, key: &TopicKey, epoch: u64) -> Option<(u64, Message)> {
+    let [id, fields] = list(entry)? else { return None };
+    let offset = text(id)?.split('-').next()?.parse().ok()?;
+    let envelope = blob(list(fields)?.get(1)?)?;
+    let (header, payload) = decode_envelope(envelope).ok()?;
+    let position = Position {
+        epoch,
+        offset,
+        check: header.id.check(),
+    };
+    let message = Message {
+        key: key.clone(),
+        position: Some(position),
+        header,
+        payload,
+    };
+    Some((offset, message))
+}
+
+/// The call for a new epoch.
+pub(super) fn renew(names: &Names, key: &TopicKey, old: u64, least: u64, limits: &BusLimits) -> Item {
+    let partition = names.partition(key);
+    let (begin, meta) = (names.epoch(partition), names.meta(partition, key));
+    let (stream, values) = (names.history(partition, key), names.values(partition, key));
+    let (old, least, new) = (format!("{old:x}"), least.to_string(), random_epoch());
+    let meta_age = limits.meta_age.as_millis().to_string();
+    let mut command = Commands::default();
+    call(
+        &mut command,
+        &scripts::RENEW,
+        &[&begin, &meta, &stream, &values],
+        &[
+            old.as_bytes(),
+            least.as_bytes(),
+            new.as_bytes(),
+            meta_age.as_bytes(),
+        ],
+    );
+    Item { partition, command }
+}

@@ -1,0 +1,77 @@
+//! What is done in Redis in one step. The sources lie beside this file.
+
+use std::{fmt::Write as _, sync::LazyLock};
+
+use sha1::{Digest, Sha1};
+
+/// A script, sent by its digest; every connection loads all of them first.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) source: &'static str,
+    digest: LazyLock<String>,
+}
+
+impl Script {
+    const fn new(source: &'static str, digest: fn() -> String) -> Self {
+        Self {
+            source,
+            digest: LazyLock::new(digest),
+        }
+    }
+
+    /// The digest by which Redis knows it.
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+fn hex(source: &str) -> String {
+    Sha1::digest(source.as_bytes())
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            write!(text, "{byte:02x}").ok();
+            text
+        })
+}
+
+macro_rules! script {
+    ($(#[$doc:meta])* $name:ident, $file:literal) => {
+        $(#[$doc])*
+        pub(super) static $name: Script = Script::new(include_str!($file), || hex(include_str!($file)));
+    };
+}
+
+script!(
+    /// Offset, history, publish: a topic that keeps its newest messages.
+    WINDOW,
+    "scripts/window.lua"
+);
+script!(
+    /// Offset, value, publish: a topic that keeps the newest of each key.
+    VALUES,
+    "scripts/values.lua"
+);
+script!(
+    /// Publish alone, with an idempotency key.
+    KEYED,
+    "scripts/keyed.lua"
+);
+script!(
+    /// The ends of topics of one partition.
+    HEADS,
+    "scripts/heads.lua"
+);
+script!(
+    /// What can be read again of a topic.
+    HISTORY,
+    "scripts/history.lua"
+);
+script!(
+    /// A new epoch, if the old one is still that which it is compared with.
+    RENEW,
+    "scripts/renew.lua"
+);
+
+/// Every script.
+pub(super) static ALL: [&Script; 6] = [&WINDOW, &VALUES, &KEYED, &HEADS, &HISTORY, &RENEW];
