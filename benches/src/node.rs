@@ -71,6 +71,7 @@ pub fn hub() -> Hub {
     );
     let (receipts, _) = in_memory(1);
     Hub::start(HubParts {
+        node: common::ids::NodeId::generate(),
         config: config(),
         node_queue: 1024,
         bus: Bus::Memory(MemoryBus::new(BusLimits::default())),

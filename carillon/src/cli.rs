@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::config::Span;
 
 /// Self-hosted notifications: sockets, inbox, email and more. Without a command it runs everything in this process.
@@ -24,10 +24,10 @@ pub(crate) struct Options {
     /// Folder of the database and the made secret [default: ./carillon-data]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Public listener: page, API, sockets [default: 127.0.0.1:8000]
+    /// Public listener: page, API, sockets [default: 127.0.0.1:8000; of a dispatcher 127.0.0.1:9005]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Internal listener: publish, metrics, health [default: 127.0.0.1:8001]
+    /// Internal listener: publish, metrics, health [default: 127.0.0.1:8001; of a dispatcher 127.0.0.1:9006]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) internal_listen: Option<SocketAddr>,
 }
@@ -37,6 +37,10 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Run everything in this process (the default)
     Standalone,
+    /// Run a hub of a cluster: sockets, publish API
+    Hub,
+    /// Run the dispatcher of a cluster: notifications, inbox, deliveries
+    Dispatcher,
     /// Print a token
     Token(TokenArgs),
     /// Change the database's schema, or show where it stands
@@ -46,7 +50,35 @@ pub(crate) enum Command {
         step: MigrateStep,
     },
     /// Read the configuration and say what is wrong with it, without starting
-    Check,
+    Check {
+        /// For which process
+        #[arg(value_enum, default_value_t)]
+        service: Service,
+    },
+}
+
+/// The processes that Carillon can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    /// Everything in one process
+    #[default]
+    Standalone,
+    /// One of several hubs over Redis
+    Hub,
+    /// What is beside them
+    Dispatcher,
+}
+
+impl Command {
+    /// The process whose configuration the command needs. A token and the database are the same whichever it is.
+    pub(crate) fn service(&self) -> Service {
+        match self {
+            Self::Hub => Service::Hub,
+            Self::Dispatcher => Service::Dispatcher,
+            Self::Check { service } => *service,
+            Self::Standalone | Self::Token(_) | Self::Migrate { .. } => Service::Standalone,
+        }
+    }
 }
 
 /// Steps of `carillon migrate`.

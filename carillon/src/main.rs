@@ -7,7 +7,7 @@ mod lock;
 mod page;
 mod routes;
 mod secret;
-mod standalone;
+mod service;
 
 use std::{io::Write, process::ExitCode};
 
@@ -30,14 +30,15 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = match Config::load(&cli.options, std::env::vars()) {
+    let command = cli.command.unwrap_or(Command::Standalone);
+    let config = match Config::load(command.service(), &cli.options, std::env::vars()) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("carillon: configuration: {error}");
             return ExitCode::from(USAGE);
         }
     };
-    match run(cli.command.unwrap_or(Command::Standalone), config) {
+    match run(command, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("carillon: {error:#}");
@@ -48,10 +49,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
-        Command::Standalone => {
+        Command::Standalone | Command::Hub => {
             common::telemetry::init(&config.log)?;
             files::raise_limit(config.hub.max_connections);
-            runtime()?.block_on(standalone::run(config))
+            runtime()?.block_on(service::run(command.service(), config))
+        }
+        Command::Dispatcher => {
+            common::telemetry::init(&config.log)?;
+            runtime()?.block_on(service::run(command.service(), config))
         }
         Command::Token(args) => say(&token(&args, &config)?),
         Command::Migrate { step } => {
@@ -81,7 +86,7 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
             Ok(())
         }
         // What can be wrong has been refused with the loading.
-        Command::Check => say("the configuration is good"),
+        Command::Check { .. } => say("the configuration is good"),
     }
 }
 

@@ -64,7 +64,7 @@ impl Dispatcher {
         let (settler, flush) = Settler::new();
         let wake = Wake::default();
         let tasks = Tasks::default();
-        let realtime = Realtime::new(
+        let (realtime, waiters) = Realtime::new(
             bus,
             config.realtime.clone(),
             settler.clone(),
@@ -96,6 +96,7 @@ impl Dispatcher {
         queue::rescue_at_start(&context, exclusive).await;
 
         tasks.spawn(flush.run(store, wake, metrics.clone()));
+        tasks.spawn(realtime.clone().publish_waiting(waiters));
         tasks.spawn(realtime.clone().give_up_waiting());
         let receipts_drained = CancellationToken::new();
         let drained = receipts_drained.clone().drop_guard();

@@ -63,9 +63,8 @@ impl Readers {
         {
             let user = TopicKey::user(&reader.tenant, &reader.user);
             self.realtime
-                .publish_changed(&user, Some(&marked.changed), state, session)
-                .await;
-            self.realtime.publish_unread(&user, marked.unread).await;
+                .publish_changed(&user, Some(&marked.changed), state, session);
+            self.realtime.publish_unread(&user, marked.unread);
         }
         Ok(marked)
     }
@@ -99,8 +98,8 @@ impl Readers {
     async fn tell_all_read(&self, reader: &ReaderKeys, session: Option<&str>, read: ReadAll) {
         if read.count > 0 {
             let user = TopicKey::user(&reader.tenant, &reader.user);
-            self.realtime.publish_changed(&user, None, "read", session).await;
-            self.realtime.publish_unread(&user, read.unread).await;
+            self.realtime.publish_changed(&user, None, "read", session);
+            self.realtime.publish_unread(&user, read.unread);
         }
     }
 }

@@ -169,8 +169,7 @@ impl Service {
                 service
                     .0
                     .realtime
-                    .publish_changed(&key, Some(&[id]), "withdrawn", None)
-                    .await;
+                    .publish_changed(&key, Some(&[id]), "withdrawn", None);
             }
             Ok(true)
         })

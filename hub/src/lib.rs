@@ -68,6 +68,8 @@ const OPERATORS: usize = 16;
 /// What a hub is started with.
 #[derive(Debug)]
 pub struct HubParts {
+    /// Who this node is, on the bus as well.
+    pub node: NodeId,
     /// `[hub]`.
     pub config: HubConfig,
     /// Messages that may wait for this node.
@@ -127,7 +129,7 @@ impl Hub {
         tokio::spawn(presence::announce(announced, parts.bus.clone()));
         let traces = Arc::new(Traces::new(parts.config.traces, wishes.clone()));
         let shared = Arc::new(Shared {
-            node: NodeId::generate(),
+            node: parts.node,
             bus: parts.bus,
             policies: parts.policies,
             verifier: parts.verifier,

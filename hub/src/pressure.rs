@@ -17,8 +17,8 @@ use crate::{
     receive::{Lane, Outgoing},
 };
 
-/// Publishes between two looks.
-pub(crate) const STRIDE: usize = 32;
+/// Publishes between two looks at the most.
+const STRIDE: usize = 256;
 
 /// A publisher goes on after so long, whatever waits: one worker that stands still must not stop those who publish.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -41,6 +41,12 @@ impl Pressure {
             workers: lanes.iter().map(|lane| lane.sender.clone()).collect(),
             metrics,
         }
+    }
+
+    /// Publishes between two looks: no more than an eighth of a worker's queue, as others publish too.
+    pub(crate) fn stride(&self) -> usize {
+        let queues = self.workers.iter().map(mpsc::Sender::max_capacity);
+        (queues.min().unwrap_or(STRIDE) / 8).clamp(1, STRIDE)
     }
 
     /// Whether what waits for the node would fill half of the fullest worker's queue. The other half is for who does

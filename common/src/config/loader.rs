@@ -24,6 +24,18 @@ pub enum ConfigError {
         /// Why.
         reason: String,
     },
+    /// Keys without which the process cannot do its work; all of them at once.
+    #[error("incomplete for {process}; set:{}", listed(.missing))]
+    Incomplete {
+        /// What would be started.
+        process: &'static str,
+        /// Each with its key and what it is for.
+        missing: Vec<String>,
+    },
+}
+
+fn listed(missing: &[String]) -> String {
+    missing.iter().map(|missing| format!("\n  {missing}")).collect()
 }
 
 impl ConfigError {
@@ -37,7 +49,8 @@ impl ConfigError {
     }
 }
 
-/// Another system's environment variable that sets a key. Our own name wins over it.
+/// Another system's environment variable that sets a key. Our own name wins over it. A variable that sets several keys has
+/// an entry for each.
 #[derive(Debug, Clone, Copy)]
 pub struct Alias {
     /// The variable.
@@ -70,6 +83,15 @@ impl Loader {
             .parse()
             .map_err(|error: toml::de::Error| ConfigError::invalid("defaults", error.to_string()))?;
         Ok(Self { table })
+    }
+
+    /// Puts further defaults over it.
+    ///
+    /// # Errors
+    /// When they are not TOML.
+    pub fn defaults(mut self, defaults: &str) -> Result<Self, ConfigError> {
+        merge(&mut self.table, Self::with_defaults(defaults)?.table);
+        Ok(self)
     }
 
     /// Puts a file over it: TOML, or YAML by its ending `.yaml` or `.yml`.
@@ -118,8 +140,12 @@ impl Loader {
                     ));
                 }
                 own.push((key.to_ascii_lowercase().replace("__", "."), name, value));
-            } else if let Some(rank) = aliases.iter().position(|alias| alias.variable == name) {
-                foreign.push((rank, value));
+            } else {
+                let named = aliases
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, alias)| alias.variable == name);
+                foreign.extend(named.map(|(rank, _)| (rank, value.clone())));
             }
         }
         // Where two foreign names set one key, the first of the table wins.
@@ -311,6 +337,11 @@ mod tests {
             key: "a.text",
             translate: Alias::text,
         },
+        Alias {
+            variable: "SECOND",
+            key: "a.flag",
+            translate: |_| Ok(Value::Boolean(true)),
+        },
     ];
 
     fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -338,6 +369,27 @@ mod tests {
         assert_eq!(config.a.text.as_deref(), Some("first"));
         let own = load(&[("FIRST", "first"), ("CARILLON_A__TEXT", "own")]).unwrap();
         assert_eq!(own.a.text.as_deref(), Some("own"));
+        let both = load(&[("SECOND", "second")]).unwrap();
+        assert_eq!((both.a.text.as_deref(), both.a.flag), (Some("second"), true));
+        let over: Config = Loader::with_defaults(DEFAULTS)
+            .unwrap()
+            .defaults("[a]\nnumber = 9\n")
+            .unwrap()
+            .build()
+            .unwrap();
+        assert_eq!((over.a.number, over.a.flag), (9, false));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_at_once() {
+        let error = ConfigError::Incomplete {
+            process: "a hub",
+            missing: vec!["a.x: for x".to_owned(), "a.y: for y".to_owned()],
+        };
+        assert_eq!(
+            error.to_string(),
+            "incomplete for a hub; set:\n  a.x: for x\n  a.y: for y"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use super::{Bytes, ConfigError, Span};
 use crate::ids::TenantId;
@@ -73,7 +73,8 @@ pub struct AuthConfig {
     pub previous_secret_until: Option<jiff::Timestamp>,
     /// Public keys for RS256, ES256 and `EdDSA`.
     pub keys: Vec<AuthKey>,
-    /// The tenant of tokens that name none.
+    /// The tenant of tokens that name none. An empty text is none: such tokens are refused.
+    #[serde(deserialize_with = "tenant_or_none")]
     pub default_tenant: Option<TenantId>,
     /// `aud` that tokens must carry.
     pub audience: Option<String>,
@@ -81,6 +82,15 @@ pub struct AuthConfig {
     pub issuer: Option<String>,
     /// Patterns of topics that every session may subscribe to.
     pub public_topics: Vec<String>,
+}
+
+/// A layer cannot take a key of the one below away, so the empty text says that there is none.
+fn tenant_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TenantId>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let given = text.filter(|text| !text.is_empty());
+    given
+        .map(|text| TenantId::new(&text).map_err(de::Error::custom))
+        .transpose()
 }
 
 /// One public key.

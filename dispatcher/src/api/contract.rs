@@ -1,4 +1,7 @@
-//! The OpenAPI document, completed by what holds for every operation: descriptions of answers, who is let in, limits.
+//! The OpenAPI document, completed by what holds for every operation: descriptions of answers, who is let in, limits. Groups
+//! without an operation are left out: what they hold is served by another process.
+
+use std::collections::HashSet;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -12,6 +15,7 @@ pub(crate) fn complete(document: &OpenApi) -> String {
     // A document that the generator made always serialises.
     let mut document = serde_json::to_value(document).unwrap_or_default();
     let everywhere = document.get("security").cloned();
+    let mut used = HashSet::new();
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     for (path, item) in paths.into_iter().flatten() {
         for method in METHODS {
@@ -19,8 +23,18 @@ pub(crate) fn complete(document: &OpenApi) -> String {
                 // The generator takes the handler's name, which is unique in its module only.
                 operation.insert("operationId".to_owned(), json!(operation_id(method, path)));
                 operation_of(operation, everywhere.as_ref());
+                let tags = operation.get("tags").and_then(Value::as_array);
+                used.extend(
+                    tags.into_iter()
+                        .flatten()
+                        .filter_map(Value::as_str)
+                        .map(str::to_owned),
+                );
             }
         }
+    }
+    if let Some(tags) = document.get_mut("tags").and_then(Value::as_array_mut) {
+        tags.retain(|tag| tag["name"].as_str().is_some_and(|name| used.contains(name)));
     }
     document.to_string()
 }
@@ -86,6 +100,8 @@ fn operation_of(operation: &mut Map<String, Value>, everywhere: Option<&Value>) 
 
 #[cfg(test)]
 mod tests {
+    use utoipa::OpenApi as _;
+
     use super::*;
 
     #[test]
@@ -93,7 +109,7 @@ mod tests {
         let (_, document) = super::super::documented().split_for_parts();
         let document: Value = serde_json::from_str(&complete(&document)).unwrap();
         let mut answers = 0;
-        let mut ids = std::collections::HashSet::new();
+        let mut ids = HashSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for method in METHODS {
                 let Some(operation) = item.get(method) else {
@@ -119,5 +135,9 @@ mod tests {
         assert!(answers > 100, "{answers}");
         assert!(document["paths"]["/api/v1/notifications/send"]["post"]["responses"]["429"].is_object());
         assert!(document["paths"]["/health"]["get"]["responses"]["401"].is_null());
+        let tags = |document: &Value| document["tags"].as_array().map_or(0, Vec::len);
+        assert_eq!(tags(&document), 5);
+        let empty: Value = serde_json::from_str(&complete(&super::super::docs::Document::openapi())).unwrap();
+        assert_eq!(tags(&empty), 0);
     }
 }

@@ -50,16 +50,28 @@ pub use self::{
 pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     let (router, mut document) = documented().split_for_parts();
     document.merge(others);
-    let json = contract::complete(&document);
-    let contract = routing::get(move || std::future::ready(docs::contract(json.clone())));
     router
-        .route("/openapi.json", contract)
-        .route("/docs", routing::get(docs::page))
+        .merge(described(&document))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(Extension(BodyLimit(state.limits.body_bytes.0)))
         .layer(Extension(Authenticator(Arc::clone(&state.verifier))))
         .with_state(state.clone())
+}
+
+/// The document and its page alone, for a process that serves something else.
+pub fn contract_routes(served: utoipa::openapi::OpenApi) -> Router {
+    let mut document = docs::Document::openapi();
+    document.merge(served);
+    described(&document).method_not_allowed_fallback(method_not_allowed)
+}
+
+fn described<S: Clone + Send + Sync + 'static>(document: &utoipa::openapi::OpenApi) -> Router<S> {
+    let json = contract::complete(document);
+    let contract = routing::get(move || std::future::ready(docs::contract(json.clone())));
+    Router::new()
+        .route("/openapi.json", contract)
+        .route("/docs", routing::get(docs::page))
 }
 
 /// The routes with `/ready` and a fallback: the API alone.

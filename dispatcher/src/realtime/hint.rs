@@ -10,19 +10,19 @@ use common::{
 };
 
 use super::{
-    Realtime,
+    Realtime, Waiter,
     frame::{changed, unread},
 };
 
 impl Realtime {
     /// Tells all sessions of a user the unread count.
-    pub(crate) async fn publish_unread(&self, user: &TopicKey, count: u64) {
+    pub(crate) fn publish_unread(&self, user: &TopicKey, count: u64) {
         let payload = unread(count);
-        self.publish_hint(user, FrameKind::Unread, payload, None).await;
+        self.publish_hint(user, FrameKind::Unread, payload, None);
     }
 
     /// Tells the user's other sessions what changed.
-    pub(crate) async fn publish_changed(
+    pub(crate) fn publish_changed(
         &self,
         user: &TopicKey,
         ids: Option<&[NotificationId]>,
@@ -30,12 +30,11 @@ impl Realtime {
         session: Option<&str>,
     ) {
         let payload = changed(ids, state);
-        self.publish_hint(user, FrameKind::Changed, payload, session)
-            .await;
+        self.publish_hint(user, FrameKind::Changed, payload, session);
     }
 
     /// At most once: the change feed has it anyway.
-    async fn publish_hint(&self, user: &TopicKey, kind: FrameKind, payload: Bytes, session: Option<&str>) {
+    fn publish_hint(&self, user: &TopicKey, kind: FrameKind, payload: Bytes, session: Option<&str>) {
         let mut header = Header::new(MessageId::generate(), kind);
         header.except = Except {
             session: session.map(str::to_owned),
@@ -48,8 +47,8 @@ impl Realtime {
             history: false,
             idempotency_key: None,
         };
-        if let Err(error) = self.0.bus.publish(publication).await {
-            tracing::debug!(%error, "a hint is not on the bus");
+        if self.0.outbox.put(Waiter::Hint(Box::new(publication))).is_err() {
+            tracing::debug!("a hint finds no room before the bus");
         }
     }
 }

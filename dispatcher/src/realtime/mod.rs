@@ -1,11 +1,12 @@
 //! Realtime: frames for the open sockets, by the bus.
 //!
-//! The node that accepted a notification publishes it right after the commit, from memory; the row, leased to it, is the
-//! safety net. To a group a delivery is `delivered` when the bus took it. To a single user it is `delivered` at the first
+//! The node that accepted a notification publishes it right after the commit, from memory, without keeping the answer back for
+//! the bus; the row, leased to it, is the safety net. To a group a delivery is `delivered` when the bus took it. To a single user it is `delivered` at the first
 //! receipt (a hub wrote it to a socket, or a client says it has it) and `skipped` when none came in time.
 
 mod frame;
 mod hint;
+mod outbox;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +20,11 @@ use common::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use self::frame::{Outgoing, Source, outgoing};
+pub(crate) use self::outbox::Waiters;
+use self::{
+    frame::{Outgoing, Source, outgoing},
+    outbox::{Outbox, Ready, Waiter},
+};
 use crate::{
     config::RealtimeConfig,
     lease::{Done, Ended, Lease, Leases, Settler, decide},
@@ -38,6 +43,7 @@ pub(crate) struct Realtime(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     bus: Bus,
+    outbox: Outbox,
     config: RealtimeConfig,
     settler: Settler,
     leases: Leases,
@@ -78,16 +84,19 @@ impl Realtime {
         settler: Settler,
         leases: Leases,
         metrics: Metrics,
-    ) -> Self {
-        Self(Arc::new(Inner {
+    ) -> (Self, Waiters) {
+        let (outbox, waiters) = outbox::new();
+        let realtime = Self(Arc::new(Inner {
             bus,
+            outbox,
             config,
             settler,
             leases,
             waiting: Mutex::default(),
             begun: Notify::new(),
             metrics,
-        }))
+        }));
+        (realtime, waiters)
     }
 
     /// When a frame that became visible then is worth nothing any more.
@@ -131,7 +140,8 @@ impl Realtime {
         Some(Frames { message, deliveries })
     }
 
-    /// Publishes what was prepared, after the commit. Returns when the bus took it or refused it.
+    /// Hands what was prepared to the bus, after the commit and in its order. Nobody who accepts waits for the bus: where too
+    /// much waits already, the queue tries again.
     pub(crate) async fn publish_accepted(&self, frames: Frames) {
         let Frames { message, deliveries } = frames;
         let mut ready = Vec::with_capacity(deliveries.len());
@@ -139,7 +149,13 @@ impl Realtime {
             let lease = self.0.leases.hold(delivery, FIRST_TOKEN, until, None);
             ready.push((self.sent(lease, None, &message), key));
         }
-        self.publish(message, ready).await;
+        let ready = Ready {
+            message,
+            deliveries: ready,
+        };
+        if let Err(Waiter::Frames(ready)) = self.0.outbox.put(Waiter::Frames(ready)) {
+            self.refuse_all(ready, &outbox::full()).await;
+        }
     }
 
     /// Publishes what the queue claimed: scheduled, rescued, or refused by the bus before.
@@ -182,7 +198,9 @@ impl Realtime {
             message.publications.retain(|publication| publication.key == *key);
         }
         let sent = self.sent(lease, Some(delivery.attempts + 1), &message);
-        self.publish(message, vec![(sent, key)]).await;
+        let deliveries = vec![(sent, key)];
+        self.publish([Waiter::Frames(Ready { message, deliveries })])
+            .await;
     }
 
     fn sent(&self, lease: Lease, attempt: Option<u32>, message: &Outgoing) -> Sent {
@@ -191,48 +209,6 @@ impl Realtime {
             attempt,
             visible_at: message.visible_at,
             expires_at: self.expiry(message.visible_at, message.expires_at),
-        }
-    }
-
-    async fn publish(&self, message: Outgoing, deliveries: Vec<(Sent, Option<TopicKey>)>) {
-        let id = message.id;
-        // Whoever waits for a receipt waits before the frame goes out: a hub in this process may answer at once.
-        let mut groups = Vec::new();
-        let mut overflow = Vec::new();
-        for (sent, key) in deliveries {
-            match key {
-                Some(key) => overflow.extend(self.wait(id, key, sent)),
-                None => groups.push(sent),
-            }
-        }
-        let mut refused: Option<BusError> = None;
-        for publication in message.publications {
-            let key = publication.key.clone();
-            if let Err(error) = self.0.bus.publish(publication).await {
-                if let Some(sent) = self.take(id, &key) {
-                    self.refused(sent, &error).await;
-                }
-                refused = Some(error);
-            }
-        }
-        for sent in groups {
-            match &refused {
-                None => {
-                    self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
-                        .await
-                }
-                Some(error) => self.refused(sent, error).await,
-            }
-        }
-        for sent in overflow {
-            self.settle(
-                sent,
-                DeliveryState::Skipped,
-                None,
-                Some("not_awaited"),
-                Some("skipped"),
-            )
-            .await;
         }
     }
 

@@ -93,6 +93,13 @@ pub(super) fn admit(
             Problem::unavailable("this node is stopping; connect again", after).into(),
         ));
     }
+    if !hub.inner.shared.bus.ready() {
+        // The topics of the session could not be confirmed. It is told before the upgrade, as browsers cannot see why a socket
+        // was closed at once; and those who wait for the same bus do not come back together.
+        let after = Duration::from_millis(fastrand::u64(1000..5000)).max(connections.comeback());
+        let detail = "the bus is not there, so that nothing could reach this session; connect again";
+        return Err(("bus", Problem::unavailable(detail, after).into()));
+    }
     connections.has_room().map_err(|refusal| refused(hub, refusal))?;
     if !head.origin_allowed(&hub.inner.allowed_origins) {
         let detail = "pages of this origin may not connect (server.allowed_origins)";

@@ -1,7 +1,7 @@
 //! Lines of an upload, without holding more than one of them.
 
 /// One line, without its end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     Text(&'a [u8]),
     /// Longer than the limit; it was read over.

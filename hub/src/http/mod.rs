@@ -10,6 +10,7 @@ mod head;
 mod key;
 mod lines;
 mod publish;
+mod round;
 mod seat;
 mod stats;
 mod stream;

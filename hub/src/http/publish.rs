@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use common::{
-    bus::{BusError, Publication},
+    bus::Publication,
     http::{Caller, JsonText, Problem, parse_body},
     ids::MessageId,
     message::{FrameKind, Header, Priority},
@@ -16,12 +16,14 @@ use common::{
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::{
-    answer::{Answer, AnswerBody, BatchAnswerBody, Results, json_response},
+    answer::{AnswerBody, BatchAnswerBody, Results, json_response},
     key::{self, HeaderKey, NoHeaderKey},
+    round::{Prepared, Round, publish_one},
 };
-use crate::{Hub, pressure};
+use crate::Hub;
 
 /// Publishes of one batch at the most.
 const MAX_BATCH: usize = 1000;
@@ -117,24 +119,23 @@ pub(super) async fn publish(
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
     let mut answer = Vec::with_capacity(256);
-    answer_to(&hub, &caller, &text, key.as_deref())
-        .await?
-        .write(&mut answer);
+    let prepared = read(&hub, &caller, &text, key.as_deref())?;
+    publish_one(&hub, prepared).await?.write(&mut answer);
     Ok(json_response(answer))
 }
 
-/// Carries out the publish of a request's body, whose idempotency key may stand in a header.
-pub(super) async fn answer_to(
+/// Reads the publish of a request's body, whose idempotency key may stand in a header.
+pub(super) fn read(
     hub: &Hub,
     caller: &Caller,
     text: &[u8],
     header_key: Option<&str>,
-) -> Result<Answer, Problem> {
+) -> Result<Prepared, Problem> {
     let mut spare = Vec::new();
     let mut body: PublishBody<'_> = parse_body(text, &mut spare)?;
     caller.require("publish")?;
     body.idempotency_key = key::joined(header_key, body.idempotency_key)?;
-    send(hub, caller, body).await
+    prepare(hub, caller, body)
 }
 
 /// Publishes up to 1,000 messages; each stands for itself.
@@ -158,17 +159,22 @@ pub(super) async fn publish_batch(
         ));
     }
     let mut results = Results::new(body.messages.len());
-    for (number, message) in body.messages.into_iter().enumerate() {
-        if number % pressure::STRIDE == 0 {
+    let mut messages = body.messages.into_iter().peekable();
+    let mut round = Round::new(&hub);
+    while let Some(message) = messages.next() {
+        round.add(prepare(&hub, &caller, message.0));
+        if round.is_full() || messages.peek().is_none() {
             hub.inner.pressure.relief().await;
+            for result in round.publish(&hub).await {
+                results.add(&result);
+            }
         }
-        results.add(&send(&hub, &caller, message.0).await);
     }
     Ok(json_response(results.finish()))
 }
 
-/// Carries out one publish.
-pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) -> Result<Answer, Problem> {
+/// Looks whether a publish can be carried out, and lays out what goes to the bus.
+fn prepare(hub: &Hub, caller: &Identity, body: PublishBody<'_>) -> Result<Prepared, Problem> {
     let kind = body.kind.as_deref().unwrap_or("message");
     check_type(kind)?;
     if body.to.target.reaches_everyone() && !caller.has_scope("platform:admin") {
@@ -217,8 +223,7 @@ pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) ->
     header.except = joined(body.to.except, body.except.map(|except| except.0))?;
     header.any = body.to.target.any_members(&caller.tenant);
     let several = matches!(body.to.target, Target::Users(_) | Target::AnyOf(_));
-    let mut answer = Answer::new(id, several);
-    let mut failed = None;
+    let mut publications = SmallVec::new();
     let mut routes = body.to.target.routes(&caller.tenant).into_iter().peekable();
     while let Some(route) = routes.next() {
         let idempotency_key = body.idempotency_key.as_ref().map(|_| route_key(id, &route));
@@ -229,23 +234,19 @@ pub(super) async fn send(hub: &Hub, caller: &Identity, body: PublishBody<'_>) ->
             std::mem::replace(&mut header, Header::new(id, FrameKind::Message))
         };
         own.require = route.require;
-        let publication = Publication {
-            key: route.key.clone(),
+        publications.push(Publication {
+            key: route.key,
             header: own,
             payload: payload.clone(),
             history: body.history,
             idempotency_key,
-        };
-        match hub.inner.shared.bus.publish(publication).await {
-            Ok(published) => answer.add(route.key, published),
-            Err(error) => failed = Some(error),
-        }
+        });
     }
-    hub.inner.shared.metrics.published.inc();
-    match failed {
-        Some(error) => Err(unavailable(&error)),
-        None => Ok(answer),
-    }
+    Ok(Prepared {
+        id,
+        several,
+        publications,
+    })
 }
 
 /// What a repeat of the publish on this route is known by. The id is derived from the caller's key, and distinct for
@@ -257,14 +258,6 @@ fn route_key(id: MessageId, route: &Route) -> String {
         key.push_str(required.as_str());
     }
     key
-}
-
-fn unavailable(error: &BusError) -> Problem {
-    let BusError::Unavailable { retry_after, .. } = error;
-    Problem::unavailable(
-        "not every topic was reached; repeat with an idempotency key",
-        *retry_after,
-    )
 }
 
 /// Frame types that mean something to clients; a publish must not look like one.
@@ -390,7 +383,8 @@ pub(super) async fn broadcast(
         idempotency_key,
     };
     let mut answer = Vec::with_capacity(256);
-    send(&hub, &caller, publish).await?.write(&mut answer);
+    let prepared = prepare(&hub, &caller, publish)?;
+    publish_one(&hub, prepared).await?.write(&mut answer);
     Ok(json_response(answer))
 }
 

@@ -1,6 +1,6 @@
 //! `POST /api/v1/publish/stream`: one publish a line, for those who have many. The answers go back while the lines come.
 //!
-//! Nothing but the line at hand is held. Who does not take the answers is not read any more; whose connection is cut has
+//! Lines go to the bus in rounds of what has arrived, and nothing else is held. Who does not take the answers is not read any more; whose connection is cut has
 //! published the lines that arrived whole.
 
 use std::{convert::Infallible, pin::pin, time::Duration};
@@ -29,8 +29,9 @@ use super::{
     key::NoHeaderKey,
     lines::{Line, Lines},
     publish::{self, PublishBody},
+    round::Round,
 };
-use crate::{Hub, pressure};
+use crate::Hub;
 
 /// Bytes of answers that are gathered before they are sent.
 const GATHERED: usize = 32 * 1024;
@@ -92,6 +93,8 @@ pub(super) async fn publish_stream(
         .unwrap_or_default();
     let (answers, mut taken) = mpsc::channel(WAITING);
     let upload = Upload {
+        round: Round::new(&hub),
+        numbers: Vec::new(),
         hub,
         caller,
         results: Results {
@@ -146,6 +149,9 @@ enum End {
 struct Upload {
     hub: Hub,
     caller: Caller,
+    /// Lines that have arrived and are not published yet, and their numbers.
+    round: Round,
+    numbers: Vec<u64>,
     results: Results,
 }
 
@@ -192,7 +198,8 @@ impl Upload {
                 Some(Err(_)) => return End::Gone,
                 None => {
                     if let Some((number, line)) = lines.last() {
-                        self.publish(number, line).await;
+                        self.add(number, line);
+                        self.publish().await;
                     }
                     return End::Whole;
                 }
@@ -202,28 +209,28 @@ impl Upload {
 
     async fn chunk(&mut self, chunk: &[u8], lines: &mut Lines) -> Result<(), NotTaken> {
         let mut rest = chunk;
-        let mut since = 0;
         while let Some((number, line)) = lines.next(&mut rest) {
-            self.publish(number, line).await;
-            since += 1;
-            if since == pressure::STRIDE {
-                since = 0;
+            self.add(number, line);
+            if self.round.is_full() {
+                self.publish().await;
                 self.hub.inner.pressure.relief().await;
-            }
-            if self.results.out.len() >= GATHERED {
-                self.results.send().await?;
+                if self.results.out.len() >= GATHERED {
+                    self.results.send().await?;
+                }
             }
         }
+        self.publish().await;
         self.results.send().await?;
         // Publishing seldom waits; those for whom it is done have their turn.
         tokio::task::yield_now().await;
         Ok(())
     }
 
-    async fn publish(&mut self, number: u64, line: Line<'_>) {
-        let result = match line {
+    /// Adds a line to the round.
+    fn add(&mut self, number: u64, line: Line<'_>) {
+        let prepared = match line {
             Line::Text(text) if text.trim_ascii().is_empty() => return,
-            Line::Text(text) => publish::answer_to(&self.hub, &self.caller, text, None).await,
+            Line::Text(text) => publish::read(&self.hub, &self.caller, text, None),
             Line::TooLong => {
                 let limit = super::single_limit(&self.hub);
                 let detail = format!("a line has at most {limit} bytes");
@@ -234,7 +241,19 @@ impl Upload {
                 ))
             }
         };
-        self.results.add(number, &result);
+        self.numbers.push(number);
+        self.round.add(prepared);
+    }
+
+    /// Publishes the round.
+    async fn publish(&mut self) {
+        if self.round.is_empty() {
+            return;
+        }
+        let results = self.round.publish(&self.hub).await;
+        for (number, result) in self.numbers.drain(..).zip(results) {
+            self.results.add(number, &result);
+        }
     }
 }
 

@@ -23,8 +23,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::head::{Head, Publish};
-use super::publish;
-use crate::{Hub, pressure};
+use super::{
+    publish,
+    round::{Prepared, Round},
+};
+use crate::Hub;
 
 /// Room for what arrives; several publishes of usual size.
 const ROOM: usize = 16 * 1024;
@@ -47,12 +50,22 @@ enum Awaiting {
     Body(usize),
 }
 
+/// How far the requests at hand were taken.
+enum Gathered {
+    /// To the last whole one; what comes next, or none when that is for the ordinary server.
+    All(Option<Awaiting>),
+    /// Until the round was full.
+    Full,
+}
+
 /// A connection that publishes.
 struct Express<'a> {
     hub: &'a Hub,
     peer: SocketAddr,
     stream: TcpStream,
     input: BytesMut,
+    /// Requests that are whole and not published yet. They go to the bus together.
+    round: Round,
     out: Vec<u8>,
     limit: usize,
 }
@@ -70,6 +83,7 @@ pub fn express(hub: &Hub, header_timeout: Duration) -> Front {
                 peer,
                 stream,
                 input: BytesMut::new(),
+                round: Round::new(&hub),
                 out: Vec::new(),
             };
             // A client that goes away in the middle is no fault of ours.
@@ -136,42 +150,78 @@ impl Express<'_> {
 
     /// Answers every request that is whole; none when the next one is for the ordinary server.
     async fn answer_all(&mut self, mut awaiting: Awaiting) -> std::io::Result<Option<Awaiting>> {
-        let mut answered = 0usize;
+        loop {
+            let began =
+                tracing::enabled!(target: "access", tracing::Level::INFO).then(std::time::Instant::now);
+            let gathered = self.gather(awaiting);
+            self.answer_round(began).await;
+            match gathered {
+                Gathered::All(next) => return Ok(next),
+                Gathered::Full => awaiting = Awaiting::Head,
+            }
+            self.hub.inner.pressure.relief().await;
+            if self.out.len() >= MAX_OUT {
+                // Who does not take answers gets no further work done.
+                self.flush().await?;
+            }
+        }
+    }
+
+    /// Takes whole requests into the round.
+    fn gather(&mut self, mut awaiting: Awaiting) -> Gathered {
         loop {
             if let Awaiting::Body(whole) = awaiting
                 && self.input.len() < whole
             {
-                return Ok(Some(awaiting));
+                return Gathered::All(Some(awaiting));
             }
             if self.input.is_empty() {
-                return Ok(Some(Awaiting::Head));
+                return Gathered::All(Some(Awaiting::Head));
             }
             match Head::read(&self.input, self.limit) {
-                Head::Partial if self.input.len() < MAX_HEAD => return Ok(Some(Awaiting::Head)),
-                Head::Partial | Head::Other => return Ok(None),
+                Head::Partial if self.input.len() < MAX_HEAD => {
+                    return Gathered::All(Some(Awaiting::Head));
+                }
+                Head::Partial | Head::Other => return Gathered::All(None),
                 Head::Publish(publish) => {
                     let whole = publish.head + publish.body;
                     if self.input.len() < whole {
-                        return Ok(Some(Awaiting::Body(whole)));
+                        return Gathered::All(Some(Awaiting::Body(whole)));
                     }
-                    answer(
-                        self.hub,
-                        &publish,
-                        &self.input[publish.head..whole],
-                        &mut self.out,
-                    )
-                    .await;
+                    let body = &self.input[publish.head..whole];
+                    self.round.add(read(self.hub, &publish, body));
                     self.input.advance(whole);
                     awaiting = Awaiting::Head;
-                    answered += 1;
-                    if answered.is_multiple_of(pressure::STRIDE) {
-                        self.hub.inner.pressure.relief().await;
-                    }
-                    if self.out.len() >= MAX_OUT {
-                        // Who does not take answers gets no further work done.
-                        self.flush().await?;
+                    if self.round.is_full() {
+                        return Gathered::Full;
                     }
                 }
+            }
+        }
+    }
+
+    /// Publishes the round; the answers stand in the order of the requests.
+    async fn answer_round(&mut self, began: Option<std::time::Instant>) {
+        if self.round.is_empty() {
+            return;
+        }
+        for result in self.round.publish(self.hub).await {
+            let status = match result {
+                Ok(answer) => {
+                    let mut text = Vec::with_capacity(256);
+                    answer.write(&mut text);
+                    respond::ok(&mut self.out, &text);
+                    200
+                }
+                Err(problem) => {
+                    let status = problem.status.as_u16();
+                    respond::problem(&mut self.out, problem, false).await;
+                    status
+                }
+            };
+            if let Some(began) = began {
+                let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(target: "access", method = "POST", path = head::PATH, status, duration_ms, "request");
             }
         }
     }
@@ -222,32 +272,11 @@ impl Express<'_> {
     }
 }
 
-async fn answer(hub: &Hub, request: &Publish<'_>, body: &[u8], out: &mut Vec<u8>) {
-    let began = tracing::enabled!(target: "access", tracing::Level::INFO).then(std::time::Instant::now);
-    let status = match carry_out(hub, request, body).await {
-        Ok(answer) => {
-            let mut text = Vec::with_capacity(256);
-            answer.write(&mut text);
-            respond::ok(out, &text);
-            200
-        }
-        Err(problem) => {
-            let status = problem.status.as_u16();
-            respond::problem(out, problem, false).await;
-            status
-        }
-    };
-    if let Some(began) = began {
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(target: "access", method = "POST", path = head::PATH, status, duration_ms, "request");
-    }
-}
-
-async fn carry_out(hub: &Hub, request: &Publish<'_>, body: &[u8]) -> Result<super::answer::Answer, Problem> {
+fn read(hub: &Hub, request: &Publish<'_>, body: &[u8]) -> Result<Prepared, Problem> {
     let token = request.token.ok_or(TokenError::Missing)?;
     let caller = Caller(hub.inner.shared.verifier.verify_again(token)?);
     if !request.content_type.is_some_and(is_json) {
         return Err(not_json());
     }
-    publish::answer_to(hub, &caller, body, request.key).await
+    publish::read(hub, &caller, body, request.key)
 }

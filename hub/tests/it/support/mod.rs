@@ -136,6 +136,7 @@ impl TestHub {
         let (sink, receipts) = in_memory(100_000);
         let metrics = Metrics::default();
         let hub = Hub::start(HubParts {
+            node: common::ids::NodeId::generate(),
             config: setup.config,
             node_queue: setup.node_queue,
             bus: bus.clone(),

@@ -1,15 +1,18 @@
-//! The two listeners of the standalone server.
+//! What the two listeners of a process answer: the routes of its hub, of its dispatcher, and its own.
+
+mod health;
 
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Router,
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use common::{
+    bus::Bus,
     config::ServerConfig,
     http::{Authenticator, BodyLimit, Caller, Problem},
     telemetry::Metrics,
@@ -18,13 +21,12 @@ use common::{
 use dispatcher::api::ApiState;
 use http::{HeaderValue, Method, StatusCode, header};
 use hub::Hub;
-use serde::Serialize;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
 };
 
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 
 use crate::page;
 
@@ -34,33 +36,50 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// What the routes stand on.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
-    pub(crate) hub: Hub,
-    pub(crate) api: ApiState,
+    /// The hub of this process, where it has one.
+    pub(crate) hub: Option<Hub>,
+    /// The dispatcher's API, where this process has one.
+    pub(crate) api: Option<ApiState>,
+    pub(crate) bus: Bus,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) metrics: Metrics,
 }
 
-/// Public: page, API, sockets.
+/// Public: sockets of the hub; page and API of the dispatcher. The document describes what this process serves.
 pub(crate) fn public(parts: &Parts, config: &ServerConfig) -> Router {
-    let (sockets, mut document) = hub::http::public(&parts.hub).split_for_parts();
-    let (_, publish) = hub::http::internal(&parts.hub).split_for_parts();
-    document.merge(publish);
+    let mut document = health::document();
+    let mut router = Router::new();
+    if let Some(hub) = &parts.hub {
+        let (sockets, described) = hub::http::public(hub).split_for_parts();
+        document.merge(described);
+        let (_, publish) = hub::http::internal(hub).split_for_parts();
+        document.merge(publish);
+        document.merge(HubTags::openapi());
+        router = router.merge(own(parts, sockets));
+    }
     document.merge(Own::openapi());
-    let router = dispatcher::api::routes(&parts.api, document)
-        .merge(own(parts, sockets))
-        .merge(page::routes())
+    let router = match &parts.api {
+        Some(api) => router
+            .merge(dispatcher::api::routes(api, document))
+            .merge(page::routes()),
+        None => router.merge(dispatcher::api::contract_routes(document)),
+    };
+    let router = router
         .route("/metrics", get(metrics_by_scope).with_state(parts.clone()))
-        .merge(health(parts))
+        .merge(health::routes(parts))
         .fallback(dispatcher::api::not_found);
     finish(parts, router, config)
 }
 
-/// Internal: publish, metrics, health.
+/// Internal: publish and control of the hub, metrics, health.
 pub(crate) fn internal(parts: &Parts, config: &ServerConfig) -> Router {
-    let (publish, _document) = hub::http::internal(&parts.hub).split_for_parts();
+    let publish = match &parts.hub {
+        Some(hub) => hub::http::internal(hub).split_for_parts().0,
+        None => Router::new(),
+    };
     let router = own(parts, publish)
         .route("/metrics", get(metrics).with_state(parts.clone()))
-        .merge(health(parts))
+        .merge(health::routes(parts))
         .fallback(dispatcher::api::not_found);
     finish(parts, router, config)
 }
@@ -81,67 +100,19 @@ fn finish(parts: &Parts, router: Router, config: &ServerConfig) -> Router {
         .layer(middleware::from_fn(log_access))
 }
 
-fn health(parts: &Parts) -> Router {
-    Router::new()
-        .route("/live", get(live))
-        .route("/ready", get(ready).with_state(parts.clone()))
-}
-
 /// What this process answers itself.
 #[derive(OpenApi)]
-#[openapi(paths(live, ready, metrics_by_scope), tags(
+#[openapi(paths(metrics_by_scope))]
+struct Own;
+
+/// Groups of the hub's operations.
+#[derive(OpenApi)]
+#[openapi(tags(
     (name = "sockets", description = "Open connections"),
     (name = "publish", description = "To whoever is connected now. `/api/v1/publish` is on the internal listener only."),
     (name = "control", description = "What operators see of sessions and do to them. Internal listener only.")
 ))]
-struct Own;
-
-/// Whether the process answers
-#[utoipa::path(get, path = "/live", tag = "health", security(()), responses((status = 200, description = "It does")))]
-async fn live() -> StatusCode {
-    StatusCode::OK
-}
-
-/// Whether requests should come here, and why not.
-#[derive(Debug, Serialize, ToSchema)]
-struct Readiness {
-    /// `ready` or `not_ready`.
-    status: &'static str,
-    /// `stopping`: a stop has begun; `storage`: the database does not answer; `bus`: the bus cannot do its work; `worker`: a part
-    /// of the hub has ended, and the process has to be restarted. Empty when ready.
-    reasons: Vec<&'static str>,
-}
-
-impl Readiness {
-    fn new(reasons: impl IntoIterator<Item = &'static str>) -> Self {
-        let mut reasons: Vec<_> = reasons.into_iter().collect();
-        reasons.sort_unstable();
-        // Several parts know of a stop.
-        reasons.dedup();
-        let status = if reasons.is_empty() { "ready" } else { "not_ready" };
-        Self { status, reasons }
-    }
-}
-
-impl IntoResponse for Readiness {
-    fn into_response(self) -> Response {
-        let status = if self.reasons.is_empty() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        (status, Json(self)).into_response()
-    }
-}
-
-/// Whether requests should come here
-#[utoipa::path(get, path = "/ready", tag = "health", security(()), responses(
-    (status = 200, body = Readiness, description = "Storage and bus work, and no stop has begun"),
-    (status = 503, body = Readiness, description = "Not now, for these reasons")))]
-async fn ready(State(parts): State<Parts>) -> Readiness {
-    let storage = dispatcher::api::unready(&parts.api).await;
-    Readiness::new(parts.hub.unready().into_iter().chain(storage))
-}
+struct HubTags;
 
 async fn metrics(State(parts): State<Parts>) -> Response {
     (
@@ -217,30 +188,4 @@ async fn log_access(request: Request, next: Next) -> Response {
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(target: "access", %method, path, status = response.status().as_u16(), duration_ms, "request");
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn readiness_says_why_not() {
-        for (reasons, status, text) in [
-            (&[][..], 200, r#"{"status":"ready","reasons":[]}"#),
-            (
-                &["stopping", "stopping"],
-                503,
-                r#"{"status":"not_ready","reasons":["stopping"]}"#,
-            ),
-            (
-                &["worker", "storage"],
-                503,
-                r#"{"status":"not_ready","reasons":["storage","worker"]}"#,
-            ),
-        ] {
-            let readiness = Readiness::new(reasons.iter().copied());
-            assert_eq!(serde_json::to_string(&readiness).unwrap(), text);
-            assert_eq!(readiness.into_response().status().as_u16(), status);
-        }
-    }
 }

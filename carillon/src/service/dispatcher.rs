@@ -1,0 +1,180 @@
+//! The dispatcher beside the hubs of a cluster: notifications, inbox, deliveries.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use common::{bus::Bus, ids::NodeId, receipts::ReceiptStream, telemetry::Metrics, token::Verifier};
+use dispatcher::{
+    Dispatcher,
+    api::{ApiConfig, ApiState, LiveStats},
+    channels::Channels,
+    store::{Store, StoreConfig},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bus,
+    ending::Ending,
+    listeners::{Listeners, Site},
+};
+use crate::{config::Config, lock::DatabaseLock, routes, secret};
+
+/// Runs until a signal, then finishes what it claimed.
+///
+/// # Errors
+/// When something cannot be started. Redis that is away is no error: the process waits for it.
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    let verifier = Arc::new(Verifier::new(&config.auth, config.auth.secret.as_ref())?);
+    let listeners = Listeners::bind(&config.server)?;
+    let database = Database::open(&config).await?;
+    let metrics = Metrics::default();
+    let policies = config.policies()?;
+    let node = NodeId::generate();
+    let bus = bus::shared(&config, &policies, &node, &metrics)?;
+    let receipts = bus::receipt_stream(&config, &node, &metrics)?;
+    let running = Running::start(
+        &config,
+        database,
+        bus.clone(),
+        receipts,
+        Arc::clone(&verifier),
+        LiveStats::default(),
+        &metrics,
+    )
+    .await?;
+
+    let parts = routes::Parts {
+        hub: None,
+        api: Some(running.api()),
+        bus,
+        verifier,
+        metrics,
+    };
+    let public = Site {
+        router: routes::public(&parts, &config.server),
+        front: None,
+    };
+    let internal = Site {
+        router: routes::internal(&parts, &config.server),
+        front: None,
+    };
+    let serving = listeners.serve(public, internal)?;
+    tracing::info!("this is the dispatcher");
+
+    let ending = Ending::begun(&config.server).await?;
+    running.close();
+    serving.stop();
+    let database = running.stop().await;
+    serving.finish(&ending).await;
+    database.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The database, this process's alone.
+#[derive(Debug)]
+pub(super) struct Database {
+    store: Store,
+    _lock: DatabaseLock,
+}
+
+impl Database {
+    /// Opens it, and migrates it where it is older.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be read.
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let (parts, path) = (config.dispatcher(), config.database_path());
+        let store_config = StoreConfig {
+            read_connections: parts.database.read_connections,
+            group_max: parts.database.group_max,
+            backfill: parts.inbox.backfill.0,
+            ..StoreConfig::new(&path)
+        };
+        secret::make_folder(&config.server.data_dir)?;
+        let lock = DatabaseLock::take(&path)?;
+        let opened = Store::open(&store_config).await;
+        Ok(Self {
+            store: opened.with_context(|| format!("the database {}", path.display()))?,
+            _lock: lock,
+        })
+    }
+
+    /// Waits for what is being written. The next process may have it then.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// A dispatcher and what its API stands on.
+#[derive(Debug)]
+pub(super) struct Running {
+    dispatcher: Dispatcher,
+    database: Database,
+    api: ApiState,
+    closing: CancellationToken,
+}
+
+impl Running {
+    /// Takes up what a life before left, and begins to work.
+    ///
+    /// # Errors
+    /// When a channel cannot be used as configured.
+    pub(super) async fn start(
+        config: &Config,
+        database: Database,
+        bus: Bus,
+        receipts: ReceiptStream,
+        verifier: Arc<Verifier>,
+        live: LiveStats,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
+        let parts = config.dispatcher();
+        let metrics = metrics.register(dispatcher::metrics::Metrics::register);
+        let channels = Channels::new(&parts.smtp, &metrics)?;
+        let dispatcher = Dispatcher::start(dispatcher::Parts {
+            config: parts.clone(),
+            store: database.store.clone(),
+            bus,
+            receipts,
+            channels,
+            metrics,
+            exclusive: true,
+        })
+        .await;
+        let closing = CancellationToken::new();
+        let api = ApiState::new(ApiConfig {
+            verifier,
+            service: dispatcher.service(),
+            max_attempts: parts.queue.max_attempts,
+            limits: parts.limits,
+            realtime_lease: parts.queue.lease.0,
+            live,
+            closing: closing.clone(),
+        });
+        Ok(Self {
+            dispatcher,
+            database,
+            api,
+            closing,
+        })
+    }
+
+    /// The state of the API's handlers.
+    pub(super) fn api(&self) -> ApiState {
+        self.api.clone()
+    }
+
+    /// Requests that wait are answered now.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Finishes what was claimed. The database stays open for requests that began.
+    pub(super) async fn stop(self) -> Database {
+        if !self.dispatcher.stop().await {
+            tracing::warn!("some deliveries were on the way; they are taken up again at the next start");
+        }
+        self.database
+    }
+}

@@ -1,0 +1,22 @@
+//! The processes that Carillon can be, each wired from the same parts: everything in one, a hub, the dispatcher.
+
+mod bus;
+mod dispatcher;
+mod ending;
+mod hub;
+mod listeners;
+mod standalone;
+
+use crate::{cli::Service, config::Config};
+
+/// Runs a process until a signal, then ends it in order.
+///
+/// # Errors
+/// When something cannot be started; nothing has been accepted then.
+pub(crate) async fn run(service: Service, config: Config) -> anyhow::Result<()> {
+    match service {
+        Service::Standalone => standalone::run(config).await,
+        Service::Hub => hub::run(config).await,
+        Service::Dispatcher => dispatcher::run(config).await,
+    }
+}
