@@ -253,10 +253,13 @@ impl TestHub {
     /// The value of a metric as it stands in the text, such as `hub_gaps_healed_total`; 0 where it is not there.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.text();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            // With its labels or without; another metric's name may go on.
+            let (labels, value) = rest.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<f64>().unwrap())
+        });
+        values.sum()
     }
 
     /// Waits until a metric has at least this value.
