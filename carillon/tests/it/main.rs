@@ -10,6 +10,8 @@
 mod support;
 
 mod bad_input;
+mod bus_away;
+mod cluster;
 mod crash;
 mod files;
 mod flush;
