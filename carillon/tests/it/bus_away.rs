@@ -19,7 +19,7 @@ use crate::support::{
     client::{Answer, Client},
     cluster::{Common, post, readiness, token},
     eventually,
-    socket::{Socket, refusal},
+    socket::{RawSocket, Socket, refusal},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -219,6 +219,21 @@ async fn away_and_back(
 }
 
 #[tokio::test]
+async fn a_session_whose_topics_are_not_confirmed_is_sent_away_without_a_welcome() {
+    let redis = Server::start(&Options::default()).unwrap();
+    // Nobody notices by himself that Redis stands still.
+    let common = Common::on(&redis).set("CARILLON_REDIS__PROBE_AFTER", "60s");
+    let hub = common.start(Service::Hub);
+    let caller = token(&hub, "u1", "");
+    redis.pause().unwrap();
+    let socket = RawSocket::open(hub.address(), &caller).await;
+    assert_eq!(socket.closed_unwelcomed().await, Some(1013));
+    redis.resume().unwrap();
+    hub.wait_until_ready(PATIENCE).unwrap();
+    Socket::open(hub.address(), &caller).await;
+}
+
+#[tokio::test]
 async fn realtime_is_tried_until_it_is_too_old() {
     let redis = Server::start(&Options::default()).unwrap();
     let common = Common::on(&redis)
@@ -230,7 +245,8 @@ async fn realtime_is_tried_until_it_is_too_old() {
     let caller = token(&hub, "u1", "notifications:write service");
     let mut socket = Socket::open(hub.address(), &caller).await;
 
-    redis.pause().unwrap();
+    redis.command(&["SAVE"]).unwrap();
+    redis.kill().unwrap();
     let mut ids = Vec::new();
     for (dispatcher, content) in [(&impatient, "given up"), (&patient, "late")] {
         let body = json!({"to":{"user":"u1"},"title":"t","content":content});
@@ -265,7 +281,7 @@ async fn realtime_is_tried_until_it_is_too_old() {
     .await;
     assert_eq!(given_up["reason"], "expired", "{given_up}");
 
-    redis.resume().unwrap();
+    redis.restart(Restart::WithData).unwrap();
     let frame = socket.next().await;
     assert_eq!(
         (&frame["type"], &frame["content"]),

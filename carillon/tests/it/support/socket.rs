@@ -138,10 +138,20 @@ impl RawSocket {
     }
 
     /// Reads to the Close frame, and to the end of the stream behind it; the answer is the close code.
-    pub(crate) async fn closed(mut self) -> Option<u16> {
+    pub(crate) async fn closed(self) -> Option<u16> {
+        self.read_to_close(false).await
+    }
+
+    /// As [`Self::closed`], of a session that is told nothing else.
+    pub(crate) async fn closed_unwelcomed(self) -> Option<u16> {
+        self.read_to_close(true).await
+    }
+
+    async fn read_to_close(mut self, at_once: bool) -> Option<u16> {
         let read = async {
             loop {
                 while let Some((opcode, payload)) = self.frame() {
+                    assert!(opcode == 8 || !at_once, "{}", String::from_utf8_lossy(&payload));
                     if opcode == 8 {
                         let code = payload
                             .get(..2)
