@@ -84,6 +84,8 @@ pub(crate) enum Control {
     Joined(Joined),
     /// History after a worker's place in a topic was read.
     Healed(TopicKey, Result<History, BusError>),
+    /// The bus was asked for a new epoch of a topic.
+    Renewed(TopicKey, Result<Head, BusError>),
     /// History after a session's position was read, for the replay of this serial.
     Replayed(SessionId, u32, Result<History, BusError>),
     /// The ends of topics were read.
@@ -323,6 +325,7 @@ impl Worker {
             Control::Writable(id) => self.writable(id),
             Control::Joined(joined) => self.joined(joined),
             Control::Healed(key, history) => self.healed(&key, history),
+            Control::Renewed(key, head) => self.renewed(&key, head),
             Control::Replayed(id, serial, history) => self.replayed(id, serial, history),
             Control::Heads(comparison) => self.compared(&comparison),
             Control::Drain(window) => self.drain(window),
