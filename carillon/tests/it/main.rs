@@ -12,6 +12,7 @@ mod support;
 mod bad_input;
 mod bus_away;
 mod cluster;
+mod compose;
 mod crash;
 mod files;
 mod flush;
