@@ -1,5 +1,6 @@
-//! The bus over real Redis servers.
+//! What needs real Redis servers: the bus and the stream of receipts.
 
 mod bus;
 mod faults;
+mod receipts;
 mod support;

@@ -45,13 +45,12 @@ use common::{
     ids::NodeId,
     policy::Policies,
     protocol::{Close, Command},
-    receipts::ReceiptSink,
     token::Verifier,
     topic::TopicKey,
 };
 use slab::Slab;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -67,6 +66,7 @@ use crate::{
     config::{Flush, HubConfig},
     interest::{Asked, Joined, Wish},
     metrics::HubMetrics,
+    receipts::Receipts,
     receive::{Missed, Outgoing},
     trace::Traces,
 };
@@ -147,13 +147,11 @@ pub(crate) struct Shared {
     pub(crate) policies: Policies,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) public_topics: Vec<String>,
-    pub(crate) receipts: ReceiptSink,
+    pub(crate) receipts: Receipts,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) traces: Arc<Traces>,
     /// Presence events on their way to the bus.
     pub(crate) announcements: mpsc::Sender<Publication>,
-    /// Receipts of workers that wait for the dispatcher.
-    pub(crate) waiting_receipts: Arc<Semaphore>,
     pub(crate) metrics: HubMetrics,
 }
 
