@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rig::{
     carillon::{Node, Service},
-    redis::{Options, Server},
+    redis::{Cluster, ClusterOptions, Options, Sentinel, Server},
 };
 use serde_json::{Value, json};
 
@@ -38,7 +38,34 @@ async fn ended(dispatcher: &Node, token: &str, id: &str, channel: &str) -> Value
 #[tokio::test]
 async fn a_notification_reaches_sockets_on_every_hub() {
     let redis = Server::start(&Options::default()).unwrap();
-    let common = Common::on(&redis);
+    reaches_every_hub(&Common::on(&redis)).await;
+}
+
+#[tokio::test]
+async fn it_does_so_over_several_servers() {
+    let servers = [(); 2].map(|()| Server::start(&Options::default()).unwrap());
+    reaches_every_hub(&Common::over("servers", &servers.each_ref().map(Server::url))).await;
+}
+
+#[tokio::test]
+async fn it_does_so_over_redis_cluster() {
+    let redis = Cluster::start(&ClusterOptions::bare()).unwrap();
+    let common = Common::over("cluster", &redis.urls()).set("CARILLON_REDIS__WAIT_REPLICAS", "0");
+    reaches_every_hub(&common).await;
+}
+
+#[tokio::test]
+async fn it_does_so_behind_sentinels() {
+    let redis = Sentinel::start().unwrap();
+    let urls: Vec<_> = redis
+        .addresses()
+        .iter()
+        .map(|address| format!("redis://{address}"))
+        .collect();
+    reaches_every_hub(&Common::over("sentinel", &urls)).await;
+}
+
+async fn reaches_every_hub(common: &Common) {
     let hubs = [common.start(Service::Hub), common.start(Service::Hub)];
     let dispatcher = common.start(Service::Dispatcher);
     let reader = token(&dispatcher, "u1", "");

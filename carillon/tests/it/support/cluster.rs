@@ -20,11 +20,16 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// On this Redis, with times that are short enough for a test.
+    /// On this server.
     pub(crate) fn on(redis: &Server) -> Self {
+        Self::over("servers", &[redis.url()])
+    }
+
+    /// On Redis of this kind, with times that are short enough for a test.
+    pub(crate) fn over(kind: &str, urls: &[String]) -> Self {
         let environment = [
-            ("CARILLON_REDIS__KIND", "servers"),
-            ("CARILLON_REDIS__URLS", &redis.url()),
+            ("CARILLON_REDIS__KIND", kind),
+            ("CARILLON_REDIS__URLS", &urls.join(",")),
             ("CARILLON_REDIS__TIMEOUT", "500ms"),
             ("CARILLON_REDIS__CONNECT_TIMEOUT", "500ms"),
             ("CARILLON_REDIS__PROBE_AFTER", "500ms"),

@@ -137,7 +137,9 @@ pub(super) async fn receive_all(stream: &mut ReceiptStream, ids: &[MessageId]) -
         let batch = batch.expect("the stream goes on");
         number += batch.receipts.len();
         for receipt in &batch.receipts {
-            ids_of(receipt).iter().for_each(|id| { missing.remove(id); });
+            ids_of(receipt).iter().for_each(|id| {
+                missing.remove(id);
+            });
         }
         stream.done(batch).await;
     }
