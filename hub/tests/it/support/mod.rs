@@ -264,6 +264,11 @@ impl TestHub {
         eventually(name, async || (self.metric(name) >= value).then_some(())).await;
     }
 
+    /// No dispatcher takes receipts any more.
+    pub(crate) async fn close_receipts(&self) {
+        self.receipts.lock().await.close();
+    }
+
     /// The next receipt other than that a session began.
     pub(crate) async fn receipt(&self) -> Receipt {
         let mut receipts = self.receipts.lock().await;
