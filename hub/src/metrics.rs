@@ -60,6 +60,8 @@ pub(crate) struct HubMetrics {
     pub(crate) held_back: Counter,
     pub(crate) receipts_dropped: Counter,
     pub(crate) presence_dropped: Counter,
+    pub(crate) nodes: Gauge<i64, AtomicI64>,
+    orders_ignored: Family<Because, Counter>,
     pub(crate) lag: Histogram,
 }
 
@@ -93,6 +95,8 @@ impl HubMetrics {
             held_back: Counter::default(),
             receipts_dropped: Counter::default(),
             presence_dropped: Counter::default(),
+            nodes: Gauge::default(),
+            orders_ignored: Family::default(),
             // From half a millisecond to half a minute.
             lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
         };
@@ -197,6 +201,12 @@ impl HubMetrics {
                 "Join and leave events that the bus had no room for",
                 m.presence_dropped,
             );
+            registry.register("hub_nodes", "Nodes that are there, this one included", m.nodes);
+            registry.register(
+                "hub_node_orders_ignored",
+                "Messages of other nodes that were not acted on",
+                m.orders_ignored,
+            );
             registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
         });
         new
@@ -227,6 +237,10 @@ impl HubMetrics {
         let open = self.fallbacks.get_or_create(&by).clone();
         open.inc();
         OpenFallback(open)
+    }
+
+    pub(crate) fn order_ignored(&self, reason: &'static str) {
+        self.orders_ignored.get_or_create(&Because { reason }).inc();
     }
 
     pub(crate) fn closed(&self, reason: &'static str) {

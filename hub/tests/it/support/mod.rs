@@ -97,6 +97,8 @@ fn config() -> HubConfig {
         drain_window: seconds(0),
         max_publish: Bytes(256 * 1024),
         presence_grace: seconds(1),
+        region: String::new(),
+        announce: seconds(3),
         traces: 4,
         trace_time: seconds(600),
     }
