@@ -15,13 +15,13 @@ export PATH := $(TARGET_DIR)/tools/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 LOCKED := $(if $(CI),--locked)
 # make fuzz SECONDS=600
 SECONDS ?= 60
-# make load ARGS="--sockets 10000", make bench ARGS="frame"
+# make load ARGS="--sockets 10000", make bench ARGS="frame", make cluster ARGS="--duration 60"
 ARGS ?=
 
 step = @printf '\n==> %s\n' "$(1)"
 
 .PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench footprint instructions \
-	bench-peers load fuzz
+	bench-peers load cluster fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ js: ## the browser client: types and tests
 	@scripts/setup.sh npm
 	cd clients/js && timeout --foreground --kill-after=10 300 npm test
 
-browser: ## the page in headless Chromium, against a real server
+browser: ## the page in headless Chromium, and the edge, against real servers and a real nginx
 	$(call step,browser test)
 	@scripts/setup.sh npm
 	cargo build $(LOCKED) -p carillon
@@ -93,6 +93,10 @@ bench-peers: ## Carillon beside other push servers, into docs/benchmarks.md; PEE
 load: ## load test against a release build; ARGS go to the harness
 	cargo build $(LOCKED) --release -p carillon -p loadtest
 	$(TARGET_DIR)/release/loadtest $(or $(ARGS),idle)
+
+cluster: ## Redis Cluster, two hubs, dispatcher and nginx until Ctrl-C; ARGS="--redis sentinel --hubs 3"
+	cargo build $(LOCKED) -p carillon -p rig
+	$(TARGET_DIR)/debug/rig cluster --carillon $(TARGET_DIR)/debug/carillon $(ARGS)
 
 fuzz: ## fuzz the parsers for SECONDS (default 60) in all
 	scripts/fuzz.sh $(SECONDS)

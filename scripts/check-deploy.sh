@@ -31,31 +31,63 @@ obtain() {
     printf '%s\n' "$tools/$name"
 }
 
+# nginx -t of a rendered folder.
+accepts() {
+    nginx -q -t -p "$1" -e "$work/log/start.log" -c "$1/nginx.conf"
+}
+
 check_nginx() {
     if ! command -v nginx >/dev/null; then
         left_out+=("nginx: not installed (scripts/setup.sh)")
         return
     fi
-    # A copy that any user can test: its own logs, pid file and certificate.
-    cp -r nginx "$work/nginx"
+    # Rendered so that any user can test it: its own logs, pid file and certificate.
+    local here=(CARILLON_NGINX_LOG="$work/log" CARILLON_NGINX_RUN="$work")
     mkdir "$work/log"
-    sed -i "s#/var/log/nginx/#$work/log/#" "$work/nginx/nginx.conf"
-    nginx -q -t -p "$work/nginx" -e "$work/log/start.log" -c "$work/nginx/nginx.conf" -g "pid $work/nginx.pid;"
-    say "nginx: nginx.conf is accepted"
+    # As it is in the repository it is what the script writes without any variable.
+    nginx/render.sh "$work/default"
+    diff -r --exclude=README.md --exclude=render.sh nginx "$work/default"
+    env "${here[@]}" CARILLON_NGINX_LISTEN=127.0.0.1:8080 nginx/render.sh "$work/standalone"
+    accepts "$work/standalone"
+    say "nginx: the configuration for a standalone server is accepted"
 
+    # Two hubs by name, IPv6, a balancer before it: what a cluster sets. Names are looked up at the start.
+    local cluster=(CARILLON_HUBS="localhost:8000 127.0.0.2:8000" CARILLON_DISPATCHERS="127.0.0.1:9005 [::1]:9005"
+        CARILLON_NGINX_BALANCERS="10.0.0.0/8 fd00::/8" CARILLON_NGINX_UNLIMITED="192.0.2.0/24"
+        CARILLON_NGINX_LISTEN="127.0.0.1:8443 127.0.0.2:8443" CARILLON_NGINX_PLAIN_LISTEN=8080 CARILLON_NGINX_NAME="push.example.com *.example.org"
+        CARILLON_NGINX_SHUTDOWN=90s CARILLON_NGINX_HANDSHAKES=20 CARILLON_NGINX_FILES=10000)
     if command -v openssl >/dev/null; then
-        openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost \
             -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
-        cp -r "$work/nginx" "$work/nginx-tls"
-        sed -e "s#/etc/nginx/tls/fullchain.pem#$work/cert.pem#" -e "s#/etc/nginx/tls/privkey.pem#$work/key.pem#" \
-            "$work/nginx/conf.d/tls.conf.example" >"$work/nginx-tls/conf.d/tls.conf"
-        sed -i 's#conf.d/server.conf#conf.d/tls.conf#' "$work/nginx-tls/nginx.conf"
-        nginx -q -t -p "$work/nginx-tls" -e "$work/log/start.log" -c "$work/nginx-tls/nginx.conf" \
-            -g "pid $work/nginx.pid;"
-        say "nginx: tls.conf.example is accepted"
+        cluster+=(CARILLON_NGINX_CERTIFICATE="$work/cert.pem" CARILLON_NGINX_KEY="$work/key.pem")
+        env "${here[@]}" "${cluster[@]}" nginx/render.sh "$work/cluster"
+        accepts "$work/cluster"
+        env "${here[@]}" "${cluster[@]}" CARILLON_NGINX_PLAIN_LISTEN= \
+            nginx/render.sh "$work/tls-only"
+        accepts "$work/tls-only"
+        # Once for sockets, once for the rest.
+        [ "$(grep -c '^ *server 127.0.0.2:8000 max_fails=1 ' "$work/cluster/conf.d/upstreams.conf")" -eq 2 ]
+        grep -qx ' *worker_connections 9800;' "$work/cluster/nginx.conf"
+        [ "$(grep -c '^ *listen ' "$work/cluster/conf.d/tls.conf")" -eq 3 ]
+        [ "$(grep -c '^ *listen ' "$work/tls-only/conf.d/tls.conf")" -eq 2 ]
+        say "nginx: the configuration for a cluster, with TLS, is accepted"
     else
-        left_out+=("nginx: tls.conf.example (no openssl)")
+        left_out+=("nginx: the configuration with TLS (no openssl)")
     fi
+
+    # What cannot be right is named, and nothing is written.
+    local wrong
+    for wrong in "CARILLON_HUBS=10.0.0.1" "CARILLON_HUBS=a:1; include /etc/passwd" "CARILLON_NGINX_SHUTDOWN=10" \
+        "CARILLON_NGINX_NAME=a#b" "CARILLON_NGINX_REQUESTS=0" "CARILLON_NGINX_FILES=100" "CARILLON_NGINX_CERTIFICATE=/cert.pem" \
+        $'CARILLON_NGINX_WORKERS=1\n2'; do
+        if env "$wrong" nginx/render.sh "$work/wrong" 2>"$work/wrong.err"; then
+            say "render.sh took $wrong"
+            return 1
+        fi
+        grep -q "${wrong%%=*}" "$work/wrong.err"
+        [ ! -e "$work/wrong" ]
+    done
+    say "nginx: render.sh refuses what it cannot use"
 
     python3 scripts/nginx_proxy_test.py
 }

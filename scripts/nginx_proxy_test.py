@@ -1,6 +1,6 @@
 """Starts nginx with the repository's configuration on a Unix socket, a small server behind it on another, and
-looks at what passes: upgrades and streams do, internal paths and claimed addresses do not, and no log ever
-holds a token. Needs nginx on the PATH and nothing beside the standard library; any user may run it."""
+looks at what passes: upgrades and streams do, internal paths and claimed addresses do not, what fails is repeated where
+that does no harm, and no log ever holds a token. Needs nginx on the PATH and nothing beside the standard library; any user may run it."""
 
 import os
 import pathlib
@@ -10,17 +10,26 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 TOKEN = "eyJ.this-must-not-be-logged.sig"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Of internal listeners, also in spellings that a server behind might take for the same.
+CLOSED = [
+    *("/metrics", "/live", "/ready", "/metrics?x=1", "//ready", "/./ready", "/api/../ready", "/%72eady", "/ready#x"),
+    *("/api/v1/publish", "/api/v1/publish/batch", "/api/v1/publish/stream", "/api/v1//publish", "/api/v1/x/../publish"),
+    *("/api/v1/%70ublish", "/api/v1/control", "/api/v1/control/sessions", "http://h/api/v1/control/trace"),
+]
 DEADLINE = 10  # seconds for any single read
 
 
 class Upstream:
     """One answer for each path; keeps the requests it saw."""
 
-    def __init__(self, path):
+    def __init__(self, path, breaks=False):
         self.path = path
+        # It takes requests and goes away before it answers.
+        self.breaks = breaks
         self.seen = []
         self.second_event_may_go = threading.Event()
         self.listener = socket.socket(socket.AF_UNIX)
@@ -43,6 +52,8 @@ class Upstream:
             head = read_until(conn, b"\r\n\r\n").decode()
             self.seen.append(head)
             target = head.split(" ")[1]
+            if self.breaks:
+                return
             if target.startswith("/ws"):
                 conn.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
                 while data := conn.recv(1024):
@@ -78,28 +89,32 @@ def connect(path):
     return conn
 
 
-def status(edge, target, headers=""):
-    """Status code of one GET."""
+def status(edge, target, headers="", method="GET"):
+    """Status code of one request."""
     with connect(edge) as conn:
-        conn.sendall(f"GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n".encode())
+        conn.sendall(f"{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n".encode())
         return int(read_until(conn, b"\r\n").split(b" ")[1])
 
 
-def start_nginx(work):
-    """nginx in the foreground with a copy of the configuration; returns once it accepts."""
+def start_nginx(work, *hubs):
+    """nginx in the foreground with the rendered configuration; returns once it accepts."""
     conf = work / "nginx"
-    shutil.copytree(ROOT / "nginx", conf)
-    for file in conf.rglob("*.conf"):
-        text = file.read_text()
-        text = text.replace("/var/log/nginx/", f"{work}/log/")
-        text = text.replace("listen 80 default_server", f"listen unix:{work}/edge.sock default_server")
-        text = text.replace("server 127.0.0.1:8000", f"server unix:{work}/upstream.sock")
-        file.write_text(text)
     (work / "log").mkdir()
     for name in ("access.log", "error.log"):
         (work / "log" / name).touch()
+    subprocess.run(
+        [ROOT / "nginx/render.sh", conf],
+        check=True,
+        env={
+            **os.environ,
+            "CARILLON_HUBS": " ".join(f"unix:{hub.path}" for hub in hubs),
+            "CARILLON_NGINX_LISTEN": f"unix:{work}/edge.sock",
+            "CARILLON_NGINX_LOG": f"{work}/log",
+            "CARILLON_NGINX_RUN": f"{work}",
+        },
+    )
     args = ["nginx", "-p", str(conf), "-e", f"{work}/log/error.log", "-c", str(conf / "nginx.conf")]
-    process = subprocess.Popen(args + ["-g", f"pid {work}/nginx.pid; daemon off;"], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(args + ["-g", "daemon off;"], stdin=subprocess.DEVNULL)
     while True:
         if process.poll() is not None:
             sys.exit(f"nginx ended at once: {(work / 'log/error.log').read_text()}")
@@ -142,7 +157,8 @@ def exercise(work, edge, upstream):
 
     # what stays inside, and nginx's own health
     before = len(upstream.seen)
-    assert status(edge, "/metrics") == 404
+    for path in CLOSED:
+        assert status(edge, path) == 404, path
     assert status(edge, "/nginx-health") == 200
     assert len(upstream.seen) == before
 
@@ -151,35 +167,61 @@ def exercise(work, edge, upstream):
     upstream.close()
     assert status(edge, f"/ws?token={TOKEN}", "Upgrade: websocket\r\n") == 502
     assert status(edge, f"/api/v1/notifications?token={TOKEN}") == 502
+    return ['"path":"/ws","protocol":"HTTP/1.1","status":101', '"path":"/ws","protocol":"HTTP/1.1","status":502']
 
 
-def check_logs(work):
+def exercise_failures(_work, edge, good, broken):
+    """One of two servers takes requests and goes away: what is repeated at the other, and what is not."""
+    # It is left out for two seconds after each failure, so its turn has to be waited for.
+    end = time.monotonic() + DEADLINE
+    for method, code_if_broken in (("POST", 502), ("GET", 200)):
+        broken.seen.clear()
+        number = 0
+        while not broken.seen:
+            assert time.monotonic() < end, "the broken server was never asked"
+            number += 1
+            code = status(edge, f"/api/v1/notifications?{method}={number}", "Content-Length: 0\r\n", method)
+            assert code == (code_if_broken if broken.seen else 200), f"{method}: {code}"
+            time.sleep(0.02)
+        # A POST that the broken one was given may have been carried out; a GET does no harm.
+        repeated = any(f"?{method}={number} " in head for head in good.seen)
+        assert repeated == (method == "GET"), f"{method}: repeated is {repeated}"
+    return []
+
+
+def check_logs(work, expected):
     for log in sorted((work / "log").iterdir()):
         text = log.read_text()
         assert "this-must-not-be-logged" not in text, f"{log.name} holds a token:\n{text}"
     access = (work / "log/access.log").read_text()
-    assert '"path":"/ws","protocol":"HTTP/1.1","status":101' in access, access
-    assert '"path":"/ws","protocol":"HTTP/1.1","status":502' in access, access
+    for line in expected:
+        assert line in access, access
 
 
-def main():
+def in_folder(run, *breaks):
+    """Runs with nginx in front of one server for each of `breaks`; then the logs have to hold what the run says."""
     work = pathlib.Path(tempfile.mkdtemp())
     # nginx's workers are another user when this one is root
     work.chmod(0o755)
     process = None
     try:
-        upstream = Upstream(work / "upstream.sock")
-        process = start_nginx(work)
-        exercise(work, work / "edge.sock", upstream)
+        upstreams = [Upstream(work / f"upstream{n}.sock", broken) for n, broken in enumerate(breaks)]
+        process = start_nginx(work, *upstreams)
+        logged = run(work, work / "edge.sock", *upstreams)
         process.terminate()
         process.wait(DEADLINE)
-        check_logs(work)
-        print("check-deploy: nginx: upgrades, streams, refused paths as meant; no token in any log")
+        check_logs(work, logged)
     finally:
         if process and process.poll() is None:
             process.kill()
             process.wait()
         shutil.rmtree(work)
+
+
+def main():
+    in_folder(exercise, False)
+    in_folder(exercise_failures, False, True)
+    print("check-deploy: nginx: upgrades, streams, refused paths, retries as meant; no token in any log")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ nginx nginx-light
 redis-server redis-server
 redis-sentinel redis-sentinel
 redis-cli redis-tools
+openssl openssl
 strace strace
 python3 python3
 LIST

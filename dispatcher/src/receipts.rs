@@ -1,6 +1,10 @@
 //! What readers do, from sockets and from the API alike: stored, then told to the reader's other devices.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use common::{
     ids::{MessageId, Name, NotificationId, TenantId},
@@ -8,12 +12,11 @@ use common::{
     topic::TopicKey,
 };
 use futures_util::stream::{self, StreamExt};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Metrics,
-    model::{Cursor, ReaderKeys},
+    model::{Cursor, Micros, ReaderKeys},
     realtime::Realtime,
     store::{Mark, Marked, ReadAll, Store, StoreError},
 };
@@ -24,8 +27,12 @@ const BATCH: usize = 1024;
 /// Readers whose receipts are stored at once.
 const READERS_AT_ONCE: usize = 64;
 
-/// Tries of one receipt before it is given up; clients repeat what matters, and the change feed is whole without it.
+/// Tries of one receipt, over some seconds, before its batch goes back to the stream.
 const TRIES: u32 = 8;
+
+/// How far the clocks of a hub and of this process may be apart: what arrives so soon after a read-all may be taken for
+/// read, rather than leaving unread what the reader saw.
+const CLOCKS: Duration = Duration::from_secs(2);
 
 /// The one place where what a reader did is stored and told. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,16 +76,31 @@ impl Readers {
     pub(crate) async fn mark_all_read(
         &self,
         reader: &ReaderKeys,
-        session: Option<&str>,
         up_to: Option<&Cursor>,
     ) -> Result<ReadAll, StoreError> {
         let read = self.store.mark_all_read(reader, up_to).await?;
+        self.tell_all_read(reader, None, read).await;
+        Ok(read)
+    }
+
+    /// Marks everything as read that was visible when a socket said so.
+    async fn mark_all_read_by(
+        &self,
+        reader: &ReaderKeys,
+        session: &str,
+        said: Micros,
+    ) -> Result<(), StoreError> {
+        let read = self.store.mark_all_read_by(reader, said.plus(CLOCKS)).await?;
+        self.tell_all_read(reader, Some(session), read).await;
+        Ok(())
+    }
+
+    async fn tell_all_read(&self, reader: &ReaderKeys, session: Option<&str>, read: ReadAll) {
         if read.count > 0 {
             let user = TopicKey::user(&reader.tenant, &reader.user);
             self.realtime.publish_changed(&user, None, "read", session);
             self.realtime.publish_unread(&user, read.unread);
         }
-        Ok(read)
     }
 }
 
@@ -94,8 +116,8 @@ fn told_state(mark: Mark) -> Option<&'static str> {
     }
 }
 
-/// Works the hubs' receipts off until the stream ends, or until the stop and what the stream holds then. A slow store
-/// slows the stream, and with it the sockets that send receipts.
+/// Works the hubs' receipts off until the stream ends, or until the stop and what the stream had taken in then. A slow
+/// store slows the stream, and with it, where nothing lies between, the sockets that send receipts.
 pub(crate) async fn run(
     mut stream: ReceiptStream,
     readers: Readers,
@@ -106,51 +128,77 @@ pub(crate) async fn run(
     loop {
         let batch = match stop.run_until_cancelled(stream.next_batch(BATCH)).await {
             Some(batch) => batch,
-            None => timeout(Duration::ZERO, stream.next_batch(BATCH))
-                .await
-                .unwrap_or_default(),
+            None => {
+                stream.close();
+                stream.next_batch(BATCH).await
+            }
         };
-        if batch.is_empty() {
+        let Some(batch) = batch else { return };
+        metrics.receipts.inc_by(batch.receipts.len() as u64);
+        if store(&readers, &realtime, &batch.receipts).await {
+            stream.done(batch).await;
+        } else if stop.is_cancelled() {
+            let receipts = batch.receipts.len();
+            tracing::warn!(receipts, "receipts were left at the stop, as the store took none");
             return;
+        } else {
+            // The tries took their time.
+            stream.give_back(batch);
         }
-        metrics.receipts.inc_by(batch.len() as u64);
-        // One reader's receipts stay in order; readers do not wait for each other.
-        let mut by_reader: HashMap<(TenantId, Name), Vec<Receipt>> = HashMap::new();
-        for receipt in batch {
-            match &receipt {
-                Receipt::Written { key, id } => realtime.received(key, *id).await,
-                Receipt::Delivered { reader, ids } => {
-                    let user = TopicKey::user(&reader.tenant, &reader.user);
-                    for id in ids {
-                        realtime.received(&user, *id).await;
-                    }
-                    by_reader.entry(whose(reader)).or_default().push(receipt);
+    }
+}
+
+/// Stores a batch. False: the store is away, and some of it is not stored; all of it may be stored again.
+async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt]) -> bool {
+    // One reader's receipts stay in order; readers do not wait for each other.
+    let mut by_reader: HashMap<_, Vec<Receipt>> = HashMap::new();
+    for receipt in batch {
+        match receipt {
+            Receipt::Written { key, id } => realtime.received(key, *id).await,
+            Receipt::Delivered { reader, ids } => {
+                let user = TopicKey::user(&reader.tenant, &reader.user);
+                for id in ids {
+                    realtime.received(&user, *id).await;
                 }
-                Receipt::Seen { reader } | Receipt::Read { reader, .. } | Receipt::ReadAll { reader } => {
-                    by_reader.entry(whose(reader)).or_default().push(receipt);
-                }
+                by_reader.entry(whose(reader)).or_default().push(receipt.clone());
+            }
+            Receipt::Seen { reader } | Receipt::Read { reader, .. } | Receipt::ReadAll { reader, .. } => {
+                by_reader.entry(whose(reader)).or_default().push(receipt.clone());
             }
         }
-        stream::iter(by_reader.into_values())
-            .for_each_concurrent(READERS_AT_ONCE, |receipts| store_in_order(&readers, receipts))
-            .await;
     }
+    let away = AtomicBool::new(false);
+    stream::iter(by_reader.into_values())
+        .for_each_concurrent(READERS_AT_ONCE, |receipts| {
+            store_in_order(readers, receipts, &away)
+        })
+        .await;
+    !away.into_inner()
 }
 
 fn whose(reader: &Reader) -> (TenantId, Name) {
     (reader.tenant.clone(), reader.user.clone())
 }
 
-async fn store_in_order(readers: &Readers, receipts: Vec<Receipt>) {
+/// Stores one reader's receipts, unless the store is away.
+async fn store_in_order(readers: &Readers, receipts: Vec<Receipt>, away: &AtomicBool) {
     for receipt in receipts {
         let mut pause = Duration::from_millis(50);
         for attempt in 1..=TRIES {
+            if away.load(Ordering::Relaxed) {
+                return;
+            }
             match store_one(readers, &receipt).await {
                 Ok(()) => break,
                 Err(StoreError::Unavailable { reason }) if attempt < TRIES => {
                     tracing::debug!(error = reason, attempt, "a receipt waits for the store");
                     tokio::time::sleep(pause).await;
                     pause *= 2;
+                }
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    if !away.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(%error, "the store takes no receipts; they wait");
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a receipt could not be stored");
@@ -182,13 +230,11 @@ async fn store_one(readers: &Readers, receipt: &Receipt) -> Result<(), StoreErro
                 .await
                 .map(drop)
         }
-        Receipt::ReadAll { reader } => {
+        Receipt::ReadAll { reader, at_ms } => {
             let keys = keys(reader);
             readers.store.touch_reader(&keys).await?;
-            readers
-                .mark_all_read(&keys, Some(&reader.session), None)
-                .await
-                .map(drop)
+            let said = Micros(at_ms.saturating_mul(1000));
+            readers.mark_all_read_by(&keys, &reader.session, said).await
         }
     }
 }

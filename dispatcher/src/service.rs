@@ -136,7 +136,7 @@ impl Service {
         up_to: Option<&Cursor>,
     ) -> Result<ReadAll, StoreError> {
         let (readers, reader, up_to) = (self.0.readers.clone(), reader.clone(), up_to.cloned());
-        self.detached(async move { readers.mark_all_read(&reader, None, up_to.as_ref()).await })
+        self.detached(async move { readers.mark_all_read(&reader, up_to.as_ref()).await })
             .await
     }
 

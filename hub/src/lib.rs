@@ -6,7 +6,8 @@
 //!   comes back;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
-//! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them.
+//! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them; `receipts`: what is
+//!   reported to the dispatcher.
 
 mod comeback;
 pub mod config;
@@ -16,6 +17,7 @@ mod limits;
 mod metrics;
 mod pipe;
 mod pressure;
+mod receipts;
 mod receive;
 mod registry;
 mod trace;
@@ -50,6 +52,7 @@ use self::{
     limits::Connections,
     metrics::HubMetrics,
     pressure::Pressure,
+    receipts::Receipts,
     receive::{Lane, Missed},
     registry::Registry,
     trace::Traces,
@@ -61,9 +64,6 @@ const CONTROLS: usize = 4096;
 
 /// Questions and orders of operators that are under way at once.
 const OPERATORS: usize = 16;
-
-/// Receipts that may wait for a dispatcher that is slow, beyond its own queue.
-const WAITING_RECEIPTS: usize = 8192;
 
 /// What a hub is started with.
 #[derive(Debug)]
@@ -134,11 +134,10 @@ impl Hub {
             policies: parts.policies,
             verifier: parts.verifier,
             public_topics: parts.public_topics,
-            receipts: parts.receipts,
+            receipts: Receipts::new(parts.receipts, metrics.receipts_dropped.clone()),
             wishes,
             announcements,
             traces: Arc::clone(&traces),
-            waiting_receipts: Arc::new(Semaphore::new(WAITING_RECEIPTS)),
             metrics: metrics.clone(),
             config: parts.config,
         });
@@ -234,7 +233,7 @@ impl Hub {
     }
 
     /// New handshakes are refused, and sessions are told to reconnect: spread over the drain window, or all at once. Returns when the
-    /// last session has gone, or at the deadline; whether all went.
+    /// last session has gone and what it said is handed on, or at the deadline; whether all sessions went.
     pub async fn drain(&self, deadline: Duration, spread: bool) -> bool {
         self.begin_leaving();
         self.inner.refusing.store(true, Ordering::Release);
@@ -263,7 +262,11 @@ impl Hub {
                 }
             }
         };
-        tokio::time::timeout(deadline, ended).await.is_ok()
+        let deadline = tokio::time::Instant::now() + deadline;
+        let all_went = tokio::time::timeout_at(deadline, ended).await.is_ok();
+        // What the last sessions said still counts.
+        self.inner.shared.receipts.flush(deadline).await;
+        all_went
     }
 
     fn refusing(&self) -> bool {

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::{
     Error,
     folder::Folder,
@@ -73,8 +75,7 @@ pub struct Node {
 /// [`Error::Unfit`] where there is none.
 pub fn executable() -> Result<PathBuf, Error> {
     if let Some(named) = std::env::var_os(EXECUTABLE).filter(|name| !name.is_empty()) {
-        // Processes start in folders of their own.
-        return std::path::absolute(named).map_err(Error::system(format!("reading {EXECUTABLE}")));
+        return anywhere(Path::new(&named));
     }
     let here = std::env::current_exe().map_err(Error::system("asking where this program lies"))?;
     let beside = here
@@ -111,7 +112,10 @@ impl Node {
             None => [Port::free()?, Port::free()?],
             Some([public, internal]) => [held(public)?, held(internal)?],
         };
-        let program = options.program.clone().map_or_else(executable, Ok)?;
+        let program = match &options.program {
+            Some(program) => anywhere(program)?,
+            None => executable()?,
+        };
         let folder = Folder::new(options.service.word())?;
         if !options.config.is_empty() {
             fs::write(config(&folder), &options.config).map_err(Error::system("writing a configuration"))?;
@@ -143,6 +147,18 @@ impl Node {
         self.folder.path()
     }
 
+    /// Its configuration file, which is there where there is a configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        config(&self.folder)
+    }
+
+    /// The executable.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// What all its processes wrote.
     #[must_use]
     pub fn log(&self) -> String {
@@ -159,6 +175,14 @@ impl Node {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.process().is_running()
+    }
+
+    /// [`Error::Ended`] with the end of its log unless it runs.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check(&self) -> Result<(), Error> {
+        self.process().check()
     }
 
     /// What it says at `/ready`: 200, or 503 with the reason.
@@ -218,6 +242,14 @@ impl Node {
     /// As [`Process::terminate`].
     pub fn terminate(&self) -> Result<(), Error> {
         self.process().terminate()
+    }
+
+    /// SIGINT: likewise, without the lame-duck time.
+    ///
+    /// # Errors
+    /// As [`Process::signal`].
+    pub fn interrupt(&self) -> Result<(), Error> {
+        self.process().signal(Signal::INT)
     }
 
     /// Waits for its end; whether it was a clean one.
@@ -298,6 +330,11 @@ impl Service {
             Self::Dispatcher => "dispatcher",
         }
     }
+}
+
+/// A path that holds in the folders in which processes start.
+fn anywhere(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::system(format!("looking for {}", path.display())))
 }
 
 fn held(number: u16) -> Result<Port, Error> {

@@ -7,7 +7,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Error, watcher};
+use crate::{
+    Error,
+    watcher::{self, Watched},
+};
 
 /// With any value but an empty one, folders stay for a look at their logs.
 const KEEP: &str = "CARILLON_RIG_KEEP";
@@ -16,6 +19,8 @@ const KEEP: &str = "CARILLON_RIG_KEEP";
 #[derive(Debug)]
 pub struct Folder {
     kept: TempDir,
+    /// Behind it, so that there is no moment in which nobody would delete it.
+    _watched: Option<Watched>,
 }
 
 impl Folder {
@@ -29,12 +34,12 @@ impl Folder {
             .prefix(&prefix)
             .tempdir()
             .map_err(Error::system("making a temporary folder"))?;
-        if std::env::var_os(KEEP).is_some_and(|value| !value.is_empty()) {
-            kept.disable_cleanup(true);
-        } else {
-            watcher::folder(kept.path());
-        }
-        Ok(Self { kept })
+        let keep = std::env::var_os(KEEP).is_some_and(|value| !value.is_empty());
+        kept.disable_cleanup(keep);
+        Ok(Self {
+            _watched: if keep { None } else { Watched::folder(kept.path()) },
+            kept,
+        })
     }
 
     /// Where it is.

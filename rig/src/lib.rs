@@ -11,6 +11,7 @@
 //! | [`port`] | ports that nobody else on this machine gets meanwhile |
 //! | [`redis`] | [`redis::Server`], [`redis::Sentinel`], [`redis::Cluster`], and a small client for their administration |
 //! | [`carillon`], [`nginx`] | hubs, dispatchers and standalone servers from the executable; the edge before them |
+//! | [`whole`] | all of these together, as in production |
 //! | [`link`] | a connection that can be cut, or go silent |
 //! | [`folder`], [`wait`], [`http`] | where a server lives; waiting for what happens in another process; asking it |
 
@@ -25,5 +26,6 @@ pub mod process;
 pub mod redis;
 pub mod wait;
 mod watcher;
+pub mod whole;
 
 pub use error::Error;

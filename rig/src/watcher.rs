@@ -9,6 +9,7 @@ use std::{
     fmt::Display,
     io::Write as _,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{ChildStdin, Command, Stdio},
     sync::{Mutex, PoisonError},
 };
@@ -18,13 +19,16 @@ pub(crate) const FOLDER_PREFIX: &str = "carillon-rig-";
 
 /// Reads `+`/`-` and the words `group <id>` or `folder <path>`, one a line.
 const SCRIPT: &str = r#"
-groups=' '; folders=
+nl='
+'
+groups=$nl; folders=$nl
 while IFS=' ' read -r what rest; do
+  line=$nl$rest$nl
   case $what in
-  +group) groups="$groups$rest " ;;
-  -group) case $groups in *" $rest "*) groups="${groups%%" $rest "*} ${groups#*" $rest "}" ;; esac ;;
-  +folder) folders="$folders$rest
-" ;;
+  +group) groups=$groups$rest$nl ;;
+  +folder) folders=$folders$rest$nl ;;
+  -group) case $groups in *"$line"*) groups=${groups%%"$line"*}$nl${groups#*"$line"} ;; esac ;;
+  -folder) case $folders in *"$line"*) folders=${folders%%"$line"*}$nl${folders#*"$line"} ;; esac ;;
   esac
 done
 for group in $groups; do kill -s KILL -- "-$group"; done
@@ -37,26 +41,29 @@ static PIPE: Mutex<Option<ChildStdin>> = Mutex::new(None);
 
 /// What the watcher knows of for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Watched(u32);
+pub(crate) struct Watched(String);
 
 impl Watched {
     /// Watches a process group.
     pub(crate) fn group(id: u32) -> Self {
-        tell(format_args!("+group {id}"));
-        Self(id)
+        Self::new(format!("group {id}"))
+    }
+
+    /// Watches a folder; `None` for a path that does not fit on a line.
+    pub(crate) fn folder(path: &Path) -> Option<Self> {
+        let path = path.to_str().filter(|path| !path.contains('\n'))?;
+        Some(Self::new(format!("folder {path}")))
+    }
+
+    fn new(what: String) -> Self {
+        tell(format_args!("+{what}"));
+        Self(what)
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        tell(format_args!("-group {}", self.0));
-    }
-}
-
-/// Has a folder deleted at the end, if it is still there.
-pub(crate) fn folder(path: &std::path::Path) {
-    if let Some(path) = path.to_str().filter(|path| !path.contains('\n')) {
-        tell(format_args!("+folder {path}"));
+        tell(format_args!("-{}", self.0));
     }
 }
 

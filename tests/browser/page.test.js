@@ -1,39 +1,23 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launch, Tab } from './support/browser.js';
+import { test } from 'node:test';
+import { Tab } from './support/browser.js';
 import { Proxy } from './support/proxy.js';
-import { Server } from './support/server.js';
+import { stage, withContext } from './support/stage.js';
 
-let server;
-let browser;
-
-before(async () => {
-  server = await Server.start();
-  browser = await launch();
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+const on = stage();
 
 /** A person of their own for each test. */
-async function withContext(user, run, { tokenArguments = [], ...options } = {}) {
-  const context = await browser.newContext(options);
-  try {
-    await run(context, await server.token(user, tokenArguments));
-  } finally {
-    await context.close();
-  }
+function asPerson(user, run, { tokenArguments = [], ...options } = {}) {
+  return withContext(on.browser, options, async (context) => run(context, await on.server.token(user, tokenArguments)));
 }
 
 test('a notification arrives live, with a toast', () =>
-  withContext('live', async (context, token) => {
-    const tab = await Tab.open(context, server.url, token);
+  asPerson('live', async (context, token) => {
+    const tab = await Tab.open(context, on.server.url, token);
     await tab.state('live');
     assert.equal(new URL(tab.page.url()).hash, '', 'the token leaves the address bar');
     const title = '<img src=x onerror=alert(1)> & 库存预警';
-    const id = await server.send({ to: { user: 'live' }, title, content: '鸡肉 5kg', kind: 'warning', priority: 'high' });
+    const id = await on.server.send({ to: { user: 'live' }, title, content: '鸡肉 5kg', kind: 'warning', priority: 'high' });
     const toast = tab.page.locator(`.toast[data-id="${id}"]`);
     await toast.waitFor();
     assert.equal(await toast.locator('strong').textContent(), title, 'markup is text');
@@ -45,12 +29,12 @@ test('a notification arrives live, with a toast', () =>
   }));
 
 test('what was sent while the page was closed is in the inbox', () =>
-  withContext('away', async (context, token) => {
-    const first = await Tab.open(context, server.url, token);
+  asPerson('away', async (context, token) => {
+    const first = await Tab.open(context, on.server.url, token);
     await first.state('live');
     await first.page.close();
-    const id = await server.send({ to: { user: 'away' }, title: 'While you were away', content: 'It waited.' });
-    const second = await Tab.open(context, server.url, token);
+    const id = await on.server.send({ to: { user: 'away' }, title: 'While you were away', content: 'It waited.' });
+    const second = await Tab.open(context, on.server.url, token);
     await second.shows(id);
     await second.unread(1);
     assert.deepEqual(await second.ids(), [id]);
@@ -58,11 +42,11 @@ test('what was sent while the page was closed is in the inbox', () =>
   }));
 
 test('two tabs agree on what is read and what is deleted', () =>
-  withContext('tabs', async (context, token) => {
-    const [one, two] = [await Tab.open(context, server.url, token), await Tab.open(context, server.url, token)];
+  asPerson('tabs', async (context, token) => {
+    const [one, two] = [await Tab.open(context, on.server.url, token), await Tab.open(context, on.server.url, token)];
     await Promise.all([one.state('live'), two.state('live')]);
     const ids = [];
-    for (const n of [1, 2, 3]) ids.push(await server.send({ to: { user: 'tabs' }, title: `Number ${n}`, content: 'x' }));
+    for (const n of [1, 2, 3]) ids.push(await on.server.send({ to: { user: 'tabs' }, title: `Number ${n}`, content: 'x' }));
     for (const tab of [one, two]) {
       for (const id of ids) await tab.shows(id);
       await tab.unread(3);
@@ -81,12 +65,12 @@ test('two tabs agree on what is read and what is deleted', () =>
   }));
 
 test('the socket is cut three times: polling, and back, with nothing missed or twice', () =>
-  withContext('cut', async (context, token) => {
-    const proxy = await Proxy.start(server.port);
+  asPerson('cut', async (context, token) => {
+    const proxy = await Proxy.start(on.server.port);
     try {
       const tab = await Tab.open(context, proxy.url, token);
       const ids = [];
-      const send = async (title) => ids.push(await server.send({ to: { user: 'cut' }, title, content: 'x' }));
+      const send = async (title) => ids.push(await on.server.send({ to: { user: 'cut' }, title, content: 'x' }));
       const allShown = async () => {
         for (const id of ids) await tab.shows(id);
       };
@@ -128,8 +112,8 @@ test('the socket is cut three times: polling, and back, with nothing missed or t
   }));
 
 test('the form sends, and says what is wrong', () =>
-  withContext('form', async (context, token) => {
-    const tab = await Tab.open(context, server.url, token);
+  asPerson('form', async (context, token) => {
+    const tab = await Tab.open(context, on.server.url, token);
     await tab.state('live');
     await tab.page.locator('#send').click();
     await tab.page.locator('#answer[data-result=failed]').waitFor();
@@ -150,14 +134,14 @@ test('the form sends, and says what is wrong', () =>
   }));
 
 test('a long inbox is loaded page by page; the unread alone on request', () =>
-  withContext('long', async (context, token) => {
+  asPerson('long', async (context, token) => {
     const ids = [];
-    for (let n = 0; n < 25; n += 1) ids.push(await server.send({ to: { user: 'long' }, title: `Number ${n}`, content: 'x' }));
-    const tab = await Tab.open(context, server.url, token);
+    for (let n = 0; n < 25; n += 1) ids.push(await on.server.send({ to: { user: 'long' }, title: `Number ${n}`, content: 'x' }));
+    const tab = await Tab.open(context, on.server.url, token);
     await tab.shows(ids[24]);
     assert.equal((await tab.ids()).length, 20);
     await tab.state('live');
-    ids.push(await server.send({ to: { user: 'long' }, title: 'Number 25', content: 'x' }));
+    ids.push(await on.server.send({ to: { user: 'long' }, title: 'Number 25', content: 'x' }));
     await tab.shows(ids[25]);
     await tab.page.locator('#more').click();
     await tab.shows(ids[0]);
@@ -170,8 +154,8 @@ test('a long inbox is loaded page by page; the unread alone on request', () =>
   }));
 
 test('a bad token is refused with a word, a good one can be pasted, and signing out forgets it', () =>
-  withContext('paste', async (context, token) => {
-    const tab = await Tab.open(context, server.url, 'not-a-token');
+  asPerson('paste', async (context, token) => {
+    const tab = await Tab.open(context, on.server.url, 'not-a-token');
     await tab.page.locator('#sign-in-problem').waitFor();
     await tab.page.fill('#token', `${token.slice(0, -6)}forged`);
     await tab.page.locator('#sign-in-form [type=submit]').click();
@@ -204,13 +188,13 @@ test('it looks right: desktop and phone, light and dark', async () => {
   };
   for (const [name, shape] of Object.entries(shapes)) {
     const user = `looks-${name}`;
-    const send = (sample) => server.send({ to: { user }, ...sample });
+    const send = (sample) => on.server.send({ to: { user }, ...sample });
     const read = await send({ title: 'An older one, read', content: 'Nothing to do.', kind: 'info' });
     for (const sample of samples.slice(0, -1)) await send(sample);
-    await withContext(
+    await asPerson(
       user,
       async (context, token) => {
-        const tab = await Tab.open(context, server.url, token);
+        const tab = await Tab.open(context, on.server.url, token);
         await tab.state('live');
         await tab.item(read).locator('.mark-read').click();
         const alert = await send(samples.at(-1));

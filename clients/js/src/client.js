@@ -232,13 +232,15 @@ export class CarillonClient {
   #onWelcome(frame) {
     /** @type {Record<string, string>} */
     const heads = frame.positions ?? {};
-    const known = Object.keys(this.#positions.all()).filter((topic) => !topic.startsWith('topic:'));
+    const known = Object.keys(this.#wish().positions);
     for (const [topic, head] of Object.entries(heads)) {
       if (!this.#positions.has(topic)) this.#positions.advance(topic, head);
     }
+    // A resume subscribes to the explicit topics in it. A `subscribe` first would let live frames go before the replay.
     this.#resume(known);
-    // An explicit topic resumes when the hub says `subscribed`, not before: only then no frame can slip between.
-    for (const topic of this.#topics) this.#ladder.send({ type: 'subscribe', topic });
+    for (const topic of this.#topics) {
+      if (!this.#positions.has(`topic:${topic}`)) this.#ladder.send({ type: 'subscribe', topic });
+    }
     this.#onUp();
   }
 
@@ -252,7 +254,9 @@ export class CarillonClient {
   #onSubscribed(frame) {
     const topic = String(frame.topic);
     if (this.#carried) return this.#emitter.emit('subscribed', { topic });
-    if (this.#positions.has(topic)) this.#resume([topic]);
+    if (this.#positions.resuming(topic)) {
+      // The hub's word on the way to the replay.
+    } else if (this.#positions.has(topic)) this.#resume([topic]);
     else if (typeof frame.position === 'string') this.#positions.advance(topic, frame.position);
     this.#emitter.emit('subscribed', { topic });
   }

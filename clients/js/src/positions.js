@@ -59,6 +59,14 @@ export class Positions {
   }
 
   /**
+   * Whether a replay of the topic is under way.
+   * @param {string} topic
+   */
+  resuming(topic) {
+    return this.#resuming.has(topic);
+  }
+
+  /**
    * The replay up to these positions was handed over.
    * @param {Record<string, string>} positions
    */

@@ -351,7 +351,7 @@ test(
 );
 
 test(
-  'explicit topics are subscribed again, and resumed when the hub confirms',
+  'explicit topics are resumed together with the others, and subscribed where there is no position',
   withHub(async (hub, probe) => {
     const one = probe();
     const first = await hub.session();
@@ -361,14 +361,20 @@ test(
     first.send({ type: 'subscribed', topic: 'topic:news', position: 'e:7' });
     await one.next('subscribed');
     first.socket.terminate();
+    one.client.subscribe('sport');
     await one.clock.pass(500);
     const second = await hub.session();
-    assert.equal((await second.got('subscribe')).topic, 'news');
-    assert.deepEqual((await second.got('resume')).positions, { user: 'e:0' });
+    assert.deepEqual((await second.got('resume')).positions, { user: 'e:0', 'topic:news': 'e:7' });
+    assert.equal((await second.got('subscribe')).topic, 'sport');
+    // On its way to the replay, which is not asked for again.
     second.send({ type: 'subscribed', topic: 'topic:news', position: 'e:9' });
-    assert.deepEqual((await second.got('resume')).positions, { 'topic:news': 'e:7' });
+    second.send({ type: 'subscribed', topic: 'topic:sport', position: 'e:3' });
+    assert.equal((await one.next('subscribed')).topic, 'topic:news');
+    assert.equal((await one.next('subscribed')).topic, 'topic:sport');
+    assert.deepEqual(one.client.snapshot().positions, { user: 'e:0', 'topic:news': 'e:7', 'topic:sport': 'e:3' });
     one.client.unsubscribe('news');
     assert.equal((await second.got('unsubscribe')).topic, 'news');
+    assert.deepEqual(second.unread, []);
     assert.equal(one.client.snapshot().positions['topic:news'], undefined);
   }),
 );

@@ -193,8 +193,8 @@ impl Bus {
     }
 
     /// Begins a new epoch of a topic whose end was lost: what was read of it stood at `old`, which is not there any more.
-    /// Offsets go on rising, history begins anew. Where the epoch has changed already, nothing is done; the answer is
-    /// where the topic stands then.
+    /// Offsets go on rising, history begins anew. Where the epoch has changed already, or `old` is there after all, nothing
+    /// is done; the answer is where the topic stands then.
     ///
     /// # Errors
     /// [`BusError::Unavailable`]: it may have been done.

@@ -68,6 +68,12 @@ pub struct RedisConfig {
     pub probe_after: Span,
     /// Publishes that may wait for a server; beyond, they are refused.
     pub publish_queue: usize,
+    /// Receipts that may wait in a hub while Redis is away; beyond, the sockets that send them wait.
+    pub receipts_queue: usize,
+    /// Entries that the stream of receipts holds while no dispatcher reads it; beyond, the oldest are dropped.
+    pub receipts_max: u32,
+    /// Receipts that a dispatcher took and did not finish for so long are taken over by another.
+    pub receipts_claim_after: Span,
 }
 
 impl RedisConfig {
@@ -96,6 +102,9 @@ impl RedisConfig {
             connect_timeout: Span(Duration::from_secs(2)),
             probe_after: Span(Duration::from_secs(5)),
             publish_queue: 16_384,
+            receipts_queue: 16_384,
+            receipts_max: 16_384,
+            receipts_claim_after: Span(Duration::from_secs(15)),
         }
     }
 
@@ -170,8 +179,17 @@ impl RedisConfig {
                 return refuse(key, "has to be at least 10ms");
             }
         }
-        if self.publish_queue == 0 {
-            return refuse("publish_queue", "has to be at least 1");
+        for (key, number) in [
+            ("publish_queue", self.publish_queue),
+            ("receipts_queue", self.receipts_queue),
+            ("receipts_max", self.receipts_max as usize),
+        ] {
+            if number == 0 {
+                return refuse(key, "has to be at least 1");
+            }
+        }
+        if self.receipts_claim_after.0.as_millis() < 100 {
+            return refuse("receipts_claim_after", "has to be at least 100ms");
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
-//! The bus over real Redis servers.
+//! What needs real Redis servers: the bus, the stream of receipts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 mod bus;
 mod faults;
+mod receipts;
 mod support;

@@ -8,7 +8,7 @@ use common::{
 };
 
 use super::{
-    Mark, Marked, ReadAll, StoreError,
+    Mark, Marked, Reach, ReadAll, StoreError,
     codec::{hex, json},
     inbox::{Receipt, states, unread},
     keys::{Floor, Keys, floors},
@@ -16,7 +16,7 @@ use super::{
     sqlite::{inbox as sql, queue as queue_sql},
     transaction::Tx,
 };
-use crate::model::{Cursor, ReaderKeys};
+use crate::model::{Micros, ReaderKeys};
 
 /// Writes memberships. A user who was never seen sees what its keys got within the backfill; a key that is new to a known
 /// user counts from now; the user's own key counts from the beginning.
@@ -85,13 +85,18 @@ pub(super) async fn touch(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), St
 
 async fn backfill_start(tx: &mut Tx<'_>, key: &str) -> Result<(i64, i64), StoreError> {
     let oldest = tx.now.minus(tx.config.backfill);
-    let position: Option<i64> = sqlx::query_scalar(sql::BACKFILL_START)
+    let position = newest_before(tx, key, oldest).await?;
+    Ok((position, ordinal_at(tx, key, position).await?))
+}
+
+/// The position of the newest row that became visible before a time, 0 for none.
+async fn newest_before(tx: &mut Tx<'_>, key: &str, time: Micros) -> Result<i64, StoreError> {
+    let position: Option<i64> = sqlx::query_scalar(sql::NEWEST_BEFORE)
         .bind(key)
-        .bind(oldest.0)
+        .bind(time.0)
         .fetch_optional(&mut *tx.conn)
         .await?;
-    let position = position.unwrap_or_default();
-    Ok((position, ordinal_at(tx, key, position).await?))
+    Ok(position.unwrap_or_default())
 }
 
 async fn ordinal_at(tx: &mut Tx<'_>, key: &str, position: i64) -> Result<i64, StoreError> {
@@ -239,7 +244,7 @@ async fn own_changes(
 pub(super) async fn mark_all_read(
     tx: &mut Tx<'_>,
     reader: &ReaderKeys,
-    up_to: Option<&Cursor>,
+    reach: &Reach,
 ) -> Result<ReadAll, StoreError> {
     let keys = Keys::of(reader)?;
     let before = unread(tx.conn, reader, &keys).await?;
@@ -251,20 +256,22 @@ pub(super) async fn mark_all_read(
     // The feed names a time: up to the first row that stays unread.
     let mut at = tx.now.0;
     for (key, position, items, _) in counters {
-        match up_to {
-            None => marks.push((key, position, items)),
-            Some(cursor) => {
-                let named = cursor.0.get(&key).copied().unwrap_or_default().min(position);
-                let next: Option<i64> = sqlx::query_scalar(sql::FIRST_AFTER)
-                    .bind(&key)
-                    .bind(named)
-                    .fetch_optional(&mut *tx.conn)
-                    .await?;
-                at = at.min(next.map_or(i64::MAX, |next| next - 1));
-                let ordinal = ordinal_at(tx, &key, named).await?;
-                marks.push((key, named, ordinal));
+        let named = match reach {
+            Reach::Cursor(cursor) => cursor.0.get(&key).copied().unwrap_or_default().min(position),
+            Reach::Time(time) if *time <= tx.now => newest_before(tx, &key, *time).await?,
+            Reach::Now | Reach::Time(_) => {
+                marks.push((key, position, items));
+                continue;
             }
-        }
+        };
+        let next: Option<i64> = sqlx::query_scalar(sql::FIRST_AFTER)
+            .bind(&key)
+            .bind(named)
+            .fetch_optional(&mut *tx.conn)
+            .await?;
+        at = at.min(next.map_or(i64::MAX, |next| next - 1));
+        let ordinal = ordinal_at(tx, &key, named).await?;
+        marks.push((key, named, ordinal));
     }
     let rows = json(&marks)?;
     for statement in [sql::RAISE_WATERMARKS, sql::CLOSE_REOPENED, sql::RECOUNT] {
@@ -285,7 +292,7 @@ pub(super) async fn mark_all_read(
 }
 
 async fn read_all_entry(tx: &mut Tx<'_>, reader: &ReaderKeys, at: i64) -> Result<(), StoreError> {
-    let now = std::mem::replace(&mut tx.now, crate::model::Micros(at));
+    let now = std::mem::replace(&mut tx.now, Micros(at));
     let result = own_changes(tx, reader, "read_all", vec![None]).await;
     tx.now = now;
     result

@@ -27,6 +27,7 @@ mod types;
 mod watch;
 mod writer;
 
+use self::types::Reach;
 pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},

@@ -77,7 +77,7 @@ async fn hot_statements_use_indexes() {
         ("unread of expressions", inbox::UNREAD_FILTERED, true),
         ("arrivals", inbox::FEED_ARRIVALS, false),
         ("changes", inbox::FEED_CHANGES, false),
-        ("backfill", inbox::BACKFILL_START, false),
+        ("newest before", inbox::NEWEST_BEFORE, false),
         ("memberships", inbox::KNOWN_MEMBERSHIPS, false),
         ("close reopened", inbox::CLOSE_REOPENED, false),
         ("recount", inbox::RECOUNT, false),

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
 
-use crate::model::{Changes, Channel, Contact, GroupJob, Lane, Micros};
+use crate::model::{Changes, Channel, Contact, Cursor, GroupJob, Lane, Micros};
 
 /// Why the store did not do it. Nothing of the operation was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -180,6 +180,17 @@ pub struct Marked {
     pub changed: Vec<NotificationId>,
     /// The reader's unread count after it.
     pub unread: u64,
+}
+
+/// How far a read-all reaches.
+#[derive(Debug, Clone)]
+pub(super) enum Reach {
+    /// Everything that there is.
+    Now,
+    /// Up to a position of each key.
+    Cursor(Cursor),
+    /// What was visible at a time.
+    Time(Micros),
 }
 
 /// What a read-all changed.

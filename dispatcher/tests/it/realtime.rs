@@ -261,9 +261,7 @@ async fn reading_is_told_to_the_readers_other_sessions() {
     assert!(String::from_utf8_lossy(&changed.payload).contains("deleted"));
     assert_eq!(&unread.payload[..], br#"{"type":"unread","count":1}"#);
 
-    let read_all = Receipt::ReadAll {
-        reader: session("u1"),
-    };
+    let read_all = Receipt::read_all(session("u1"));
     running.receive(read_all).await;
     let (changed, unread) = (node.next().await, node.next().await);
     assert_eq!(

@@ -39,13 +39,9 @@ pub(super) async fn begin(hub: &Hub, admitted: Admitted, stream: Transport, earl
         keys,
     };
     // Keys that are new to a known user count from now.
-    hub.inner
-        .shared
-        .receipts
-        .send(Receipt::Seen {
-            reader: reader.clone(),
-        })
-        .await;
+    hub.inner.shared.receipts.hand_on(Receipt::Seen {
+        reader: reader.clone(),
+    });
     let who = Arc::new(Who::new(identity, reader));
     hub.hand_over(NewSession {
         stream,

@@ -422,6 +422,6 @@ impl Worker {
         // A later pong answers for the pings before it too (RFC 6455 section 5.5.3).
         let ids = rare.pings.drain(..=at).map(|(_, message)| message).collect();
         session.forget_rare();
-        self.report(Receipt::Delivered { reader, ids });
+        self.shared.receipts.hand_on(Receipt::Delivered { reader, ids });
     }
 }

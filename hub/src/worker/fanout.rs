@@ -148,7 +148,9 @@ impl Worker {
         }
         if reached > 0 && header.report && header.kind == FrameKind::Notification {
             let key = outgoing.message.key.clone();
-            self.report(Receipt::Written { key, id: header.id });
+            self.shared
+                .receipts
+                .hand_on(Receipt::Written { key, id: header.id });
         }
     }
 
@@ -191,22 +193,6 @@ impl Worker {
             if began.elapsed() >= SLICE {
                 return;
             }
-        }
-    }
-
-    /// Hands a receipt to the dispatcher without waiting here.
-    pub(super) fn report(&self, receipt: Receipt) {
-        let receipts = self.shared.receipts.clone();
-        if receipts.try_send(receipt.clone()) {
-            return;
-        }
-        match Arc::clone(&self.shared.waiting_receipts).try_acquire_owned() {
-            Ok(permit) => drop(tokio::spawn(async move {
-                receipts.send(receipt).await;
-                drop(permit);
-            })),
-            // The dispatcher has been away for long; what it does not hear of is tried again by its own rules.
-            Err(_) => drop(self.shared.metrics.receipts_dropped.inc()),
         }
     }
 }

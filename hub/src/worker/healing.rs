@@ -1,10 +1,11 @@
 //! Gaps of the worker: what was lost on the way here is read from history before anything behind it is handed on, and topics
 //! are compared with the bus.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
+    backoff::Backoff,
     bus::{BusError, Head, History},
     ids::MessageId,
     message::{FrameKind, Header, Message, Priority},
@@ -22,6 +23,15 @@ const HEAL: usize = PLACES / 2;
 /// Topics of one comparison with the bus.
 const COMPARE: usize = 1000;
 
+/// Tries of a question to a bus that is away.
+const TRIES: u32 = 10;
+
+const AGAIN: Backoff = Backoff {
+    base: Duration::from_millis(50),
+    factor: 2.0,
+    max: Duration::from_secs(1),
+};
+
 impl Worker {
     /// Reads what is missing after an offset. Of a large topic less at a time: it is put before all of its members.
     pub(super) fn read_missing(&self, key: &TopicKey, after: u64) {
@@ -30,9 +40,42 @@ impl Worker {
         let large = self.index.find(&key).is_some_and(|number| self.is_large(number));
         let limit = if large { HEAL } else { READ };
         self.ask(async move {
-            let history = bus.history(&key, after, limit).await;
+            let history = patiently(|| bus.history(&key, after, limit)).await;
             Control::Healed(key, history)
         });
+    }
+
+    /// Has the bus begin a new epoch, as it has lost what stood at `last`.
+    fn renew(&self, key: &TopicKey, last: Head) {
+        let bus = self.shared.bus.clone();
+        let key = key.clone();
+        self.ask(async move {
+            let head = patiently(|| bus.renew(&key, last)).await;
+            Control::Renewed(key, head)
+        });
+    }
+
+    /// The bus was asked for a new epoch.
+    pub(super) fn renewed(&mut self, key: &TopicKey, head: Result<Head, BusError>) {
+        let Some(number) = self.index.find(key) else {
+            return;
+        };
+        let Some(topic) = self.index.get_mut(number) else {
+            return;
+        };
+        match head {
+            Ok(head) => {
+                let healed = topic.progress.renewed(head);
+                if healed.resync {
+                    tracing::warn!(topic = %key, reason = "lost_tail", "the bus has lost the end of a topic; a new epoch begins");
+                }
+                self.hand_on(number, key, healed);
+            }
+            Err(error) => {
+                tracing::warn!(%error, topic = %key, "a new epoch cannot be begun now");
+                topic.progress.give_up();
+            }
+        }
     }
 
     /// What was missing has been read.
@@ -70,7 +113,15 @@ impl Worker {
             let Some(topic) = self.index.get_mut(number) else {
                 continue;
             };
+            let before = topic.progress.position();
             let healed = topic.progress.heal(&history);
+            if healed.resync {
+                tracing::warn!(
+                    topic = %key,
+                    reason = if before.is_some_and(|at| at.epoch == history.head.epoch) { "trimmed" } else { "new_epoch" },
+                    "what was missed is in no history any more"
+                );
+            }
             self.shared.metrics.healed.inc();
             self.hand_on(number, &key, healed);
         }
@@ -78,6 +129,9 @@ impl Worker {
 
     /// Hands on what a healing or a confirmation brought.
     pub(super) fn hand_on(&mut self, number: u32, key: &TopicKey, healed: Healed) {
+        for outgoing in healed.ended {
+            self.put_before(number, &outgoing);
+        }
         if healed.resync {
             self.resync(number);
         }
@@ -86,6 +140,9 @@ impl Worker {
         }
         if let Some(after) = healed.again {
             self.read_missing(key, after);
+        }
+        if let Some(last) = healed.renew {
+            self.renew(key, last);
         }
     }
 
@@ -138,8 +195,17 @@ impl Worker {
             let bus = self.shared.bus.clone();
             self.ask(async move {
                 let keys: Vec<TopicKey> = asked.iter().map(|(key, _)| key.clone()).collect();
-                // A bus that cannot be reached is noticed elsewhere; the next comparison comes.
-                let heads = bus.heads(&keys).await.unwrap_or_default();
+                let heads = if sweep {
+                    // Nothing else may tell of what was lost: it is asked until it is answered.
+                    loop {
+                        if let Ok(heads) = patiently(|| bus.heads(&keys)).await {
+                            break heads;
+                        }
+                    }
+                } else {
+                    // The next comparison comes.
+                    bus.heads(&keys).await.unwrap_or_default()
+                };
                 Control::Heads(Comparison { asked, heads, sweep })
             });
         }
@@ -156,10 +222,14 @@ impl Worker {
             };
             let compared = topic.progress.compare(*asked, *head);
             if compared.resync {
+                tracing::warn!(topic = %key, reason = "new_epoch", "the topic began anew");
                 self.resync(number);
             }
             if let Some(after) = compared.heal {
                 self.read_missing(key, after);
+            }
+            if let Some(last) = compared.renew {
+                self.renew(key, last);
             }
         }
         if comparison.sweep {
@@ -179,6 +249,21 @@ impl Worker {
         if let Some(after) = topic.progress.compare(last, head).heal {
             let key = topic.key.clone();
             self.read_missing(&key, after);
+        }
+    }
+}
+
+/// Asks the bus again while it is away, for some seconds.
+async fn patiently<T, F: Future<Output = Result<T, BusError>>>(ask: impl Fn() -> F) -> Result<T, BusError> {
+    let mut tries = 0;
+    loop {
+        match ask().await {
+            Err(error) if tries == TRIES => return Err(error),
+            Err(_) => {
+                tries += 1;
+                tokio::time::sleep(AGAIN.delay(tries, fastrand::f64())).await;
+            }
+            answer => return answer,
         }
     }
 }

@@ -45,13 +45,12 @@ use common::{
     ids::NodeId,
     policy::Policies,
     protocol::{Close, Command},
-    receipts::ReceiptSink,
     token::Verifier,
     topic::TopicKey,
 };
 use slab::Slab;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -67,6 +66,7 @@ use crate::{
     config::{Flush, HubConfig},
     interest::{Asked, Joined, Wish},
     metrics::HubMetrics,
+    receipts::Receipts,
     receive::{Missed, Outgoing},
     trace::Traces,
 };
@@ -84,6 +84,8 @@ pub(crate) enum Control {
     Joined(Joined),
     /// History after a worker's place in a topic was read.
     Healed(TopicKey, Result<History, BusError>),
+    /// The bus was asked for a new epoch of a topic.
+    Renewed(TopicKey, Result<Head, BusError>),
     /// History after a session's position was read, for the replay of this serial.
     Replayed(SessionId, u32, Result<History, BusError>),
     /// The ends of topics were read.
@@ -145,13 +147,11 @@ pub(crate) struct Shared {
     pub(crate) policies: Policies,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) public_topics: Vec<String>,
-    pub(crate) receipts: ReceiptSink,
+    pub(crate) receipts: Receipts,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) traces: Arc<Traces>,
     /// Presence events on their way to the bus.
     pub(crate) announcements: mpsc::Sender<Publication>,
-    /// Receipts of workers that wait for the dispatcher.
-    pub(crate) waiting_receipts: Arc<Semaphore>,
     pub(crate) metrics: HubMetrics,
 }
 
@@ -323,6 +323,7 @@ impl Worker {
             Control::Writable(id) => self.writable(id),
             Control::Joined(joined) => self.joined(joined),
             Control::Healed(key, history) => self.healed(&key, history),
+            Control::Renewed(key, head) => self.renewed(&key, head),
             Control::Replayed(id, serial, history) => self.replayed(id, serial, history),
             Control::Heads(comparison) => self.compared(&comparison),
             Control::Drain(window) => self.drain(window),

@@ -7,12 +7,13 @@ use std::{cell::RefCell, future::poll_fn, io::ErrorKind, sync::Arc, time::Durati
 
 use common::{
     protocol::{Close, Command, ReadWhat},
-    receipts::{Receipt, ReceiptSink},
+    receipts::Receipt,
 };
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use super::{Control, Input, SessionId, Shared, Transport, Who};
 use crate::{
+    receipts::Receipts,
     receive::Wire,
     ws::{Event, Parser},
 };
@@ -35,7 +36,7 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Feed {
     controls: mpsc::Sender<Control>,
-    receipts: ReceiptSink,
+    receipts: Receipts,
     max_message: usize,
     /// Messages a second that a session may send.
     rate: f64,
@@ -235,10 +236,10 @@ impl Reader {
             let reader = || self.who.reader.clone();
             match input {
                 Input::Command(Ok(Command::Ack(ids))) => {
-                    // Without a dispatcher there is nobody to tell; the session lives on.
+                    // The session lives on also where nobody takes it.
                     self.feed
                         .receipts
-                        .send(Receipt::Delivered {
+                        .wait(Receipt::Delivered {
                             reader: reader(),
                             ids,
                         })
@@ -247,17 +248,14 @@ impl Reader {
                 Input::Command(Ok(Command::Read(ReadWhat::Ids(ids)))) => {
                     self.feed
                         .receipts
-                        .send(Receipt::Read {
+                        .wait(Receipt::Read {
                             reader: reader(),
                             ids,
                         })
                         .await;
                 }
                 Input::Command(Ok(Command::Read(ReadWhat::All))) => {
-                    self.feed
-                        .receipts
-                        .send(Receipt::ReadAll { reader: reader() })
-                        .await;
+                    self.feed.receipts.wait(Receipt::read_all(reader())).await;
                 }
                 input => {
                     if !self.tell(input).await {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use common::{
     bus::{Head, History},
     ids::MessageId,
-    message::Position,
+    message::{Message, Position},
 };
 
 use crate::receive::Outgoing;
@@ -68,17 +68,23 @@ pub(crate) struct Compared {
     pub(crate) resync: bool,
     /// Something is missing: read history after this offset.
     pub(crate) heal: Option<u64>,
+    /// The bus has lost what stood here: have a new epoch begun.
+    pub(crate) renew: Option<Head>,
 }
 
-/// What a healing brought.
+/// What a healing brought. In this order it is carried out.
 #[derive(Debug, Default)]
 pub(crate) struct Healed {
+    /// Of an epoch that has ended, to hand on before the members are told.
+    pub(crate) ended: Vec<Arc<Outgoing>>,
     /// The gap could not be closed: tell the members first.
     pub(crate) resync: bool,
     /// To hand on, in order.
     pub(crate) deliver: Vec<Arc<Outgoing>>,
     /// Still something missing: read history after this offset.
     pub(crate) again: Option<u64>,
+    /// The bus has lost what stood here: have a new epoch begun.
+    pub(crate) renew: Option<Head>,
 }
 
 impl Progress {
@@ -190,17 +196,13 @@ impl Progress {
                 self.set(State::Live(next));
                 Arrival::Deliver
             }
-            State::Live(last) if at.offset > last.offset => {
+            State::Live(last) if at.offset == last.offset && last.id == next.id => Arrival::Nothing,
+            // A gap; or a repeat, unless the bus has lost its end and gives the offset to another message: history tells.
+            State::Live(last) => {
                 self.set(State::Healing(last));
                 self.hold(outgoing);
-                Arrival::Heal(last.offset)
+                Arrival::Heal(before(last.offset.min(at.offset)))
             }
-            // The offset was given twice: what came first is lost.
-            State::Live(last) if at.offset == last.offset && last.id != next.id => {
-                self.set(State::Live(next));
-                Arrival::Resync
-            }
-            State::Live(_) => Arrival::Nothing,
         }
     }
 
@@ -209,7 +211,9 @@ impl Progress {
         if self.state() == State::Unconfirmed {
             self.set(State::Live(head));
         }
-        let mut healed = self.replay_held();
+        let mut healed = Healed::default();
+        // Who joins begins at the head; what stands before it is nobody's.
+        self.replay_held(head, &mut healed);
         self.read_spilled(&mut healed);
         healed
     }
@@ -226,73 +230,136 @@ impl Progress {
             if resync {
                 self.set(State::Live(head));
             }
-            return Compared { resync, heal: None };
+            return Compared {
+                resync,
+                ..Compared::default()
+            };
         }
         let lost = head.offset < asked.offset || (head.offset == asked.offset && head.id != asked.id);
         if asked.epoch == head.epoch && lost {
-            self.set(State::Healing(head));
+            self.set(State::Healing(last));
             Compared {
-                resync: true,
-                heal: Some(head.offset),
+                renew: Some(last),
+                ..Compared::default()
             }
         } else if head.offset > last.offset {
             self.set(State::Healing(last));
             Compared {
-                resync: false,
-                heal: Some(last.offset),
+                heal: Some(before(last.offset)),
+                ..Compared::default()
             }
         } else {
             Compared::default()
         }
     }
 
-    /// History after the last offset was read.
+    /// History was read, from the last offset or one before it on.
     pub(crate) fn heal(&mut self, history: &History) -> Healed {
-        let State::Healing(mut last) = self.state() else {
+        let State::Healing(last) = self.state() else {
             return Healed::default();
         };
         let mut healed = Healed::default();
-        if history.head.epoch != last.epoch || history.head.offset < last.offset {
+        if history.head.epoch != last.epoch {
             healed.resync = true;
-            last = history.head;
-        } else {
-            let superseded = history.superseded_after.is_some_and(|lost| lost <= last.offset);
-            for message in &history.messages {
-                let Some(at) = message.position else { continue };
-                if at.offset <= last.offset {
-                    continue;
-                }
-                // A hole in history cannot be closed any more; what lies behind it is still handed on. In a last-value
-                // topic newer values took the place of what is not there.
-                healed.resync |= at.offset != last.offset + 1 && !superseded;
-                last = Head {
-                    epoch: at.epoch,
-                    offset: at.offset,
-                    id: Some(message.header.id),
-                };
-                healed.deliver.push(Arc::new(Outgoing::new(Arc::clone(message))));
-            }
-            if last.offset < history.head.offset {
-                // The read was limited, or the tail is gone.
-                if history.messages.is_empty() {
-                    healed.resync = true;
-                    last = history.head;
-                } else {
-                    healed.again = Some(last.offset);
-                }
-            }
-        }
-        if healed.again.is_some() {
-            self.set(State::Healing(last));
+            self.go_live(history.head, &mut healed);
             return healed;
         }
-        self.set(State::Live(last));
-        let held = self.replay_held();
-        healed.resync |= held.resync;
-        healed.deliver.extend(held.deliver);
-        healed.again = held.again;
-        self.read_spilled(&mut healed);
+        if history.head.offset < last.offset || self.is_contradicted(last, history) {
+            healed.renew = Some(last);
+            return healed;
+        }
+        let reached = history.messages.last().map(|message| offset(message));
+        if let Some(reached) = reached.filter(|reached| *reached < last.offset) {
+            // The read was limited, and has not come to what is missing.
+            healed.again = Some(reached);
+            return healed;
+        }
+        let mut at = last;
+        // A hole in history cannot be closed any more, nor can a message be compared that is not there; what lies behind it is
+        // still handed on. In a last-value topic newer values took the place of what is not there.
+        let superseded = history.superseded_after.is_some_and(|lost| lost <= last.offset);
+        let stands = |message: &Arc<Message>| offset(message) == last.offset;
+        let told = superseded || last.offset == 0 || history.messages.iter().any(stands);
+        healed.resync = !told && history.head.offset > last.offset;
+        for message in history
+            .messages
+            .iter()
+            .filter(|message| offset(message) > last.offset)
+        {
+            healed.resync |= offset(message) != at.offset + 1 && !superseded;
+            at = head_at(message).unwrap_or(at);
+            healed.deliver.push(Arc::new(Outgoing::new(Arc::clone(message))));
+        }
+        if at.offset < history.head.offset {
+            let from_last = history
+                .messages
+                .first()
+                .is_none_or(|first| offset(first) >= last.offset);
+            if at.offset == last.offset && from_last {
+                // All behind it has gone.
+                healed.resync = true;
+                at = history.head;
+            } else {
+                // The read was limited.
+                self.set(State::Healing(at));
+                healed.again = Some(before(at.offset));
+                return healed;
+            }
+        }
+        self.go_live(at, &mut healed);
         healed
+    }
+
+    /// Whether history has other messages than those that came.
+    fn is_contradicted(&self, last: Head, history: &History) -> bool {
+        if history.head.offset == last.offset && history.head.id != last.id {
+            return true;
+        }
+        let differs = |at: u64, id: Option<MessageId>| {
+            let found = history
+                .messages
+                .binary_search_by_key(&at, |message| offset(message));
+            found.is_ok_and(|place| Some(history.messages[place].header.id) != id)
+        };
+        let held = self.held.iter().flat_map(|held| &held.messages);
+        let mut repeats = held.filter_map(|outgoing| head_at(&outgoing.message));
+        differs(last.offset, last.id)
+            || repeats
+                .any(|at| at.epoch == last.epoch && at.offset <= last.offset && differs(at.offset, at.id))
+    }
+
+    /// The bus was asked for a new epoch, and this is where the topic stands now.
+    pub(crate) fn renewed(&mut self, head: Head) -> Healed {
+        let State::Healing(last) = self.state() else {
+            return Healed::default();
+        };
+        let mut healed = Healed::default();
+        if head.epoch == last.epoch {
+            // Nothing is lost after all: whoever said so spoke of another time.
+            healed.again = Some(before(last.offset));
+            return healed;
+        }
+        // What came in the old epoch is in no history any more.
+        if let Some(held) = &mut self.held {
+            let ended = |outgoing: &Arc<Outgoing>| {
+                head_at(&outgoing.message).is_some_and(|at| at.epoch == last.epoch)
+            };
+            let (old, new): (Vec<_>, _) = std::mem::take(&mut held.messages).into_iter().partition(ended);
+            held.messages = new.into();
+            healed.ended = old;
+            let again = |outgoing: &Arc<Outgoing>| Some(outgoing.message.header.id) != last.id;
+            healed.ended.retain(again);
+        }
+        healed.resync = true;
+        self.go_live(head, &mut healed);
+        healed
+    }
+
+    /// Everything up to `at` has been handed on or told.
+    fn go_live(&mut self, at: Head, healed: &mut Healed) {
+        self.set(State::Live(at));
+        self.replay_held(at, healed);
+        self.read_spilled(healed);
     }
 
     /// Before going live, what could not be held is read.
@@ -301,7 +368,7 @@ impl Progress {
             && std::mem::take(&mut self.spilled)
         {
             self.set(State::Healing(last));
-            healed.again = Some(last.offset);
+            healed.again = Some(before(last.offset));
         }
     }
 
@@ -313,10 +380,14 @@ impl Progress {
         }
     }
 
-    fn replay_held(&mut self) -> Healed {
-        let mut healed = Healed::default();
+    /// Hands on what was held, but for repeats of what stands at `from` or before it.
+    fn replay_held(&mut self, from: Head, healed: &mut Healed) {
         let held = self.held.take().unwrap_or_default();
         for outgoing in held.messages {
+            let repeat = |at: Head| at.epoch == from.epoch && at.offset <= from.offset;
+            if head_at(&outgoing.message).is_some_and(repeat) {
+                continue;
+            }
             match self.arrived(&outgoing) {
                 Arrival::Deliver => healed.deliver.push(outgoing),
                 Arrival::Nothing => {}
@@ -327,8 +398,26 @@ impl Progress {
                 }
             }
         }
-        healed
     }
+}
+
+/// The offset to read after, so that what stands at an offset is read as well and can be compared.
+fn before(offset: u64) -> u64 {
+    offset.saturating_sub(1)
+}
+
+fn offset(message: &Message) -> u64 {
+    message.position.map_or(0, |position| position.offset)
+}
+
+/// Where a topic stands with this message.
+fn head_at(message: &Message) -> Option<Head> {
+    let at = message.position?;
+    Some(Head {
+        epoch: at.epoch,
+        offset: at.offset,
+        id: Some(message.header.id),
+    })
 }
 
 #[cfg(test)]

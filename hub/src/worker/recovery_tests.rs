@@ -18,9 +18,11 @@ fn message(epoch: u64, offset: u64) -> Arc<Message> {
     })
 }
 
-const HEAL_1: Compared = Compared {
+/// Reading begins one before what stands here, so that this is read as well and can be compared.
+const HEAL_0: Compared = Compared {
     resync: false,
-    heal: Some(1),
+    heal: Some(0),
+    renew: None,
 };
 
 fn outgoing(message: &Arc<Message>) -> Arc<Outgoing> {
@@ -57,7 +59,7 @@ fn a_gap_is_read_and_handed_on_in_order() {
     );
     assert!(matches!(
         progress.arrived(&outgoing(&messages[4])),
-        Arrival::Heal(2)
+        Arrival::Heal(1)
     ));
     assert!(
         matches!(progress.arrived(&outgoing(&messages[5])), Arrival::Nothing),
@@ -65,7 +67,7 @@ fn a_gap_is_read_and_handed_on_in_order() {
     );
     let history = History {
         head: head(&messages[4]),
-        messages: messages[2..5].to_vec(),
+        messages: messages[1..5].to_vec(),
         superseded_after: None,
     };
     let healed = progress.heal(&history);
@@ -80,7 +82,7 @@ fn what_history_lost_is_a_resync() {
     let mut progress = Progress::confirmed(head(&messages[0]));
     assert!(matches!(
         progress.arrived(&outgoing(&messages[5])),
-        Arrival::Heal(1)
+        Arrival::Heal(0)
     ));
     let healed = progress.heal(&History {
         head: head(&messages[5]),
@@ -91,7 +93,7 @@ fn what_history_lost_is_a_resync() {
     assert_eq!(offsets(&healed.deliver), [5, 6]);
     // Nothing left at all.
     let mut progress = Progress::confirmed(head(&messages[0]));
-    assert_eq!(progress.compare(head(&messages[0]), head(&messages[3])), HEAL_1);
+    assert_eq!(progress.compare(head(&messages[0]), head(&messages[3])), HEAL_0);
     let healed = progress.heal(&History {
         head: head(&messages[3]),
         messages: vec![],
@@ -105,16 +107,16 @@ fn what_history_lost_is_a_resync() {
 fn a_limited_read_goes_on() {
     let messages: Vec<_> = (1..=5).map(|offset| message(1, offset)).collect();
     let mut progress = Progress::confirmed(head(&messages[0]));
-    assert_eq!(progress.compare(head(&messages[0]), head(&messages[4])), HEAL_1);
+    assert_eq!(progress.compare(head(&messages[0]), head(&messages[4])), HEAL_0);
     let healed = progress.heal(&History {
         head: head(&messages[4]),
-        messages: messages[1..3].to_vec(),
+        messages: messages[..3].to_vec(),
         superseded_after: None,
     });
-    assert_eq!((offsets(&healed.deliver), healed.again), (vec![2, 3], Some(3)));
+    assert_eq!((offsets(&healed.deliver), healed.again), (vec![2, 3], Some(2)));
     let healed = progress.heal(&History {
         head: head(&messages[4]),
-        messages: messages[3..].to_vec(),
+        messages: messages[2..].to_vec(),
         superseded_after: None,
     });
     assert_eq!(
@@ -123,50 +125,144 @@ fn a_limited_read_goes_on() {
     );
 }
 
+/// Asks for a new epoch, and what it brings.
+fn renew(progress: &mut Progress, healed: &Healed) -> Healed {
+    let last = healed.renew.unwrap();
+    progress.renewed(Head {
+        epoch: last.epoch + 1,
+        offset: last.offset,
+        id: None,
+    })
+}
+
 #[test]
-fn offsets_given_twice_and_new_epochs_are_noticed() {
+fn a_new_epoch_is_a_resync() {
     let first = message(1, 3);
-    let second = message(1, 3);
     let mut progress = Progress::confirmed(head(&first));
-    assert!(matches!(progress.arrived(&outgoing(&second)), Arrival::Resync));
     assert!(matches!(
         progress.arrived(&outgoing(&message(2, 1))),
         Arrival::Resync
     ));
     assert_eq!(progress.position().unwrap().epoch, 2);
     let mut progress = Progress::confirmed(head(&first));
-    assert_eq!(
-        progress.compare(head(&first), head(&second)),
-        Compared {
-            resync: true,
-            heal: Some(3)
-        }
-    );
-    let mut progress = Progress::confirmed(head(&first));
-    let lower = Head {
-        offset: 2,
+    let newer = Head {
+        epoch: 2,
         ..head(&first)
     };
-    assert_eq!(
-        progress.compare(head(&first), lower),
-        Compared {
-            resync: true,
-            heal: Some(2)
-        }
-    );
-    assert_eq!(
-        progress.compare(head(&first), lower),
-        Compared::default(),
-        "it is being healed"
-    );
+    let compared = progress.compare(head(&first), newer);
+    assert!(compared.resync && compared.heal.is_none() && compared.renew.is_none());
+}
+
+#[test]
+fn an_end_that_was_lost_begins_a_new_epoch() {
+    let first = message(1, 3);
+    for lost in [
+        head(&message(1, 3)),
+        Head {
+            offset: 2,
+            ..head(&first)
+        },
+    ] {
+        let mut progress = Progress::confirmed(head(&first));
+        let compared = progress.compare(head(&first), lost);
+        assert_eq!((compared.renew, compared.resync), (Some(head(&first)), false));
+        assert_eq!(
+            progress.compare(head(&first), lost),
+            Compared::default(),
+            "it is being healed"
+        );
+        let healed = progress.renewed(Head {
+            epoch: 2,
+            offset: 3,
+            id: None,
+        });
+        assert!(healed.resync);
+        assert_eq!(progress.live().unwrap().epoch, 2);
+    }
+}
+
+#[test]
+fn new_messages_are_no_repeats_because_their_offsets_were_given_before() {
+    let messages: Vec<_> = (1..=6).map(|offset| message(1, offset)).collect();
+    // 5 and 6 were lost with a primary; 5 was given again.
+    let other = message(1, 5);
+    let history = History {
+        head: head(&other),
+        messages: vec![Arc::clone(&messages[3]), Arc::clone(&other)],
+        superseded_after: None,
+    };
+    let mut progress = Progress::confirmed(head(&messages[5]));
+    assert!(matches!(progress.arrived(&outgoing(&other)), Arrival::Heal(4)));
+    let healed = progress.heal(&history);
+    assert!(healed.deliver.is_empty() && healed.renew == Some(head(&messages[5])));
+    let new_epoch = message(2, 7);
+    assert!(matches!(
+        progress.arrived(&outgoing(&new_epoch)),
+        Arrival::Nothing
+    ));
+    let healed = renew(&mut progress, &healed);
+    assert_eq!(offsets(&healed.ended), [5], "it is told before the resync");
+    assert!(healed.resync);
+    assert_eq!(offsets(&healed.deliver), [7]);
+    assert_eq!(progress.live(), Some(head(&new_epoch)));
+    // The same where the head has passed what was read.
+    let seventh = message(1, 7);
+    let again: Vec<_> = [5, 6].map(|offset| message(1, offset)).to_vec();
+    let mut progress = Progress::confirmed(head(&messages[5]));
+    assert!(matches!(progress.arrived(&outgoing(&seventh)), Arrival::Deliver));
+    let mut progress = Progress::confirmed(head(&messages[5]));
+    assert!(matches!(progress.arrived(&outgoing(&again[0])), Arrival::Heal(4)));
+    let healed = progress.heal(&History {
+        head: head(&seventh),
+        messages: vec![Arc::clone(&again[0]), Arc::clone(&again[1]), seventh],
+        superseded_after: None,
+    });
+    assert!(healed.renew.is_some() && healed.deliver.is_empty());
+}
+
+#[test]
+fn repeats_are_compared_once_and_cost_no_more() {
+    let messages: Vec<_> = (1..=6).map(|offset| message(1, offset)).collect();
+    let mut progress = Progress::confirmed(head(&messages[4]));
+    assert!(matches!(
+        progress.arrived(&outgoing(&messages[1])),
+        Arrival::Heal(1)
+    ));
+    for message in &messages[2..] {
+        assert!(matches!(progress.arrived(&outgoing(message)), Arrival::Nothing));
+    }
+    let history = |from: usize, to: usize| History {
+        head: head(&messages[5]),
+        messages: messages[from..to].to_vec(),
+        superseded_after: None,
+    };
+    let healed = progress.heal(&history(1, 3));
+    assert_eq!((healed.again, healed.resync), (Some(3), false), "a limited read");
+    let healed = progress.heal(&history(3, 6));
+    assert_eq!((offsets(&healed.deliver), healed.again), (vec![6], None));
+    assert!(!healed.resync && healed.renew.is_none());
+    assert_eq!(progress.live(), Some(head(&messages[5])));
+}
+
+#[test]
+fn a_bus_that_says_that_nothing_is_lost_is_read_again() {
+    let first = message(1, 3);
     let mut progress = Progress::confirmed(head(&first));
-    assert_eq!(
-        progress.compare(head(&first), Head { epoch: 2, ..lower }),
-        Compared {
-            resync: true,
-            heal: None
-        }
+    progress.compare(
+        head(&first),
+        Head {
+            offset: 2,
+            ..head(&first)
+        },
     );
+    let healed = progress.renewed(head(&first));
+    assert_eq!((healed.again, healed.resync), (Some(2), false));
+    let healed = progress.heal(&History {
+        head: head(&first),
+        messages: vec![Arc::clone(&first)],
+        superseded_after: None,
+    });
+    assert!(!healed.resync && progress.live() == Some(head(&first)));
 }
 
 #[test]
@@ -202,28 +298,28 @@ fn what_could_not_be_held_is_read_before_going_live() {
     // The third was dropped on the way, and nothing comes behind it.
     progress.spill();
     let healed = progress.confirm(head(&messages[0]));
-    assert_eq!((offsets(&healed.deliver), healed.again), (vec![2], Some(2)));
+    assert_eq!((offsets(&healed.deliver), healed.again), (vec![2], Some(1)));
     let healed = progress.heal(&History {
         head: head(&messages[2]),
-        messages: vec![Arc::clone(&messages[2])],
+        messages: messages[1..3].to_vec(),
         superseded_after: None,
     });
     assert_eq!((offsets(&healed.deliver), healed.again), (vec![3], None));
     // While healing.
     assert!(matches!(
         progress.arrived(&outgoing(&messages[4])),
-        Arrival::Heal(3)
+        Arrival::Heal(2)
     ));
     progress.spill();
     let healed = progress.heal(&History {
         head: head(&messages[4]),
-        messages: messages[3..].to_vec(),
+        messages: messages[2..].to_vec(),
         superseded_after: None,
     });
-    assert_eq!((offsets(&healed.deliver), healed.again), (vec![4, 5], Some(5)));
+    assert_eq!((offsets(&healed.deliver), healed.again), (vec![4, 5], Some(4)));
     let healed = progress.heal(&History {
         head: head(&messages[4]),
-        messages: vec![],
+        messages: messages[4..].to_vec(),
         superseded_after: None,
     });
     assert!(healed.again.is_none() && !healed.resync);

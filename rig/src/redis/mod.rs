@@ -2,6 +2,7 @@
 
 mod cluster;
 mod connection;
+mod engine;
 mod options;
 mod sentinel;
 mod server;
@@ -10,6 +11,7 @@ mod topology;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use connection::{Connection, Reply};
+pub use engine::{Engine, Plan};
 pub use options::{Options, Tls};
 pub use sentinel::{SERVICE, Sentinel, SentinelOptions};
 pub use server::{Restart, Server};

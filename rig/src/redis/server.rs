@@ -89,9 +89,15 @@ impl Server {
     /// For clients: `redis://127.0.0.1:6379`, with the password where there is one.
     #[must_use]
     pub fn url(&self) -> String {
+        self.url_through(self.address())
+    }
+
+    /// Likewise by way of another address, such as that of a [`Link`](crate::link::Link).
+    #[must_use]
+    pub fn url_through(&self, address: SocketAddr) -> String {
         match &self.options.password {
-            Some(password) => format!("redis://default:{}@{}", escaped(password), self.address()),
-            None => format!("redis://{}", self.address()),
+            Some(password) => format!("redis://default:{}@{address}", escaped(password)),
+            None => format!("redis://{address}"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Processes of Carillon, played by a stand-in: this crate cannot build the executable. The tests of `carillon` use the
 //! same code with the real one.
 
-use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use rig::{
     Error,
@@ -9,35 +9,9 @@ use rig::{
     folder::Folder,
 };
 
+use super::support::stand_in;
+
 const SOON: Duration = Duration::from_secs(20);
-
-/// Ready when the file `red` is not in its folder; ends with 0 on SIGTERM; `token` prints who asks.
-const STAND_IN: &str = r#"#!/usr/bin/env python3
-import http.server, os, signal, sys
-if "token" in sys.argv:
-    if "--bad" in sys.argv: sys.exit("no such option")
-    print("token of", os.environ["SECRET"]); sys.exit(0)
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-print("config:", open(sys.argv[sys.argv.index("--config") + 1]).read(), "home" if "HOME" in os.environ else "alone", flush=True)
-if "refuses" in sys.argv: sys.exit("redis.urls is missing")
-class Ready(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        red = os.path.exists("red")
-        body = b"bus" if red else b"ready"
-        self.send_response(503 if red else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-host, port = sys.argv[sys.argv.index("--internal-listen") + 1].split(":")
-http.server.HTTPServer((host, int(port)), Ready).serve_forever()
-"#;
-
-fn stand_in(folder: &Folder) -> PathBuf {
-    let path = folder.path().join("carillon");
-    std::fs::write(&path, STAND_IN).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
 
 fn options(folder: &Folder) -> Options {
     Options {

@@ -82,3 +82,34 @@ fn a_replica_takes_its_primarys_place_by_order() {
     cluster.settle(SOON).unwrap();
     assert_eq!(cluster.replicas_of(replica).unwrap(), [0]);
 }
+
+#[test]
+fn a_linked_one_is_reached_through_its_links() {
+    let cluster = Cluster::start(&ClusterOptions {
+        linked: true,
+        ..ClusterOptions::bare()
+    })
+    .unwrap();
+    let links: Vec<_> = (0..3).map(|node| cluster.link(node).unwrap().address()).collect();
+    let urls: Vec<_> = links.iter().map(|address| format!("redis://{address}")).collect();
+    assert_eq!(cluster.urls(), urls);
+    let slots = cluster.node(0).command(&["CLUSTER", "SLOTS"]).unwrap();
+    let told = slots
+        .as_list()
+        .iter()
+        .map(|range| range.as_list()[2].as_list()[1].as_integer());
+    let told: Vec<_> = told.map(Option::unwrap).collect();
+    assert_eq!(
+        told,
+        links
+            .iter()
+            .map(|address| i64::from(address.port()))
+            .collect::<Vec<_>>()
+    );
+
+    let mut connection = rig::redis::Connection::open(links[1], SOON).unwrap();
+    connection.call(&["PING"]).unwrap();
+    cluster.link(1).unwrap().cut();
+    assert!(connection.call(&["PING"]).is_err());
+    cluster.settle(SOON).unwrap();
+}

@@ -10,3 +10,5 @@ mod nginx;
 mod process;
 mod sentinel;
 mod single;
+mod support;
+mod whole;

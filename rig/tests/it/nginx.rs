@@ -1,48 +1,16 @@
 //! nginx with a configuration of its own; the repository's is tested where it lies.
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use rig::{
-    Error,
-    folder::Folder,
-    http,
+    Error, http,
     nginx::{Nginx, Options},
     wait::{self, ensure},
 };
 
+use super::support::edge;
+
 const SOON: Duration = Duration::from_secs(20);
-
-/// Answers with the first hub's address, so that a reload shows.
-const RENDER: &str = r#"#!/bin/sh
-[ "$CARILLON_HUBS" != 127.0.0.1:1 ] || { echo "no such hub" >&2; exit 1; }
-mkdir -p "$1"
-cat >"$1/nginx.conf" <<CONF
-pid $CARILLON_NGINX_RUN/nginx.pid;
-worker_processes $CARILLON_NGINX_WORKERS;
-events {}
-http {
-    access_log $CARILLON_NGINX_LOG/access.log;
-    client_body_temp_path $CARILLON_NGINX_RUN/body;
-    proxy_temp_path $CARILLON_NGINX_RUN/proxy;
-    fastcgi_temp_path $CARILLON_NGINX_RUN/fastcgi;
-    uwsgi_temp_path $CARILLON_NGINX_RUN/uwsgi;
-    scgi_temp_path $CARILLON_NGINX_RUN/scgi;
-    server {
-        listen $CARILLON_NGINX_LISTEN;
-        location = /nginx-health { return 200 ok; }
-        location = /hubs { return 200 "$CARILLON_HUBS for $CARILLON_DISPATCHERS $MORE"; }
-    }
-}
-CONF
-"#;
-
-fn source() -> Folder {
-    let folder = Folder::new("test").unwrap();
-    let path = folder.path().join("render.sh");
-    std::fs::write(&path, RENDER).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -50,7 +18,7 @@ fn address(port: u16) -> SocketAddr {
 
 #[test]
 fn it_serves_reloads_and_ends() {
-    let source = source();
+    let source = edge();
     let options = Options {
         hubs: vec![address(2), address(3)],
         dispatchers: vec![address(4)],
@@ -76,7 +44,7 @@ fn it_serves_reloads_and_ends() {
 
 #[test]
 fn what_cannot_be_rendered_is_told() {
-    let source = source();
+    let source = edge();
     let refused = Nginx::start(
         source.path(),
         &Options {

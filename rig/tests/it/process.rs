@@ -65,14 +65,20 @@ fn a_polite_end_is_its_own() {
     assert!(process.log().contains("bye"));
 }
 
+fn three<T>(make: impl Fn() -> T) -> (T, T, T) {
+    (make(), make(), make())
+}
+
 /// This very test binary runs again, without its destructors: it leaves a process and a folder, both of which its
 /// watcher takes away.
 #[test]
 fn nothing_outlives_a_killed_owner() {
     const OWNER: &str = "RIG_TEST_OWNER_NOTES";
     if let Some(notes) = std::env::var_os(OWNER) {
-        let folder = Folder::new("test").unwrap();
-        let process = shell(&folder, "sleep 600 & wait");
+        // What has ended before is no concern of the watcher's any more, whatever stands around it in its lists.
+        let (before, folder, behind) = three(|| Folder::new("test").unwrap());
+        let (early, process, late) = three(|| shell(&folder, "sleep 600 & wait"));
+        drop((before, behind, early, late));
         let note = format!("{} {}", process.pid(), folder.path().display());
         std::fs::write(&notes, note).unwrap();
         std::process::abort();

@@ -13,29 +13,45 @@ const BINARY = process.env.CARILLON_BIN ?? path.resolve(HERE, '../../../target/d
 const START_MS = 30_000;
 const STOP_MS = 20_000;
 
-/** A standalone Carillon with a data folder of its own. */
+/** A Carillon process with a data folder of its own; standalone, where `command` says nothing else. */
 export class Server {
   #child;
   #dataDir;
-  #output = '';
+  #command;
+  #env;
+  /** All that it wrote, of every start. */
+  output = '';
 
-  /** @param {{ port?: number }} [options] `port`: the public one, where it has to be a certain one */
-  static async start({ port } = {}) {
+  /**
+   * @param {{ port?: number, command?: string[], env?: Record<string, string> }} [options] `port`: the public one, where it
+   * has to be a certain one
+   */
+  static async start({ port, command = [], env = {} } = {}) {
     const server = new Server();
     server.port = port ?? (await freePort());
+    server.internal = await freePort();
     server.#dataDir = await mkdtemp(path.join(tmpdir(), 'carillon-browser-'));
-    const internal = await freePort();
-    server.internal = internal;
-    server.#child = spawn(
-      BINARY,
-      ['--listen', `127.0.0.1:${server.port}`, '--internal-listen', `127.0.0.1:${internal}`, '--data-dir', server.#dataDir],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
-    );
-    for (const stream of [server.#child.stdout, server.#child.stderr]) {
-      stream.on('data', (data) => (server.#output += data));
-    }
-    await server.#ready();
+    server.#command = command;
+    server.#env = { ...process.env, ...env };
+    await server.restart();
     return server;
+  }
+
+  /** Starts it where it stood, on the same ports with the same data. */
+  async restart() {
+    this.#child = spawn(
+      BINARY,
+      [
+        ...this.#command,
+        ...['--listen', `127.0.0.1:${this.port}`, '--internal-listen', `127.0.0.1:${this.internal}`],
+        ...['--data-dir', this.#dataDir],
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'], env: this.#env },
+    );
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream.on('data', (data) => (this.output += data));
+    }
+    await this.#ready();
   }
 
   get url() {
@@ -49,13 +65,12 @@ export class Server {
     while (Date.now() < deadline) {
       if (failure) throw new Error(`${BINARY} could not be started`, { cause: failure });
       if (this.#child.exitCode !== null) break;
-      const answer = await fetch(`${this.url}/ready`).catch(() => undefined);
+      const answer = await fetch(`http://127.0.0.1:${this.internal}/ready`).catch(() => undefined);
       if (answer?.status === 200) return;
       await pause(50);
     }
-    const output = this.#output;
     await this.stop();
-    throw new Error(`the server did not become ready:\n${output}`);
+    throw new Error(`the server did not become ready:\n${this.output}`);
   }
 
   /**
@@ -66,7 +81,7 @@ export class Server {
     const { stdout } = await promisify(execFile)(BINARY, [
       ...['token', '--user', user, '--tenant', 'default', '--data-dir', this.#dataDir, '--ttl', '1h'],
       ...['--scope', 'notifications:write', ...more],
-    ]);
+    ], { env: this.#env });
     return stdout.trim();
   }
 
@@ -101,6 +116,20 @@ export class Server {
     if (answer.status !== 200) throw new Error(`publishing answered ${answer.status}: ${text}`);
   }
 
+  /** Without a word (SIGKILL); `restart` starts it again. */
+  async kill() {
+    const exited = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await exited;
+  }
+
+  /** Begins an orderly stop; answers when the process has ended. */
+  async drain() {
+    const exited = once(this.#child, 'exit');
+    this.#child.kill('SIGTERM');
+    await exited;
+  }
+
   async stop() {
     const child = this.#child;
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
@@ -115,7 +144,7 @@ export class Server {
 }
 
 /** A port that nobody listens on now. */
-async function freePort() {
+export async function freePort() {
   const probe = createServer().listen(0, '127.0.0.1');
   await once(probe, 'listening');
   const { port } = probe.address();

@@ -267,10 +267,10 @@ impl MemoryBus {
         }
     }
 
-    /// Begins a new epoch, if the old one is still that of the topic.
+    /// Begins a new epoch, if the old one is still that of the topic and what stood at `old` is not there.
     pub(super) fn renew(&self, key: &TopicKey, old: Head) -> Head {
         let mut topic = self.topic(key);
-        if topic.epoch == old.epoch {
+        if topic.epoch == old.epoch && topic.has_lost(old) {
             // Other topics may have begun in any epoch up to the bus's own.
             topic.epoch = self.inner.epoch.fetch_add(1, Ordering::Relaxed) + 1;
             let policy = self.inner.policies.of(key);

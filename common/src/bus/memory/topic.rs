@@ -94,6 +94,20 @@ impl Topic {
         }
     }
 
+    /// Whether another message, or none, has the place of one that was read.
+    pub(super) fn has_lost(&self, read: Head) -> bool {
+        let head = self.head();
+        if head.offset <= read.offset {
+            return head != read;
+        }
+        let kept = self.given.as_deref().and_then(|given| given.kept.as_deref());
+        let found = kept.and_then(|kept| kept.retained.after(read.offset.saturating_sub(1), 1).pop());
+        // What cannot be compared any more proves no loss.
+        found.is_some_and(|found| {
+            found.position.is_some_and(|at| at.offset == read.offset) && Some(found.header.id) != read.id
+        })
+    }
+
     /// Whether nothing tells it from a topic that is new: no offset was given, so none can be given twice.
     pub(super) fn is_blank(&self) -> bool {
         self.subscribers.is_empty() && self.given.is_none()

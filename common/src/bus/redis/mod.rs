@@ -188,7 +188,7 @@ impl RedisBus {
     pub(super) async fn renew(&self, key: &TopicKey, old: Head) -> Result<Head, BusError> {
         let inner = &self.inner;
         let limits = &inner.publisher.limits;
-        let item = read::renew(&inner.names, key, old.epoch, old.offset, limits);
+        let item = read::renew(&inner.names, key, old, limits);
         let reply = inner
             .router
             .run(Way::Publish, vec![item])

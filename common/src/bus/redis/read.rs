@@ -148,11 +148,12 @@ fn read_entry(entry: &BytesFrame, key: &TopicKey, epoch: u64) -> Option<(u64, Me
 }
 
 /// The call for a new epoch.
-pub(super) fn renew(names: &Names, key: &TopicKey, old: u64, least: u64, limits: &BusLimits) -> Item {
+pub(super) fn renew(names: &Names, key: &TopicKey, old: Head, limits: &BusLimits) -> Item {
     let partition = names.partition(key);
     let (begin, meta) = (names.epoch(partition), names.meta(partition, key));
     let (stream, values) = (names.history(partition, key), names.values(partition, key));
-    let (old, least, new) = (format!("{old:x}"), least.to_string(), random_epoch());
+    let (epoch, least, new) = (format!("{:x}", old.epoch), old.offset.to_string(), random_epoch());
+    let id = old.id.map_or_else(String::new, |id| id.to_string());
     let meta_age = limits.meta_age.as_millis().to_string();
     let mut command = Commands::default();
     call(
@@ -160,10 +161,11 @@ pub(super) fn renew(names: &Names, key: &TopicKey, old: u64, least: u64, limits:
         &scripts::RENEW,
         &[&begin, &meta, &stream, &values],
         &[
-            old.as_bytes(),
+            epoch.as_bytes(),
             least.as_bytes(),
             new.as_bytes(),
             meta_age.as_bytes(),
+            id.as_bytes(),
         ],
     );
     Item { partition, command }

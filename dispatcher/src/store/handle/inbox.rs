@@ -9,7 +9,9 @@ use common::ids::NotificationId;
 
 use crate::{
     model::{Cursor, InboxItem, ListFilter, Micros, ReaderKeys},
-    store::{ChangesResult, Mark, Marked, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks},
+    store::{
+        ChangesResult, Mark, Marked, Reach, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks,
+    },
 };
 
 /// How often a reader's last sight is written.
@@ -114,8 +116,22 @@ impl Store {
         reader: &ReaderKeys,
         up_to: Option<&Cursor>,
     ) -> Result<ReadAll, StoreError> {
-        self.single((reader.clone(), up_to.cloned()), |(reader, up_to), tx| {
-            Box::pin(marks::mark_all_read(tx, reader, up_to.as_ref()))
+        let reach = up_to.map_or(Reach::Now, |cursor| Reach::Cursor(cursor.clone()));
+        self.read_up_to(reader, reach).await
+    }
+
+    /// Marks everything as read that was visible at a time: also where this is asked late, or again, what arrived since
+    /// stays unread.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn mark_all_read_by(&self, reader: &ReaderKeys, time: Micros) -> Result<ReadAll, StoreError> {
+        self.read_up_to(reader, Reach::Time(time)).await
+    }
+
+    async fn read_up_to(&self, reader: &ReaderKeys, reach: Reach) -> Result<ReadAll, StoreError> {
+        self.single((reader.clone(), reach), |(reader, reach), tx| {
+            Box::pin(marks::mark_all_read(tx, reader, reach))
         })
         .await
     }

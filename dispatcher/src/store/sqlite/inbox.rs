@@ -125,7 +125,7 @@ pub(in crate::store) const KNOWN_MEMBERSHIPS: &str =
 
 /// The position of the newest row of a key that is older than a time, 0 for none. Binary search: rows of a key are in the
 /// order of their times but for the moments between accepting and committing.
-pub(in crate::store) const BACKFILL_START: &str = "
+pub(in crate::store) const NEWEST_BEFORE: &str = "
 WITH RECURSIVE search (low, high) AS (
   SELECT 0, position FROM counters WHERE key = ?1
   UNION ALL

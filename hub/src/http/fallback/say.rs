@@ -6,7 +6,7 @@ use axum::extract::State;
 use common::{
     http::{Caller, JsonBody, Problem, parse_query},
     protocol::{Command, CommandError, ReadWhat},
-    receipts::{Reader, Receipt},
+    receipts::{PATIENCE, Reader, Receipt},
     topic::TopicKey,
 };
 use governor::{
@@ -76,7 +76,7 @@ pub(in crate::http) struct Said {
 #[utoipa::path(post, path = "/api/v1/commands", tag = "sockets", security(("bearer" = [])), request_body = Said,
     params(("session" = Option<String>, Query, description = "The stream's session, which is not told `changed`")),
     responses((status = 204, description = "It was handed on"), (status = 401, body = Problem),
-        (status = 422, body = Problem), (status = 429, body = Problem)))]
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(in crate::http) async fn say(
     State(hub): State<Hub>,
     caller: Caller,
@@ -108,7 +108,7 @@ pub(in crate::http) async fn say(
     let receipt = match Command::parse(text) {
         Ok(Command::Ack(ids)) => Receipt::Delivered { reader, ids },
         Ok(Command::Read(ReadWhat::Ids(ids))) => Receipt::Read { reader, ids },
-        Ok(Command::Read(ReadWhat::All)) => Receipt::ReadAll { reader },
+        Ok(Command::Read(ReadWhat::All)) => Receipt::read_all(reader),
         Ok(_) => {
             let detail =
                 "only `ack` and `read` are said here; the rest are parameters of the next stream or poll";
@@ -117,8 +117,11 @@ pub(in crate::http) async fn say(
         Err(error) => return Err(misread(&error)),
     };
     hub.inner.shared.metrics.received.inc();
-    // Without a dispatcher there is nobody to tell, as on a socket.
-    hub.inner.shared.receipts.send(receipt).await;
+    if !hub.inner.shared.receipts.wait(receipt).await {
+        let detail = "what was said could not be handed on; say it again";
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "receipts_unavailable", detail);
+        return Err(problem.retry_after(PATIENCE));
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

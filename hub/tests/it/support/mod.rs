@@ -264,14 +264,19 @@ impl TestHub {
         eventually(name, async || (self.metric(name) >= value).then_some(())).await;
     }
 
+    /// No dispatcher takes receipts any more.
+    pub(crate) async fn close_receipts(&self) {
+        self.receipts.lock().await.close();
+    }
+
     /// The next receipt other than that a session began.
     pub(crate) async fn receipt(&self) -> Receipt {
         let mut receipts = self.receipts.lock().await;
         loop {
-            let mut batch = soon("a receipt", receipts.next_batch(1)).await;
-            match batch.pop().expect("the hub has gone") {
-                Receipt::Seen { .. } => {}
-                receipt => return receipt,
+            let batch = soon("a receipt", receipts.next_batch(1)).await;
+            let receipt = batch.expect("the hub has gone").receipts.remove(0);
+            if !matches!(receipt, Receipt::Seen { .. }) {
+                return receipt;
             }
         }
     }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     Error,
     folder::Folder,
+    link::Link,
     port::Port,
     wait::{self, ensure},
 };
@@ -33,6 +34,9 @@ pub struct ClusterOptions {
     pub replicas: usize,
     /// After how much silence a node counts as failed. A fail-over takes about twice this.
     pub node_timeout: Duration,
+    /// Whether clients, replicas included, reach every node through a [`Link`] that can be cut. The nodes speak to each other
+    /// without.
+    pub linked: bool,
     /// Of every node.
     pub node: Options,
 }
@@ -51,6 +55,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Node {
     server: Server,
+    link: Option<Link>,
     id: String,
     /// A slot that it had when it was last killed or paused.
     had: Mutex<Option<u16>>,
@@ -63,6 +68,7 @@ impl Default for ClusterOptions {
             primaries: 3,
             replicas: 2,
             node_timeout: Duration::from_secs(1),
+            linked: false,
             node: Options::default(),
         }
     }
@@ -112,7 +118,17 @@ impl Cluster {
     /// All nodes' addresses for clients, `redis://127.0.0.1:7000`.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.server.url()).collect()
+        let url = |node: &Node| match &node.link {
+            Some(link) => node.server.url_through(link.address()),
+            None => node.server.url(),
+        };
+        self.nodes.iter().map(url).collect()
+    }
+
+    /// The way of all clients to a node, in a cluster that is `linked`.
+    #[must_use]
+    pub fn link(&self, node: usize) -> Option<&Link> {
+        self.nodes[node].link.as_ref()
     }
 
     /// The primary of a slot, by the newest claim among the nodes that are awake.

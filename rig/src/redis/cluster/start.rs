@@ -6,6 +6,7 @@ use super::{Cluster, ClusterOptions, Node, PROMPT};
 use crate::{
     Error,
     folder::Folder,
+    link::Link,
     port::Port,
     redis::{options::Options, server::Server, slots::SLOTS},
     wait::{self, ensure},
@@ -21,11 +22,12 @@ pub(super) fn start(options: &ClusterOptions) -> Result<Cluster, Error> {
     })?;
     let folder = Folder::new("cluster")?;
     let (servers, buses) = spawn(options, &folder)?;
-    let nodes = servers.into_iter().map(|server| {
+    let nodes = servers.into_iter().map(|(server, link)| {
         server.wait_until_it_answers()?;
         let id = server.command(&["CLUSTER", "MYID"])?.as_str().to_owned();
         Ok(Node {
             server,
+            link,
             id,
             had: Mutex::new(None),
         })
@@ -51,25 +53,24 @@ pub(super) fn start(options: &ClusterOptions) -> Result<Cluster, Error> {
     Ok(cluster)
 }
 
+type Spawned = (Server, Option<Link>);
+
 /// All processes at once, as each takes a while.
-fn spawn(options: &ClusterOptions, folder: &Folder) -> Result<(Vec<Server>, Vec<Port>), Error> {
+fn spawn(options: &ClusterOptions, folder: &Folder) -> Result<(Vec<Spawned>, Vec<Port>), Error> {
     let (mut servers, mut buses) = (Vec::new(), Vec::new());
     for _ in 0..options.primaries * (1 + options.replicas) {
         let (port, bus) = (Port::free()?, Port::free()?);
         let home = folder.inner(&port.number().to_string())?;
-        servers.push(Server::spawn(
-            &settings(options, bus.number()),
-            port,
-            home,
-            false,
-        )?);
+        let link = options.linked.then(|| Link::to(port.address())).transpose()?;
+        let settings = settings(options, bus.number(), link.as_ref());
+        servers.push((Server::spawn(&settings, port, home, false)?, link));
         buses.push(bus);
     }
     Ok((servers, buses))
 }
 
 /// The caller's lines come last, so that they win.
-fn settings(options: &ClusterOptions, bus: u16) -> Options {
+fn settings(options: &ClusterOptions, bus: u16, link: Option<&Link>) -> Options {
     let mut lines = vec![
         "cluster-enabled yes".to_owned(),
         format!("cluster-port {bus}"),
@@ -82,6 +83,10 @@ fn settings(options: &ClusterOptions, bus: u16) -> Options {
     ];
     if options.replicas > 0 {
         lines.push("min-replicas-to-write 1".to_owned());
+    }
+    if let Some(link) = link {
+        lines.push(format!("cluster-announce-port {}", link.address().port()));
+        lines.push(format!("cluster-announce-bus-port {bus}"));
     }
     lines.extend(options.node.lines.iter().cloned());
     Options {

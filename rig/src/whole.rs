@@ -1,0 +1,190 @@
+//! The whole on one machine: Redis, hubs, a dispatcher, and nginx before them.
+
+use std::{fmt::Write as _, fs::File, io::Read as _, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    Error,
+    carillon::{self, Node, Service},
+    nginx::{self, Nginx},
+    redis::{Engine, Plan},
+};
+
+/// Longest start of all nodes together, of debug builds on a machine that builds at the same time.
+const START: Duration = Duration::from_secs(120);
+/// Longest drain of a node: the default of `server.shutdown_deadline`, and some.
+const DRAIN: Duration = Duration::from_secs(40);
+
+/// What the whole is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Redis.
+    pub redis: Plan,
+    /// How many hubs.
+    pub hubs: usize,
+    /// Public port of the first hub, with the internal one behind it, then the next hub's; any free ones where it does not
+    /// matter.
+    pub hub_port: Option<u16>,
+    /// Whether there is a dispatcher.
+    pub dispatcher: bool,
+    /// Its public port, with the internal one behind it.
+    pub dispatcher_port: Option<u16>,
+    /// Where nginx's configuration lies, and what it is started with beside the addresses; without it there is no nginx.
+    pub edge: Option<(PathBuf, nginx::Options)>,
+    /// The executable, where [`carillon::executable`] would not find it.
+    pub program: Option<PathBuf>,
+    /// More environment of all nodes, which overrides their configuration.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running whole. Everything is killed when it is dropped; [`Self::stop`] asks first.
+#[derive(Debug)]
+pub struct Whole {
+    // In the order in which they end.
+    edge: Option<Nginx>,
+    hubs: Vec<Node>,
+    dispatcher: Option<Node>,
+    redis: Engine,
+    secret: String,
+}
+
+impl Whole {
+    /// Starts all and waits until all are ready.
+    ///
+    /// # Errors
+    /// Of the first that does not come up.
+    pub fn start(options: &Options) -> Result<Self, Error> {
+        let redis = Engine::start(&options.redis)?;
+        let secret = secret()?;
+        let config = config(&redis, &secret);
+        let node = |service, port: Option<u16>| {
+            Node::spawn(&carillon::Options {
+                service,
+                program: options.program.clone(),
+                config: config.clone(),
+                environment: options.environment.clone(),
+                ports: port.map(|port| [port, port.saturating_add(1)]),
+                arguments: Vec::new(),
+            })
+        };
+        // All at once, then wait.
+        let dispatcher = options
+            .dispatcher
+            .then(|| node(Service::Dispatcher, options.dispatcher_port))
+            .transpose()?;
+        let hub_ports = (0..).map(|step: u16| options.hub_port.map(|port| port.saturating_add(2 * step)));
+        let hubs = hub_ports.take(options.hubs).map(|port| node(Service::Hub, port));
+        let hubs = hubs.collect::<Result<Vec<_>, _>>()?;
+        for node in hubs.iter().chain(&dispatcher) {
+            node.wait_until_ready(START)?;
+        }
+        let mut whole = Self {
+            edge: None,
+            hubs,
+            dispatcher,
+            redis,
+            secret,
+        };
+        if let Some((source, edge)) = &options.edge {
+            whole.edge = Some(Nginx::start(
+                source,
+                &nginx::Options {
+                    hubs: whole.hubs.iter().map(Node::address).collect(),
+                    dispatchers: whole.dispatcher.iter().map(Node::address).collect(),
+                    ..edge.clone()
+                },
+            )?);
+        }
+        Ok(whole)
+    }
+
+    /// Redis.
+    #[must_use]
+    pub fn redis(&self) -> &Engine {
+        &self.redis
+    }
+
+    /// The hubs.
+    #[must_use]
+    pub fn hubs(&self) -> &[Node] {
+        &self.hubs
+    }
+
+    /// The dispatcher.
+    #[must_use]
+    pub fn dispatcher(&self) -> Option<&Node> {
+        self.dispatcher.as_ref()
+    }
+
+    /// nginx.
+    #[must_use]
+    pub fn edge(&self) -> Option<&Nginx> {
+        self.edge.as_ref()
+    }
+
+    /// The HS256 secret of all nodes. It was made for this start and is worth nothing elsewhere.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// Everything of Carillon and nginx that has ended, with the end of its log.
+    #[must_use]
+    pub fn ended(&self) -> Vec<(SocketAddr, Error)> {
+        let nodes = self.hubs.iter().chain(&self.dispatcher);
+        let nodes = nodes.filter_map(|node| Some((node.address(), node.check().err()?)));
+        let edge = self
+            .edge
+            .iter()
+            .filter_map(|edge| Some((edge.address(), edge.process().check().err()?)));
+        nodes.chain(edge).collect()
+    }
+
+    /// Ends all in order, each asked and waited for: nginx, hubs, dispatcher; then Redis, which has nothing to lose. A
+    /// node leaves out its lame-duck time, as nobody sends it anything any more.
+    ///
+    /// # Errors
+    /// Of the first that does not end in time; it and what comes behind it is killed.
+    pub fn stop(self) -> Result<(), Error> {
+        if let Some(edge) = &self.edge {
+            edge.process().terminate()?;
+            edge.process().wait(DRAIN)?;
+        }
+        for group in [&self.hubs[..], self.dispatcher.as_slice()] {
+            for node in group {
+                node.interrupt()?;
+            }
+            for node in group {
+                node.wait(DRAIN)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of every node. Strings are quoted as Rust quotes them, which TOML reads for what stands in addresses.
+fn config(redis: &Engine, secret: &str) -> String {
+    let mut config = String::from("# Of all nodes; listeners and data folder are flags.\n");
+    let lines = [
+        "[server]".to_owned(),
+        "trusted_proxies = [\"127.0.0.1\"]".to_owned(),
+        "[auth]".to_owned(),
+        format!("secret = {secret:?}"),
+        "public_topics = [\"*\"]".to_owned(),
+        "[redis]".to_owned(),
+        format!("kind = {:?}", redis.kind()),
+        format!("urls = {:?}", redis.urls()),
+    ];
+    for line in lines {
+        // Writing to a string cannot fail.
+        writeln!(config, "{line}").ok();
+    }
+    config
+}
+
+/// 32 random bytes in hex.
+fn secret() -> Result<String, Error> {
+    let mut bytes = [0; 32];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(Error::system("reading /dev/urandom"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
