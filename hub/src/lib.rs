@@ -44,7 +44,7 @@ use common::{
     topic::{TopicKey, TopicKind},
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::JoinHandle,
 };
 
