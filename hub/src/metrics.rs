@@ -54,7 +54,7 @@ pub(crate) struct HubMetrics {
     pub(crate) gaps_told: Counter,
     pub(crate) dropped: Counter,
     pub(crate) healed: Counter,
-    pub(crate) resyncs: Counter,
+    resyncs: Family<Because, Counter>,
     pub(crate) replayed: Counter,
     pub(crate) published: Counter,
     pub(crate) held_back: Counter,
@@ -90,7 +90,7 @@ impl HubMetrics {
             gaps_told: Counter::default(),
             dropped: Counter::default(),
             healed: Counter::default(),
-            resyncs: Counter::default(),
+            resyncs: Family::default(),
             replayed: Counter::default(),
             published: Counter::default(),
             held_back: Counter::default(),
@@ -179,7 +179,7 @@ impl HubMetrics {
             registry.register("hub_gaps_healed", "Gaps closed from history", m.healed);
             registry.register(
                 "hub_resyncs",
-                "Times sessions of a topic were told to resync",
+                "Times sessions of a topic, or one that resumes, were told to resync, by reason",
                 m.resyncs,
             );
             registry.register(
@@ -226,6 +226,11 @@ impl HubMetrics {
     /// Sessions evicted for a reason.
     pub(crate) fn evictions(&self, reason: &'static str) -> u64 {
         self.evicted.get_or_create(&Because { reason }).get()
+    }
+
+    /// Sessions were told to resync.
+    pub(crate) fn resynced(&self, reason: &'static str) {
+        self.resyncs.get_or_create(&Because { reason }).inc();
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {

@@ -30,16 +30,18 @@ pub(super) fn shared(
 ///
 /// # Errors
 /// When Redis cannot be used as configured.
-#[expect(clippy::unnecessary_wraps, reason = "Redis may refuse its configuration")]
-pub(super) fn receipt_sink(_: &Config, _: &Metrics) -> Result<ReceiptSink, ClientError> {
-    Ok(receipts::in_memory(16).0)
+pub(super) fn receipt_sink(config: &Config, metrics: &Metrics) -> Result<ReceiptSink, ClientError> {
+    receipts::redis_sink(&config.redis, metrics)
 }
 
 /// The dispatcher's end.
 ///
 /// # Errors
 /// When Redis cannot be used as configured.
-#[expect(clippy::unnecessary_wraps, reason = "Redis may refuse its configuration")]
-pub(super) fn receipt_stream(_: &Config, _: &NodeId, _: &Metrics) -> Result<ReceiptStream, ClientError> {
-    Ok(receipts::in_memory(16).1)
+pub(super) fn receipt_stream(
+    config: &Config,
+    node: &NodeId,
+    metrics: &Metrics,
+) -> Result<ReceiptStream, ClientError> {
+    receipts::redis_stream(&config.redis, node.as_str(), metrics)
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         bus: bus.clone(),
         policies,
         verifier: Arc::clone(&verifier),
-        receipts,
+        receipts: receipts.clone(),
     };
     let hub = start(&config, wiring, &metrics);
 
@@ -52,6 +52,10 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let ending = Ending::begun(&config.server).await?;
     drain(&hub, &config, &ending, RESERVE).await;
     serving.finish(&ending).await;
+    // Those of the last requests, which outlive the sessions.
+    if !receipts.flush(ending.left(Duration::ZERO)).await {
+        tracing::warn!("the last receipts may be lost: Redis took them not in time");
+    }
     tracing::info!("stopped");
     Ok(())
 }

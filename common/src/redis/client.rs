@@ -1,10 +1,11 @@
 //! The client for everything on Redis that is not the bus: the stream of receipts, tables of nodes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fred::{
     clients::Client,
     error::ErrorKind,
+    interfaces::ClientLike,
     types::{
         Builder,
         config::{
@@ -14,11 +15,15 @@ use fred::{
     },
 };
 use secrecy::ExposeSecret;
+use tokio::task::AbortHandle;
 
 use super::{Endpoint, RedisConfig, RedisKind};
 
 /// Commands that may wait in the client while Redis is away; beyond, they fail at once.
 const WAITING: usize = 4096;
+
+/// Before a client whose task has ended begins anew.
+const ANEW: Duration = Duration::from_millis(50);
 
 /// Redis cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +137,24 @@ pub fn client(config: &RedisConfig) -> Result<Client, ClientError> {
         .set_policy(ReconnectPolicy::new_exponential(0, 100, 2_000, 2))
         .build()?;
     Ok(client)
+}
+
+/// Connects a client, and keeps it connected until it has quit or this task is aborted. fred connects anew by itself after
+/// whatever befalls a connection, but its task ends for good at a redirection that it may not follow, as of a slot of a
+/// cluster that is on its way to another node.
+pub fn keep_connected(client: &Client) -> AbortHandle {
+    let client = client.clone();
+    tokio::spawn(async move {
+        loop {
+            match client.connect().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => tracing::debug!(%error, "the client of redis begins anew"),
+                Err(error) => tracing::error!(%error, "the client of redis has panicked"),
+            }
+            tokio::time::sleep(ANEW).await;
+        }
+    })
+    .abort_handle()
 }
 
 impl ClientError {

@@ -8,7 +8,7 @@ mod config;
 mod endpoint;
 
 pub use self::{
-    client::{ClientError, client, tls},
+    client::{ClientError, client, keep_connected, tls},
     config::{RedisConfig, RedisKind},
     endpoint::{Endpoint, InvalidEndpoint},
 };

@@ -1,4 +1,5 @@
-//! What needs real Redis servers: the bus and the stream of receipts.
+//! What needs real Redis servers: the bus, the stream of receipts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 mod bus;
 mod faults;

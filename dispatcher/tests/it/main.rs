@@ -9,4 +9,5 @@ mod seeds;
 mod email;
 mod queue;
 mod realtime;
+mod receipts;
 mod store;

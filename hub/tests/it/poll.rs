@@ -299,6 +299,11 @@ async fn receipts_go_by_a_request() {
     }
     assert_eq!(say("", r#"{"type":"read","all":true}"#).await.status, 204);
     assert!(matches!(hub.receipt().await, Receipt::ReadAll { .. }));
+    hub.close_receipts().await;
+    let answer = say("", &ack).await;
+    answer.problem(503, "receipts_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert!(hub.metric("hub_receipts_dropped_total") >= 1.0);
     for (body, code, field) in [
         (r#"{"type":"subscribe","topic":"a"}"#, "unknown_command", "type"),
         (r#"{"type":"dance"}"#, "unknown_command", "type"),

@@ -43,6 +43,7 @@ pub(super) struct StreamMetrics {
     pub(super) claimed: Counter,
     pub(super) poisoned: Counter,
     pub(super) lost: Counter,
+    pub(super) upkeeps: Counter,
     pub(super) entries: Gauge<i64, AtomicI64>,
     pub(super) age: Gauge<f64, AtomicU64>,
 }
@@ -70,6 +71,11 @@ impl StreamMetrics {
             "receipts_entries_lost",
             "Entries dropped from the full stream before a dispatcher had stored them",
             m.lost,
+        );
+        registry.register(
+            "receipts_upkeeps",
+            "Looks at the stream as a whole and at what other dispatchers left",
+            m.upkeeps,
         );
         registry.register(
             "receipts_stream_entries",

@@ -14,7 +14,7 @@ use fred::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ use super::{
     metrics::StreamMetrics,
     reply::{self, Entry},
 };
-use crate::redis::RedisConfig;
+use crate::redis::{RedisConfig, keep_connected};
 
 /// Entries that one answer brings.
 const ENTRIES: u64 = 16;
@@ -96,17 +96,17 @@ impl Reading {
 
     /// Reads until the stop, or until nobody takes what is read.
     pub(super) async fn run(mut self, entries: mpsc::Sender<Vec<Entry>>, stop: CancellationToken) {
-        let connection = self.client.connect();
-        // A read is never cut off: Redis would take what it answers for handed out.
-        while !stop.is_cancelled() && !entries.is_closed() {
+        let connection = keep_connected(&self.client);
+        while let Some(room) = self.wait_for_room(&entries, &stop).await {
+            // A read is never cut off: Redis would take what it answers for handed out.
             match self.round().await {
                 Ok(read) => {
                     if self.failures > 0 {
                         tracing::info!(failures = self.failures, "receipts are read again");
                         self.failures = 0;
                     }
-                    if !read.is_empty() && entries.send(read).await.is_err() {
-                        break;
+                    if !read.is_empty() {
+                        room.send(read);
                     }
                 }
                 Err(error) => {
@@ -114,21 +114,45 @@ impl Reading {
                 }
             }
         }
+        connection.abort();
         if let Err(error) = self.client.quit().await {
             tracing::debug!(%error, "the connection for receipts was not closed in order");
         }
-        connection.abort();
     }
 
-    async fn round(&mut self) -> Result<Vec<Entry>, Error> {
+    /// Waits until something may be read, and looks at the stream meanwhile. None at the end.
+    async fn wait_for_room<'a>(
+        &mut self,
+        entries: &'a mpsc::Sender<Vec<Entry>>,
+        stop: &CancellationToken,
+    ) -> Option<mpsc::Permit<'a, Vec<Entry>>> {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                room = entries.reserve() => return room.ok(),
+                () = sleep_until(self.upkeep_at) => {}
+            }
+            if let Err(error) = self.upkeep_when_due().await {
+                self.recover(&error).await;
+            }
+        }
+    }
+
+    async fn upkeep_when_due(&mut self) -> Result<(), Error> {
         if !self.grouped {
             self.make_group().await?;
         }
         if Instant::now() >= self.upkeep_at {
             self.upkeep().await?;
-            self.claim_from = Some("0-0".to_owned());
+            self.claim_from.get_or_insert_with(|| "0-0".to_owned());
             self.upkeep_at = Instant::now() + self.claim_after / 2;
         }
+        Ok(())
+    }
+
+    async fn round(&mut self) -> Result<Vec<Entry>, Error> {
+        self.upkeep_when_due().await?;
         let entries = match self.claim_from.take() {
             Some(from) => self.claim(from).await?,
             None => self.read().await?,
@@ -223,6 +247,7 @@ impl Reading {
         let stale = (self.claim_after * STALE).as_millis().to_string();
         let words = vec![GROUP, self.consumer.as_str(), stale.as_str()];
         let forgotten: i64 = self.client.eval(FORGET, key, words).await?;
+        self.metrics.upkeeps.inc();
         if forgotten > 0 {
             tracing::debug!(
                 dispatchers = forgotten,

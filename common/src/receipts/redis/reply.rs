@@ -50,7 +50,7 @@ pub(super) fn read(answer: Value) -> Vec<Entry> {
 /// The answer of XAUTOCLAIM.
 pub(super) fn claimed(answer: Value) -> Claimed {
     let mut parts = list(answer).into_iter();
-    let next = parts.next().and_then(text);
+    let next = parts.next().as_ref().and_then(text);
     Claimed {
         next: next.filter(|id| id != "0-0"),
         entries: parts.next().map(entries).unwrap_or_default(),
@@ -65,7 +65,7 @@ pub(super) fn entries(answer: Value) -> Vec<Entry> {
 
 fn entry(value: Value) -> Option<Entry> {
     let mut parts = list(value).into_iter();
-    let id = EntryId(parts.next().and_then(text)?);
+    let id = EntryId(parts.next().as_ref().and_then(text)?);
     let fields = parts.next().map(list).unwrap_or_default();
     let field = |name: &str| {
         let named = |pair: &&[Value]| pair[0].as_bytes() == Some(name.as_bytes());
@@ -91,7 +91,7 @@ fn list(value: Value) -> Vec<Value> {
     }
 }
 
-fn text(value: Value) -> Option<String> {
+fn text(value: &Value) -> Option<String> {
     value
         .as_bytes()
         .and_then(|bytes| String::from_utf8(bytes.to_vec()).ok())

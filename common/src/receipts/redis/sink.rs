@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     receipts::{PATIENCE, Receipt},
-    redis::RedisConfig,
+    redis::{RedisConfig, keep_connected},
 };
 
 /// Receipts that are appended together.
@@ -141,7 +141,7 @@ pub(super) fn start(client: Client, config: &RedisConfig, metrics: SinkMetrics) 
 
 impl Writer {
     async fn run(mut self) {
-        let connection = self.client.connect();
+        let connection = keep_connected(&self.client);
         while let Some(round) = self.gather().await {
             if round.entries.receipts() > 0 && !self.write(&round.entries).await {
                 break;
@@ -152,10 +152,10 @@ impl Writer {
             }
             self.metrics.waiting.set(self.waiting(0));
         }
+        connection.abort();
         if let Err(error) = self.client.quit().await {
             tracing::debug!(%error, "the connection for receipts was not closed in order");
         }
-        connection.abort();
     }
 
     /// What waits, and what comes within the time that it may wait for company. None at the end.

@@ -9,7 +9,7 @@ use fred::{
     clients::Client,
     interfaces::{ClientLike, LuaInterface},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,7 +18,10 @@ use super::{
     reading::{Held, Reading},
     reply::Entry,
 };
-use crate::{receipts::Batch, redis::RedisConfig};
+use crate::{
+    receipts::Batch,
+    redis::{RedisConfig, keep_connected},
+};
 
 /// Acknowledges and deletes in one step, so that an entry is in the stream for as long as it is not stored.
 const DONE: &str = "redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2))
@@ -37,6 +40,7 @@ pub struct Stream {
     entries: mpsc::Receiver<Vec<Entry>>,
     held: Held,
     stop: CancellationToken,
+    connection: AbortHandle,
 }
 
 /// Starts to read. `blocking` is the client of which a connection waits for entries.
@@ -47,7 +51,7 @@ pub(super) fn start(
     consumer: &str,
     metrics: StreamMetrics,
 ) -> Stream {
-    client.connect();
+    let connection = keep_connected(&client);
     let (sender, entries) = mpsc::channel(1);
     let held = Arc::new(Mutex::new(std::collections::HashSet::new()));
     let stop = CancellationToken::new();
@@ -61,6 +65,13 @@ pub(super) fn start(
         entries,
         held,
         stop,
+        connection,
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }
 

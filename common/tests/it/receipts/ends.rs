@@ -4,13 +4,13 @@ use std::{collections::HashSet, time::Duration};
 
 use common::{
     config::Span,
-    ids::{MessageId, NodeId},
+    ids::MessageId,
     receipts::{Receipt, ReceiptSink, ReceiptStream, conformance, redis_sink, redis_stream},
     redis::{RedisConfig, RedisKind},
     telemetry::Metrics,
 };
 use rig::redis::{Cluster, Sentinel, Server};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// The longest time for anything to come about, fail-overs included, on a machine that builds at the same time.
 pub(super) const LONG: Duration = Duration::from_secs(30);
@@ -42,11 +42,7 @@ impl Ends {
     }
 
     fn new(kind: RedisKind, urls: &[String]) -> Self {
-        let defaults: toml::Table = include_str!("../../../../config/carillon.toml").parse().unwrap();
-        let mut config: RedisConfig = defaults["redis"].clone().try_into().unwrap();
-        config.kind = kind;
-        config.urls = urls.iter().map(|url| url.parse().unwrap()).collect();
-        config.prefix = format!("t{}", NodeId::generate());
+        let mut config = crate::support::config(kind, urls);
         config.receipts_claim_after = Span(Duration::from_millis(300));
         config.validate().unwrap();
         Self {
@@ -99,12 +95,8 @@ pub(super) fn metric(metrics: &Metrics, name: &str) -> f64 {
 }
 
 /// Waits for what other processes bring about.
-pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {LONG:?}: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
+pub(super) async fn until(what: &str, holds: impl FnMut() -> bool) {
+    crate::support::until(what, LONG, holds).await;
 }
 
 /// Sends new receipts; gives the ids in them.
@@ -137,7 +129,7 @@ pub(super) async fn receive_all(stream: &mut ReceiptStream, ids: &[MessageId]) -
         let batch = batch.expect("the stream goes on");
         number += batch.receipts.len();
         for receipt in &batch.receipts {
-            ids_of(receipt).iter().for_each(|id| { missing.remove(id); });
+            missing.retain(|id| !ids_of(receipt).contains(id));
         }
         stream.done(batch).await;
     }

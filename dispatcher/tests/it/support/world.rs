@@ -3,7 +3,7 @@
 use common::{
     bus::{Bus, BusLimits, MemoryBus},
     ids::{MessageId, NotificationId},
-    receipts::{Receipt, ReceiptSink, in_memory},
+    receipts::{Receipt, ReceiptSink, ReceiptStream, in_memory},
 };
 use dispatcher::{
     Dispatcher, Parts,
@@ -86,21 +86,32 @@ impl World {
         exclusive: bool,
     ) -> Running {
         let (sink, stream) = in_memory(1024);
-        let dispatcher = Dispatcher::start(Parts {
-            config,
-            store: self.store.clone(),
-            bus: self.bus.clone(),
-            receipts: stream,
-            channels,
-            metrics: self.metrics.clone(),
-            exclusive,
-        })
-        .await;
+        let dispatcher = self.start_on(config, channels, exclusive, stream).await;
         Running {
             service: dispatcher.service(),
             dispatcher,
             receipts: sink,
         }
+    }
+
+    /// The same with hubs that are elsewhere.
+    pub(crate) async fn start_on(
+        &self,
+        config: DispatcherConfig,
+        channels: Channels,
+        exclusive: bool,
+        receipts: ReceiptStream,
+    ) -> Dispatcher {
+        Dispatcher::start(Parts {
+            config,
+            store: self.store.clone(),
+            bus: self.bus.clone(),
+            receipts,
+            channels,
+            metrics: self.metrics.clone(),
+            exclusive,
+        })
+        .await
     }
 
     /// Stores new notifications, as a life that ended before it did more; gives their ids.

@@ -255,15 +255,23 @@ impl TestHub {
     /// The value of a metric as it stands in the text, such as `hub_gaps_healed_total`; 0 where it is not there.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.text();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            // With its labels or without; another metric's name may go on.
+            let (labels, value) = rest.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<f64>().unwrap())
+        });
+        values.sum()
     }
 
     /// Waits until a metric has at least this value.
     pub(crate) async fn metric_reaches(&self, name: &str, value: f64) {
         eventually(name, async || (self.metric(name) >= value).then_some(())).await;
+    }
+
+    /// No dispatcher takes receipts any more.
+    pub(crate) async fn close_receipts(&self) {
+        self.receipts.lock().await.close();
     }
 
     /// The next receipt other than that a session began.
