@@ -99,28 +99,40 @@ check_helm() {
         return
     fi
     # Values of CI: everything optional switched on, so that every template is rendered.
-    "$helm" lint --strict helm/carillon -f helm/carillon/ci/minimal.yaml
-    "$helm" lint --strict helm/carillon -f helm/carillon/ci/full.yaml
-    "$helm" template carillon helm/carillon --kube-version "$kubernetes.0" -f helm/carillon/ci/minimal.yaml >"$work/minimal.yaml"
-    "$helm" template carillon helm/carillon --kube-version "$kubernetes.0" -f helm/carillon/ci/full.yaml >"$work/full.yaml"
-    if "$helm" template carillon helm/carillon --kube-version "$kubernetes.0" >"$work/none.yaml" 2>"$work/none.err"; then
-        say "the chart rendered without a secret; it must not"
-        return 1
-    fi
-    grep -q 'auth.secret' "$work/none.err"
-    say "Helm: linted, rendered with ci/minimal.yaml and ci/full.yaml, refused without a secret"
+    local values
+    for values in minimal full cluster; do
+        "$helm" lint --strict helm/carillon -f "helm/carillon/ci/$values.yaml"
+        "$helm" template carillon helm/carillon --kube-version "$kubernetes.0" -f "helm/carillon/ci/$values.yaml" \
+            >"$work/$values.yaml"
+    done
+    # What cannot be made up is asked for.
+    refused() {
+        local what=$1
+        shift
+        if "$helm" template carillon helm/carillon --kube-version "$kubernetes.0" "$@" >"$work/none.yaml" 2>"$work/none.err"; then
+            say "the chart rendered without $what; it must not"
+            return 1
+        fi
+        grep -q "$what" "$work/none.err"
+    }
+    refused auth.secret
+    refused redis.kind -f helm/carillon/ci/minimal.yaml --set cluster.enabled=true
+    refused redis.urls -f helm/carillon/ci/minimal.yaml --set cluster.enabled=true --set redis.kind=servers
+    say "Helm: linted, rendered with ci/{minimal,full,cluster}.yaml, refused without a secret and a cluster without Redis"
 
     if ! validate="$(obtain kubectl-validate "$validate_module")"; then
         left_out+=("Kubernetes schemas: no kubectl-validate, and none could be built (needs Go and the network)")
         return
     fi
     # ServiceMonitor and PrometheusRule are another project's kinds; their schemas are not built in.
-    mkdir "$work/objects"
-    python3 scripts/split_manifests.py "$work/full.yaml" "$work/objects"
-    "$validate" --version "$kubernetes" "$work/objects" >"$work/validate.log" 2>&1 || {
-        cat "$work/validate.log"
-        return 1
-    }
+    for values in full cluster; do
+        mkdir "$work/objects-$values"
+        python3 scripts/split_manifests.py "$work/$values.yaml" "$work/objects-$values"
+        "$validate" --version "$kubernetes" "$work/objects-$values" >"$work/validate.log" 2>&1 || {
+            cat "$work/validate.log"
+            return 1
+        }
+    done
     say "Helm: rendered objects fit the schemas of Kubernetes $kubernetes"
 }
 

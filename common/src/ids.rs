@@ -17,6 +17,9 @@ pub enum InvalidId {
     /// Not a UUID.
     #[error("not an id of this server")]
     Uuid,
+    /// Ids of nodes match `[A-Za-z0-9._-]{1,64}`.
+    #[error("a node's id has 1 to 64 characters of A-Z a-z 0-9 . _ -")]
+    Node,
 }
 
 /// A tenant: `[A-Za-z0-9._-]{1,64}`. Cheap to clone.
@@ -29,11 +32,7 @@ impl TenantId {
     /// # Errors
     /// [`InvalidId::Tenant`] when it is empty, longer than 64 or holds another character.
     pub fn new(id: &str) -> Result<Self, InvalidId> {
-        let fits = (1..=64).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if fits {
+        if is_narrow(id) {
             Ok(Self(id.into()))
         } else {
             Err(InvalidId::Tenant)
@@ -58,6 +57,14 @@ impl<'de> Deserialize<'de> for TenantId {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         Self::new(&text).map_err(serde::de::Error::custom)
     }
+}
+
+/// Whether a text is `[A-Za-z0-9._-]{1,64}`: it holds nothing that separates parts of a key.
+fn is_narrow(id: &str) -> bool {
+    (1..=64).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// The name of a user, role, store or topic: 1 to 256 bytes of any text. Cheap to clone.
@@ -163,10 +170,22 @@ impl From<NotificationId> for MessageId {
 }
 
 /// One running process of a hub: a short random text, new at each start.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct NodeId(Arc<str>);
 
 impl NodeId {
+    /// Checks and takes the id of a node.
+    ///
+    /// # Errors
+    /// [`InvalidId::Node`] when it is empty, longer than 64 or holds another character than tenant ids may.
+    pub fn new(id: &str) -> Result<Self, InvalidId> {
+        if is_narrow(id) {
+            Ok(Self(id.into()))
+        } else {
+            Err(InvalidId::Node)
+        }
+    }
+
     /// A new random node id.
     #[must_use]
     pub fn generate() -> Self {
@@ -183,6 +202,13 @@ impl NodeId {
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
     }
 }
 

@@ -88,6 +88,8 @@ pub enum FrameKind {
     Changed,
     /// Who joined or left a topic: carillon.v1 sessions only.
     Presence,
+    /// From node to node (design section 6): no session gets it, and only hubs publish it.
+    Order,
 }
 
 /// How important a message is for the outbound queue.

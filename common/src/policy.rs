@@ -104,7 +104,7 @@ impl Policies {
     /// What holds for a topic. Free where there are no rules; with rules the answer is worth keeping.
     #[must_use]
     pub fn of(&self, key: &TopicKey) -> TopicPolicy {
-        if self.rules.is_empty() {
+        if self.rules.is_empty() || key.kind() == TopicKind::Nodes {
             return TopicPolicy::default();
         }
         let name = full_name(key);
@@ -158,6 +158,7 @@ fn full_name(key: &TopicKey) -> Cow<'static, str> {
     let kind = match key.kind() {
         TopicKind::Tenant => return Cow::Borrowed("tenant"),
         TopicKind::Everyone => return Cow::Borrowed("everyone"),
+        TopicKind::Nodes => return Cow::Borrowed("nodes"),
         TopicKind::User => "user",
         TopicKind::Store => "store",
         TopicKind::Role => "role",

@@ -8,7 +8,7 @@ use std::fmt;
 use arcstr::ArcStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ids::{Name, TenantId};
+use crate::ids::{Name, NodeId, TenantId};
 
 /// The key of a topic. Cheap to clone: one word, as a node keeps several for each session. Keys that share their text
 /// are equal without a look at it.
@@ -33,6 +33,8 @@ pub enum TopicKind {
     Tenant,
     /// Every session.
     Everyone,
+    /// Nodes among themselves: no session is a member, and no client can name it.
+    Nodes,
 }
 
 /// A text that is no topic key.
@@ -71,10 +73,22 @@ impl TopicKey {
         Self(arcstr::format!("{tenant}:a"))
     }
 
-    /// `:e`, the only key without a tenant.
+    /// `:e`, the only key of sessions without a tenant.
     #[must_use]
     pub fn everyone() -> Self {
         Self(arcstr::literal!(":e"))
+    }
+
+    /// `:n`, by which nodes speak to all others.
+    #[must_use]
+    pub fn nodes() -> Self {
+        Self(arcstr::literal!(":n"))
+    }
+
+    /// `:n:{node}`, by which nodes speak to one.
+    #[must_use]
+    pub fn node(node: &NodeId) -> Self {
+        Self(arcstr::format!(":n:{node}"))
     }
 
     fn named(tenant: &TenantId, kind: char, name: &Name) -> Self {
@@ -94,6 +108,12 @@ impl TopicKey {
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         if text == ":e" {
             return Ok(Self::everyone());
+        }
+        if text == ":n" {
+            return Ok(Self::nodes());
+        }
+        if let Some(node) = text.strip_prefix(":n:") {
+            return Ok(Self::node(&NodeId::new(node).map_err(|_| InvalidKey)?));
         }
         let (tenant, rest) = text.split_once(':').ok_or(InvalidKey)?;
         let tenant = TenantId::new(tenant).map_err(|_| InvalidKey)?;
@@ -120,7 +140,7 @@ impl TopicKey {
         &self.0
     }
 
-    /// The tenant's id, none for everyone.
+    /// The tenant's id, none for everyone and for nodes.
     #[must_use]
     pub fn tenant_id(&self) -> Option<&str> {
         self.0
@@ -139,11 +159,12 @@ impl TopicKey {
             Some(b'r') => TopicKind::Role,
             Some(b't') => TopicKind::Topic,
             Some(b'e') => TopicKind::Everyone,
+            Some(b'n') => TopicKind::Nodes,
             _ => TopicKind::Tenant,
         }
     }
 
-    /// The unescaped name; none for a tenant's and everyone's key.
+    /// The unescaped name; none for a tenant's, everyone's and all nodes' key.
     #[must_use]
     pub fn name(&self) -> Option<String> {
         let mut parts = self.0.splitn(3, ':');
@@ -161,6 +182,7 @@ impl TopicKey {
             TopicKind::Topic => named("topic"),
             TopicKind::Tenant => "tenant".to_owned(),
             TopicKind::Everyone => "everyone".to_owned(),
+            TopicKind::Nodes => "nodes".to_owned(),
         }
     }
 
@@ -291,14 +313,28 @@ mod tests {
 
     #[test]
     fn only_canonical_keys_parse() {
-        for good in [":e", "t:a", "t:u:1", "t:t:a%3Ab"] {
+        for good in [":e", ":n", ":n:0a", "t:a", "t:u:1", "t:t:a%3Ab"] {
             assert_eq!(TopicKey::parse(good).unwrap().as_str(), good);
         }
         for bad in [
-            "", ":", "t", "t:", "t:x:1", "t:u:", "t:u:%41", "t:u:%3a", "t:u:a:b", "::e", "t:e", ":a", "t:u:%",
+            "", ":", ":n:", ":n:a:b", ":n:%41", "t:n", "t:n:a", "t", "t:", "t:x:1", "t:u:", "t:u:%41",
+            "t:u:%3a", "t:u:a:b", "::e", "t:e", ":a", "t:u:%",
         ] {
             assert_eq!(TopicKey::parse(bad), Err(InvalidKey), "{bad}");
         }
+    }
+
+    #[test]
+    fn clients_cannot_name_the_topics_of_nodes() {
+        let user = Name::new("u").unwrap();
+        for name in ["nodes", "n", ":n", "n:0a", ":n:0a", "node:0a", "nodes:0a"] {
+            assert!(
+                TopicKey::from_public_name(name, &tenant(), &user).is_err(),
+                "{name}"
+            );
+        }
+        let key = TopicKey::node(&NodeId::new("0a").unwrap());
+        assert_eq!((key.kind(), key.tenant_id()), (TopicKind::Nodes, None));
     }
 
     #[test]

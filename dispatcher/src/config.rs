@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use common::config::{Bytes, ConfigError, Span};
+use common::config::{Bytes, ConfigError, Span, number_or_text};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -93,6 +93,7 @@ pub struct SmtpConfig {
     /// Name or address of the server. Default: none, and the channel email is not configured.
     pub host: Option<String>,
     /// Its port. Default: 587 with `starttls`, 465 with `tls`, 25 with `none`.
+    #[serde(deserialize_with = "number_or_text")]
     pub port: Option<u16>,
     /// User name; none: no authentication.
     pub username: Option<String>,

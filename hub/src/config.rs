@@ -1,5 +1,7 @@
 //! `[hub]`: limits and times of the sockets.
 
+use std::time::Duration;
+
 use common::config::{Bytes, ConfigError, Span};
 use serde::Deserialize;
 
@@ -59,6 +61,10 @@ pub struct HubConfig {
     pub max_publish: Bytes,
     /// A user whose last session left counts as there for so long.
     pub presence_grace: Span,
+    /// Where this node runs, for those who look at the list of nodes.
+    pub region: String,
+    /// How often this node announces itself to the others; who was not heard for three times as long has gone.
+    pub announce: Span,
     /// Traces that run at once; 0 allows none.
     pub traces: usize,
     /// A trace ends after so long.
@@ -128,6 +134,18 @@ impl HubConfig {
                 "outbound_age, close_timeout and head_check have to be longer than nothing",
             ));
         }
+        if !(Duration::from_millis(50)..=Duration::from_secs(60)).contains(&self.announce.0) {
+            return Err(ConfigError::invalid(
+                "hub.announce",
+                "has to be between 50ms and 1m",
+            ));
+        }
+        if self.region.len() > 64 || self.region.contains(char::is_control) {
+            return Err(ConfigError::invalid(
+                "hub.region",
+                "can have at most 64 bytes, without control characters",
+            ));
+        }
         if self.outbound_stall.0 < self.outbound_age.0 {
             return Err(ConfigError::invalid(
                 "hub.outbound_stall",
@@ -179,6 +197,8 @@ impl HubConfig {
             drain_window: seconds(0),
             max_publish: Bytes(256 * 1024),
             presence_grace: seconds(5),
+            region: String::new(),
+            announce: seconds(3),
             traces: 4,
             trace_time: seconds(600),
         }
@@ -207,6 +227,8 @@ mod tests {
             ("hub.outbound_stall", |config| {
                 config.outbound_stall = Span(std::time::Duration::from_secs(29))
             }),
+            ("hub.announce", |config| config.announce = Span::default()),
+            ("hub.region", |config| config.region = "x".repeat(65)),
             ("hub", |config| config.close_timeout = Span::default()),
         ] {
             let mut config = HubConfig::for_tests();

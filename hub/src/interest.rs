@@ -45,6 +45,9 @@ pub(crate) struct Asked {
 }
 
 /// Carries wishes out until every worker is gone. `Answer` is what workers take their inputs as.
+///
+/// What waits together is asked of the bus together, as each answer costs a way to it and back; but nothing overtakes: a
+/// leave that stands between two joins is carried out between them.
 pub(crate) async fn run<Answer: From<Joined> + From<Asked>>(
     mut wishes: mpsc::Receiver<Wish>,
     workers: Vec<mpsc::WeakSender<Answer>>,
@@ -54,27 +57,20 @@ pub(crate) async fn run<Answer: From<Joined> + From<Asked>>(
     let mut batch = Vec::with_capacity(BATCH);
     let mut watched: HashMap<TopicKey, usize> = HashMap::new();
     while wishes.recv_many(&mut batch, BATCH).await > 0 {
+        let mut joins = Vec::new();
+        let mut leaves = Vec::new();
         for wish in batch.drain(..) {
+            if !matches!(wish, Wish::Join { .. }) {
+                join(std::mem::take(&mut joins), &workers, &registry, &subscriptions).await;
+            }
+            if !matches!(wish, Wish::Leave { .. }) && !leaves.is_empty() {
+                subscriptions.unsubscribe(&std::mem::take(&mut leaves)).await;
+            }
             match wish {
-                Wish::Join { worker, keys } => {
-                    // First the registry: what comes between the confirmation and its answer must find the worker.
-                    for key in &keys {
-                        registry.add(key, worker);
-                    }
-                    let heads = subscriptions.subscribe(&keys).await;
-                    if heads.is_err() {
-                        for key in &keys {
-                            registry.remove(key, worker);
-                        }
-                    }
-                    if let Some(sender) = workers.get(worker).and_then(mpsc::WeakSender::upgrade) {
-                        // A worker that has ended needs no answer.
-                        drop(sender.send(Joined { keys, heads }.into()).await);
-                    }
-                }
+                Wish::Join { worker, keys } => joins.push((worker, keys)),
                 Wish::Leave { worker, key } => {
                     if registry.remove(&key, worker) && !watched.contains_key(&key) {
-                        subscriptions.unsubscribe(&[key]).await;
+                        leaves.push(key);
                     }
                 }
                 Wish::Watch { key, confirmed } => {
@@ -92,11 +88,49 @@ pub(crate) async fn run<Answer: From<Joined> + From<Asked>>(
                     if watchers == 0 {
                         watched.remove(&key);
                         if !has_members(&key, &workers, &registry).await {
-                            subscriptions.unsubscribe(&[key]).await;
+                            leaves.push(key);
                         }
                     }
                 }
             }
+        }
+        join(joins, &workers, &registry, &subscriptions).await;
+        if !leaves.is_empty() {
+            subscriptions.unsubscribe(&leaves).await;
+        }
+    }
+}
+
+/// Subscribes what several joins ask for, and answers each.
+/// Where the bus does not confirm them, none is there, and clients come back.
+async fn join<Answer: From<Joined>>(
+    joins: Vec<(usize, Vec<TopicKey>)>,
+    workers: &[mpsc::WeakSender<Answer>],
+    registry: &Registry,
+    subscriptions: &Subscriptions,
+) {
+    // First the registry: what comes between the confirmation and its answer must find the worker.
+    for (worker, keys) in &joins {
+        keys.iter().for_each(|key| registry.add(key, *worker));
+    }
+    let all: Vec<TopicKey> = joins.iter().flat_map(|(_, keys)| keys.iter().cloned()).collect();
+    if all.is_empty() {
+        return;
+    }
+    let mut heads = subscriptions.subscribe(&all).await.map(Vec::into_iter);
+    for (worker, keys) in joins {
+        let heads = match &mut heads {
+            Ok(heads) => Ok(heads.by_ref().take(keys.len()).collect()),
+            Err(error) => Err(error.clone()),
+        };
+        if heads.is_err() {
+            for key in &keys {
+                registry.remove(key, worker);
+            }
+        }
+        if let Some(sender) = workers.get(worker).and_then(mpsc::WeakSender::upgrade) {
+            // A worker that has ended needs no answer.
+            drop(sender.send(Joined { keys, heads }.into()).await);
         }
     }
 }

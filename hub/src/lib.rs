@@ -6,6 +6,7 @@
 //!   comes back;
 //! - [`ws`]: framing; [`worker`]: sessions, what they send, their topics, fan-out, outbound queues, heartbeats, recovery;
 //! - `registry` and `interest`: which worker, and which node, wants a topic;
+//! - `nodes`: the other hubs, and what all are asked;
 //! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them; `receipts`: what is
 //!   reported to the dispatcher.
 
@@ -15,6 +16,7 @@ pub mod http;
 mod interest;
 mod limits;
 mod metrics;
+mod nodes;
 mod pipe;
 mod pressure;
 mod receipts;
@@ -51,6 +53,7 @@ use self::{
     http::fallback::say::Allowances,
     limits::Connections,
     metrics::HubMetrics,
+    nodes::{Nodes, announcement::Own},
     pressure::Pressure,
     receipts::Receipts,
     receive::{Lane, Missed},
@@ -61,9 +64,6 @@ use self::{
 
 /// Inputs, other than messages, that may wait for a worker; who has more waits.
 const CONTROLS: usize = 4096;
-
-/// Questions and orders of operators that are under way at once.
-const OPERATORS: usize = 16;
 
 /// What a hub is started with.
 #[derive(Debug)]
@@ -110,8 +110,8 @@ struct Inner {
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
     refusing: AtomicBool,
-    leaving: AtomicBool,
-    operators: Arc<Semaphore>,
+    leaving: Arc<AtomicBool>,
+    nodes: Arc<Nodes>,
 }
 
 impl Hub {
@@ -125,8 +125,7 @@ impl Hub {
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
         let count = parts.config.worker_count();
         let registry = Arc::new(Registry::new(count));
-        let (announcements, announced) = mpsc::channel(presence::ANNOUNCEMENTS);
-        tokio::spawn(presence::announce(announced, parts.bus.clone()));
+        let (attended, attended_in) = mpsc::channel(presence::ATTENDED);
         let traces = Arc::new(Traces::new(parts.config.traces, wishes.clone()));
         let shared = Arc::new(Shared {
             node: parts.node,
@@ -136,7 +135,7 @@ impl Hub {
             public_topics: parts.public_topics,
             receipts: Receipts::new(parts.receipts, metrics.receipts_dropped.clone()),
             wishes,
-            announcements,
+            attended,
             traces: Arc::clone(&traces),
             metrics: metrics.clone(),
             config: parts.config,
@@ -166,15 +165,31 @@ impl Hub {
             wishes_in,
             weak,
             Arc::clone(&registry),
-            subscriptions,
+            subscriptions.clone(),
         ));
+        let (orders, orders_in) = mpsc::channel(nodes::ORDERS);
         tokio::spawn(receive::run(
             events,
             lanes,
             Arc::clone(&registry),
             metrics,
             traces,
+            orders,
         ));
+        let leaving = Arc::new(AtomicBool::new(false));
+        let nodes = Nodes::start(nodes::Parts {
+            own: Own::new(
+                Arc::clone(&shared),
+                Arc::clone(&connections),
+                Arc::clone(&registry),
+                Arc::clone(&leaving),
+            ),
+            shared: Arc::clone(&shared),
+            workers: workers.clone(),
+            orders: orders_in,
+            attended: attended_in,
+            subscriptions,
+        });
         Self {
             inner: Arc::new(Inner {
                 shared,
@@ -187,8 +202,8 @@ impl Hub {
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
                 refusing: AtomicBool::new(false),
-                leaving: AtomicBool::new(false),
-                operators: Arc::new(Semaphore::new(OPERATORS)),
+                leaving,
+                nodes,
             }),
         }
     }
@@ -265,7 +280,10 @@ impl Hub {
         let deadline = tokio::time::Instant::now() + deadline;
         let all_went = tokio::time::timeout_at(deadline, ended).await.is_ok();
         // What the last sessions said still counts.
-        self.inner.shared.receipts.flush(deadline).await;
+        tokio::join!(
+            self.inner.shared.receipts.flush(deadline),
+            self.inner.nodes.leave()
+        );
         all_went
     }
 

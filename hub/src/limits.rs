@@ -152,6 +152,11 @@ impl Connections {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Users with at least one session.
+    pub(crate) fn users(&self) -> usize {
+        self.users.len()
+    }
+
     pub(crate) fn tenant(&self, tenant: &TenantId) -> TenantCount {
         self.tenants
             .get(tenant)

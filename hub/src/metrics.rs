@@ -54,12 +54,14 @@ pub(crate) struct HubMetrics {
     pub(crate) gaps_told: Counter,
     pub(crate) dropped: Counter,
     pub(crate) healed: Counter,
-    pub(crate) resyncs: Counter,
+    resyncs: Family<Because, Counter>,
     pub(crate) replayed: Counter,
     pub(crate) published: Counter,
     pub(crate) held_back: Counter,
     pub(crate) receipts_dropped: Counter,
     pub(crate) presence_dropped: Counter,
+    pub(crate) nodes: Gauge<i64, AtomicI64>,
+    orders_ignored: Family<Because, Counter>,
     pub(crate) lag: Histogram,
 }
 
@@ -87,12 +89,14 @@ impl HubMetrics {
             gaps_told: Counter::default(),
             dropped: Counter::default(),
             healed: Counter::default(),
-            resyncs: Counter::default(),
+            resyncs: Family::default(),
             replayed: Counter::default(),
             published: Counter::default(),
             held_back: Counter::default(),
             receipts_dropped: Counter::default(),
             presence_dropped: Counter::default(),
+            nodes: Gauge::default(),
+            orders_ignored: Family::default(),
             // From half a millisecond to half a minute.
             lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
         };
@@ -173,7 +177,7 @@ impl HubMetrics {
             registry.register("hub_gaps_healed", "Gaps closed from history", m.healed);
             registry.register(
                 "hub_resyncs",
-                "Times sessions of a topic were told to resync",
+                "Times sessions of a topic, or one that resumes, were told to resync, by reason",
                 m.resyncs,
             );
             registry.register(
@@ -197,6 +201,12 @@ impl HubMetrics {
                 "Join and leave events that the bus had no room for",
                 m.presence_dropped,
             );
+            registry.register("hub_nodes", "Nodes that are there, this one included", m.nodes);
+            registry.register(
+                "hub_node_orders_ignored",
+                "Messages of other nodes that were not acted on",
+                m.orders_ignored,
+            );
             registry.register("hub_bus_lag_seconds", "From publish to receive", m.lag);
         });
         new
@@ -211,6 +221,11 @@ impl HubMetrics {
         self.evicted.get_or_create(&Because { reason }).get()
     }
 
+    /// Sessions were told to resync.
+    pub(crate) fn resynced(&self, reason: &'static str) {
+        self.resyncs.get_or_create(&Because { reason }).inc();
+    }
+
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Because { reason }).inc();
     }
@@ -222,6 +237,10 @@ impl HubMetrics {
         let open = self.fallbacks.get_or_create(&by).clone();
         open.inc();
         OpenFallback(open)
+    }
+
+    pub(crate) fn order_ignored(&self, reason: &'static str) {
+        self.orders_ignored.get_or_create(&Because { reason }).inc();
     }
 
     pub(crate) fn closed(&self, reason: &'static str) {

@@ -9,7 +9,7 @@ use std::sync::{
 use bytes::Bytes;
 use common::{
     bus::{BusEvent, BusEvents},
-    message::Message,
+    message::{FrameKind, Message},
     protocol::frame_parts,
 };
 use tokio::sync::{Notify, mpsc};
@@ -120,12 +120,19 @@ pub(crate) async fn run(
     registry: Arc<Registry>,
     metrics: HubMetrics,
     traces: Arc<Traces>,
+    orders: mpsc::Sender<Arc<Message>>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while events.next_batch(&mut batch, BATCH).await > 0 {
         let now = jiff::Timestamp::now().as_millisecond();
         for event in batch.drain(..) {
             match event {
+                BusEvent::Message(message) if message.header.kind == FrameKind::Order => {
+                    // Nodes say again what matters; the delivery path waits for none of it.
+                    if orders.try_send(message).is_err() {
+                        metrics.order_ignored("full");
+                    }
+                }
                 BusEvent::Message(message) => {
                     let workers = registry.workers(&message.key);
                     if traces.on() {

@@ -45,16 +45,12 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// Takes a message: its number, and its offset in the topic's history.
     pub(crate) fn take(&mut self, number: u32, offset: Option<u64>) {
+        if std::mem::take(&mut self.excused) {
+            self.begin_anew(number);
+        }
         let in_order = number > self.last;
         if in_order {
-            let missing = number - self.last - 1;
-            if std::mem::take(&mut self.excused) {
-                self.faults.told += u64::from(missing);
-                // A new epoch counts offsets anew.
-                self.offset = 0;
-            } else if missing > 0 {
-                self.missing.extend(self.last + 1..number);
-            }
+            self.missing.extend(self.last + 1..number);
             self.last = number;
         } else if self.missing.remove(&number) {
             self.faults.reordered += 1;
@@ -68,6 +64,17 @@ impl Sequence {
             }
             self.offset = self.offset.max(offset);
         }
+    }
+
+    /// After `resync` this number comes next. Where it was there before, the server had lost what it had handed on and not
+    /// acknowledged, and its publisher repeated it: what lay behind it comes again, too.
+    fn begin_anew(&mut self, number: u32) {
+        let before = number.saturating_sub(1);
+        self.faults.told += u64::from(before.saturating_sub(self.last));
+        self.missing.retain(|missing| *missing < number);
+        self.last = before;
+        // A new epoch counts offsets anew.
+        self.offset = 0;
     }
 
     /// The server said that messages before this moment will not come. What came to the topic meanwhile may be among
@@ -176,6 +183,17 @@ mod tests {
             figures(restarted.faults(4, &[])),
             [0; 4],
             "a new epoch begins at 1"
+        );
+
+        let mut repeated = sequence(&[(1, 1), (2, 2), (3, 3)]);
+        repeated.excuse();
+        for (number, offset) in [(2, 2), (3, 3), (4, 4), (4, 4)] {
+            repeated.take(number, Some(offset));
+        }
+        assert_eq!(
+            figures(repeated.faults(5, &[])),
+            [1, 1, 0, 0],
+            "2 and 3 come again after it, but 4 may come once, and 5 is missing"
         );
     }
 }

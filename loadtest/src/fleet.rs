@@ -126,6 +126,12 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// The server's processes are others now.
+    pub(crate) fn watch(&mut self, pids: &[u32]) {
+        pids.clone_into(&mut self.pids);
+        self.cpu = usage(pids).unwrap_or_default().cpu;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.agents.len()
     }
@@ -218,11 +224,15 @@ impl Fleet {
         let open = sum(|tick| f64::from(tick.open));
         let received = sum(|tick| tick.received as f64);
         let published = sum(|tick| tick.published as f64);
+        let resyncs = sum(|tick| tick.resyncs as f64);
         let p99 = self.last.iter().map(|tick| tick.p99_ms).fold(0.0, f64::max);
         let p50 = self.last.iter().map(|tick| tick.p50_ms).fold(0.0, f64::max);
         self.plot("open", open);
         self.plot("received_per_second", received);
         self.plot("published_per_second", published);
+        if resyncs > 0.0 || self.series.contains_key("resyncs_per_second") {
+            self.plot("resyncs_per_second", resyncs);
+        }
         self.plot("p50_ms", p50);
         self.plot("p99_ms", p99);
         if let Some(now) = usage(&self.pids).filter(|_| !self.pids.is_empty()) {

@@ -6,6 +6,7 @@
 mod agent;
 mod args;
 mod ask;
+mod chaos;
 mod check;
 mod day;
 mod fleet;
@@ -83,6 +84,8 @@ fn common(command: &Command) -> Option<&Common> {
         Command::Storm(args) => &args.common,
         Command::Drain(args) => &args.common,
         Command::Recover(args) => &args.common,
+        Command::Chaos(args) => &args.common,
+        Command::Rolling(args) => &args.common,
         Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
     })
 }

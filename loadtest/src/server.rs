@@ -30,10 +30,10 @@ pub(crate) const SECRET: &str = "CARILLON_AUTH__SECRET";
 /// A server and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Where sockets connect.
-    pub(crate) address: SocketAddr,
-    /// Where publishes go.
-    pub(crate) publish: SocketAddr,
+    /// Where sockets connect: its nodes, or one balancer.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where publishes go; the first is also asked how it is.
+    pub(crate) publishes: Vec<SocketAddr>,
     /// Its HS256 secret, where it has tokens.
     pub(crate) secret: Option<String>,
     pub(crate) version: String,
@@ -51,14 +51,18 @@ impl Server {
         target: &Target,
         environment: &[(String, String)],
     ) -> anyhow::Result<Self> {
-        let Some(address) = common.address else {
+        if common.addresses.is_empty() {
             let Some(start) = &target.start else {
                 bail!("the description does not say how the server is started: name it by --address");
             };
             return Self::start(common, target, start, environment).await;
+        }
+        let publishes = if common.publishes.is_empty() {
+            &common.addresses
+        } else {
+            &common.publishes
         };
-        let publish = common.publish.unwrap_or(address);
-        for address in [address, publish] {
+        for address in common.addresses.iter().chain(publishes) {
             if !address.ip().is_loopback() {
                 bail!(
                     "{address} is not a loopback address: this harness tests servers on its own machine only"
@@ -67,16 +71,53 @@ impl Server {
         }
         let start = target.start.as_ref();
         Ok(Self {
-            address,
-            publish,
+            addresses: common.addresses.clone(),
+            publishes: publishes.clone(),
             secret: common.secret_file.as_deref().map(secret).transpose()?,
             version: "unknown".to_owned(),
             metrics_path: start.and_then(|start| start.metrics.clone()),
             ready_path: start.and_then(|start| start.ready.clone()),
             clean_exit: false,
-            pids: common.pid.into_iter().collect(),
+            pids: common.pids.clone(),
             own: None,
         })
+    }
+
+    /// Processes that somebody else started and will end.
+    pub(crate) fn foreign(
+        addresses: Vec<SocketAddr>,
+        publishes: Vec<SocketAddr>,
+        secret: String,
+        version: String,
+        pids: Vec<u32>,
+    ) -> Self {
+        Self {
+            addresses,
+            publishes,
+            secret: Some(secret),
+            version,
+            metrics_path: None,
+            ready_path: None,
+            clean_exit: false,
+            pids,
+            own: None,
+        }
+    }
+
+    /// Whether it was started here, and is ended here.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Its processes are others now.
+    pub(crate) fn watch(&mut self, pids: Vec<u32>) {
+        self.pids = pids;
+    }
+
+    /// Where it is asked how it is.
+    pub(crate) fn internal(&self) -> SocketAddr {
+        // There is one at least, by the way it is made.
+        self.publishes[0]
     }
 
     async fn start(
@@ -130,8 +171,8 @@ impl Server {
             .with_context(|| format!("starting {}", words[0]))?;
         let pid = child.id().context("a server that ended at once")?;
         let mut server = Self {
-            address,
-            publish,
+            addresses: vec![address],
+            publishes: vec![publish],
             secret: None,
             version,
             metrics_path: start.metrics.clone(),
@@ -171,19 +212,25 @@ impl Server {
     /// Whether it takes work.
     pub(crate) async fn is_ready(&self) -> bool {
         match &self.ready_path {
-            Some(path) => ask::get(self.publish, path)
+            Some(path) => ask::get(self.internal(), path)
                 .await
                 .is_ok_and(|(status, _)| (200..300).contains(&status)),
             None => {
-                ask::connects(self.address).await
-                    && (self.publish == self.address || ask::connects(self.publish).await)
+                for address in self.addresses.iter().chain(&self.publishes) {
+                    if !ask::connects(*address).await {
+                        return false;
+                    }
+                }
+                true
             }
         }
     }
 
     /// Its metrics in text form, where it has any.
     pub(crate) async fn metrics(&self) -> Option<String> {
-        let (status, text) = ask::get(self.publish, self.metrics_path.as_deref()?).await.ok()?;
+        let (status, text) = ask::get(self.internal(), self.metrics_path.as_deref()?)
+            .await
+            .ok()?;
         (status == 200).then_some(text)
     }
 

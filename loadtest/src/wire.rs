@@ -32,8 +32,8 @@ pub(crate) enum Order {
     CutAll,
     /// What connects from now on goes there.
     Move {
-        address: SocketAddr,
-        publish: SocketAddr,
+        addresses: Vec<SocketAddr>,
+        publishes: Vec<SocketAddr>,
     },
     /// Ask for the figures since the last time; answered by `window`.
     Mark,
@@ -45,8 +45,10 @@ pub(crate) enum Order {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) target: Target,
-    pub(crate) address: SocketAddr,
-    pub(crate) publish: SocketAddr,
+    /// Where sockets connect: nodes over which they spread, or one balancer. One at least.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where publishes go, over which connections spread. One at least.
+    pub(crate) publishes: Vec<SocketAddr>,
     /// Signs the tokens.
     pub(crate) secret: Option<String>,
     /// The run's own tenant, `load-{run}`.
@@ -115,6 +117,9 @@ pub(crate) struct Job {
     pub(crate) keys: u32,
     /// Fields added to each publish, such as `,"history":false`.
     pub(crate) extra: String,
+    /// Each publish has an idempotency key; without a good answer it is repeated, on the next node, until it has one.
+    #[serde(default)]
+    pub(crate) repeat: bool,
 }
 
 /// Whom messages are for; by chance, where there are several.
@@ -196,6 +201,8 @@ pub(crate) struct Tick {
     /// Messages since the last tick.
     pub(crate) received: u64,
     pub(crate) published: u64,
+    /// Topics of which sessions were told `resync` since the last tick.
+    pub(crate) resyncs: u64,
     /// Milliseconds from publish to receive since the last tick.
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
@@ -222,6 +229,10 @@ pub(crate) struct Window {
     pub(crate) published: u64,
     /// Failed publishes, by reason.
     pub(crate) errors: BTreeMap<String, u64>,
+    /// Publishes that were repeated with their key, by why.
+    pub(crate) repeated: BTreeMap<String, u64>,
+    /// Of them, those whose first try may have been taken: the connection broke, or no answer came.
+    pub(crate) unclear: u64,
     /// Sockets that the server closed, by code or reason.
     pub(crate) closed: BTreeMap<String, u64>,
     /// Handshakes that failed, by reason; they were tried again.
@@ -231,6 +242,8 @@ pub(crate) struct Window {
     pub(crate) recovered: u64,
     /// Topics of which a session was told `resync`.
     pub(crate) resyncs: u64,
+    /// Each of them, the first of them where there are very many.
+    pub(crate) resynced: Vec<Resynced>,
     pub(crate) gaps: u64,
     /// Microseconds from when a message should have been sent to its arrival.
     pub(crate) delivery: Counts,
@@ -242,6 +255,17 @@ pub(crate) struct Window {
     pub(crate) spread: Counts,
     /// From a cut to being open again.
     pub(crate) reopen: Counts,
+}
+
+/// A session was told `resync` for a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resynced {
+    /// Unix microseconds.
+    pub(crate) at_us: u64,
+    pub(crate) user: u32,
+    pub(crate) topic: Topic,
+    /// As the answer to its `resume`; else while it was connected.
+    pub(crate) resuming: bool,
 }
 
 /// The end.

@@ -6,7 +6,7 @@ import { Edge } from './support/edge.js';
 import { Counter, Numbers } from './support/numbers.js';
 import { stage, withContext } from './support/stage.js';
 
-const on = stage(() => Edge.start({ CARILLON_NGINX_SHUTDOWN: '1s' }, { hubs: 1 }));
+const on = stage(() => Edge.start({ CARILLON_NGINX_SHUTDOWN: '1s' }));
 
 /** The certificate is the test's own. */
 const SELF_SIGNED = { ignoreHTTPSErrors: true };
@@ -28,10 +28,17 @@ test('live, cut, fallback and back: each message comes once and in order', () =>
     try {
       await more(3);
 
-      // Cut: the workers that hold the connection end.
+      // Cut: nginx's workers that hold the connection end; then each hub dies, the socket's own among them.
       await nginx.reload();
       await nginx.settled();
       await more();
+      for (const hub of on.server.hubs) {
+        await client.via('websocket');
+        await hub.kill();
+        await more();
+        await hub.restart();
+        await more();
+      }
       await client.via('websocket');
 
       // A network without WebSockets, then without streams.

@@ -241,6 +241,9 @@ mod tests {
         assert_eq!(config.smtp.tls, dispatcher::config::SmtpTls::None);
         assert_eq!(config.smtp.sender(), Some("noreply@example.com"));
         assert_eq!(config.server.allowed_origins.len(), 2);
+        // Our own name, of a key without a default.
+        let own = load(&[("CARILLON_SMTP__PORT", "26"), ("SMTP_PORT", "25")]).unwrap();
+        assert_eq!(own.smtp.port(), 26);
         let implicit = load(&[
             ("SMTP_HOST", "h"),
             ("SMTP_FROM", "a@b.example"),

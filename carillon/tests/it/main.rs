@@ -10,6 +10,9 @@
 mod support;
 
 mod bad_input;
+mod bus_away;
+mod cluster;
+mod compose;
 mod crash;
 mod files;
 mod flush;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Bus, BusEvent, BusEvents, BusLimits, History, Publication, Published, Replay, Subscriptions, resume,
+    Bus, BusEvent, BusEvents, BusLimits, History, Publication, Published, Replay, Subscriptions, attendance,
+    resume,
 };
 use crate::{
     ids::{MessageId, Name, TenantId},
@@ -39,6 +40,7 @@ pub async fn run(make: impl AsyncFn(BusLimits, Policies) -> Bus) {
     a_topic_s_own_bounds_count(&make(limits).await).await;
     a_last_value_topic_keeps_the_newest_of_each_key(&make(limits).await).await;
     a_last_value_topic_without_room_says_so(&make(limits).await).await;
+    attendance::conformance::suite(&make(limits).await.attendance()).await;
     many_are_published_in_order(&make(limits).await).await;
     what_was_not_lost_keeps_its_epoch(&make(limits).await).await;
     a_lost_end_begins_a_new_epoch_once(&make(limits).await).await;

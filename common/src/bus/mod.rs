@@ -10,6 +10,7 @@
 //! - a last-value topic keeps one value for each `conflate` key, and who has the newest of each has all;
 //! - a node that is slow loses messages, counted, and never holds up the publisher.
 
+pub mod attendance;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod history;
@@ -22,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use self::attendance::Attendance;
 pub use self::{
     history::{Replay, resume},
     limits::BusLimits,
@@ -202,6 +204,25 @@ impl Bus {
         match self {
             Self::Memory(bus) => Ok(bus.renew(key, old)),
             Self::Redis(bus) => bus.renew(key, old).await,
+        }
+    }
+
+    /// The table of users that topics with presence have, shared by all nodes of the bus.
+    #[must_use]
+    pub fn attendance(&self) -> Attendance {
+        match self {
+            Self::Memory(bus) => Attendance::Memory(bus.attendance()),
+            Self::Redis(bus) => Attendance::Redis(bus.clone()),
+        }
+    }
+
+    /// Whether [`Published::nodes`] counts every node that is subscribed. It does not where nodes subscribe elsewhere than at
+    /// the server that is published to.
+    #[must_use]
+    pub fn counts_receivers(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Redis(bus) => bus.counts_receivers(),
         }
     }
 

@@ -12,5 +12,5 @@ pub use self::{
     loader::{Alias, ConfigError, Loader},
     sections::{AuthConfig, AuthKey, BusConfig, LogConfig, LogFormat, ServerConfig},
     topics::{TopicRule, topic_policies},
-    values::{Bytes, Span},
+    values::{Bytes, Span, number_or_text},
 };

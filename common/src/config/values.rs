@@ -147,6 +147,32 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
+/// Reads an optional number that has no default. The environment gives it as text, as nothing says there what it should be.
+///
+/// # Errors
+/// For what is no number, or does not fit.
+pub fn number_or_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64> + FromStr,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Number(i64),
+        Text(String),
+    }
+    let refuse = |given: &dyn fmt::Display| {
+        let kind = std::any::type_name::<T>();
+        de::Error::custom(format_args!("`{given}` is not a whole number of the kind {kind}"))
+    };
+    match Option::<Given>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Given::Number(number)) => T::try_from(number).map(Some).map_err(|_| refuse(&number)),
+        Some(Given::Text(text)) => text.parse().map(Some).map_err(|_| refuse(&text)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +194,27 @@ mod tests {
         }
         assert_eq!("64KiB".parse::<Bytes>().unwrap().0, 65536);
         assert!("64KB".parse::<Bytes>().is_err());
+    }
+
+    #[test]
+    fn a_number_without_a_default_may_come_as_text() {
+        #[derive(Debug, Deserialize)]
+        struct Config {
+            #[serde(default, deserialize_with = "number_or_text")]
+            small: Option<u8>,
+        }
+        let read = |text: &str| toml::from_str::<Config>(text).map(|config| config.small);
+        assert_eq!(read("").unwrap(), None);
+        assert_eq!(read("small = 3").unwrap(), Some(3));
+        assert_eq!(read("small = \"3\"").unwrap(), Some(3));
+        for bad in [
+            "small = 300",
+            "small = -1",
+            "small = \"x\"",
+            "small = \"\"",
+            "small = 1.5",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -23,6 +23,7 @@ impl Dialect {
     #[must_use]
     pub fn takes(self, kind: FrameKind) -> bool {
         match (self, kind) {
+            (_, FrameKind::Order) => false,
             (Self::CarillonV1, _) | (_, FrameKind::Notification | FrameKind::Message) => true,
             (Self::Seeds { unread }, FrameKind::Unread) => unread,
             (Self::Seeds { .. }, FrameKind::Changed | FrameKind::Presence) => false,

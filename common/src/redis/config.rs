@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::Endpoint;
-use crate::config::{ConfigError, Span};
+use crate::config::{ConfigError, Span, number_or_text};
 
 /// How Redis is put up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -58,7 +58,7 @@ pub struct RedisConfig {
     pub partitions: u16,
     /// Replicas that have to have a publish before it is answered with success. Default: 1 with Sentinel and Cluster,
     /// else 0.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number_or_text")]
     pub wait_replicas: Option<u8>,
     /// A command that is not answered for so long has failed, and its connection with it.
     pub timeout: Span,

@@ -215,5 +215,7 @@ fn order(kind: TopicKind) -> u8 {
         TopicKind::Topic => 3,
         TopicKind::Tenant => 4,
         TopicKind::Everyone => 5,
+        // No target names it.
+        TopicKind::Nodes => 6,
     }
 }

@@ -25,3 +25,43 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "carillon.serviceAccount" -}}
 {{- .Values.serviceAccount.name | default (include "carillon.name" .) -}}
 {{- end -}}
+
+{{- /*
+The component with the database, as YAML: the dispatcher of a cluster, or all of it in one.
+*/ -}}
+{{- define "carillon.stateful" -}}
+{{- if .Values.cluster.enabled -}}
+component: dispatcher
+public: 9005
+internal: 9006
+{{- else -}}
+component: standalone
+public: 8000
+internal: 8001
+{{- end -}}
+{{- end -}}
+
+{{- /*
+Names and labels of a component. Standalone has those that it had before there were others. Each takes a dict: root, component.
+*/ -}}
+{{- define "carillon.partName" -}}
+{{- if eq .component "standalone" -}}
+{{- include "carillon.name" .root -}}
+{{- else -}}
+{{- printf "%s-%s" (include "carillon.name" .root) .component -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "carillon.componentSelector" -}}
+{{ include "carillon.selector" .root }}
+{{- if ne .component "standalone" }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+{{- end -}}
+
+{{- define "carillon.componentLabels" -}}
+{{ include "carillon.labels" .root }}
+{{- if ne .component "standalone" }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+{{- end -}}

@@ -77,7 +77,7 @@ fn write_name(out: &mut Vec<u8>, key: &TopicKey) {
         TopicKind::Role => "role:",
         TopicKind::Store => "store:",
         TopicKind::Topic => "topic:",
-        TopicKind::Tenant | TopicKind::Everyone => "",
+        TopicKind::Tenant | TopicKind::Everyone | TopicKind::Nodes => "",
     };
     let escaped = key.as_str().splitn(3, ':').nth(2).unwrap_or_default();
     let plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | b'%');

@@ -28,6 +28,7 @@ impl Worker {
         }
         self.look_at_blocked();
         self.tick_plans();
+        self.say_on();
         // Each topic is compared once an interval, a share of them each second.
         let parts = usize::try_from(self.shared.config.head_check.0.as_secs())
             .unwrap_or(30)

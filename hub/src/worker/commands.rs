@@ -230,9 +230,7 @@ impl Worker {
         match waiting {
             Some(Some(from)) => self.begin_replay(id, number, key, from),
             Some(None) => {
-                if let Some(session) = self.session(id) {
-                    session.rare().resync.push(key.public_name());
-                }
+                self.note_resync(id, key.public_name(), "no_position");
                 self.tell_recovered(id);
                 self.hand_over(id, number, key);
             }
@@ -320,14 +318,10 @@ impl Worker {
                         session.rare().resume_after_join.push((key.clone(), from));
                         self.join_explicit(id, &key);
                     } else {
-                        session.rare().resync.push(public);
+                        self.note_resync(id, public, "not_allowed");
                     }
                 }
-                _ => {
-                    if let Some(session) = self.session(id) {
-                        session.rare().resync.push(public);
-                    }
-                }
+                _ => self.note_resync(id, public, "no_position"),
             }
         }
         if let Some(session) = self.session(id) {

@@ -17,7 +17,7 @@ use super::{
     SessionId, Worker,
     filter::Filter,
     places::Places,
-    recovery::Arrival,
+    recovery::{Arrival, Lost},
     session::{Phase, Session},
     turns::{FEW, Turns},
 };
@@ -71,7 +71,7 @@ impl Worker {
                 Arrival::Nothing => {}
                 Arrival::Heal(after) => self.read_missing(&outgoing.message.key, after),
                 Arrival::Resync => {
-                    self.resync(number);
+                    self.resync(number, Lost::NewEpoch);
                     self.put_before(number, &outgoing);
                 }
             }

@@ -13,7 +13,12 @@ use common::{
     topic::TopicKey,
 };
 
-use super::{Comparison, Control, Worker, places::PLACES, recovery::Healed, replay::READ};
+use super::{
+    Comparison, Control, Worker,
+    places::PLACES,
+    recovery::{Healed, Lost},
+    replay::READ,
+};
 use crate::{receive::Outgoing, ws};
 
 /// Messages that one read of history asks for to heal a topic with many members: with those that were held meanwhile they
@@ -66,9 +71,6 @@ impl Worker {
         match head {
             Ok(head) => {
                 let healed = topic.progress.renewed(head);
-                if healed.resync {
-                    tracing::warn!(topic = %key, reason = "lost_tail", "the bus has lost the end of a topic; a new epoch begins");
-                }
                 self.hand_on(number, key, healed);
             }
             Err(error) => {
@@ -113,15 +115,7 @@ impl Worker {
             let Some(topic) = self.index.get_mut(number) else {
                 continue;
             };
-            let before = topic.progress.position();
             let healed = topic.progress.heal(&history);
-            if healed.resync {
-                tracing::warn!(
-                    topic = %key,
-                    reason = if before.is_some_and(|at| at.epoch == history.head.epoch) { "trimmed" } else { "new_epoch" },
-                    "what was missed is in no history any more"
-                );
-            }
             self.shared.metrics.healed.inc();
             self.hand_on(number, &key, healed);
         }
@@ -132,8 +126,8 @@ impl Worker {
         for outgoing in healed.ended {
             self.put_before(number, &outgoing);
         }
-        if healed.resync {
-            self.resync(number);
+        if let Some(lost) = healed.resync {
+            self.resync(number, lost);
         }
         for outgoing in healed.deliver {
             self.put_before(number, &outgoing);
@@ -147,11 +141,13 @@ impl Worker {
     }
 
     /// Tells all members of a topic that messages may have been lost.
-    pub(super) fn resync(&mut self, number: u32) {
+    pub(super) fn resync(&mut self, number: u32, lost: Lost) {
         let Some(topic) = self.index.get(number) else {
             return;
         };
-        self.shared.metrics.resyncs.inc();
+        let (members, reason) = (topic.members.len(), lost.reason());
+        tracing::warn!(topic = %topic.key, members, reason, "sessions are told to resync");
+        self.shared.metrics.resynced(reason);
         super::trace::resync(&self.shared, &topic.key);
         let frame = ServerFrame::Resync {
             topics: vec![topic.key.public_name()],
@@ -221,9 +217,8 @@ impl Worker {
                 continue;
             };
             let compared = topic.progress.compare(*asked, *head);
-            if compared.resync {
-                tracing::warn!(topic = %key, reason = "new_epoch", "the topic began anew");
-                self.resync(number);
+            if let Some(lost) = compared.resync {
+                self.resync(number, lost);
             }
             if let Some(after) = compared.heal {
                 self.read_missing(key, after);
@@ -254,7 +249,9 @@ impl Worker {
 }
 
 /// Asks the bus again while it is away, for some seconds.
-async fn patiently<T, F: Future<Output = Result<T, BusError>>>(ask: impl Fn() -> F) -> Result<T, BusError> {
+pub(super) async fn patiently<T, F: Future<Output = Result<T, BusError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, BusError> {
     let mut tries = 0;
     loop {
         match ask().await {

@@ -41,7 +41,7 @@ use std::{
 };
 
 use common::{
-    bus::{Bus, BusError, Head, History, Publication},
+    bus::{Bus, BusError, Head, History},
     ids::NodeId,
     policy::Policies,
     protocol::{Close, Command},
@@ -150,8 +150,8 @@ pub(crate) struct Shared {
     pub(crate) receipts: Receipts,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) traces: Arc<Traces>,
-    /// Presence events on their way to the bus.
-    pub(crate) announcements: mpsc::Sender<Publication>,
+    /// Comings and goings in topics with presence.
+    pub(crate) attended: mpsc::Sender<presence::Attended>,
     pub(crate) metrics: HubMetrics,
 }
 

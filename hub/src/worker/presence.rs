@@ -1,34 +1,27 @@
-//! `join` and `leave`: topics whose policy asks for it hear when a user's first session here joins and the last one leaves.
+//! Users of topics whose policy asks for presence: who is there on this node, and who is not any more.
 //!
 //! A user's sessions share a worker, so first and last are known without asking anybody. Who comes back within the grace
-//! was never away. Nodes do not know of each other's sessions yet: a user with sessions on two nodes joins and leaves once
-//! for each.
+//! was never away. What becomes of it over all nodes is said elsewhere ([`crate::nodes`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use bytes::Bytes;
-use common::{
-    bus::{Bus, Publication},
-    ids::{MessageId, Name},
-    message::{FrameKind, Header},
-    target::Except,
-    topic::TopicKey,
-};
+use common::{ids::Name, topic::TopicKey};
 use slab::Slab;
-use tokio::sync::mpsc;
 
 use super::{Worker, session::Who, wheel::Due};
 
-/// Events that may wait for the bus; beyond, they are dropped and counted.
-pub(crate) const ANNOUNCEMENTS: usize = 4096;
+/// Comings and goings that may wait to be looked at over all nodes.
+pub(crate) const ATTENDED: usize = 4096;
 
-/// Publishes what workers announce, one after the other: a user's `leave` must not overtake the `join` before it.
-pub(crate) async fn announce(mut announcements: mpsc::Receiver<Publication>, bus: Bus) {
-    while let Some(publication) = announcements.recv().await {
-        if let Err(error) = bus.publish(publication).await {
-            tracing::debug!(%error, "a presence event is not on the bus");
-        }
-    }
+/// The same on a worker when these have no room; beyond, they are dropped and counted.
+const UNSAID: usize = 65_536;
+
+/// A user is in a topic on this node, or is not any more.
+#[derive(Debug)]
+pub(crate) struct Attended {
+    pub(crate) topic: TopicKey,
+    pub(crate) user: Name,
+    pub(crate) there: bool,
 }
 
 /// Users of topics with presence, on this worker.
@@ -37,6 +30,8 @@ pub(super) struct Attendees {
     topics: HashMap<TopicKey, HashMap<Name, Attendee>>,
     /// Users whose last session left and who may still come back, by the number that is on the wheel.
     absences: Slab<(TopicKey, Name)>,
+    /// What found no room, in order.
+    unsaid: VecDeque<Attended>,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +103,11 @@ impl Worker {
         };
         let key = topic.key.clone();
         if self.attendees.enter(&key, &who.reader.user) {
-            self.announce("join", key, &who.reader.user);
+            self.say(Attended {
+                topic: key,
+                user: who.reader.user.clone(),
+                there: true,
+            });
         }
     }
 
@@ -133,34 +132,33 @@ impl Worker {
         if let Some((topic, user)) = self.attendees.end_absence(number)
             && !self.draining
         {
-            self.announce("leave", topic, &user);
+            self.say(Attended {
+                topic,
+                user,
+                there: false,
+            });
         }
     }
 
-    fn announce(&self, event: &str, key: TopicKey, user: &Name) {
-        let mut header = Header::new(MessageId::generate(), FrameKind::Presence);
-        // The others are told; the user knows.
-        header.except = Except {
-            user: Some(user.clone()),
-            ..Except::default()
-        };
-        let publication = Publication {
-            key,
-            header,
-            payload: payload(event, user),
-            history: false,
-            idempotency_key: None,
-        };
-        if self.shared.announcements.try_send(publication).is_err() {
+    fn say(&mut self, attended: Attended) {
+        let unsaid = &mut self.attendees.unsaid;
+        if unsaid.len() < UNSAID {
+            unsaid.push_back(attended);
+        } else {
             self.shared.metrics.presence_dropped.inc();
         }
+        self.say_on();
     }
-}
 
-fn payload(event: &str, user: &Name) -> Bytes {
-    serde_json::json!({"type": event, "user": user.as_str()})
-        .to_string()
-        .into()
+    /// Says what has found no room before.
+    pub(super) fn say_on(&mut self) {
+        while !self.attendees.unsaid.is_empty()
+            && let Ok(permit) = self.shared.attended.try_reserve()
+            && let Some(attended) = self.attendees.unsaid.pop_front()
+        {
+            permit.send(attended);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,28 @@ enum State {
     Healing(Head),
 }
 
+/// Why the members of a topic are told to read their inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The topic's epoch is another.
+    NewEpoch,
+    /// The bus has lost the end of the topic, and gives its offsets again.
+    Tail,
+    /// History does not go back so far.
+    Trimmed,
+}
+
+impl Lost {
+    /// As it stands in logs and metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::NewEpoch => "new_epoch",
+            Self::Tail => "lost_tail",
+            Self::Trimmed => "trimmed",
+        }
+    }
+}
+
 /// What to do with a message that arrived.
 #[derive(Debug)]
 pub(crate) enum Arrival {
@@ -65,7 +87,7 @@ pub(crate) enum Arrival {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Compared {
     /// Messages may have been lost: tell the members.
-    pub(crate) resync: bool,
+    pub(crate) resync: Option<Lost>,
     /// Something is missing: read history after this offset.
     pub(crate) heal: Option<u64>,
     /// The bus has lost what stood here: have a new epoch begun.
@@ -78,7 +100,7 @@ pub(crate) struct Healed {
     /// Of an epoch that has ended, to hand on before the members are told.
     pub(crate) ended: Vec<Arc<Outgoing>>,
     /// The gap could not be closed: tell the members first.
-    pub(crate) resync: bool,
+    pub(crate) resync: Option<Lost>,
     /// To hand on, in order.
     pub(crate) deliver: Vec<Arc<Outgoing>>,
     /// Still something missing: read history after this offset.
@@ -231,7 +253,7 @@ impl Progress {
                 self.set(State::Live(head));
             }
             return Compared {
-                resync,
+                resync: resync.then_some(Lost::NewEpoch),
                 ..Compared::default()
             };
         }
@@ -260,7 +282,7 @@ impl Progress {
         };
         let mut healed = Healed::default();
         if history.head.epoch != last.epoch {
-            healed.resync = true;
+            healed.resync = Some(Lost::NewEpoch);
             self.go_live(history.head, &mut healed);
             return healed;
         }
@@ -280,13 +302,13 @@ impl Progress {
         let superseded = history.superseded_after.is_some_and(|lost| lost <= last.offset);
         let stands = |message: &Arc<Message>| offset(message) == last.offset;
         let told = superseded || last.offset == 0 || history.messages.iter().any(stands);
-        healed.resync = !told && history.head.offset > last.offset;
+        let mut trimmed = !told && history.head.offset > last.offset;
         for message in history
             .messages
             .iter()
             .filter(|message| offset(message) > last.offset)
         {
-            healed.resync |= offset(message) != at.offset + 1 && !superseded;
+            trimmed |= offset(message) != at.offset + 1 && !superseded;
             at = head_at(message).unwrap_or(at);
             healed.deliver.push(Arc::new(Outgoing::new(Arc::clone(message))));
         }
@@ -297,15 +319,17 @@ impl Progress {
                 .is_none_or(|first| offset(first) >= last.offset);
             if at.offset == last.offset && from_last {
                 // All behind it has gone.
-                healed.resync = true;
+                trimmed = true;
                 at = history.head;
             } else {
                 // The read was limited.
+                healed.resync = trimmed.then_some(Lost::Trimmed);
                 self.set(State::Healing(at));
                 healed.again = Some(before(at.offset));
                 return healed;
             }
         }
+        healed.resync = trimmed.then_some(Lost::Trimmed);
         self.go_live(at, &mut healed);
         healed
     }
@@ -350,7 +374,7 @@ impl Progress {
             let again = |outgoing: &Arc<Outgoing>| Some(outgoing.message.header.id) != last.id;
             healed.ended.retain(again);
         }
-        healed.resync = true;
+        healed.resync = Some(Lost::Tail);
         self.go_live(head, &mut healed);
         healed
     }
@@ -393,7 +417,7 @@ impl Progress {
                 Arrival::Nothing => {}
                 Arrival::Heal(after) => healed.again = Some(after),
                 Arrival::Resync => {
-                    healed.resync = true;
+                    healed.resync = Some(Lost::NewEpoch);
                     healed.deliver.push(outgoing);
                 }
             }

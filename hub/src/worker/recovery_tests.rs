@@ -20,7 +20,7 @@ fn message(epoch: u64, offset: u64) -> Arc<Message> {
 
 /// Reading begins one before what stands here, so that this is read as well and can be compared.
 const HEAL_0: Compared = Compared {
-    resync: false,
+    resync: None,
     heal: Some(0),
     renew: None,
 };
@@ -72,7 +72,7 @@ fn a_gap_is_read_and_handed_on_in_order() {
     };
     let healed = progress.heal(&history);
     assert_eq!(offsets(&healed.deliver), [3, 4, 5, 6]);
-    assert!(!healed.resync && healed.again.is_none());
+    assert!(healed.resync.is_none() && healed.again.is_none());
     assert_eq!(progress.position().unwrap().offset, 6);
 }
 
@@ -89,7 +89,7 @@ fn what_history_lost_is_a_resync() {
         messages: messages[4..].to_vec(),
         superseded_after: None,
     });
-    assert!(healed.resync);
+    assert!(healed.resync.is_some());
     assert_eq!(offsets(&healed.deliver), [5, 6]);
     // Nothing left at all.
     let mut progress = Progress::confirmed(head(&messages[0]));
@@ -99,7 +99,7 @@ fn what_history_lost_is_a_resync() {
         messages: vec![],
         superseded_after: None,
     });
-    assert!(healed.resync && healed.again.is_none());
+    assert!(healed.resync.is_some() && healed.again.is_none());
     assert_eq!(progress.position().unwrap().offset, 4);
 }
 
@@ -121,7 +121,7 @@ fn a_limited_read_goes_on() {
     });
     assert_eq!(
         (offsets(&healed.deliver), healed.again, healed.resync),
-        (vec![4, 5], None, false)
+        (vec![4, 5], None, None)
     );
 }
 
@@ -150,7 +150,7 @@ fn a_new_epoch_is_a_resync() {
         ..head(&first)
     };
     let compared = progress.compare(head(&first), newer);
-    assert!(compared.resync && compared.heal.is_none() && compared.renew.is_none());
+    assert!(compared.resync.is_some() && compared.heal.is_none() && compared.renew.is_none());
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn an_end_that_was_lost_begins_a_new_epoch() {
     ] {
         let mut progress = Progress::confirmed(head(&first));
         let compared = progress.compare(head(&first), lost);
-        assert_eq!((compared.renew, compared.resync), (Some(head(&first)), false));
+        assert_eq!((compared.renew, compared.resync), (Some(head(&first)), None));
         assert_eq!(
             progress.compare(head(&first), lost),
             Compared::default(),
@@ -176,7 +176,7 @@ fn an_end_that_was_lost_begins_a_new_epoch() {
             offset: 3,
             id: None,
         });
-        assert!(healed.resync);
+        assert!(healed.resync.is_some());
         assert_eq!(progress.live().unwrap().epoch, 2);
     }
 }
@@ -202,7 +202,7 @@ fn new_messages_are_no_repeats_because_their_offsets_were_given_before() {
     ));
     let healed = renew(&mut progress, &healed);
     assert_eq!(offsets(&healed.ended), [5], "it is told before the resync");
-    assert!(healed.resync);
+    assert!(healed.resync.is_some());
     assert_eq!(offsets(&healed.deliver), [7]);
     assert_eq!(progress.live(), Some(head(&new_epoch)));
     // The same where the head has passed what was read.
@@ -237,10 +237,10 @@ fn repeats_are_compared_once_and_cost_no_more() {
         superseded_after: None,
     };
     let healed = progress.heal(&history(1, 3));
-    assert_eq!((healed.again, healed.resync), (Some(3), false), "a limited read");
+    assert_eq!((healed.again, healed.resync), (Some(3), None), "a limited read");
     let healed = progress.heal(&history(3, 6));
     assert_eq!((offsets(&healed.deliver), healed.again), (vec![6], None));
-    assert!(!healed.resync && healed.renew.is_none());
+    assert!(healed.resync.is_none() && healed.renew.is_none());
     assert_eq!(progress.live(), Some(head(&messages[5])));
 }
 
@@ -256,13 +256,13 @@ fn a_bus_that_says_that_nothing_is_lost_is_read_again() {
         },
     );
     let healed = progress.renewed(head(&first));
-    assert_eq!((healed.again, healed.resync), (Some(2), false));
+    assert_eq!((healed.again, healed.resync), (Some(2), None));
     let healed = progress.heal(&History {
         head: head(&first),
         messages: vec![Arc::clone(&first)],
         superseded_after: None,
     });
-    assert!(!healed.resync && progress.live() == Some(head(&first)));
+    assert!(healed.resync.is_none() && progress.live() == Some(head(&first)));
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn what_could_not_be_held_is_read_before_going_live() {
         messages: messages[4..].to_vec(),
         superseded_after: None,
     });
-    assert!(healed.again.is_none() && !healed.resync);
+    assert!(healed.again.is_none() && healed.resync.is_none());
     assert!(progress.live().is_some());
 }
 
@@ -349,10 +349,13 @@ fn values_that_gave_way_leave_no_gap() {
     let mut progress = Progress::confirmed(head(&messages[1]));
     progress.compare(head(&messages[1]), head(&messages[6]));
     let healed = progress.heal(&kept(&[3, 6], 2));
-    assert_eq!((offsets(&healed.deliver), healed.resync), (vec![4, 7], false));
+    assert_eq!((offsets(&healed.deliver), healed.resync), (vec![4, 7], None));
     // One of those that were missed had no room any more.
     let mut progress = Progress::confirmed(head(&messages[1]));
     progress.compare(head(&messages[1]), head(&messages[6]));
     let healed = progress.heal(&kept(&[3, 6], 3));
-    assert_eq!((offsets(&healed.deliver), healed.resync), (vec![4, 7], true));
+    assert_eq!(
+        (offsets(&healed.deliver), healed.resync),
+        (vec![4, 7], Some(Lost::Trimmed))
+    );
 }

@@ -13,6 +13,7 @@ use common::{
 use super::{
     Control, SessionId, Worker,
     filter::Filter,
+    healing::patiently,
     session::{Phase, Replaying, Session},
 };
 use crate::receive::Outgoing;
@@ -107,7 +108,11 @@ impl Worker {
         let after = replaying.from.offset.saturating_sub(1);
         session.rare().replays.push(replaying);
         let bus = self.shared.bus.clone();
-        self.ask(async move { Control::Replayed(id, serial, bus.history(&key, after, READ).await) });
+        self.ask(async move {
+            // Whoever comes back while the bus is away for a moment has lost nothing by that.
+            let history = patiently(|| bus.history(&key, after, READ)).await;
+            Control::Replayed(id, serial, history)
+        });
     }
 
     /// History after a session's position was read.
@@ -127,9 +132,10 @@ impl Worker {
         else {
             return;
         };
-        let Some(history) = history.ok().filter(|history| history.head.epoch == live.epoch) else {
-            self.end_replay(id, &replay, None);
-            return;
+        let history = match history {
+            Ok(history) if history.head.epoch == live.epoch => history,
+            Ok(_) => return self.end_replay(id, &replay, Err("new_epoch")),
+            Err(_) => return self.end_replay(id, &replay, Err("bus_away")),
         };
         let head = history.head;
         // A read that was limited is whole up to where it came.
@@ -143,8 +149,7 @@ impl Worker {
             resume(replay.from, &read)
         };
         let Replay::Missed(missed) = missed else {
-            self.end_replay(id, &replay, None);
-            return;
+            return self.end_replay(id, &replay, Err("not_in_history"));
         };
         let began_at = replay.from;
         // What lies behind the worker's own place comes to it, and to this session, as live messages.
@@ -174,10 +179,10 @@ impl Worker {
             replay.asked = live.offset;
             self.read_replay(id, replay);
         } else if replay.from.offset == live.offset {
-            self.end_replay(id, &replay, Some(live));
+            self.end_replay(id, &replay, Ok(live));
         } else if replay.from == began_at && replay.from.offset < replay.asked {
             // The read should have come at least as far as the worker had when it was asked.
-            self.end_replay(id, &replay, None);
+            self.end_replay(id, &replay, Err("not_in_history"));
         } else {
             replay.asked = live.offset;
             self.read_replay(id, replay);
@@ -225,14 +230,14 @@ impl Worker {
         }
     }
 
-    /// A topic's replay is done, or refused where `at` is none; with the last one the client is told.
-    fn end_replay(&mut self, id: SessionId, replay: &Replaying, at: Option<Position>) {
+    /// A topic's replay is done, or refused for a reason; with the last one the client is told.
+    fn end_replay(&mut self, id: SessionId, replay: &Replaying, at: Result<Position, &'static str>) {
         let Some(session) = self.session(id).filter(|session| session.phase == Phase::Live) else {
             return;
         };
         if replay.unasked {
             session.forget_rare();
-            if at.is_none() {
+            if at.is_err() {
                 self.values_cannot_be_told(id, replay);
             }
             return;
@@ -241,24 +246,36 @@ impl Worker {
             .topics
             .iter()
             .any(|its| its.topic == replay.topic && its.was_handed_over());
-        let rare = session.rare();
-        let name = replay.key.public_name();
         match at {
-            Some(at) => drop(rare.recovered.insert(name, at.to_string())),
-            None => rare.resync.push(name),
+            Ok(at) => drop(
+                session
+                    .rare()
+                    .recovered
+                    .insert(replay.key.public_name(), at.to_string()),
+            ),
+            Err(reason) => self.note_resync(id, replay.key.public_name(), reason),
         }
         self.tell_recovered(id);
-        if at.is_none() && !handed_over {
+        if at.is_err() && !handed_over {
             // What was missed cannot be told, but how things are now can.
             self.hand_over(id, replay.topic, &replay.key);
         }
+    }
+
+    /// One topic of a session's `resume` cannot be told; the client is, with the others.
+    pub(super) fn note_resync(&mut self, id: SessionId, topic: String, reason: &'static str) {
+        let Some(session) = self.session(id) else { return };
+        let reader = session.who.reader.session.clone();
+        tracing::debug!(session = %reader, %topic, reason, "a session is told to resync");
+        session.rare().resync.push(topic);
+        self.shared.metrics.resynced(reason);
     }
 
     /// The bus did not answer, or the topic began anew meanwhile.
     fn values_cannot_be_told(&mut self, id: SessionId, replay: &Replaying) {
         let Some(session) = self.session(id) else { return };
         if session.dialect == Dialect::CarillonV1 {
-            self.shared.metrics.resyncs.inc();
+            self.shared.metrics.resynced("new_epoch");
             let topics = vec![replay.key.public_name()];
             self.send_json(id, ServerFrame::Resync { topics }.to_json());
         }
@@ -274,7 +291,7 @@ impl Worker {
         rare.replays.retain(|replay| replay.key != *key);
         rare.resume_after_join.retain(|(waiting, _)| waiting != key);
         if rare.replays.len() + rare.resume_after_join.len() < before {
-            rare.resync.push(key.public_name());
+            self.note_resync(id, key.public_name(), "left");
             self.tell_recovered(id);
         }
     }
@@ -289,7 +306,6 @@ impl Worker {
             // socket's client keeps the old ones until all is answered.
             if !answers && !rare.resync.is_empty() {
                 let topics = std::mem::take(&mut rare.resync);
-                self.shared.metrics.resyncs.inc();
                 self.send_json(id, ServerFrame::Resync { topics }.to_json());
             }
             return;
@@ -298,7 +314,6 @@ impl Worker {
         let topics = std::mem::take(&mut rare.resync);
         let count = std::mem::take(&mut rare.replayed);
         if !topics.is_empty() {
-            self.shared.metrics.resyncs.inc();
             self.send_json(id, ServerFrame::Resync { topics }.to_json());
         }
         self.send_json(id, ServerFrame::Recovered { positions, count }.to_json());

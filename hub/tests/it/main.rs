@@ -20,6 +20,7 @@ mod isolation;
 mod last_value;
 mod limits;
 mod malformed;
+mod nodes;
 mod order;
 mod overflow;
 mod pipelining;

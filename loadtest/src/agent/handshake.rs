@@ -15,7 +15,10 @@ pub(super) fn request(setup: &Setup, user: u32, as_user: bool) -> anyhow::Result
         Some(secret) => session_token(setup, secret, user)?,
         None => String::new(),
     };
-    let host = setup.address.to_string();
+    let host = setup
+        .addresses
+        .first()
+        .map_or_else(String::new, ToString::to_string);
     let values = Values {
         host: &host,
         token: &token,
@@ -86,6 +89,8 @@ fn session_token(setup: &Setup, secret: &str, user: u32) -> anyhow::Result<Strin
         tenant: Some(setup.tenant.clone()),
         roles: vec!["loadtest".to_owned(), format!("r{}", role.number())],
         stores: vec![format!("s{}", store.number())],
+        // In a cluster nobody may subscribe to what the token does not name.
+        topics: vec!["t*".to_owned()],
         ttl_seconds: setup.ttl_seconds,
         ..NewToken::default()
     };

@@ -227,6 +227,10 @@ impl Running {
                 // Writing to a string cannot fail.
                 write!(self.extra, ",\"conflate\":\"k{}\"", stamp.number % self.job.keys).ok();
             }
+            if self.job.repeat {
+                let (label, number) = (stamp.topic.label(), stamp.number);
+                write!(self.extra, ",\"idempotency_key\":\"{run:x}-{label}-{number}\"").ok();
+            }
             let values = values(&self.host, &self.token, &self.payload, &self.extra, stamp.topic);
             self.request.body.render_into(&values, &mut self.text);
         }
@@ -293,6 +297,7 @@ mod tests {
             limit: 0,
             keys: 3,
             extra: String::new(),
+            repeat: false,
         };
         let publish = Target::carillon().unwrap().publish;
         Running::new(job, &publish, ([127, 0, 0, 1], 80).into(), "tok", 1_000_000).unwrap()

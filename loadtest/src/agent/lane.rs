@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
+use anyhow::bail;
 use memchr::memmem;
 use mio::{Interest, Registry, Token, net::TcpStream};
 
@@ -26,12 +27,16 @@ pub(super) const FIRST_LANE: usize = 1 << 24;
 /// Pause before a connection that broke is made anew.
 const AGAIN_US: u64 = 50_000;
 
+/// Longest wait for the answer to a publish that can be repeated.
+const LONGEST_ANSWER_US: u64 = 10_000_000;
+
 /// Everything that publishes.
 #[derive(Debug)]
 pub(super) struct Lanes {
     run: u32,
     publish: Publish,
-    address: SocketAddr,
+    /// The nodes over which connections spread.
+    addresses: Vec<SocketAddr>,
     token: String,
     jobs: Vec<Running>,
     lanes: Vec<Lane>,
@@ -39,6 +44,9 @@ pub(super) struct Lanes {
     failed: Vec<(Topic, u32)>,
     pub(super) published: u64,
     pub(super) errors: BTreeMap<String, u64>,
+    /// Publishes that were repeated, by why; and how many of them may have been taken before.
+    pub(super) repeated: BTreeMap<String, u64>,
+    pub(super) unclear: u64,
     pub(super) answer: Times,
     scratch: Vec<u8>,
 }
@@ -48,11 +56,15 @@ struct Lane {
     job: usize,
     /// Its number within its job.
     index: usize,
+    /// The node where it connects.
+    node: usize,
     stream: Option<TcpStream>,
     connected: bool,
     again_us: u64,
     waiting: Waiting,
     asked: VecDeque<Asked>,
+    /// What has to be asked again before anything else, in order.
+    again: VecDeque<Asked>,
     out: Vec<u8>,
     input: Vec<u8>,
 }
@@ -60,21 +72,52 @@ struct Lane {
 /// A request that is on the way.
 #[derive(Debug)]
 struct Asked {
+    /// When it should have been sent, and when it was.
     at_us: u64,
+    sent_us: u64,
     stamps: Vec<Stamp>,
+    /// All of it, where it can be repeated.
+    request: Vec<u8>,
+}
+
+/// Why a connection is given up.
+#[derive(Debug)]
+struct Broken {
+    reason: String,
+    /// The first request on the way was refused; of the others, and without it of all, it is not known whether they were
+    /// taken.
+    refused: bool,
+}
+
+impl From<&str> for Broken {
+    fn from(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            refused: false,
+        }
+    }
+}
+
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
+        Self::from(&*error.kind().to_string())
+    }
 }
 
 impl Lanes {
     pub(super) fn new(
         run: u32,
         publish: Publish,
-        address: SocketAddr,
+        addresses: Vec<SocketAddr>,
         token: String,
     ) -> anyhow::Result<Self> {
+        if addresses.is_empty() {
+            bail!("nowhere to publish to");
+        }
         Ok(Self {
             run,
             publish,
-            address,
+            addresses,
             token,
             jobs: Vec::new(),
             lanes: Vec::new(),
@@ -82,6 +125,8 @@ impl Lanes {
             failed: Vec::new(),
             published: 0,
             errors: BTreeMap::new(),
+            repeated: BTreeMap::new(),
+            unclear: 0,
             answer: Times::new()?,
             scratch: vec![0; 256 * 1024],
         })
@@ -90,31 +135,33 @@ impl Lanes {
     pub(super) fn start(&mut self, mut job: Job) -> anyhow::Result<()> {
         job.lanes = job.lanes.max(1);
         let lanes = job.lanes as usize;
-        let running = Running::new(job, &self.publish, self.address, &self.token, now_us())?;
+        let running = Running::new(job, &self.publish, self.addresses[0], &self.token, now_us())?;
         let job = self.jobs.len();
         self.jobs.push(running);
         self.lanes.extend((0..lanes).map(|index| Lane {
             job,
             index,
+            node: index,
             stream: None,
             connected: false,
             again_us: 0,
             waiting: Waiting::new(),
             asked: VecDeque::new(),
+            again: VecDeque::new(),
             out: Vec::new(),
             input: Vec::new(),
         }));
         Ok(())
     }
 
-    /// Publishes to this address from now on; connections that are idle or break go there.
-    pub(super) fn aim(&mut self, address: SocketAddr) {
-        if address == self.address {
+    /// Publishes to these addresses from now on; connections that are idle or break go there.
+    pub(super) fn aim(&mut self, addresses: Vec<SocketAddr>) {
+        if addresses == self.addresses || addresses.is_empty() {
             return;
         }
-        self.address = address;
+        self.addresses = addresses;
         for job in &mut self.jobs {
-            job.aim(&self.publish, address);
+            job.aim(&self.publish, self.addresses[0]);
         }
         for lane in self.lanes.iter_mut().filter(|lane| lane.asked.is_empty()) {
             lane.stream = None;
@@ -154,7 +201,23 @@ impl Lanes {
     pub(super) fn idle(&self) -> bool {
         self.lanes
             .iter()
-            .all(|lane| lane.asked.is_empty() && lane.out.is_empty())
+            .all(|lane| lane.asked.is_empty() && lane.again.is_empty() && lane.out.is_empty())
+    }
+
+    /// Gives up connections on which a publish that can be repeated has waited too long for its answer.
+    pub(super) fn look_for_late(&mut self, now_us: u64) {
+        for index in 0..self.lanes.len() {
+            let asked = self.lanes[index].asked.front();
+            let late = asked.is_some_and(|asked| now_us > asked.sent_us + LONGEST_ANSWER_US);
+            if late && self.repeats(index) {
+                self.broken(index, &"no answer in time".into());
+            }
+        }
+    }
+
+    fn repeats(&self, index: usize) -> bool {
+        let job = self.jobs.get(self.lanes[index].job);
+        job.is_some_and(|job| job.job.repeat)
     }
 
     /// What was sent so far, behind a stop; the connections are given up.
@@ -213,7 +276,8 @@ impl Lanes {
     }
 
     fn connect(&mut self, index: usize, registry: &Registry) {
-        let opened = TcpStream::connect(self.address).and_then(|mut stream| {
+        let address = self.addresses[self.lanes[index].node % self.addresses.len()];
+        let opened = TcpStream::connect(address).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut stream, Token(FIRST_LANE + index), interest)?;
             Ok(stream)
@@ -226,7 +290,7 @@ impl Lanes {
                 lane.out.clear();
                 lane.input.clear();
             }
-            Err(error) => self.broken(index, &error.kind().to_string()),
+            Err(error) => self.broken(index, &error.into()),
         }
     }
 
@@ -250,7 +314,7 @@ impl Lanes {
                 }
                 Ok(None) => return,
                 Ok(Some(error)) | Err(error) => {
-                    self.broken(index, &error.kind().to_string());
+                    self.broken(index, &error.into());
                     return;
                 }
             }
@@ -262,7 +326,7 @@ impl Lanes {
         self.pump(index);
     }
 
-    fn read(&mut self, index: usize) -> Result<(), String> {
+    fn read(&mut self, index: usize) -> Result<(), Broken> {
         let mut closing = false;
         loop {
             let Some(lane) = self.lanes.get_mut(index) else {
@@ -272,11 +336,11 @@ impl Lanes {
                 return Ok(());
             };
             let read = match stream.read(&mut self.scratch) {
-                Ok(0) => return Err("the server closed the connection".to_owned()),
+                Ok(0) => return Err(CLOSED.into()),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.kind().to_string()),
+                Err(error) => return Err(error.into()),
             };
             lane.input.extend_from_slice(&self.scratch[..read]);
             closing |= self.answers(index)?;
@@ -291,14 +355,14 @@ impl Lanes {
             lane.connected = false;
             lane.again_us = 0;
             if !lane.asked.is_empty() {
-                return Err("the server closed the connection".to_owned());
+                return Err(CLOSED.into());
             }
         }
         Ok(())
     }
 
     /// Takes the answers that are whole. True: the server closes behind the last.
-    fn answers(&mut self, index: usize) -> Result<bool, String> {
+    fn answers(&mut self, index: usize) -> Result<bool, Broken> {
         let now = now_us();
         let Self {
             lanes,
@@ -336,14 +400,22 @@ impl Lanes {
         let mut closing = false;
         loop {
             let cut = http::answer(&lane.input[used..], |status| bulk || status >= 300);
-            let Some((answer, len)) = cut.map_err(|bad| bad.0.to_owned())? else {
+            let Some((answer, len)) = cut.map_err(|bad| Broken::from(bad.0))? else {
                 break;
             };
             used += len;
             closing |= answer.last;
             let Some(asked) = lane.asked.pop_front() else {
-                return Err("an answer that nothing asked for".to_owned());
+                return Err("an answer that nothing asked for".into());
             };
+            let repeats = jobs.get(lane.job).is_some_and(|job| job.job.repeat);
+            if repeats && (answer.status == 429 || answer.status >= 500) {
+                lane.asked.push_front(asked);
+                return Err(Broken {
+                    reason: format!("HTTP {}", answer.status),
+                    refused: true,
+                });
+            }
             times.add(now.saturating_sub(asked.at_us));
             let good = (200..300).contains(&answer.status);
             let problems = match &publish.problem {
@@ -391,6 +463,12 @@ impl Lanes {
         }
         let answered = publish.protocol == Protocol::Http || publish.ack.is_some();
         while lane.asked.len() < job.job.pipeline.max(1) as usize && lane.out.len() < 4 << 20 {
+            if let Some(mut asked) = lane.again.pop_front() {
+                lane.out.extend_from_slice(&asked.request);
+                asked.sent_us = now_us();
+                lane.asked.push_back(asked);
+                continue;
+            }
             let mut stamps = Vec::with_capacity(job.per_request());
             let mut at_us = None;
             while stamps.len() < job.per_request() {
@@ -408,9 +486,20 @@ impl Lanes {
                 });
             }
             let Some(at_us) = at_us else { break };
+            let begin = lane.out.len();
             job.write(*run, &stamps, &mut lane.out);
             if answered {
-                lane.asked.push_back(Asked { at_us, stamps });
+                let request = if job.job.repeat {
+                    lane.out[begin..].to_vec()
+                } else {
+                    Vec::new()
+                };
+                lane.asked.push_back(Asked {
+                    at_us,
+                    sent_us: now_us(),
+                    stamps,
+                    request,
+                });
             } else {
                 *published += stamps.len() as u64;
                 if lane.out.len() > 65_536 {
@@ -433,22 +522,35 @@ impl Lanes {
                 Ok(written) => sent += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => break Some(error.kind().to_string()),
+                Err(error) => break Some(error.into()),
             }
         };
         lane.out.drain(..sent);
-        if let Some(reason) = broke {
-            self.broken(index, &reason);
+        if let Some(broken) = broke {
+            self.broken(index, &broken);
         }
     }
 
     /// A connection ended: what was on the way may have been taken or not.
-    fn broken(&mut self, index: usize, reason: &str) {
+    fn broken(&mut self, index: usize, Broken { reason, refused }: &Broken) {
+        let repeats = self.repeats(index);
         let lane = &mut self.lanes[index];
         lane.stream = None;
         lane.connected = false;
         lane.again_us = now_us() + AGAIN_US;
         lane.out.clear();
+        lane.node += 1;
+        if repeats {
+            let count = lane.asked.len() as u64;
+            if count > 0 {
+                *self.repeated.entry(reason.clone()).or_default() += count;
+                self.unclear += count - u64::from(*refused);
+            }
+            while let Some(asked) = lane.asked.pop_back() {
+                lane.again.push_front(asked);
+            }
+            return;
+        }
         let mut count = 0;
         for asked in lane.asked.drain(..) {
             count += asked.stamps.len() as u64;
@@ -460,6 +562,8 @@ impl Lanes {
         }
     }
 }
+
+const CLOSED: &str = "the server closed the connection";
 
 /// Messages of an open loop that were never sent.
 const BEHIND: &str = "not sent in time: the server answers too slowly for this rate";

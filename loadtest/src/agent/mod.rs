@@ -107,7 +107,12 @@ impl Agent {
         Ok(Self {
             poll: Poll::new()?,
             sockets: Sockets::new(setup.clone()),
-            lanes: Lanes::new(setup.run, setup.target.publish.clone(), setup.publish, token)?,
+            lanes: Lanes::new(
+                setup.run,
+                setup.target.publish.clone(),
+                setup.publishes.clone(),
+                token,
+            )?,
             shared: Shared::new(&setup)?,
             setup,
             opening: false,
@@ -185,9 +190,9 @@ impl Agent {
             Order::Wake => self.sockets.wake(&mut self.shared),
             Order::Cut { per_second, away_ms } => self.sockets.cut_some(per_second, away_ms),
             Order::CutAll => self.sockets.cut_all(&mut self.shared),
-            Order::Move { address, publish } => {
-                self.sockets.aim(address);
-                self.lanes.aim(publish);
+            Order::Move { addresses, publishes } => {
+                self.sockets.aim(addresses);
+                self.lanes.aim(publishes);
             }
             Order::Mark => {
                 let window = self.window();
@@ -237,6 +242,8 @@ impl Agent {
         self.look(now)?;
         if now >= self.tick_us {
             self.tick_us = now + if self.opening { FAST_TICK_US } else { TICK_US };
+            self.sockets.look_for_late(now, &mut self.shared);
+            self.lanes.look_for_late(now);
             self.progress()?;
         }
         Ok(())
@@ -271,6 +278,7 @@ impl Agent {
             closed: self.shared.closed_ever,
             received: std::mem::take(&mut self.shared.recent_received),
             published: self.lanes.published - std::mem::replace(&mut self.published, self.lanes.published),
+            resyncs: std::mem::take(&mut self.shared.recent_resyncs),
             p50_ms,
             p99_ms,
             max_ms,
@@ -289,12 +297,15 @@ impl Agent {
             compressed: std::mem::take(&mut shared.compressed),
             published: lanes.published - std::mem::replace(&mut self.marked, lanes.published),
             errors: std::mem::take(&mut lanes.errors),
+            repeated: std::mem::take(&mut lanes.repeated),
+            unclear: std::mem::take(&mut lanes.unclear),
             closed: std::mem::take(&mut shared.closed),
             refused: std::mem::take(&mut shared.refused),
             handshakes: shared.handshakes - std::mem::replace(&mut self.marked_handshakes, shared.handshakes),
             resumed: std::mem::take(&mut shared.resumed),
             recovered: std::mem::take(&mut shared.recovered),
             resyncs: std::mem::take(&mut shared.resyncs),
+            resynced: std::mem::take(&mut shared.resynced),
             gaps: std::mem::take(&mut shared.gaps),
             delivery: shared.delivery.drain(),
             answer: lanes.answer.drain(),

@@ -31,7 +31,8 @@ struct Resuming {
 pub(super) struct Told {
     pub(super) recovered: bool,
     pub(super) subscribed: bool,
-    pub(super) resyncs: u64,
+    /// Topics that were told `resync`.
+    pub(super) resyncs: Vec<Topic>,
     pub(super) gaps: u64,
     pub(super) error: Option<String>,
 }
@@ -176,7 +177,7 @@ impl Record {
             }
             "resync" => {
                 for topic in frame.topics.iter().filter_map(|label| topic_of(label)) {
-                    told.resyncs += 1;
+                    told.resyncs.push(topic);
                     self.resync(topic);
                 }
             }
@@ -304,7 +305,7 @@ mod tests {
         let mut record = cut_at_two();
         record.control(br#"{"type":"welcome","positions":{"tenant":"a:6:0"}}"#, 7);
         let told = record.control(br#"{"type":"resync","topics":["tenant"]}"#, 7);
-        assert_eq!(told.resyncs, 1);
+        assert_eq!(told.resyncs, [Topic::ALL]);
         record.control(br#"{"type":"recovered","positions":{},"count":0}"#, 7);
         record.take_at(stamp(7), "a:7:0");
         record.take_at(stamp(9), "a:9:0");

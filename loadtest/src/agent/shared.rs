@@ -8,8 +8,11 @@ use super::record::Record;
 use crate::{
     stamp::{STAMP, Stamps, Topic},
     times::Times,
-    wire::{Rounds, Setup},
+    wire::{Resynced, Rounds, Setup},
 };
+
+/// Of so many topics and sessions that were told `resync` each is told to the parent; what comes beyond is only counted.
+const RESYNCED: usize = 100_000;
 
 /// Counters and times since the last mark.
 #[derive(Debug)]
@@ -44,6 +47,9 @@ pub(super) struct Shared {
     pub(super) resumed: u64,
     pub(super) recovered: u64,
     pub(super) resyncs: u64,
+    pub(super) resynced: Vec<Resynced>,
+    /// The same since the last tick.
+    pub(super) recent_resyncs: u64,
     pub(super) gaps: u64,
 }
 
@@ -83,8 +89,19 @@ impl Shared {
             resumed: 0,
             recovered: 0,
             resyncs: 0,
+            resynced: Vec::new(),
+            recent_resyncs: 0,
             gaps: 0,
         })
+    }
+
+    /// A session was told that messages of a topic are missing.
+    pub(super) fn resync(&mut self, resynced: Resynced) {
+        self.resyncs += 1;
+        self.recent_resyncs += 1;
+        if self.resynced.len() < RESYNCED {
+            self.resynced.push(resynced);
+        }
     }
 
     /// Takes the messages in a frame. False: there is none of this run in it.

@@ -14,7 +14,7 @@ use crate::{
     frame::{BINARY, CLOSE, Frames, PING, PONG, TEXT, masked},
     stamp::Topic,
     target::{Step, Values},
-    wire::Setup,
+    wire::{Resynced, Setup},
 };
 
 /// What all sockets read with.
@@ -65,6 +65,10 @@ pub(super) struct Talk {
     pub(super) gone_us: u64,
     /// Handshakes since it was last open.
     pub(super) tries: u32,
+    /// When it began to connect or, once it is open, to wait for the answer to its `resume`; Unix microseconds.
+    pub(super) since_us: u64,
+    /// Why it has to come back: a topic was refused to it.
+    refused: Option<End>,
 }
 
 /// How far a socket is.
@@ -119,6 +123,8 @@ impl Slot {
                 known: false,
                 gone_us: 0,
                 tries: 0,
+                since_us: 0,
+                refused: None,
             },
         }
     }
@@ -130,7 +136,13 @@ impl Slot {
         self.talk.head.clear();
         self.talk.out.clear();
         self.talk.phase = Phase::Connecting;
-        self.stream = Some(connect(setup.address, setup.sources, self.talk.user)?);
+        let talk = &mut self.talk;
+        // Nodes share the sockets; who is not let in tries the next one.
+        let nodes = setup.addresses.len();
+        let node = (talk.user as usize + talk.tries.saturating_sub(1) as usize) % nodes.max(1);
+        let address = *setup.addresses.get(node).context("no address to connect to")?;
+        talk.since_us = crate::times::now_us();
+        self.stream = Some(connect(address, setup.sources, talk.user)?);
         Ok(())
     }
 
@@ -221,6 +233,7 @@ impl Slot {
             talk.go_on(setup, 0);
         }
         let mut ended = None;
+        talk.refused = None;
         let cut = frames.take(bytes, |opcode, compressed, payload| match opcode {
             TEXT | BINARY if compressed => match inflater.message(payload) {
                 Ok(message) => {
@@ -234,7 +247,7 @@ impl Slot {
             CLOSE => ended = Some(close(payload)),
             _ => {}
         });
-        match (cut, ended) {
+        match (cut, ended.or(talk.refused.take())) {
             (Err(bad), _) => Err(End::because(bad.0)),
             (_, Some(end)) => Err(end),
             (Ok(()), None) => Ok(()),
@@ -344,12 +357,25 @@ impl Talk {
         }
         let stamped = shared.message(&mut self.record, &mut self.rest, payload, now_us);
         if !stamped && setup.target.resume {
+            let resuming = self.record.resuming();
             let told = self.record.control(payload, self.user);
-            shared.resyncs += told.resyncs;
+            for topic in told.resyncs {
+                shared.resync(Resynced {
+                    at_us: now_us,
+                    user: self.user,
+                    topic,
+                    resuming,
+                });
+            }
             shared.gaps += told.gaps;
             shared.recovered += u64::from(told.recovered);
             if let Some(error) = told.error {
-                *shared.closed.entry(error).or_default() += 1;
+                // A topic that is refused will not be confirmed: as a client without patience it comes back for it.
+                if let Phase::Subscribing(_) = self.phase {
+                    self.refused = Some(End::because(error));
+                } else {
+                    *shared.closed.entry(error).or_default() += 1;
+                }
             }
         }
         match self.phase {

@@ -23,6 +23,8 @@ const TRIES: u32 = 4;
 /// First pause before a handshake is tried again, where the server names none; it doubles up to the longest.
 const PAUSE_MS: u64 = 100;
 const LONGEST_PAUSE_MS: u64 = 5_000;
+/// Longest wait for the end of a handshake, and for the answer to a `resume`.
+const LONGEST_ANSWER_US: u64 = 30_000_000;
 /// Faulty sockets that are described.
 const EXAMPLES: usize = 5;
 
@@ -89,8 +91,28 @@ impl Sockets {
         self.slots.len()
     }
 
-    pub(super) fn aim(&mut self, address: std::net::SocketAddr) {
-        self.setup.address = address;
+    pub(super) fn aim(&mut self, addresses: Vec<std::net::SocketAddr>) {
+        self.setup.addresses = addresses;
+    }
+
+    /// Gives up handshakes that are not answered, and sockets whose `resume` is not.
+    pub(super) fn look_for_late(&mut self, now: u64, shared: &mut Shared) {
+        for index in 0..self.slots.len() {
+            let talk = &self.slots[index].talk;
+            let waits = match talk.phase {
+                Phase::Away => continue,
+                Phase::Open => talk.record.resuming() && !talk.stalled,
+                _ => true,
+            };
+            if waits && now > talk.since_us + LONGEST_ANSWER_US {
+                let what = if talk.phase == Phase::Open {
+                    "its `resume` was not answered in time"
+                } else {
+                    "its handshake was not answered in time"
+                };
+                self.ended(index, &End::because(what), shared);
+            }
+        }
     }
 
     /// When something is due, Unix microseconds.

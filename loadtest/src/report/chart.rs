@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::text::number;
+use super::{Mark, text::number};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 260.0;
@@ -37,6 +37,8 @@ pub(super) struct Chart<'a> {
     /// Of the vertical axis.
     pub(super) unit: &'a str,
     pub(super) lines: Vec<(&'a str, &'a [(f64, f64)])>,
+    /// What happened meanwhile, as bands behind the lines.
+    pub(super) marks: &'a [Mark],
 }
 
 impl Chart<'_> {
@@ -83,6 +85,16 @@ impl Chart<'_> {
             HEIGHT / 2.0,
             escape(self.unit)
         ));
+        for mark in self.marks.iter().filter(|mark| mark.from <= end) {
+            let (from, to) = (x(mark.from.max(0.0)), x(mark.to.clamp(0.0, end)));
+            put(format!(
+                r#"<rect class="band" x="{from:.1}" y="{TOP}" width="{:.1}" height="{:.1}"><title>{} ({:.0} s)</title></rect>"#,
+                (to - from).max(1.5),
+                HEIGHT - BOTTOM - TOP,
+                escape(&mark.name),
+                mark.from
+            ));
+        }
         for (index, (name, points)) in self.lines.iter().enumerate() {
             let mut path = String::new();
             for (at, value) in *points {
@@ -184,6 +196,7 @@ mod tests {
             across: Across::Percentiles,
             unit: "ms",
             lines: vec![("<b>", &[(0.0, 1.0), (0.5, 2.0), (1.0, 90.0)])],
+            marks: &[],
         };
         let svg = chart.svg().unwrap();
         assert!(svg.contains("&lt;b&gt;") && !svg.contains("<b>"), "{svg}");
@@ -200,7 +213,8 @@ mod tests {
             Chart {
                 across: Across::Time,
                 unit: "",
-                lines: vec![("a", &[(0.0, 1.0)])]
+                lines: vec![("a", &[(0.0, 1.0)])],
+                marks: &[],
             }
             .svg()
             .is_none(),

@@ -1,7 +1,7 @@
 //! One page for one or several results, with everything it needs in it.
 
 use super::{
-    Report,
+    Mark, Report,
     chart::{Across, Chart, colour, escape},
     known, names,
     text::number,
@@ -16,7 +16,7 @@ table{border-collapse:collapse}td,th{padding:4px 12px 4px 0;text-align:left;bord
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:20px}
 figure{margin:0;border:1px solid #e4e4e4;border-radius:6px;padding:12px}
-svg{width:100%;height:auto}.grid{stroke:#ececec}.tick{font-size:11px;fill:#555}.axis{font-size:11px;fill:#555}
+svg{width:100%;height:auto}.grid{stroke:#ececec}.band{fill:#d55e00;opacity:.13}.tick{font-size:11px;fill:#555}.axis{font-size:11px;fill:#555}
 .legend{font-size:12px;display:flex;flex-wrap:wrap;gap:4px 14px}.legend i{display:inline-block;width:14px;height:3px;margin:0 5px 3px 0}
 .ok,.bad{font-weight:600}.ok{color:#00694a}.bad{color:#b3261e}.wide{overflow-x:auto}
 ";
@@ -29,6 +29,7 @@ const SERIES: &[(&str, &str, &str)] = &[
     ("rss_mib", "Server memory", "MiB"),
     ("server_cores", "Server CPU", "cores"),
     ("open", "Open sockets", "sockets"),
+    ("resyncs_per_second", "Topics of sessions told `resync`", "/s"),
     ("ready", "Ready (1) or not (0)", ""),
     ("reconnects_per_second", "Reconnects a second", "/s"),
 ];
@@ -125,7 +126,14 @@ fn charts(reports: &[Report], out: &mut String) {
             .iter()
             .map(|(name, label, _)| (*label, one.latencies[*name].curve.as_slice()))
             .collect();
-        figure("Latency by percentile", Across::Percentiles, "ms", lines, out);
+        figure(
+            "Latency by percentile",
+            Across::Percentiles,
+            "ms",
+            lines,
+            &[],
+            out,
+        );
     } else {
         for (name, label, _) in known(names(reports.iter().map(|report| &report.latencies))) {
             let lines = reports
@@ -139,22 +147,72 @@ fn charts(reports: &[Report], out: &mut String) {
                 Across::Percentiles,
                 "ms",
                 lines,
+                &[],
                 out,
             );
         }
     }
+    // Of several results each would need its own.
+    let marks = match reports {
+        [one] => one.marks.as_slice(),
+        _ => &[],
+    };
     for (name, title, unit) in SERIES {
         let lines = reports
             .iter()
             .filter_map(|report| Some((report.name.as_str(), report.series.get(*name)?.as_slice())))
             .collect();
-        figure(title, Across::Time, unit, lines, out);
+        figure(title, Across::Time, unit, lines, marks, out);
+    }
+    if let [one] = reports {
+        let nodes = one
+            .series
+            .iter()
+            .filter_map(|(name, points)| Some((name.strip_prefix("ready: ")?, points.as_slice())));
+        figure(
+            "Ready (1) or not (0)",
+            Across::Time,
+            "",
+            nodes.collect(),
+            marks,
+            out,
+        );
     }
     out.push_str("</div>");
+    timeline(marks, out);
 }
 
-fn figure(title: &str, across: Across, unit: &str, lines: Vec<(&str, &[(f64, f64)])>, out: &mut String) {
-    let chart = Chart { across, unit, lines };
+/// What happened, in order; the charts show it as bands.
+fn timeline(marks: &[Mark], out: &mut String) {
+    if marks.is_empty() {
+        return;
+    }
+    out.push_str("<h2>What happened</h2><div class=wide><table><tr><th class=n>from, s</th><th class=n>to, s</th><th></th></tr>");
+    for mark in marks {
+        out.push_str(&format!(
+            "<tr><td class=n>{:.1}</td><td class=n>{:.1}</td><td>{}</td></tr>",
+            mark.from,
+            mark.to,
+            escape(&mark.name)
+        ));
+    }
+    out.push_str("</table></div>");
+}
+
+fn figure(
+    title: &str,
+    across: Across,
+    unit: &str,
+    lines: Vec<(&str, &[(f64, f64)])>,
+    marks: &[Mark],
+    out: &mut String,
+) {
+    let chart = Chart {
+        across,
+        unit,
+        lines,
+        marks,
+    };
     let Some(svg) = chart.svg() else { return };
     let legend: String = chart
         .lines

@@ -37,6 +37,17 @@ pub(crate) struct Report {
     pub(crate) checks: Vec<Check>,
     /// Seconds since the beginning, and the value.
     pub(crate) series: BTreeMap<String, Vec<(f64, f64)>>,
+    /// What happened meanwhile.
+    #[serde(default)]
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// Something that happened in a run, in seconds since its beginning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) name: String,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
 }
 
 /// Something that has to hold.

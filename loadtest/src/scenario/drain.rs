@@ -54,12 +54,11 @@ pub(super) async fn run(args: &Drain) -> anyhow::Result<Report> {
         .ready_path
         .clone()
         .unwrap_or_else(|| "/ready".to_owned());
-    let watch = Watch::start(run.server.publish, path);
+    let watch = Watch::start(run.server.internal(), path);
     let mark = run.mark().await?;
-    let old = run.server.publish;
     let moved = Order::Move {
-        address: second.address,
-        publish: old,
+        addresses: second.addresses.clone(),
+        publishes: run.server.publishes.clone(),
     };
     run.fleet.order_all(&moved).await?;
     let told = Instant::now();
@@ -81,8 +80,8 @@ pub(super) async fn run(args: &Drain) -> anyhow::Result<Report> {
 
     // What is published on the new one has to reach everybody.
     let moved = Order::Move {
-        address: second.address,
-        publish: second.publish,
+        addresses: second.addresses.clone(),
+        publishes: second.publishes.clone(),
     };
     run.fleet.order_all(&moved).await?;
     run.calm().await?;

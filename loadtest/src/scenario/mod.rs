@@ -1,12 +1,15 @@
 //! What runs do, one file a scenario, on top of `run.rs`.
 
 mod broadcast;
+mod chaos;
 mod churn;
+mod cluster;
 mod drain;
 mod hot_topic;
 mod idle;
 mod mixed;
 mod recover;
+mod rolling;
 mod run;
 mod slow;
 mod storm;
@@ -29,6 +32,8 @@ pub(crate) async fn run(command: &Command) -> anyhow::Result<Report> {
         Command::Storm(args) => storm::run(args).await,
         Command::Drain(args) => drain::run(args).await,
         Command::Recover(args) => recover::run(args).await,
+        Command::Chaos(args) => chaos::run(args).await,
+        Command::Rolling(args) => rolling::run(args).await,
         Command::Compare(_) | Command::Table(_) | Command::Agent => anyhow::bail!("not a scenario"),
     }
 }

@@ -93,13 +93,25 @@ impl<'a> Run<'a> {
                 target.name
             );
         }
-        let sysctls = Sysctls::set(&pairs(&common.sysctls)?)?;
         let environment = if common.describe.is_none() {
             needs.environment.as_slice()
         } else {
             &[]
         };
+        let sysctls = Sysctls::set(&pairs(&common.sysctls)?)?;
         let server = Server::new(common, &target, environment).await?;
+        Self::on(server, target, common, scenario, needs, sysctls).await
+    }
+
+    /// Starts the client processes of a server that is there.
+    pub(super) async fn on(
+        server: Server,
+        target: Target,
+        common: &'a Common,
+        scenario: &str,
+        needs: Needs,
+        sysctls: Sysctls,
+    ) -> anyhow::Result<Self> {
         let run = fastrand::Rng::new().u32(1..);
         let processes = common
             .processes
@@ -107,8 +119,8 @@ impl<'a> Run<'a> {
             .max(needs.processes)
             .max(common.sockets.div_ceil(PER_PROCESS) as usize);
         let setup = Setup {
-            address: server.address,
-            publish: server.publish,
+            addresses: server.addresses.clone(),
+            publishes: server.publishes.clone(),
             secret: server.secret.clone(),
             // A tenant of its own keeps the run's topics apart from all others, and from those of earlier runs.
             tenant: format!("load-{run:08x}"),
@@ -240,6 +252,7 @@ impl<'a> Run<'a> {
             limit: 0,
             keys: 0,
             extra: String::new(),
+            repeat: false,
         }
     }
 
@@ -364,12 +377,14 @@ impl<'a> Run<'a> {
             self.report.figure("rss_end_mib", mib(usage.rss));
         }
         drop(self.fleet);
-        let stopped = self.server.stop().await;
-        self.report.check(
-            "the server ends as it should",
-            stopped.is_ok(),
-            stopped.map_or_else(|error| format!("{error:#}"), |()| "on SIGTERM".to_owned()),
-        );
+        if self.server.is_ours() {
+            let stopped = self.server.stop().await;
+            self.report.check(
+                "the server ends as it should",
+                stopped.is_ok(),
+                stopped.map_or_else(|error| format!("{error:#}"), |()| "on SIGTERM".to_owned()),
+            );
+        }
         self.sysctls.restore().context("setting back kernel settings")?;
         Ok(self.report)
     }

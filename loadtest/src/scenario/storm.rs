@@ -52,7 +52,7 @@ pub(super) async fn run(args: &Storm) -> anyhow::Result<Report> {
         .ready_path
         .clone()
         .context("the server has no readiness to watch")?;
-    let watch = Watch::start(run.server.publish, path);
+    let watch = Watch::start(run.server.internal(), path);
     let mark = run.mark().await?;
     let mut slowest = 0.0_f64;
     for _ in 0..args.storms {

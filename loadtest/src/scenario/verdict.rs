@@ -91,6 +91,7 @@ impl Run<'_> {
         }
         let report = &mut self.report;
         for (name, value) in [
+            ("due", expected),
             ("lost", faults.lost),
             ("doubled", faults.doubled),
             ("reordered", faults.reordered),

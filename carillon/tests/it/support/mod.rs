@@ -1,6 +1,7 @@
 //! What the tests share: a server process, HTTP and WebSocket clients, an SMTP server that can be held.
 
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod server;
 pub(crate) mod smtp;
 pub(crate) mod socket;

@@ -89,15 +89,32 @@ pub(crate) struct RawSocket {
     pending: Vec<u8>,
 }
 
+/// Asks for a socket; the answer is still to be read.
+async fn ask(address: SocketAddr, token: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: carillon.v1\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// The whole answer to a handshake that is refused for now, after which the server closes the connection.
+pub(crate) async fn refusal(address: SocketAddr, token: &str) -> String {
+    let mut stream = ask(address, token).await;
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .expect("the connection stays open")
+        .unwrap();
+    answer
+}
+
 impl RawSocket {
     pub(crate) async fn open(address: SocketAddr, token: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "GET /api/v1/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: carillon.v1\r\nAuthorization: Bearer {token}\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let stream = ask(address, token).await;
         let mut socket = Self {
             stream,
             pending: Vec::new(),
@@ -121,10 +138,20 @@ impl RawSocket {
     }
 
     /// Reads to the Close frame, and to the end of the stream behind it; the answer is the close code.
-    pub(crate) async fn closed(mut self) -> Option<u16> {
+    pub(crate) async fn closed(self) -> Option<u16> {
+        self.read_to_close(false).await
+    }
+
+    /// As [`Self::closed`], of a session that is told nothing else.
+    pub(crate) async fn closed_unwelcomed(self) -> Option<u16> {
+        self.read_to_close(true).await
+    }
+
+    async fn read_to_close(mut self, at_once: bool) -> Option<u16> {
         let read = async {
             loop {
                 while let Some((opcode, payload)) = self.frame() {
+                    assert!(opcode == 8 || !at_once, "{}", String::from_utf8_lossy(&payload));
                     if opcode == 8 {
                         let code = payload
                             .get(..2)

@@ -19,7 +19,10 @@ use self::{
     keys::Print,
     topic::{Given, MAX_NODES, Topic},
 };
-use super::{BusEvent, BusLimits, Head, History, Publication, Published, retained::Bounds};
+use super::{
+    BusEvent, BusLimits, Head, History, Publication, Published, attendance::MemoryAttendance,
+    retained::Bounds,
+};
 use crate::{
     message::{Message, Position},
     policy::{HistoryPolicy, Policies, TopicPolicy},
@@ -45,6 +48,7 @@ struct Inner {
     epoch: AtomicU64,
     /// Idempotency keys that topics remember.
     keys: Arc<AtomicUsize>,
+    attendance: MemoryAttendance,
 }
 
 #[derive(Debug)]
@@ -86,6 +90,7 @@ impl MemoryBus {
             // 40 random bits leave room to grow and keep positions short.
             epoch: AtomicU64::new(fastrand::u64(1..1 << 40)),
             keys: Arc::default(),
+            attendance: MemoryAttendance::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -187,6 +192,7 @@ impl MemoryBus {
                 given.kept().retained.push(Arc::clone(&message), &bounds, now);
             }
         }
+        let mut receivers = 0;
         if !topic.subscribers.is_empty() {
             let nodes = self
                 .inner
@@ -195,14 +201,20 @@ impl MemoryBus {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             let subscribed = |(place, _): &(usize, &Node)| topic.subscribers.contains(*place);
             for (_, node) in nodes.iter().enumerate().filter(subscribed) {
-                if let Err(TrySendError::Full(_)) = node.sender.try_send(Arc::clone(&message)) {
-                    node.dropped.fetch_add(1, Ordering::Relaxed);
+                match node.sender.try_send(Arc::clone(&message)) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(_)) => {
+                        node.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // A node that has ended without a word counts no more, as one whose connection to a server is gone.
+                    Err(TrySendError::Closed(_)) => continue,
                 }
+                receivers += 1;
             }
         }
         let published = Published {
             position,
-            nodes: topic.subscribers.len(),
+            nodes: receivers,
             repeated: false,
         };
         if let Some(key) = keyed
@@ -230,6 +242,10 @@ impl MemoryBus {
             }
             topic.is_blank()
         });
+    }
+
+    pub(super) fn attendance(&self) -> MemoryAttendance {
+        self.inner.attendance.clone()
     }
 
     /// Messages that wait for the node.

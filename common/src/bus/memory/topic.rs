@@ -29,10 +29,6 @@ impl Nodes {
         self.0 == 0
     }
 
-    pub(super) fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
     pub(super) fn insert(&mut self, node: NodeIndex) {
         self.0 |= 1 << node.0;
     }

@@ -92,19 +92,15 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) async fn run(mut self) {
         let mut failures = 0;
-        let mut before = false;
         loop {
             let connecting = Link::connect(&self.place, &self.shared.dialing);
             let error = match connecting.await {
                 Ok(link) => {
                     let serial = self.shared.next_serial();
                     let parts = (&*self.shared, &*self.state, &self.place);
-                    let ended = Connection::new(parts, link, serial, before)
-                        .serve(&mut self.orders)
-                        .await;
+                    let ended = Connection::new(parts, link, serial).serve(&mut self.orders).await;
                     self.state.serial.store(0, Ordering::Release);
                     self.state.restored.store(false, Ordering::Release);
-                    before = true;
                     match ended {
                         Ok(()) => return,
                         Err(error) => {
@@ -120,7 +116,7 @@ impl Listener {
             if failures == 1 {
                 tracing::warn!(server = %self.place, %error, "a subscription to Redis is lost, or cannot be made");
             }
-            self.shared.trouble.notify_one();
+            self.shared.unsettle();
             if !self.turn_away(RECONNECT.delay(failures, fastrand::f64())).await {
                 return;
             }
@@ -186,7 +182,6 @@ impl<'a> Connection<'a> {
         (shared, state, place): (&'a NodeShared, &'a State, &'a Place),
         link: Link,
         serial: Serial,
-        again: bool,
     ) -> Self {
         let Link { reader, writer } = link;
         let (writes, waiting) = mpsc::channel(WRITES);
@@ -202,7 +197,7 @@ impl<'a> Connection<'a> {
             written: VecDeque::new(),
             queued: VecDeque::new(),
             unconfirmed: 0,
-            tell: again,
+            tell: false,
             probing: None,
             probe: Probe::None,
             heard: Instant::now(),
@@ -241,14 +236,21 @@ impl<'a> Connection<'a> {
         let map = self.shared.map();
         let partitions = 0..self.shared.names.partitions();
         for partition in partitions.filter(|partition| map.listening(*partition) == Some(self.place)) {
-            let keys = self.shared.wanted().ask(partition, self.serial);
-            if self.tell {
-                self.shared.metrics.resubscribed.inc_by(keys.len() as u64);
-            }
-            self.enqueue(partition, keys);
+            self.subscribe_partition(partition);
         }
         self.choose_probe().await?;
         self.go_on().await
+    }
+
+    /// Asks for what is wanted of a partition and not asked for here. It may have been heard over another connection, here
+    /// or at the server that had the partition before.
+    fn subscribe_partition(&mut self, partition: usize) {
+        let (keys, missed) = self.shared.wanted().ask(partition, self.serial);
+        if missed {
+            self.tell = true;
+            self.shared.metrics.resubscribed.inc_by(keys.len() as u64);
+        }
+        self.enqueue(partition, keys);
     }
 
     fn enqueue(&mut self, partition: usize, keys: Vec<TopicKey>) {
@@ -332,14 +334,7 @@ impl<'a> Connection<'a> {
                     self.enqueue(some[0].0, keys);
                 }
             }
-            Order::Partition(partition) => {
-                let keys = self.shared.wanted().ask(partition, self.serial);
-                if !keys.is_empty() {
-                    self.shared.metrics.resubscribed.inc_by(keys.len() as u64);
-                    self.tell = true;
-                }
-                self.enqueue(partition, keys);
-            }
+            Order::Partition(partition) => self.subscribe_partition(partition),
             Order::Leave(keys) => {
                 for key in keys {
                     let channel = names.channel(names.partition(&key), &key);

@@ -4,12 +4,14 @@
 //! - `names`: topics in partitions, each in one slot; `scripts`: what is one step in Redis;
 //! - `publish`, `read`: calls and their answers; `router`: brings them to the server that has the partition, by `topology`;
 //! - `lane`: a connection that carries commands out in flushes, each with its `WAIT`; `link`: the connection itself;
+//! - `attendance`: who is in topics with presence;
 //! - `node`, `wanted`, `listener`: which topics a node hears, and where; `events`: what it heard.
 //!
 //! fred is not used here, for two reasons that were found in its source: the `WAIT` of a flush has to go over the connection
 //! that carried the flush, and fred may have made it anew between them; and subscriptions have to see every confirmation and
 //! every `sunsubscribe` of a slot that moved, which fred drops. Its parser is.
 
+mod attendance;
 mod events;
 mod lane;
 mod link;
@@ -232,6 +234,11 @@ impl RedisBus {
             node.unsubscribe(keys).await;
         }
         heads
+    }
+
+    /// Whether a publish sees every node that is subscribed: not where nodes subscribe at a replica.
+    pub(super) fn counts_receivers(&self) -> bool {
+        self.inner.config.subscribe_url.is_none()
     }
 
     /// Whether everything can be published and everything wanted is heard.

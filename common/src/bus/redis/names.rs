@@ -81,6 +81,21 @@ impl Names {
         format!("{}p:{node}", self.heads[partition])
     }
 
+    /// How many nodes have each user of a topic with presence.
+    pub(super) fn attending(&self, partition: usize, key: &TopicKey) -> String {
+        format!("{}o:{key}", self.heads[partition])
+    }
+
+    /// Nodes that have users of it.
+    pub(super) fn attended_by(&self, partition: usize, key: &TopicKey) -> String {
+        format!("{}on:{key}", self.heads[partition])
+    }
+
+    /// Users that a node has of it.
+    pub(super) fn attending_at(&self, partition: usize, key: &TopicKey, node: &str) -> String {
+        format!("{}oh:{node}:{key}", self.heads[partition])
+    }
+
     /// The topic's part of a channel's name; none for a probe's.
     pub(super) fn topic_of<'c>(&self, channel: &'c str) -> Option<&'c str> {
         let (_, behind) = channel.split_once('}')?;
@@ -171,6 +186,9 @@ mod tests {
             names.values(partition, &key),
             names.result(partition, &key, "ff"),
             names.epoch(partition),
+            names.attending(partition, &key),
+            names.attended_by(partition, &key),
+            names.attending_at(partition, &key, "n"),
         ] {
             assert_eq!(tag(&name), tag(&channel));
         }

@@ -73,5 +73,23 @@ script!(
     "scripts/renew.lua"
 );
 
+script!(
+    /// Users are on a node.
+    ENTER,
+    "scripts/enter.lua"
+);
+script!(
+    /// Users are on a node no more.
+    EXIT,
+    "scripts/exit.lua"
+);
+script!(
+    /// Users of a node that has gone are taken out.
+    PURGE,
+    "scripts/purge.lua"
+);
+
 /// Every script.
-pub(super) static ALL: [&Script; 6] = [&WINDOW, &VALUES, &KEYED, &HEADS, &HISTORY, &RENEW];
+pub(super) static ALL: [&Script; 9] = [
+    &WINDOW, &VALUES, &KEYED, &HEADS, &HISTORY, &RENEW, &ENTER, &EXIT, &PURGE,
+];

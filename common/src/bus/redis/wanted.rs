@@ -28,6 +28,14 @@ pub(super) enum Stand {
     Confirmed(Serial),
 }
 
+/// A topic that is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Subscription {
+    stand: Stand,
+    /// It was confirmed once, over whichever connection: what came since then is missed.
+    heard: bool,
+}
+
 /// Somebody who waits until several topics are confirmed.
 #[derive(Debug)]
 pub(super) struct Tracker {
@@ -61,7 +69,7 @@ impl Tracker {
 #[derive(Debug)]
 pub(super) struct Wanted {
     names: Arc<Names>,
-    partitions: Vec<HashMap<TopicKey, Stand, TopicHasher>>,
+    partitions: Vec<HashMap<TopicKey, Subscription, TopicHasher>>,
     waiting: HashMap<TopicKey, Arc<Tracker>, TopicHasher>,
 }
 
@@ -79,9 +87,9 @@ impl Wanted {
         let partition = self.names.partition(key);
         let topics = &mut self.partitions[partition];
         let (new, stand) = match topics.get(key) {
-            Some(stand) => (false, *stand),
+            Some(its) => (false, its.stand),
             None => {
-                topics.insert(key.clone(), Stand::Nowhere);
+                topics.insert(key.clone(), Subscription::default());
                 (true, Stand::Nowhere)
             }
         };
@@ -103,54 +111,58 @@ impl Wanted {
 
     /// The topic as it is kept here, and how it stands.
     pub(super) fn find(&self, text: &str, partition: usize) -> Option<(&TopicKey, Stand)> {
-        let (key, stand) = self.partitions.get(partition)?.get_key_value(text)?;
-        Some((key, *stand))
+        let (key, its) = self.partitions.get(partition)?.get_key_value(text)?;
+        Some((key, its.stand))
     }
 
     /// It is asked for over a connection, or not any more.
     pub(super) fn set(&mut self, key: &TopicKey, stand: Stand) {
         let partition = self.names.partition(key);
         if let Some(its) = self.partitions[partition].get_mut(key) {
-            *its = stand;
+            its.stand = stand;
         }
     }
 
     /// Redis confirmed it.
     pub(super) fn confirm(&mut self, text: &str, partition: usize, serial: Serial) {
-        let Some(stand) = self
+        let Some(its) = self
             .partitions
             .get_mut(partition)
             .and_then(|topics| topics.get_mut(text))
         else {
             return;
         };
-        *stand = Stand::Confirmed(serial);
+        *its = Subscription {
+            stand: Stand::Confirmed(serial),
+            heard: true,
+        };
         if let Some(tracker) = self.waiting.remove(text) {
             tracker.one();
         }
     }
 
-    /// The topics of a partition that nobody asked for over this connection, which are asked for from now on.
-    pub(super) fn ask(&mut self, partition: usize, serial: Serial) -> Vec<TopicKey> {
-        let topics = self.partitions[partition].iter_mut();
-        topics
-            .filter(
-                |(_, stand)| !matches!(stand, Stand::Asked(its) | Stand::Confirmed(its) if *its == serial),
-            )
-            .map(|(key, stand)| {
-                *stand = Stand::Asked(serial);
-                key.clone()
-            })
-            .collect()
+    /// The topics of a partition that nobody asked for over this connection, which are asked for from now on; and whether
+    /// one of them was heard before, so that something may be missed.
+    pub(super) fn ask(&mut self, partition: usize, serial: Serial) -> (Vec<TopicKey>, bool) {
+        let mut missed = false;
+        let mut keys = Vec::new();
+        for (key, its) in &mut self.partitions[partition] {
+            if !matches!(its.stand, Stand::Asked(by) | Stand::Confirmed(by) if by == serial) {
+                its.stand = Stand::Asked(serial);
+                missed |= its.heard;
+                keys.push(key.clone());
+            }
+        }
+        (keys, missed)
     }
 
     /// How a partition stands with the connection that it is to be heard over.
     pub(super) fn progress(&self, partition: usize, serial: Serial) -> Progress {
         let mut progress = Progress::Settled;
-        for stand in self.partitions[partition].values() {
-            match stand {
-                Stand::Confirmed(its) if *its == serial => {}
-                Stand::Asked(its) if *its == serial => progress = Progress::Asked,
+        for its in self.partitions[partition].values() {
+            match its.stand {
+                Stand::Confirmed(by) if by == serial => {}
+                Stand::Asked(by) if by == serial => progress = Progress::Asked,
                 _ => return Progress::Open,
             }
         }

@@ -77,13 +77,17 @@ struct NamesQuery {
     session: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
+    node: Option<String>,
 }
 
-/// Beside a body.
+/// Whose sessions, and where: beside a body all that the query has.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TenantQuery {
-    tenant: Option<String>,
+pub(super) struct Scope {
+    /// A tenant that the caller names.
+    pub(super) tenant: Option<String>,
+    /// Only this node.
+    pub(super) node: Option<String>,
 }
 
 /// Where a page begins and how long it is, as the caller wrote it.
@@ -135,13 +139,13 @@ impl PageBody {
     }
 }
 
-/// The tenant that the query names.
-pub(super) fn named_tenant(uri: &Uri) -> Result<Option<String>, Problem> {
-    Ok(parse_query::<TenantQuery>(uri)?.tenant)
+/// What the query beside a body says.
+pub(super) fn scope(uri: &Uri) -> Result<Scope, Problem> {
+    parse_query(uri)
 }
 
-/// Tenant, sessions and page of a query.
-pub(super) fn names(uri: &Uri) -> Result<(Option<String>, Wanted, PageOf), Problem> {
+/// Scope, sessions and page of a query.
+pub(super) fn names(uri: &Uri) -> Result<(Scope, Wanted, PageOf), Problem> {
     let query: NamesQuery = parse_query(uri)?;
     let mut targets = Vec::new();
     if query.everyone == Some(true) {
@@ -172,7 +176,11 @@ pub(super) fn names(uri: &Uri) -> Result<(Option<String>, Wanted, PageOf), Probl
         limit: query.limit,
         after: query.after,
     };
-    Ok((query.tenant, wanted, page))
+    let scope = Scope {
+        tenant: query.tenant,
+        node: query.node,
+    };
+    Ok((scope, wanted, page))
 }
 
 /// A name, or which field is none.

@@ -1,30 +1,27 @@
-//! `/api/v1/control`: what operators see of sessions and do to them. Internal listener, scope `control`.
+//! `/api/v1/control`: what operators see of sessions and do to them, on all nodes. Internal listener, scope `control`.
 
 mod body;
+mod nodes;
 mod orders;
 mod presence;
 mod sessions;
 mod trace;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use common::{
     http::{Caller, Problem},
-    ids::TenantId,
+    ids::{NodeId, TenantId},
 };
 use serde::Serialize;
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::{Instant, timeout_at},
-};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::body::Wanted;
+use self::body::{Scope, Wanted};
 use crate::{
     Hub,
-    worker::{
-        Control,
-        control::{Job, Permit, Selection, Task},
+    nodes::{
+        asking::{Asked, Busy, Gathered},
+        desk::{Deed, Found},
     },
 };
 
@@ -36,6 +33,8 @@ const ORDER_TIME: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
     OpenApiRouter::new()
+        .routes(routes!(nodes::list_nodes))
+        .routes(routes!(nodes::cluster_stats))
         .routes(routes!(sessions::find_sessions, sessions::select_sessions))
         .routes(routes!(
             sessions::count_sessions,
@@ -53,26 +52,24 @@ pub(super) fn routes() -> OpenApiRouter<Hub> {
 struct Count {
     /// Sessions.
     sessions: usize,
-    /// Nodes that were asked.
+    /// Nodes that had to answer.
     nodes: usize,
     /// False: not everything answered in time, and there may be more.
     complete: bool,
 }
 
 impl Count {
-    fn new(answers: &Answers<usize>) -> Self {
+    fn new(gathered: &Gathered) -> Self {
+        let sessions = gathered.found.iter().map(|(_, found)| match found {
+            Found::Sessions(count) => *count,
+            _ => 0,
+        });
         Self {
-            sessions: answers.given.iter().sum(),
-            nodes: 1,
-            complete: answers.complete,
+            sessions: sessions.sum(),
+            nodes: gathered.nodes,
+            complete: gathered.complete,
         }
     }
-}
-
-/// What the workers answered in time.
-struct Answers<A> {
-    given: Vec<A>,
-    complete: bool,
 }
 
 /// The tenant that is meant: the caller's own, or for platform administrators the one that is named.
@@ -89,82 +86,54 @@ fn tenant(caller: &Caller, named: Option<&str>) -> Result<TenantId, Problem> {
     Ok(tenant)
 }
 
-/// Checks whether the caller may mean these, and resolves them in the tenant, which the query `named` or not.
-fn selection(
+/// The only node that is meant, where one is named.
+fn node(hub: &Hub, named: Option<&str>) -> Result<Option<NodeId>, Problem> {
+    let Some(named) = named else { return Ok(None) };
+    let node =
+        NodeId::new(named).map_err(|error| Problem::invalid("invalid_value", "node", error.to_string()))?;
+    if hub.inner.nodes.is_known(&node) {
+        Ok(Some(node))
+    } else {
+        let detail = "there is no such node; `GET /api/v1/control/nodes` lists those that are there";
+        Err(Problem::invalid("unknown_node", "node", detail))
+    }
+}
+
+/// Checks whether the caller may mean these, in the tenant.
+fn asked(
+    hub: &Hub,
     caller: &Caller,
     tenant: &TenantId,
-    named: Option<&str>,
+    scope: &Scope,
     wanted: Wanted,
-) -> Result<Selection, Problem> {
-    if wanted.to.target.reaches_everyone() && !caller.has_scope("platform:admin") {
+) -> Result<Asked, Problem> {
+    let reaches_everyone = wanted.to.target.reaches_everyone();
+    if reaches_everyone && !caller.has_scope("platform:admin") {
         return Err(Problem::scope_missing("platform:admin").field(wanted.field));
     }
-    let selection = Selection::new(wanted.to, tenant, wanted.session);
-    if named.is_some() && selection.is_of_all_tenants() {
+    let asked = Asked {
+        tenant: tenant.clone(),
+        all_tenants: reaches_everyone,
+        to: wanted.to,
+        session: wanted.session,
+        node: None,
+    };
+    if scope.tenant.is_some() && asked.is_of_all_tenants() {
         let detail = "`everyone` means all tenants: leave `tenant` out, or mean its own sessions";
         return Err(Problem::invalid("conflict", "tenant", detail));
     }
-    Ok(selection)
+    Ok(Asked {
+        node: node(hub, scope.node.as_deref())?,
+        ..asked
+    })
 }
 
-/// A place among the calls that are under way, until it is dropped.
-fn place(operators: &Arc<Semaphore>) -> Result<Permit, Problem> {
-    let permit = Arc::clone(operators).try_acquire_owned().map_err(|_| {
+/// Asks the nodes, and waits for their answers until the deadline.
+async fn ask(hub: &Hub, asked: Asked, deed: Deed, within: Duration) -> Result<Gathered, Problem> {
+    hub.inner.nodes.ask(asked, deed, within).await.map_err(|Busy| {
         Problem::unavailable(
             "too many control calls are under way; try again",
             Duration::from_secs(1),
         )
-    })?;
-    Ok(Arc::new(permit))
-}
-
-/// Gives every worker its part, and waits for the answers until the deadline.
-async fn ask<A>(
-    hub: &Hub,
-    selection: Selection,
-    within: Duration,
-    task: impl Fn(oneshot::Sender<A>) -> Task,
-) -> Result<Answers<A>, Problem> {
-    let deadline = Instant::now() + within;
-    let permit = place(&hub.inner.operators)?;
-    let selection = Arc::new(selection);
-    let mut waiting = Vec::with_capacity(hub.inner.workers.len());
-    let mut complete = true;
-    for worker in &hub.inner.workers {
-        let (answer, answered) = oneshot::channel();
-        let job = Job::new(Arc::clone(&selection), task(answer), Arc::clone(&permit));
-        let job = Control::Operator(Box::new(job));
-        match timeout_at(deadline, worker.send(job)).await {
-            Ok(Ok(())) => waiting.push(answered),
-            _ => complete = false,
-        }
-    }
-    let mut given = Vec::with_capacity(waiting.len());
-    for answered in waiting {
-        match timeout_at(deadline, answered).await {
-            Ok(Ok(answer)) => given.push(answer),
-            _ => complete = false,
-        }
-    }
-    Ok(Answers { given, complete })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_under_way_are_bounded() {
-        let operators = Arc::new(Semaphore::new(2));
-        let (first, _second) = (place(&operators).unwrap(), place(&operators).unwrap());
-        let refused = place(&operators).unwrap_err();
-        assert_eq!((refused.status.as_u16(), refused.code), (503, "unavailable"));
-        assert_eq!(refused.retry_after, Some(Duration::from_secs(1)));
-        // Every worker has its share of a place.
-        let share = Arc::clone(&first);
-        drop(first);
-        assert!(place(&operators).is_err());
-        drop(share);
-        assert!(place(&operators).is_ok());
-    }
+    })
 }

@@ -1,6 +1,6 @@
 //! What is done to sessions: disconnect, unsubscribe, refresh.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{Json, extract::State};
 use common::{
@@ -12,13 +12,14 @@ use http::Uri;
 use serde::Deserialize;
 
 use super::{
-    Count, ORDER_TIME, ask,
-    body::{Wanted, name, named_tenant},
-    selection, tenant,
+    Count, ORDER_TIME, ask, asked,
+    body::{Wanted, name, scope},
+    tenant,
 };
 use crate::{
     Hub,
-    worker::control::{Advice, Farewell, MAX_TEXT, Task},
+    nodes::desk::Deed,
+    worker::control::{Advice, Farewell, MAX_TEXT},
 };
 
 /// Codes below are the protocol's own, or will be.
@@ -97,7 +98,8 @@ pub(super) struct RefreshBody {
 /// Answers how many are told. Scope `control`.
 #[utoipa::path(post, path = "/api/v1/control/disconnect", tag = "control", security(("bearer" = [])),
     request_body = DisconnectBody,
-    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node")),
     responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn disconnect(
@@ -106,18 +108,19 @@ pub(super) async fn disconnect(
     uri: Uri,
     JsonBody(body, _): JsonBody<DisconnectBody>,
 ) -> Result<Json<Count>, Problem> {
-    let named = named_tenant(&uri)?;
-    let tenant = tenant(&caller, named.as_deref())?;
-    let farewell = Arc::new(farewell(&body)?);
+    let scope = scope(&uri)?;
+    let tenant = tenant(&caller, scope.tenant.as_deref())?;
+    let farewell = farewell(&body)?;
+    let code = farewell.code;
     let spread = up_to("spread_ms", body.spread_ms.unwrap_or(0), MAX_SPREAD)?;
     let wanted = Wanted::new(body.to, body.session);
-    let selection = selection(&caller, &tenant, named.as_deref(), wanted)?;
-    let answers = ask(&hub, selection, ORDER_TIME, |answer| {
-        Task::disconnect(Arc::clone(&farewell), spread.div_ceil(1000), answer)
-    })
-    .await?;
-    let count = Count::new(&answers);
-    tracing::info!(by = %caller.user, %tenant, code = farewell.code, sessions = count.sessions, "sessions are disconnected");
+    let asked = asked(&hub, &caller, &tenant, &scope, wanted)?;
+    let deed = Deed::Disconnect {
+        farewell,
+        spread_seconds: spread.div_ceil(1000),
+    };
+    let count = Count::new(&ask(&hub, asked, deed, ORDER_TIME).await?);
+    tracing::info!(by = %caller.user, %tenant, code, sessions = count.sessions, "sessions are disconnected");
     Ok(Json(count))
 }
 
@@ -126,7 +129,8 @@ pub(super) async fn disconnect(
 /// Answers how many had it. They may subscribe again where their token allows it. Scope `control`.
 #[utoipa::path(post, path = "/api/v1/control/unsubscribe", tag = "control", security(("bearer" = [])),
     request_body = UnsubscribeBody,
-    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node")),
     responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn unsubscribe(
@@ -135,16 +139,12 @@ pub(super) async fn unsubscribe(
     uri: Uri,
     JsonBody(body, _): JsonBody<UnsubscribeBody>,
 ) -> Result<Json<Count>, Problem> {
-    let named = named_tenant(&uri)?;
-    let tenant = tenant(&caller, named.as_deref())?;
+    let scope = scope(&uri)?;
+    let tenant = tenant(&caller, scope.tenant.as_deref())?;
     let topic = name("topic", &body.topic)?;
     let wanted = Wanted::new(body.to, body.session);
-    let selection = selection(&caller, &tenant, named.as_deref(), wanted)?;
-    let answers = ask(&hub, selection, ORDER_TIME, |answer| {
-        Task::unsubscribe(topic.clone(), answer)
-    })
-    .await?;
-    let count = Count::new(&answers);
+    let asked = asked(&hub, &caller, &tenant, &scope, wanted)?;
+    let count = Count::new(&ask(&hub, asked, Deed::Unsubscribe { topic }, ORDER_TIME).await?);
     tracing::info!(by = %caller.user, %tenant, sessions = count.sessions, "sessions are taken out of a topic");
     Ok(Json(count))
 }
@@ -155,7 +155,8 @@ pub(super) async fn unsubscribe(
 /// 4001. Answers how many are told. Scope `control`.
 #[utoipa::path(post, path = "/api/v1/control/refresh", tag = "control", security(("bearer" = [])),
     request_body = RefreshBody,
-    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node")),
     responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn refresh(
@@ -164,8 +165,8 @@ pub(super) async fn refresh(
     uri: Uri,
     JsonBody(body, _): JsonBody<RefreshBody>,
 ) -> Result<Json<Count>, Problem> {
-    let named = named_tenant(&uri)?;
-    let tenant = tenant(&caller, named.as_deref())?;
+    let scope = scope(&uri)?;
+    let tenant = tenant(&caller, scope.tenant.as_deref())?;
     let within = up_to("within_ms", body.within_ms.unwrap_or(30_000), MAX_WITHIN)?;
     if within < 1000 {
         return Err(Problem::invalid(
@@ -175,12 +176,11 @@ pub(super) async fn refresh(
         ));
     }
     let wanted = Wanted::new(body.to, body.session);
-    let selection = selection(&caller, &tenant, named.as_deref(), wanted)?;
-    let answers = ask(&hub, selection, ORDER_TIME, |answer| {
-        Task::refresh(within.div_ceil(1000), answer)
-    })
-    .await?;
-    let count = Count::new(&answers);
+    let asked = asked(&hub, &caller, &tenant, &scope, wanted)?;
+    let deed = Deed::Refresh {
+        within_seconds: within.div_ceil(1000),
+    };
+    let count = Count::new(&ask(&hub, asked, deed, ORDER_TIME).await?);
     tracing::info!(by = %caller.user, %tenant, sessions = count.sessions, "sessions are asked for a newer token");
     Ok(Json(count))
 }

@@ -12,11 +12,15 @@ use http::Uri;
 use serde::Serialize;
 
 use super::{
-    ask,
-    body::{PageBody, PageOf, Wanted, named_tenant, names},
-    selection, tenant,
+    ask, asked,
+    body::{PageBody, PageOf, Scope, Wanted, names, scope},
+    tenant,
 };
-use crate::{Hub, worker::control::Task};
+use crate::{
+    Hub,
+    nodes::desk::{Deed, Found},
+    worker::control::Counted,
+};
 
 /// What is not known after so long is left out.
 const DEADLINE: Duration = Duration::from_millis(300);
@@ -28,7 +32,7 @@ pub(super) struct Presence {
     users: Vec<UserPresence>,
     /// All sessions of the target, not only those of the page.
     sessions: usize,
-    /// Nodes that were asked.
+    /// Nodes that had to answer.
     nodes: usize,
     /// False: not everything answered within 300 ms, and there may be more.
     complete: bool,
@@ -50,7 +54,7 @@ struct UserPresence {
 
 /// Who is there, by names
 ///
-/// Of this node, within 300 ms. Scope `control`.
+/// Of all nodes, within 300 ms. Scope `control`.
 #[utoipa::path(get, path = "/api/v1/control/presence", tag = "control", security(("bearer" = [])),
     params(("user" = Option<String>, Query, description = "A user"),
         ("role" = Option<String>, Query, description = "Users with a role"),
@@ -58,6 +62,7 @@ struct UserPresence {
         ("topic" = Option<String>, Query, description = "Users who subscribed to a topic"),
         ("everyone" = Option<bool>, Query, description = "Users of all tenants; platform administrators"),
         ("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node"),
         ("limit" = Option<usize>, Query, description = "1 to 1,000; default 100"),
         ("after" = Option<String>, Query, description = "`next` of the page before")),
     responses((status = 200, body = Presence), (status = 401, body = Problem), (status = 403, body = Problem),
@@ -67,13 +72,14 @@ pub(super) async fn find_presence(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<Presence>, Problem> {
-    let (named, wanted, page) = names(&uri)?;
-    presence(&hub, &caller, named, wanted, page).await
+    let (scope, wanted, page) = names(&uri)?;
+    presence(&hub, &caller, &scope, wanted, page).await
 }
 
 /// Who is there, by a target
 #[utoipa::path(post, path = "/api/v1/control/presence", tag = "control", security(("bearer" = [])), request_body = PageBody,
-    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node")),
     responses((status = 200, body = Presence), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn select_presence(
@@ -83,45 +89,38 @@ pub(super) async fn select_presence(
     JsonBody(body, _): JsonBody<PageBody>,
 ) -> Result<Json<Presence>, Problem> {
     let (wanted, page) = body.into_parts();
-    presence(&hub, &caller, named_tenant(&uri)?, wanted, page).await
+    presence(&hub, &caller, &scope(&uri)?, wanted, page).await
 }
 
 async fn presence(
     hub: &Hub,
     caller: &Caller,
-    named: Option<String>,
+    scope: &Scope,
     wanted: Wanted,
     page: PageOf,
 ) -> Result<Json<Presence>, Problem> {
-    let tenant = tenant(caller, named.as_deref())?;
+    let tenant = tenant(caller, scope.tenant.as_deref())?;
     let page = page.page(read_cursor)?;
     let of_all_tenants = wanted.to.target.reaches_everyone();
-    let selection = selection(caller, &tenant, named.as_deref(), wanted)?;
-    let answers = ask(hub, selection, DEADLINE, |answer| {
-        Task::presence(page.clone(), answer)
-    })
-    .await?;
-    let sessions = answers.given.iter().map(|part| part.sessions).sum();
-    let mut more = answers.given.iter().any(|part| part.more);
-    // A user's sessions share a worker, so no user comes twice.
-    let mut users: Vec<(TopicKey, usize)> = answers.given.into_iter().flat_map(|part| part.users).collect();
-    users.sort_unstable();
-    if users.len() > page.limit {
-        users.truncate(page.limit);
-        more = true;
-    }
-    let next = users.last().filter(|_| more).map(|(key, _)| write_cursor(key));
+    let asked = asked(hub, caller, &tenant, scope, wanted)?;
+    let limit = page.limit;
+    let gathered = ask(hub, asked, Deed::Presence(page), DEADLINE).await?;
+    let parts = gathered.found.into_iter().filter_map(|(_, found)| match found {
+        Found::Users(counted) => Some(counted),
+        _ => None,
+    });
+    let counted = Counted::merged(parts, limit);
     let user = |(key, sessions): (TopicKey, usize)| UserPresence {
         user: key.name().unwrap_or_default(),
         tenant: key.tenant_id().filter(|_| of_all_tenants).map(str::to_owned),
         sessions,
     };
     Ok(Json(Presence {
-        users: users.into_iter().map(user).collect(),
-        sessions,
-        nodes: 1,
-        complete: answers.complete,
-        next,
+        users: counted.users.into_iter().map(user).collect(),
+        sessions: counted.sessions,
+        nodes: gathered.nodes,
+        complete: gathered.complete,
+        next: counted.until.as_ref().map(write_cursor),
     }))
 }
 

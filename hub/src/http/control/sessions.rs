@@ -1,20 +1,19 @@
 //! Sessions by target: a page of them, or how many.
 
-use std::sync::Arc;
-
 use axum::{Json, extract::State};
 use common::http::{Caller, JsonBody, Problem};
 use http::Uri;
 use serde::Serialize;
 
 use super::{
-    Answers, Count, READ_TIME, ask,
-    body::{PageBody, PageOf, SelectBody, Wanted, named_tenant, names},
-    selection, tenant,
+    Count, READ_TIME, ask, asked,
+    body::{PageBody, PageOf, Scope, SelectBody, Wanted, names, scope},
+    tenant,
 };
 use crate::{
     Hub,
-    worker::control::{Described, Page, SessionInfo, Task},
+    nodes::desk::{Deed, Found},
+    worker::control::{Described, SessionInfo},
 };
 
 /// A page of sessions.
@@ -22,7 +21,7 @@ use crate::{
 pub(super) struct Sessions {
     /// In the order of their arrival.
     sessions: Vec<SessionInfo>,
-    /// Nodes that were asked.
+    /// Nodes that had to answer.
     nodes: usize,
     /// False: not everything answered in time, and sessions may be missing.
     complete: bool,
@@ -42,6 +41,7 @@ pub(super) struct Sessions {
         ("everyone" = Option<bool>, Query, description = "Sessions of all tenants; platform administrators"),
         ("session" = Option<String>, Query, description = "Only this session"),
         ("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node"),
         ("limit" = Option<usize>, Query, description = "1 to 1,000; default 100"),
         ("after" = Option<String>, Query, description = "`next` of the page before")),
     responses((status = 200, body = Sessions), (status = 401, body = Problem), (status = 403, body = Problem),
@@ -51,15 +51,16 @@ pub(super) async fn find_sessions(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<Sessions>, Problem> {
-    let (named, wanted, page) = names(&uri)?;
-    list(&hub, &caller, named, wanted, page).await
+    let (scope, wanted, page) = names(&uri)?;
+    list(&hub, &caller, &scope, wanted, page).await
 }
 
 /// Sessions by a target
 ///
 /// Any target of a publish, with expressions and `except`. Scope `control`.
 #[utoipa::path(post, path = "/api/v1/control/sessions", tag = "control", security(("bearer" = [])), request_body = PageBody,
-    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node")),
     responses((status = 200, body = Sessions), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn select_sessions(
@@ -69,7 +70,7 @@ pub(super) async fn select_sessions(
     JsonBody(body, _): JsonBody<PageBody>,
 ) -> Result<Json<Sessions>, Problem> {
     let (wanted, page) = body.into_parts();
-    list(&hub, &caller, named_tenant(&uri)?, wanted, page).await
+    list(&hub, &caller, &scope(&uri)?, wanted, page).await
 }
 
 /// How many sessions, by names
@@ -79,7 +80,8 @@ pub(super) async fn select_sessions(
         ("store" = Option<String>, Query, description = "Sessions with a store"),
         ("topic" = Option<String>, Query, description = "Sessions that subscribed to a topic"),
         ("everyone" = Option<bool>, Query, description = "Sessions of all tenants; platform administrators"),
-        ("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+        ("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node")),
     responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn count_sessions(
@@ -87,14 +89,15 @@ pub(super) async fn count_sessions(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<Count>, Problem> {
-    let (named, wanted, _) = names(&uri)?;
-    count(&hub, &caller, named, wanted).await
+    let (scope, wanted, _) = names(&uri)?;
+    count(&hub, &caller, &scope, wanted).await
 }
 
 /// How many sessions, by a target
 #[utoipa::path(post, path = "/api/v1/control/sessions/count", tag = "control", security(("bearer" = [])),
     request_body = SelectBody,
-    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators")),
+    params(("tenant" = Option<String>, Query, description = "Another tenant; platform administrators"),
+        ("node" = Option<String>, Query, description = "Only this node")),
     responses((status = 200, body = Count), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn count_selected_sessions(
@@ -103,36 +106,38 @@ pub(super) async fn count_selected_sessions(
     uri: Uri,
     JsonBody(body, _): JsonBody<SelectBody>,
 ) -> Result<Json<Count>, Problem> {
-    count(&hub, &caller, named_tenant(&uri)?, body.wanted()).await
+    count(&hub, &caller, &scope(&uri)?, body.wanted()).await
 }
 
-async fn count(
-    hub: &Hub,
-    caller: &Caller,
-    named: Option<String>,
-    wanted: Wanted,
-) -> Result<Json<Count>, Problem> {
-    let tenant = tenant(caller, named.as_deref())?;
-    let selection = selection(caller, &tenant, named.as_deref(), wanted)?;
-    let answers = ask(hub, selection, READ_TIME, Task::count).await?;
-    Ok(Json(Count::new(&answers)))
+async fn count(hub: &Hub, caller: &Caller, scope: &Scope, wanted: Wanted) -> Result<Json<Count>, Problem> {
+    let tenant = tenant(caller, scope.tenant.as_deref())?;
+    let asked = asked(hub, caller, &tenant, scope, wanted)?;
+    Ok(Json(Count::new(&ask(hub, asked, Deed::Count, READ_TIME).await?)))
 }
 
 async fn list(
     hub: &Hub,
     caller: &Caller,
-    named: Option<String>,
+    scope: &Scope,
     wanted: Wanted,
     page: PageOf,
 ) -> Result<Json<Sessions>, Problem> {
-    let tenant = tenant(caller, named.as_deref())?;
+    let tenant = tenant(caller, scope.tenant.as_deref())?;
     let page = page.page(cursor)?;
-    let selection = selection(caller, &tenant, named.as_deref(), wanted)?;
-    let answers = ask(hub, selection, READ_TIME, |answer| {
-        Task::list(page.clone(), answer)
-    })
-    .await?;
-    Ok(Json(merged(answers, &page)))
+    let asked = asked(hub, caller, &tenant, scope, wanted)?;
+    let limit = page.limit;
+    let gathered = ask(hub, asked, Deed::List(page), READ_TIME).await?;
+    let parts = gathered.found.into_iter().filter_map(|(_, found)| match found {
+        Found::Page(described) => Some(described),
+        _ => None,
+    });
+    let described = Described::merged(parts, limit);
+    Ok(Json(Sessions {
+        sessions: described.sessions,
+        nodes: gathered.nodes,
+        complete: gathered.complete,
+        next: described.until.map(|until| until.to_string()),
+    }))
 }
 
 /// A cursor is the id of a session.
@@ -142,28 +147,4 @@ fn cursor(text: &str) -> Option<Box<str>> {
             .bytes()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     is_id.then(|| text.into())
-}
-
-/// One page of the workers' pages. It ends where one of them has more, as what follows there may come before what the
-/// others have.
-fn merged(answers: Answers<Described>, page: &Page<Box<str>>) -> Sessions {
-    let complete = answers.complete;
-    let ends = answers.given.iter().filter_map(|part| part.until.as_ref());
-    let end: Option<Arc<str>> = ends.min().cloned();
-    let mut sessions: Vec<SessionInfo> = answers.given.into_iter().flat_map(|part| part.sessions).collect();
-    sessions.sort_unstable_by(|a, b| a.session.cmp(&b.session));
-    let mut next = end.as_ref().map(ToString::to_string);
-    if let Some(end) = &end {
-        sessions.retain(|info| info.session <= *end);
-    }
-    if sessions.len() > page.limit {
-        sessions.truncate(page.limit);
-        next = sessions.last().map(|info| info.session.to_string());
-    }
-    Sessions {
-        sessions,
-        nodes: 1,
-        complete,
-        next,
-    }
 }

@@ -1,24 +1,29 @@
 //! Sessions as operators see them.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use common::{
+    ids::NodeId,
     protocol::Dialect,
     topic::{TopicKey, TopicKind},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::{SessionId, Transport, Worker, session::Session};
+use super::listing::sooner;
 
 /// Bytes of text after which a page ends early: sessions may have many long names.
 const PAGE_BYTES: usize = 1024 * 1024;
 
 /// One session.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct SessionInfo {
     /// Its id, as in its `welcome`.
     #[schema(value_type = String)]
     pub(crate) session: Arc<str>,
+    /// The node that has it.
+    #[schema(value_type = String)]
+    node: NodeId,
     /// Its tenant.
     tenant: String,
     /// Its user.
@@ -30,7 +35,7 @@ pub(crate) struct SessionInfo {
     /// Topics that it subscribed to.
     topics: Vec<String>,
     /// When it connected (RFC 3339).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     since: Option<jiff::Timestamp>,
     /// When the client was last heard of, to the second (RFC 3339).
@@ -42,22 +47,65 @@ pub(crate) struct SessionInfo {
     #[schema(value_type = String)]
     expires_at: jiff::Timestamp,
     /// By what it is connected: `websocket`, or `http` for event streams and long polls.
-    transport: &'static str,
+    #[schema(value_type = String)]
+    transport: Cow<'static, str>,
     /// `carillon.v1` or `seeds`.
-    dialect: &'static str,
+    #[schema(value_type = String)]
+    dialect: Cow<'static, str>,
     /// The client's address.
     address: String,
     /// Bytes in its outbound queue: what the kernel does not take because the client reads too slowly.
     queued_bytes: usize,
 }
 
-/// A worker's part of a page.
-#[derive(Debug)]
+/// A part of a page: of a worker, of a node, of all nodes.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Described {
     /// In the order of their ids.
     pub(crate) sessions: Vec<SessionInfo>,
     /// More lies behind this id; none where these are all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<Arc<str>>,
+}
+
+impl SessionInfo {
+    /// About as many bytes as its description has.
+    fn size(&self) -> usize {
+        let texts = self.roles.iter().chain(&self.stores).chain(&self.topics);
+        self.user.len() + texts.map(String::len).sum::<usize>() + 256
+    }
+}
+
+impl Described {
+    /// One page of several. It ends where one of them has more, as what follows there may come before what the others have.
+    pub(crate) fn merged(parts: impl IntoIterator<Item = Self>, limit: usize) -> Self {
+        let mut merged = Self::default();
+        for part in parts {
+            merged.sessions.extend(part.sessions);
+            merged.until = sooner(merged.until, part.until);
+        }
+        merged.sessions.sort_unstable_by(|a, b| a.session.cmp(&b.session));
+        if let Some(until) = &merged.until {
+            merged.sessions.retain(|info| info.session <= *until);
+        }
+        merged.cut(limit, usize::MAX);
+        merged
+    }
+
+    /// Ends the page after so many sessions, or about so many bytes.
+    pub(crate) fn cut(&mut self, limit: usize, bytes: usize) {
+        let mut size = 0;
+        let keep = self.sessions.iter().take(limit).take_while(|info| {
+            size += info.size();
+            size <= bytes
+        });
+        // The first one always: a page that does not go on would be asked for again and again.
+        let keep = keep.count().max(1);
+        if keep < self.sessions.len() {
+            self.sessions.truncate(keep);
+            self.until = self.sessions.last().map(|info| Arc::clone(&info.session));
+        }
+    }
 }
 
 /// A page that is being described.
@@ -97,8 +145,7 @@ impl Worker {
             return;
         }
         let info = self.info(session);
-        let texts = info.roles.iter().chain(&info.stores).chain(&info.topics);
-        page.bytes += info.user.len() + texts.map(String::len).sum::<usize>() + 256;
+        page.bytes += info.size();
         described.sessions.push(info);
     }
 
@@ -117,6 +164,7 @@ impl Worker {
         let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
         SessionInfo {
             session: Arc::clone(&who.reader.session),
+            node: self.shared.node.clone(),
             tenant: who.reader.tenant.to_string(),
             user: who.reader.user.to_string(),
             roles: claimed(TopicKind::Role),
@@ -131,11 +179,13 @@ impl Worker {
             transport: match &*session.stream {
                 Transport::Socket(_) => "websocket",
                 Transport::Pipe(_) => "http",
-            },
+            }
+            .into(),
             dialect: match session.dialect {
                 Dialect::CarillonV1 => common::protocol::SUBPROTOCOL,
                 Dialect::Seeds { .. } => "seeds",
-            },
+            }
+            .into(),
             address: session.seat.address().to_string(),
             queued_bytes: session.outbound.as_ref().map_or(0, |outbound| outbound.bytes()),
         }

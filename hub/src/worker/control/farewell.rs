@@ -1,11 +1,14 @@
 //! What an operator says to the sessions that are closed.
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of the operator's own text. With the longest advice it fits a close frame (RFC 6455 section 5.5: 125 bytes, two of
 /// them the code).
 pub(crate) const MAX_TEXT: usize = 80;
 
 /// Whether the client should come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Advice {
     /// As the table of close codes says.
     AsTheCode,
@@ -16,7 +19,7 @@ pub(crate) enum Advice {
 }
 
 /// Code, text and advice.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Farewell {
     pub(crate) code: u16,
     pub(crate) text: String,

@@ -9,11 +9,12 @@ use std::{
 };
 
 use common::topic::TopicKey;
+use serde::{Deserialize, Serialize};
 
 use super::super::SessionId;
 
 /// What a page is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Page<Cursor> {
     /// Only what lies behind it.
     pub(crate) after: Option<Cursor>,
@@ -133,23 +134,70 @@ impl Attendance {
     }
 
     pub(super) fn into_counted(self) -> Counted {
+        let last = self.users.last_key_value().filter(|_| self.more);
         Counted {
+            until: last.map(|(user, _)| user.clone()),
             users: self.users.into_iter().collect(),
             sessions: self.sessions,
-            more: self.more,
         }
     }
 }
 
-/// Users and their sessions on one worker.
-#[derive(Debug, Default)]
+/// Users and their sessions: on one worker, on a node, on all nodes.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counted {
     /// A page of them, in the order of their keys.
     pub(crate) users: Vec<(TopicKey, usize)>,
     /// All sessions, not only those of the page.
     pub(crate) sessions: usize,
-    /// More users lie behind the page.
-    pub(crate) more: bool,
+    /// More lies behind this user; none where these are all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<TopicKey>,
+}
+
+impl Counted {
+    /// One page of several. It ends where one of them has more: what follows there may come before what the others have, and
+    /// the counts of users behind it are not whole.
+    pub(crate) fn merged(parts: impl IntoIterator<Item = Self>, limit: usize) -> Self {
+        let mut users: BTreeMap<TopicKey, usize> = BTreeMap::new();
+        let mut merged = Self::default();
+        for part in parts {
+            merged.sessions += part.sessions;
+            for (user, sessions) in part.users {
+                *users.entry(user).or_default() += sessions;
+            }
+            merged.until = sooner(merged.until, part.until);
+        }
+        if let Some(until) = &merged.until {
+            users.retain(|user, _| user <= until);
+        }
+        merged.users = users.into_iter().collect();
+        merged.cut(limit, usize::MAX);
+        merged
+    }
+
+    /// Ends the page after so many users, or so many bytes of their keys.
+    pub(crate) fn cut(&mut self, limit: usize, bytes: usize) {
+        let mut size = 0;
+        let keep = self.users.iter().take(limit).take_while(|(user, _)| {
+            size += user.as_str().len() + 16;
+            size <= bytes
+        });
+        // The first one always: a page that does not go on would be asked for again and again.
+        let keep = keep.count().max(1);
+        if keep < self.users.len() {
+            self.users.truncate(keep);
+            self.until = self.users.last().map(|(user, _)| user.clone());
+        }
+    }
+}
+
+/// The smaller of two ends; none is behind all.
+pub(super) fn sooner<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 #[cfg(test)]
@@ -197,8 +245,33 @@ mod tests {
             }
             let counted = attendance.into_counted();
             prop_assert_eq!(counted.sessions, sessions.len());
-            prop_assert_eq!(counted.more, expected.len() > limit);
+            prop_assert_eq!(counted.until.is_some(), expected.len() > limit);
             prop_assert_eq!(counted.users, expected.into_iter().take(limit).collect::<Vec<_>>());
+        }
+
+        /// Pages of several nodes, one after the other, are the whole, with a user's sessions on all nodes; also where a
+        /// node's answer is cut.
+        #[test]
+        fn pages_of_several_are_the_whole(nodes in prop::collection::vec(prop::collection::vec(0u8..30, 0..60), 1..4), limit in 1usize..10, bytes in 1usize..200) {
+            let mut expected: BTreeMap<TopicKey, usize> = BTreeMap::new();
+            nodes.iter().flatten().for_each(|number| *expected.entry(user(*number)).or_default() += 1);
+            let (mut got, mut after) = (Vec::new(), None);
+            loop {
+                let parts = nodes.iter().map(|sessions| {
+                    let mut attendance = Attendance::new(Page { after: after.clone(), limit });
+                    sessions.iter().for_each(|number| attendance.add(&user(*number)));
+                    let mut counted = attendance.into_counted();
+                    counted.cut(limit, bytes);
+                    counted
+                });
+                let page = Counted::merged(parts, limit);
+                prop_assert!(page.users.len() <= limit);
+                prop_assert_eq!(page.sessions, nodes.iter().map(Vec::len).sum::<usize>());
+                got.extend(page.users);
+                after = page.until;
+                if after.is_none() { break; }
+            }
+            prop_assert_eq!(got, expected.into_iter().collect::<Vec<_>>());
         }
     }
 }

@@ -43,6 +43,14 @@ impl Selection {
         self.tenant.is_none()
     }
 
+    /// The topic that every session that is meant is a member of, where there is one.
+    pub(crate) fn only_key(&self) -> Option<&TopicKey> {
+        match &self.routes[..] {
+            [route] => Some(&route.key),
+            _ => None,
+        }
+    }
+
     /// What fits no session.
     pub(super) fn nobody() -> Self {
         Self {

@@ -97,6 +97,8 @@ fn config() -> HubConfig {
         drain_window: seconds(0),
         max_publish: Bytes(256 * 1024),
         presence_grace: seconds(1),
+        region: String::new(),
+        announce: seconds(3),
         traces: 4,
         trace_time: seconds(600),
     }
@@ -253,10 +255,13 @@ impl TestHub {
     /// The value of a metric as it stands in the text, such as `hub_gaps_healed_total`; 0 where it is not there.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.text();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            // With its labels or without; another metric's name may go on.
+            let (labels, value) = rest.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<f64>().unwrap())
+        });
+        values.sum()
     }
 
     /// Waits until a metric has at least this value.

@@ -1,9 +1,12 @@
 //! What can be asked for on the command line.
 
+mod cluster;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::cluster::{Balancer, Chaos, Cluster, Rolling, Traffic};
 use crate::table::TableArgs;
 
 /// Load and fault harness for push servers: opens sockets, publishes, checks that nothing is lost, doubled or reordered,
@@ -46,6 +49,12 @@ pub(crate) enum Command {
     Drain(Drain),
     /// Random cuts with resume: proves that each socket received what was published, in order, once.
     Recover(Recover),
+    /// Several hubs, Redis Cluster and nginx, to which faults happen by a plan while messages flow: proves that each
+    /// session gets what was acknowledged, in order, once, or is told `resync`.
+    Chaos(Chaos),
+    /// All hubs of a cluster are restarted one after the other, while messages flow: nothing is lost, and reconnects are
+    /// spread.
+    Rolling(Rolling),
     /// Compare results: a table, and with --html a page with charts.
     Compare(Compare),
     /// Write the document of a pass of `make bench-peers`.
@@ -77,18 +86,35 @@ pub(crate) struct Common {
     /// Environment of the server: NAME=VALUE, also more than once. CARILLON_HUB__SEND_BUFFER=131072 sets that.
     #[arg(long = "set", value_name = "NAME=VALUE", help_heading = "Server")]
     pub(crate) environment: Vec<String>,
-    /// The socket address of a server that runs already.
-    #[arg(long, help_heading = "Server")]
-    pub(crate) address: Option<SocketAddr>,
-    /// Where it takes publishes, if that is another address.
-    #[arg(long, requires = "address", help_heading = "Server")]
-    pub(crate) publish: Option<SocketAddr>,
+    /// The socket address of a server that runs already; of several nodes, each (repeated, or with commas), over which
+    /// sockets spread, or of the one balancer before them.
+    #[arg(
+        long = "address",
+        visible_alias = "url",
+        value_delimiter = ',',
+        help_heading = "Server"
+    )]
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where it takes publishes, if that is another address; of several nodes, each: publishing connections spread.
+    #[arg(
+        long = "publish",
+        visible_alias = "internal",
+        value_delimiter = ',',
+        requires = "addresses",
+        help_heading = "Server"
+    )]
+    pub(crate) publishes: Vec<SocketAddr>,
     /// The file with its HS256 secret (`auth.secret` in its data folder).
-    #[arg(long, requires = "address", help_heading = "Server")]
+    #[arg(long, requires = "addresses", help_heading = "Server")]
     pub(crate) secret_file: Option<PathBuf>,
-    /// Its process, for memory and CPU time.
-    #[arg(long, requires = "address", help_heading = "Server")]
-    pub(crate) pid: Option<u32>,
+    /// Its process, for memory and CPU time; or its processes.
+    #[arg(
+        long = "pid",
+        value_delimiter = ',',
+        requires = "addresses",
+        help_heading = "Server"
+    )]
+    pub(crate) pids: Vec<u32>,
     /// Pin the server to this core.
     #[arg(long, help_heading = "Server")]
     pub(crate) server_core: Option<u32>,
