@@ -43,10 +43,7 @@ use common::{
     token::{Identity, Verifier},
     topic::{TopicKey, TopicKind},
 };
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinHandle,
-};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
 use self::{
