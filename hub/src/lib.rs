@@ -123,7 +123,12 @@ impl Hub {
         let count = parts.config.worker_count();
         let registry = Arc::new(Registry::new(count));
         let (attended, attended_in) = mpsc::channel(presence::ATTENDED);
-        let traces = Arc::new(Traces::new(parts.config.traces, wishes.clone()));
+        let traces = Arc::new(Traces::new(
+            parts.node.clone(),
+            parts.config.traces,
+            wishes.clone(),
+            metrics.traces.clone(),
+        ));
         let shared = Arc::new(Shared {
             node: parts.node,
             bus: parts.bus,

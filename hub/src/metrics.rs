@@ -61,6 +61,7 @@ pub(crate) struct HubMetrics {
     pub(crate) receipts_dropped: Counter,
     pub(crate) presence_dropped: Counter,
     pub(crate) nodes: Gauge<i64, AtomicI64>,
+    pub(crate) traces: Gauge<i64, AtomicI64>,
     orders_ignored: Family<Because, Counter>,
     pub(crate) lag: Histogram,
 }
@@ -96,6 +97,7 @@ impl HubMetrics {
             receipts_dropped: Counter::default(),
             presence_dropped: Counter::default(),
             nodes: Gauge::default(),
+            traces: Gauge::default(),
             orders_ignored: Family::default(),
             // From half a millisecond to half a minute.
             lag: Histogram::new((0..17).map(|power| 0.0005 * f64::from(1u32 << power))),
@@ -202,6 +204,11 @@ impl HubMetrics {
                 m.presence_dropped,
             );
             registry.register("hub_nodes", "Nodes that are there, this one included", m.nodes);
+            registry.register(
+                "hub_traces",
+                "Live traces that run here, those of other nodes included",
+                m.traces,
+            );
             registry.register(
                 "hub_node_orders_ignored",
                 "Messages of other nodes that were not acted on",

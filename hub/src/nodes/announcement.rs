@@ -8,12 +8,13 @@ use std::{
     time::Instant,
 };
 
-use common::ids::TenantId;
+use common::{ids::TenantId, topic::TopicKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     limits::{Connections, TenantCount},
     registry::Registry,
+    trace::Traces,
     worker::Shared,
 };
 
@@ -142,6 +143,15 @@ impl Own {
             deliveries_per_second: rates.deliveries_per_second,
             resident_bytes: resident_bytes(),
         }
+    }
+
+    /// The worker of a user.
+    pub(super) fn home(&self, user: &TopicKey) -> usize {
+        self.registry.home(user)
+    }
+
+    pub(super) fn traces(&self) -> &Arc<Traces> {
+        &self.shared.traces
     }
 
     pub(crate) fn tenant(&self, tenant: &TenantId) -> TenantCount {

@@ -10,6 +10,7 @@ mod attendance;
 pub(crate) mod desk;
 mod order;
 mod peers;
+mod traces;
 
 use std::{
     collections::BTreeSet,
@@ -29,6 +30,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::traces::Told;
 use self::{
     announcement::{Announcement, Own},
     asking::{Came, Pending},
@@ -36,6 +38,7 @@ use self::{
     desk::Desk,
     order::{Ignored, Order},
     peers::{Heard, Peers},
+    traces::Tracings,
 };
 use crate::{
     metrics::HubMetrics,
@@ -82,6 +85,7 @@ pub(crate) struct Nodes {
     settled: watch::Sender<Settled>,
     post: mpsc::Sender<(TopicKey, Order)>,
     notices: mpsc::Sender<Notice>,
+    tracings: Tracings,
     every: Duration,
     grace: Duration,
     metrics: HubMetrics,
@@ -123,6 +127,7 @@ impl Nodes {
             settled: watch::Sender::new(Settled::No),
             post,
             notices,
+            tracings: Tracings::default(),
             every,
             grace: parts.shared.config.presence_grace.0,
             metrics: parts.shared.metrics.clone(),
@@ -232,6 +237,7 @@ impl Nodes {
                 }
             }
             Order::Leave => {
+                self.tracings.end_all_of(&from);
                 if self.peers().leave(&from) {
                     tracing::info!(node = %from, "a node has ended");
                     self.notify(Notice::Gone(from, Instant::now() + self.grace));
@@ -243,6 +249,9 @@ impl Nodes {
                 tokio::spawn(async move { nodes.answer(from, *question).await });
             }
             Order::Reply(reply) => self.pending.came(reply.id, Came::Reply(from, *reply)),
+            Order::Trace(order) => drop(tokio::spawn(Arc::clone(self).help(from, *order))),
+            Order::TraceEnd(id) => self.tracings.end(&from, id),
+            Order::TraceLines(seen) => self.tracings.saw(*seen),
         }
     }
 
@@ -259,6 +268,7 @@ impl Nodes {
                     let own = Order::Announce(Box::new(self.desk.own().announcement()));
                     self.post.try_send((TopicKey::node(from), own)).ok();
                 }
+                self.tell_traces_to(from);
                 self.count();
             }
         }
@@ -288,6 +298,7 @@ impl Nodes {
         let due = Instant::now() + self.grace.saturating_sub(self.every * 3);
         for node in gone {
             tracing::warn!(%node, "a node is not heard any more");
+            self.tracings.end_all_of(&node);
             self.notify(Notice::Gone(node, due));
         }
         self.count();

@@ -16,7 +16,11 @@ use common::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{announcement::Announcement, desk::Deed, desk::Found};
+use super::{
+    announcement::Announcement,
+    desk::{Deed, Found},
+    traces::{TraceLines, TraceOrder},
+};
 
 /// Grows when an older node must not act on an order because it would misunderstand it.
 const VERSION: u32 = 1;
@@ -36,6 +40,12 @@ pub(crate) enum Order {
     Ask(Box<Question>),
     /// It answers.
     Reply(Box<Reply>),
+    /// It traces something.
+    Trace(Box<TraceOrder>),
+    /// It traces it no more.
+    TraceEnd(u64),
+    /// It saw something that is traced.
+    TraceLines(Box<TraceLines>),
 }
 
 /// A question or an order of an operator.
@@ -130,6 +140,9 @@ impl Order {
             Self::Leave => ("leave", to_raw_value(&())),
             Self::Ask(body) => ("ask", to_raw_value(body)),
             Self::Reply(body) => ("reply", to_raw_value(body)),
+            Self::Trace(body) => ("trace", to_raw_value(body)),
+            Self::TraceEnd(id) => ("trace_end", to_raw_value(id)),
+            Self::TraceLines(body) => ("trace_lines", to_raw_value(body)),
         };
         // Texts, numbers and lists of them always serialise.
         let body = body.unwrap_or_default();
@@ -162,6 +175,9 @@ impl Order {
             "leave" => Self::Leave,
             "ask" => Self::Ask(body(letter.body)?),
             "reply" => Self::Reply(body(letter.body)?),
+            "trace" => Self::Trace(body(letter.body)?),
+            "trace_end" => Self::TraceEnd(body(letter.body)?),
+            "trace_lines" => Self::TraceLines(body(letter.body)?),
             _ => return Err(Ignored::Unknown),
         };
         Ok((letter.from, order))

@@ -32,7 +32,7 @@ pub(crate) enum Why {
 }
 
 /// One line.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Line<'a> {
     event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,6 +187,25 @@ impl<'a> Line<'a> {
     pub(crate) fn because(mut self, reason: Option<&'static str>) -> Self {
         self.reason = reason.map(Reason::Label);
         self
+    }
+
+    /// Another node helps with as many traces as it may.
+    pub(crate) fn refused(node: &'a str) -> Self {
+        Self {
+            node: Some(node),
+            ..Self::event("refused")
+        }
+    }
+
+    /// The same, as seen on a node.
+    pub(super) fn at<'b>(self, node: &'b str) -> Line<'b>
+    where
+        'a: 'b,
+    {
+        Line {
+            node: Some(node),
+            ..self
+        }
     }
 
     /// The line with its end.

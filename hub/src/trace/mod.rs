@@ -7,11 +7,12 @@ mod line;
 
 use std::sync::{
     Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
-use common::{message::Message, receipts::Reader, topic::TopicKey};
+use common::{ids::NodeId, message::Message, receipts::Reader, topic::TopicKey};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,10 @@ pub(crate) struct Subject {
 pub(crate) struct Trace {
     pub(crate) subject: Subject,
     payload: bool,
+    /// This node, which every line names.
+    node: NodeId,
+    /// Its reader is at another node, which sees by itself what is published and where nobody is.
+    pub(crate) for_another: bool,
     lines: mpsc::Sender<Bytes>,
     dropped: AtomicU64,
 }
@@ -44,6 +49,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// Puts a line before the reader, if there is room.
     pub(crate) fn put(&self, line: &Line<'_>) {
+        let line = line.clone().at(self.node.as_str());
         if self.lines.try_send(line.to_bytes()).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -77,19 +83,29 @@ impl Trace {
 pub(crate) struct Traces {
     on: AtomicBool,
     running: RwLock<Arc<[Arc<Trace>]>>,
+    node: NodeId,
     most: usize,
     wishes: mpsc::Sender<Wish>,
+    /// How many run.
+    count: Gauge<i64, AtomicI64>,
     end: CancellationToken,
 }
 
 impl Traces {
-    /// At most so many at once.
-    pub(crate) fn new(most: usize, wishes: mpsc::Sender<Wish>) -> Self {
+    /// At most so many at once, of this node's.
+    pub(crate) fn new(
+        node: NodeId,
+        most: usize,
+        wishes: mpsc::Sender<Wish>,
+        count: Gauge<i64, AtomicI64>,
+    ) -> Self {
         Self {
             on: AtomicBool::new(false),
             running: RwLock::new(Arc::new([])),
+            node,
             most,
             wishes,
+            count,
             end: CancellationToken::new(),
         }
     }
@@ -114,6 +130,7 @@ impl Traces {
         let mut list = running.to_vec();
         let changed = change(&mut list);
         self.on.store(!list.is_empty(), Ordering::Relaxed);
+        self.count.set(i64::try_from(list.len()).unwrap_or(i64::MAX));
         *running = list.into();
         changed
     }
@@ -121,31 +138,9 @@ impl Traces {
     /// Begins a trace. The node subscribes to what is traced, so that messages are seen also while nobody here has the
     /// topic. None when there are as many as there may be.
     pub(crate) async fn begin(self: &Arc<Self>, subject: Subject, payload: bool) -> Option<Tracing> {
-        let (sender, lines) = mpsc::channel(QUEUE);
         let watched = subject.topic.clone().or_else(|| subject.user.clone());
-        let trace = Arc::new(Trace {
-            subject,
-            payload,
-            lines: sender,
-            dropped: AtomicU64::new(0),
-        });
-        let began = self.change(|list| {
-            let room = list.len() < self.most && !self.end.is_cancelled();
-            if room {
-                list.push(Arc::clone(&trace));
-            }
-            room
-        });
-        if !began {
-            return None;
-        }
         // From here on the handle ends the trace, also when the caller goes away while it waits.
-        let mut tracing = Tracing {
-            trace,
-            traces: Arc::clone(self),
-            lines,
-            watched: None,
-        };
+        let mut tracing = self.begin_unwatched(subject, payload, false)?;
         if let Some(key) = watched {
             let (confirmed, done) = oneshot::channel();
             let wish = Wish::Watch {
@@ -161,12 +156,48 @@ impl Traces {
         Some(tracing)
     }
 
+    /// Begins a trace whose reader is at another node. Who asks bounds their number.
+    pub(crate) fn begin_for_another(self: &Arc<Self>, subject: Subject, payload: bool) -> Option<Tracing> {
+        self.begin_unwatched(subject, payload, true)
+    }
+
+    fn begin_unwatched(
+        self: &Arc<Self>,
+        subject: Subject,
+        payload: bool,
+        for_another: bool,
+    ) -> Option<Tracing> {
+        let (sender, lines) = mpsc::channel(QUEUE);
+        let trace = Arc::new(Trace {
+            subject,
+            payload,
+            node: self.node.clone(),
+            for_another,
+            lines: sender,
+            dropped: AtomicU64::new(0),
+        });
+        let began = self.change(|list| {
+            let own = list.iter().filter(|trace| !trace.for_another).count();
+            let room = (for_another || own < self.most) && !self.end.is_cancelled();
+            if room {
+                list.push(Arc::clone(&trace));
+            }
+            room
+        });
+        began.then(|| Tracing {
+            trace,
+            traces: Arc::clone(self),
+            lines,
+            watched: None,
+        })
+    }
+
     /// A message arrived at the node, for these workers.
     pub(crate) fn arrived(&self, message: &Message, workers: Workers) {
         for trace in self.running().iter() {
             let subject = &trace.subject;
             let watched = subject.topic.as_ref().or(subject.user.as_ref());
-            if watched != Some(&message.key) {
+            if trace.for_another || watched != Some(&message.key) {
                 continue;
             }
             trace.put_published(message);
@@ -213,6 +244,25 @@ pub(crate) struct Tracing {
     watched: Option<TopicKey>,
 }
 
+/// Puts lines before a trace's reader that were not seen here.
+#[derive(Debug)]
+pub(crate) struct Feed(Arc<Trace>);
+
+impl Feed {
+    /// Lines of another node, each with its end.
+    pub(crate) fn put_lines(&self, lines: Bytes) {
+        let count = lines.iter().filter(|byte| **byte == b'\n').count();
+        if self.0.lines.try_send(lines).is_err() {
+            self.drop_lines(count as u64);
+        }
+    }
+
+    /// So many could not be put before the reader.
+    pub(crate) fn drop_lines(&self, count: u64) {
+        self.0.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
 /// What a reader gets next.
 #[derive(Debug)]
 pub(crate) enum Next {
@@ -223,6 +273,15 @@ pub(crate) enum Next {
 }
 
 impl Tracing {
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.trace.subject
+    }
+
+    /// By which other nodes' lines come to the reader.
+    pub(crate) fn feed(&self) -> Feed {
+        Feed(Arc::clone(&self.trace))
+    }
+
     /// The next line, with how many were dropped before it.
     pub(crate) async fn next(&mut self) -> Next {
         let line = tokio::select! {
@@ -233,7 +292,10 @@ impl Tracing {
         };
         match self.trace.take_dropped() {
             0 => Next::Lines(line),
-            count => Next::Lines([Line::dropped(count).to_bytes(), line].concat().into()),
+            count => {
+                let dropped = Line::dropped(count).at(self.trace.node.as_str()).to_bytes();
+                Next::Lines([dropped, line].concat().into())
+            }
         }
     }
 }
@@ -267,7 +329,15 @@ mod tests {
 
     fn traces(most: usize) -> (Arc<Traces>, mpsc::Receiver<Wish>) {
         let (wishes, wished) = mpsc::channel(16);
-        (Arc::new(Traces::new(most, wishes)), wished)
+        (
+            Arc::new(Traces::new(
+                NodeId::new("n").unwrap(),
+                most,
+                wishes,
+                Gauge::default(),
+            )),
+            wished,
+        )
     }
 
     fn message(key: &TopicKey) -> Message {
@@ -355,7 +425,10 @@ mod tests {
         }
         let first = line(&mut tracing).await;
         let told = first.lines().next().unwrap();
-        assert_eq!(told, format!(r#"{{"event":"dropped","count":{QUEUE}}}"#));
+        assert_eq!(
+            told,
+            format!(r#"{{"event":"dropped","count":{QUEUE},"node":"n"}}"#)
+        );
         assert!(!line(&mut tracing).await.contains("dropped"));
     }
 }

@@ -58,7 +58,10 @@ impl Worker {
             let message = &outgoing.message;
             for trace in self.shared.traces.running().iter() {
                 let subject = &trace.subject;
-                if subject.topic.is_none() && subject.user.as_ref() == Some(&message.key) {
+                if !trace.for_another
+                    && subject.topic.is_none()
+                    && subject.user.as_ref() == Some(&message.key)
+                {
                     trace.put(&Line::nobody(message, Why::NotConnected));
                 }
             }
@@ -98,7 +101,7 @@ impl Worker {
             // Only the user's own topic is watched where messages arrive.
             trace.put_published(message);
         }
-        if sessions().next().is_none() {
+        if !trace.for_another && sessions().next().is_none() {
             trace.put(&Line::nobody(message, Why::NotConnected));
         }
         for session in sessions() {

@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// The lines of a trace that runs.
-struct Lines {
+pub(crate) struct Lines {
     stream: TcpStream,
     pending: Vec<u8>,
 }
 
 impl Lines {
     /// Begins a trace, and takes its first line.
-    async fn begin(address: SocketAddr, query: &str) -> Self {
+    pub(crate) async fn begin(address: SocketAddr, query: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!(
             "GET /api/v1/control/trace?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -60,7 +60,7 @@ impl Lines {
     }
 
     /// The next line; sizes of chunks are no objects.
-    async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         loop {
             let line = self.until(b"\n").await;
             if line.starts_with('{') {
@@ -70,7 +70,7 @@ impl Lines {
     }
 
     /// Lines up to one with this event, and that one.
-    async fn until_event(&mut self, event: &str) -> Vec<Value> {
+    pub(crate) async fn until_event(&mut self, event: &str) -> Vec<Value> {
         let mut lines = Vec::new();
         loop {
             lines.push(self.next().await);

@@ -5,7 +5,7 @@
 //! - `publish`, `read`: calls and their answers; `router`: brings them to the server that has the partition, by `topology`;
 //! - `lane`: a connection that carries commands out in flushes, each with its `WAIT`; `link`: the connection itself;
 //! - `attendance`: who is in topics with presence;
-//! - `node`, `wanted`, `listener`: which topics a node hears, and where; `events`: what it heard.
+//! - `node`, `hearing`, `wanted`, `listener`: which topics a node hears, and where; `events`: what it heard.
 //!
 //! fred is not used here, for two reasons that were found in its source: the `WAIT` of a flush has to go over the connection
 //! that carried the flush, and fred may have made it anew between them; and subscriptions have to see every confirmation and
@@ -13,6 +13,7 @@
 
 mod attendance;
 mod events;
+mod hearing;
 mod lane;
 mod link;
 mod listener;
@@ -35,10 +36,10 @@ use tokio::sync::{Notify, watch};
 pub use self::metrics::BusMetrics;
 pub(super) use self::{events::RedisEvents, node::RedisNode};
 use self::{
+    hearing::{Hearing, HearingParts},
     lane::LaneOptions,
     link::{Credentials, Dialing},
     names::Names,
-    node::{NodeParts, NodeShared},
     publish::{Publisher, Sent},
     router::{Router, Way, unavailable},
     topology::{Map, Scout},
@@ -68,7 +69,7 @@ struct Inner {
     map: watch::Receiver<Arc<Map>>,
     metrics: BusMetrics,
     node: NodeId,
-    nodes: Mutex<Vec<Weak<NodeShared>>>,
+    nodes: Mutex<Vec<Weak<Hearing>>>,
 }
 
 impl RedisBus {
@@ -210,7 +211,7 @@ impl RedisBus {
         let inner = &self.inner;
         let (sender, events) = events::events(capacity);
         let mut nodes = inner.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let node = RedisNode::start(NodeParts {
+        let node = RedisNode::start(Hearing::new(HearingParts {
             // Several nodes of a process, as in tests, each hear their own probes.
             node: format!("{}-{}", inner.node.as_str(), nodes.len()),
             names: Arc::clone(&inner.names),
@@ -221,7 +222,7 @@ impl RedisBus {
             trouble: Arc::clone(&inner.trouble),
             router: Arc::clone(&inner.router),
             map: inner.map.clone(),
-        });
+        }));
         nodes.push(node.weak());
         (node, events)
     }

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{body::name, tenant};
 use crate::{
     Hub,
+    nodes::Told,
     trace::{Line, Next, Subject, Tracing},
 };
 
@@ -38,7 +39,7 @@ struct TraceQuery {
 
 /// Follow a user or a topic
 ///
-/// Lines of JSON: what was published, to which sessions of this node it went, and why not. With both `user` and `topic`:
+/// Lines of JSON: what was published, to which sessions of which node it went, and why not. With both `user` and `topic`:
 /// what becomes of the topic's messages for that user. Scope `control`.
 #[utoipa::path(get, path = "/api/v1/control/trace", tag = "control", security(("bearer" = [])),
     params(("user" = Option<String>, Query, description = "A user"),
@@ -87,9 +88,11 @@ pub(super) async fn trace(State(hub): State<Hub>, caller: Caller, uri: Uri) -> R
     let until = jiff::Timestamp::now()
         .checked_add(time)
         .unwrap_or(jiff::Timestamp::MAX);
+    let ends = Instant::now() + time;
     let tail = Tail {
+        _told: hub.inner.nodes.tell_trace(&tracing, payload, ends),
         tracing,
-        until: Instant::now() + time,
+        until: ends,
         first: Some(Line::begin(hub.node().as_str(), until).to_bytes()),
         ended: false,
     };
@@ -107,6 +110,8 @@ pub(super) async fn trace(State(hub): State<Hub>, caller: Caller, uri: Uri) -> R
 /// The rest of an answer. Whoever drops it ends the trace.
 struct Tail {
     tracing: Tracing,
+    /// The other nodes are told when it goes.
+    _told: Told,
     until: Instant,
     first: Option<Bytes>,
     ended: bool,

@@ -4,6 +4,7 @@ mod asking;
 mod attendance;
 mod forged;
 mod registry;
+mod trace;
 
 use common::{
     bus::{Bus, BusLimits, MemoryBus},

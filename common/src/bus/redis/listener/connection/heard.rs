@@ -1,0 +1,151 @@
+//! What comes over a subscribing connection: messages, confirmations, ends of subscriptions, refusals.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redis_protocol::resp3::types::BytesFrame;
+use tokio::time::Instant;
+
+use super::{
+    super::super::{
+        wanted::Stand,
+        wire::{Refusal, blob, list, text},
+    },
+    Connection, Probe, Written,
+};
+use crate::{
+    message::{Message, Position, decode_envelope},
+    topic::TopicKey,
+};
+
+impl Connection<'_> {
+    /// Something came: the connection is alive.
+    pub(super) fn heard(&mut self, frame: &BytesFrame) {
+        self.heard = Instant::now();
+        self.probe = Probe::None;
+        if let Some(refusal) = Refusal::in_reply(frame) {
+            self.refused(&refusal);
+            return;
+        }
+        let Some([kind, channel, rest @ ..]) = list(frame) else {
+            return;
+        };
+        let (Some(kind), Some(channel)) = (text(kind), text(channel)) else {
+            return;
+        };
+        match kind {
+            "smessage" => {
+                if let Some(payload) = rest.first().and_then(blob) {
+                    self.message(channel, payload);
+                }
+            }
+            "ssubscribe" => self.confirmed(channel),
+            "sunsubscribe" => self.ended(channel),
+            _ => {}
+        }
+    }
+
+    fn message(&self, channel: &str, payload: &Bytes) {
+        let Some(topic) = self.hearing.names.topic_of(channel) else {
+            return;
+        };
+        let key = {
+            let wanted = self.hearing.wanted();
+            let partition = self.hearing.names.partition_of(topic);
+            // What is on its way when a subscription ends is not wanted any more.
+            wanted.find(topic, partition).map(|(key, _)| key.clone())
+        };
+        let Some(key) = key else { return };
+        match read_message(key, payload) {
+            Some(message) => {
+                if !self.hearing.events.message(Arc::new(message)) {
+                    self.hearing.metrics.dropped.inc();
+                }
+            }
+            None => {
+                self.hearing.metrics.unreadable.inc();
+            }
+        }
+    }
+
+    fn confirmed(&mut self, channel: &str) {
+        if let Some(topic) = self.hearing.names.topic_of(channel) {
+            let partition = self.hearing.names.partition_of(topic);
+            self.hearing.wanted().confirm(topic, partition, self.serial);
+        }
+        if let Some(Written::Subscribe { missing, .. }) = self.written.front_mut() {
+            *missing = missing.saturating_sub(1);
+            self.unconfirmed = self.unconfirmed.saturating_sub(1);
+            if *missing == 0 {
+                self.written.pop_front();
+            }
+        }
+    }
+
+    /// A subscription ended: because it was asked for, or because its slot moved away.
+    fn ended(&mut self, channel: &str) {
+        let Some(topic) = self.hearing.names.topic_of(channel) else {
+            // The probe's slot moved. Another partition is here, or none and this connection of no use.
+            self.probing = None;
+            return;
+        };
+        let mut wanted = self.hearing.wanted();
+        let partition = self.hearing.names.partition_of(topic);
+        let moved = match wanted.find(topic, partition) {
+            Some((key, Stand::Confirmed(serial))) if serial == self.serial => Some(key.clone()),
+            _ => None,
+        };
+        if let Some(key) = moved {
+            wanted.set(&key, Stand::Nowhere);
+            drop(wanted);
+            self.hearing.metrics.moved.inc();
+            self.hearing.unsettle();
+        } else if matches!(self.written.front(), Some(Written::Unsubscribe)) {
+            self.written.pop_front();
+        }
+    }
+
+    /// Redis refused the oldest command that is not answered.
+    fn refused(&mut self, refusal: &Refusal) {
+        match self.written.pop_front() {
+            Some(Written::Subscribe { keys, missing }) => {
+                self.unconfirmed = self.unconfirmed.saturating_sub(missing);
+                if keys.is_empty() {
+                    self.probing = None;
+                }
+                let mut wanted = self.hearing.wanted();
+                for key in &keys {
+                    wanted.set(key, Stand::Nowhere);
+                }
+                drop(wanted);
+                if let Refusal::Refused(reason) = refusal {
+                    tracing::error!(server = %self.place, %reason, "Redis refuses a subscription");
+                }
+                self.hearing.unsettle();
+            }
+            Some(Written::Unsubscribe) | None => {}
+        }
+    }
+}
+
+/// `epoch:offset`, or nothing where there is no history, then a space and the envelope.
+fn read_message(key: TopicKey, payload: &Bytes) -> Option<Message> {
+    let space = payload.iter().take(64).position(|byte| *byte == b' ')?;
+    let (header, body) = decode_envelope(&payload.slice(space + 1..)).ok()?;
+    let position = if space == 0 {
+        None
+    } else {
+        let (epoch, offset) = std::str::from_utf8(&payload[..space]).ok()?.split_once(':')?;
+        Some(Position {
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            offset: offset.parse().ok()?,
+            check: header.id.check(),
+        })
+    };
+    Some(Message {
+        key,
+        position,
+        header,
+        payload: body,
+    })
+}
