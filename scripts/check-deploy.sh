@@ -66,7 +66,7 @@ check_nginx() {
             nginx/render.sh "$work/tls-only"
         accepts "$work/tls-only"
         # Once for sockets, once for the rest.
-        [ "$(grep -c '^ *server 127.0.0.2:8000 max_fails=1 ' "$work/cluster/conf.d/upstreams.conf")" -eq 2 ]
+        [ "$(grep -c "^ *server 127.0.0.2:8000 max_fails=[01]" "$work/cluster/conf.d/upstreams.conf")" -eq 2 ]
         grep -qx ' *worker_connections 9800;' "$work/cluster/nginx.conf"
         [ "$(grep -c '^ *listen ' "$work/cluster/conf.d/tls.conf")" -eq 3 ]
         [ "$(grep -c '^ *listen ' "$work/tls-only/conf.d/tls.conf")" -eq 2 ]

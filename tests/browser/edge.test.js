@@ -30,7 +30,7 @@ function from(address, nginx = edge.nginx) {
 const bearer = (token) => ({ authorization: `Bearer ${token}` });
 const isMessage = (data) => (frame) => frame.type === 'message' && frame.data === data;
 
-/** A socket on every hub. One that came back is left out by nginx for two more seconds. */
+/** A socket on every hub. */
 async function socketsOnAll(client, token) {
   const byNode = new Map();
   const deadline = Date.now() + 10_000;
@@ -333,6 +333,22 @@ test('a hub that drains, dies and comes back: handshakes always find one that ta
 
   await hub.restart();
   for (const socket of [...sockets, ...(await socketsOnAll(client, token))]) if (socket.open) await socket.close();
+});
+
+test('after each hub was restarted in turn, all sockets come in at once', async () => {
+  const client = from('127.0.10.1');
+  const tokens = await Promise.all(Array.from({ length: 40 }, (_, n) => edge.token(`returning-${n}`)));
+  let sockets = await Promise.all(tokens.map((token) => client.socket(token)));
+  for (const hub of edge.hubs) {
+    await hub.drain();
+    await hub.restart();
+    for (const socket of sockets.filter(({ open }) => !open)) assert.equal(await socket.closed, 1012);
+    const began = Date.now();
+    sockets = await Promise.all(sockets.map((socket, n) => (socket.open ? socket : client.socket(tokens[n]))));
+    const took = Date.now() - began;
+    assert.ok(took < 2_000, `${took} ms until all were back`);
+  }
+  for (const socket of sockets) await socket.close();
 });
 
 test('no log holds a token or a query', async () => {

@@ -29,6 +29,7 @@ mod poll;
 mod presence;
 mod publish;
 mod receipts;
+mod redis;
 mod resume;
 mod slow;
 mod sse;
