@@ -174,13 +174,10 @@ impl Bus {
         }
     }
 
-    /// The ends of topics, in the order asked.
-    ///
-    /// # Errors
-    /// [`BusError::Unavailable`].
-    pub async fn heads(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+    /// The ends of topics, in the order asked; none for a topic of which it cannot be known now.
+    pub async fn heads(&self, keys: &[TopicKey]) -> Vec<Option<Head>> {
         match self {
-            Self::Memory(bus) => Ok(keys.iter().map(|key| bus.head(key)).collect()),
+            Self::Memory(bus) => keys.iter().map(|key| Some(bus.head(key))).collect(),
             Self::Redis(bus) => Box::pin(bus.heads(keys)).await,
         }
     }

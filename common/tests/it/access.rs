@@ -51,7 +51,7 @@ async fn works(config: &RedisConfig) {
             .await
             .expect("it is heard");
     }
-    let head = bus.heads(std::slice::from_ref(&key)).await.unwrap()[0];
+    let head = bus.heads(std::slice::from_ref(&key)).await[0].expect("the bus is there");
     assert_eq!(bus.history(&key, 0, 10).await.unwrap().messages.len(), 1);
     assert_eq!(bus.renew(&key, head).await.unwrap(), head);
     subscriptions.unsubscribe(&[key]).await;

@@ -198,7 +198,9 @@ async fn silence(figures: &mut Figures) -> anyhow::Result<()> {
         let before = micros();
         publisher.publish(publication(&topics[0])).await?;
         message_after(&mut events, before - 1).await?;
-        let head = node.heads(&topics).await?[0].offset;
+        let head = node.heads(&topics).await[0]
+            .context("the topic has no head")?
+            .offset;
 
         line.silence(which);
         let died = Instant::now();
@@ -282,11 +284,11 @@ async fn resubscribe(figures: &mut Figures) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     for some in topics.chunks(COMPARED) {
         let (bus, some) = (bus.clone(), some.to_vec());
-        tasks.spawn(async move { bus.heads(&some).await.map(|heads| heads.len()) });
+        tasks.spawn(async move { bus.heads(&some).await.into_iter().flatten().count() });
     }
     let mut heads = 0;
     while let Some(count) = tasks.join_next().await {
-        heads += count??;
+        heads += count?;
     }
     anyhow::ensure!(heads == topics.len(), "{heads} heads");
     let healed = cut.elapsed();
