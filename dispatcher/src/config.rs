@@ -182,7 +182,8 @@ impl Default for InboxConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RealtimeConfig {
-    /// How long the first receipt of a single user is waited for; without one the delivery is `skipped`. Default `5s`.
+    /// How long the first receipt of a single user is waited for after the bus took the frame; without one the delivery is
+    /// `skipped`. Default `5s`.
     pub receipt_wait: Span,
     /// Age at which a frame that the bus could not take is given up. Default `60s`.
     pub max_age: Span,

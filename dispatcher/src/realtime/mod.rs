@@ -1,17 +1,16 @@
 //! Realtime: frames for the open sockets, by the bus.
 //!
 //! The node that accepted a notification publishes it right after the commit, from memory, without keeping the answer back for
-//! the bus; the row, leased to it, is the safety net. To a group a delivery is `delivered` when the bus took it. To a single user it is `delivered` at the first
-//! receipt (a hub wrote it to a socket, or a client says it has it) and `skipped` when none came in time.
+//! the bus; the row, leased to it, is the safety net. To a group a delivery is `delivered` when the bus took it. To a single
+//! user it is `delivered` at the first receipt (a hub wrote it to a socket, or a client says it has it) and `skipped` when none
+//! came in time.
 
 mod frame;
 mod hint;
 mod outbox;
+mod waiting;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::{
     bus::{Bus, BusError},
@@ -24,6 +23,7 @@ pub(crate) use self::outbox::Waiters;
 use self::{
     frame::{Outgoing, Source, outgoing},
     outbox::{Outbox, Ready, Waiter},
+    waiting::Waiting,
 };
 use crate::{
     config::RealtimeConfig,
@@ -47,17 +47,10 @@ struct Inner {
     config: RealtimeConfig,
     settler: Settler,
     leases: Leases,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Waiting<Sent>>,
     /// A first one waits.
     begun: Notify,
     metrics: Metrics,
-}
-
-/// Deliveries that wait for a receipt. All wait equally long, so the queue is in order of time.
-#[derive(Debug, Default)]
-struct Waiting {
-    deliveries: HashMap<(MessageId, TopicKey), Sent>,
-    order: VecDeque<(Instant, MessageId, TopicKey)>,
 }
 
 /// A delivery that is on the bus, or about to be.
@@ -269,37 +262,22 @@ impl Realtime {
             .await;
     }
 
-    /// Begins to wait for a receipt; gives the delivery back where too many wait.
-    fn wait(&self, id: MessageId, key: TopicKey, sent: Sent) -> Option<Sent> {
-        let mut waiting = self.lock();
-        if waiting.deliveries.len() >= self.0.config.waiting_max {
-            return Some(sent);
-        }
-        let first = waiting.order.is_empty();
-        waiting
-            .order
-            .push_back((Instant::now() + self.0.config.receipt_wait.0, id, key.clone()));
-        let before = waiting.deliveries.insert((id, key), sent);
-        drop(waiting);
-        if first {
+    /// The bus took the message to the user of this topic: its receipt has so long from now on.
+    fn await_receipt(&self, id: MessageId, key: TopicKey) {
+        let wait = self.0.config.receipt_wait.0;
+        if self.lock().taken_by_bus((id, key), Instant::now(), wait) {
             self.0.begun.notify_one();
         }
-        // A claim of what still waited under an older token takes its place; the older one could settle nothing.
-        drop(before);
-        None
     }
 
-    fn take(&self, id: MessageId, key: &TopicKey) -> Option<Sent> {
-        self.lock().deliveries.remove(&(id, key.clone()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<Sent>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The message reached a device of the user whose topic this is.
     pub(crate) async fn received(&self, key: &TopicKey, id: MessageId) {
-        if let Some(sent) = self.take(id, key) {
+        let sent = self.lock().received((id, key.clone()));
+        if let Some(sent) = sent {
             self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
                 .await;
         }
@@ -308,12 +286,13 @@ impl Realtime {
     /// Settles as `skipped` what no receipt came for in time. Runs until it is killed.
     pub(crate) async fn give_up_waiting(self) {
         loop {
-            let next = self.lock().order.front().map(|(at, ..)| *at);
+            let next = self.lock().next();
             match next {
                 None => self.0.begun.notified().await,
                 Some(at) => tokio::time::sleep_until(at).await,
             }
-            for sent in self.take_until(Instant::now()) {
+            let late = self.lock().take_until(Instant::now());
+            for sent in late {
                 self.settle(
                     sent,
                     DeliveryState::Skipped,
@@ -326,26 +305,12 @@ impl Realtime {
         }
     }
 
-    fn take_until(&self, now: Instant) -> Vec<Sent> {
-        let mut waiting = self.lock();
-        let mut taken = Vec::new();
-        while waiting.order.front().is_some_and(|(at, ..)| *at <= now) {
-            if let Some((_, id, key)) = waiting.order.pop_front() {
-                taken.extend(waiting.deliveries.remove(&(id, key)));
-            }
-        }
-        taken
-    }
-
-    /// Ends all waiting: what got no receipt so far is given back, to be published again by the next life. Clients
-    /// drop a repeat by its id.
+    /// Ends all waiting: what got no receipt so far is given back, to be published again by the next life. A bus that outlives
+    /// this process sends nothing twice; clients of another drop a repeat by its id.
     pub(crate) fn stop_waiting(&self) -> Vec<(DeliveryId, i64)> {
-        let mut waiting = self.lock();
-        waiting.order.clear();
-        waiting
-            .deliveries
+        self.lock()
             .drain()
-            .map(|(_, sent)| (sent.lease.id, sent.lease.token))
+            .map(|sent| (sent.lease.id, sent.lease.token))
             .collect()
     }
 }

@@ -11,7 +11,7 @@ use common::{
 };
 use tokio::sync::mpsc;
 
-use super::{Outgoing, Realtime, Sent};
+use super::{Outgoing, Realtime, Sent, waiting::Begun};
 use crate::model::DeliveryState;
 
 /// Messages that may wait. Frames beyond are left to the queue, hints are dropped.
@@ -71,14 +71,19 @@ impl Outbox {
 /// What the results of the bus decide, in the order of the publications.
 enum Pending {
     Hint,
-    Frames {
-        id: MessageId,
-        keys: Vec<TopicKey>,
-        /// Delivered when the bus took all of it.
-        groups: Vec<Sent>,
-        /// To single users, for whose receipts nobody waits, as too many do.
-        overflow: Vec<Sent>,
-    },
+    Frames(Pledged),
+}
+
+/// A message at the bus, and its deliveries but those that wait for a receipt.
+struct Pledged {
+    id: MessageId,
+    keys: Vec<TopicKey>,
+    /// Delivered when the bus took all of it.
+    groups: Vec<Sent>,
+    /// Of single users that have it from an attempt before.
+    received: Vec<Sent>,
+    /// Of single users, for whose receipts nobody waits, as too many do.
+    overflow: Vec<Sent>,
 }
 
 impl Realtime {
@@ -105,15 +110,7 @@ impl Realtime {
                         tracing::debug!(%error, "a hint is not on the bus");
                     }
                 }
-                Pending::Frames {
-                    id,
-                    keys,
-                    groups,
-                    overflow,
-                } => {
-                    let results = keys.into_iter().zip(&mut results);
-                    self.settle_by(id, results, groups, overflow).await;
-                }
+                Pending::Frames(pledged) => self.settle_by(pledged, &mut results).await,
             }
         }
     }
@@ -127,43 +124,59 @@ impl Realtime {
             }
         };
         // Whoever waits for a receipt waits before the frame goes out: a hub in this process may answer at once.
-        let mut groups = Vec::new();
-        let mut overflow = Vec::new();
-        for (delivery, key) in deliveries {
-            match key {
-                Some(key) => overflow.extend(self.wait(message.id, key, delivery)),
-                None => groups.push(delivery),
-            }
-        }
-        let keys = message
-            .publications
-            .iter()
-            .map(|publication| publication.key.clone())
-            .collect();
-        publications.extend(message.publications);
-        Pending::Frames {
+        let keys = message.publications.iter().map(|one| one.key.clone()).collect();
+        let mut pledged = Pledged {
             id: message.id,
             keys,
-            groups,
-            overflow,
+            groups: Vec::new(),
+            received: Vec::new(),
+            overflow: Vec::new(),
+        };
+        for (delivery, key) in deliveries {
+            let Some(key) = key else {
+                pledged.groups.push(delivery);
+                continue;
+            };
+            let max = self.0.config.waiting_max;
+            match self.lock().begin((message.id, key), delivery, max) {
+                Begun::Waits => {}
+                Begun::Received(sent) => pledged.received.push(sent),
+                Begun::Full(sent) => pledged.overflow.push(sent),
+            }
         }
+        publications.extend(message.publications);
+        Pending::Frames(pledged)
     }
 
+    /// Settles by what the bus answered for each topic. How many nodes it counted decides nothing: a cluster counts those at one
+    /// server, a nearby replica's none, and a repeat is answered with the count of the first time.
     async fn settle_by(
         &self,
-        id: MessageId,
-        results: impl Iterator<Item = (TopicKey, Result<Published, BusError>)>,
-        groups: Vec<Sent>,
-        overflow: Vec<Sent>,
+        pledged: Pledged,
+        results: &mut impl Iterator<Item = Result<Published, BusError>>,
     ) {
+        let Pledged {
+            id,
+            keys,
+            groups,
+            received,
+            overflow,
+        } = pledged;
         let mut refused = None;
-        for (key, result) in results {
-            if let Err(error) = result {
-                if let Some(sent) = self.take(id, &key) {
-                    self.refused(sent, &error).await;
-                }
-                refused = Some(error);
+        for (key, result) in keys.into_iter().zip(results) {
+            let Err(error) = result else {
+                self.await_receipt(id, key);
+                continue;
+            };
+            let sent = self.lock().refused(&(id, key));
+            if let Some(sent) = sent {
+                self.refused(sent, &error).await;
             }
+            refused = Some(error);
+        }
+        for sent in received {
+            self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
+                .await;
         }
         for sent in groups {
             match &refused {
