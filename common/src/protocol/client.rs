@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::MAX_ITEMS;
 use crate::{
@@ -104,7 +105,7 @@ impl Command {
         if !text.trim_ascii_start().starts_with('{') {
             return Err(CommandError::Malformed);
         }
-        let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| CommandError::Malformed)?;
+        let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| misread(text))?;
         match &*raw.kind {
             "ping" => Ok(Self::Ping),
             "subscribe" => topic(raw).map(Self::Subscribe),
@@ -126,6 +127,39 @@ impl Command {
             other => Err(CommandError::Unknown(other.chars().take(40).collect())),
         }
     }
+}
+
+/// What is wrong with a text that is no command: a field of another type than it has to have, or the whole.
+fn misread(text: &str) -> CommandError {
+    let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
+        return CommandError::Malformed;
+    };
+    if !fields.get("type").is_some_and(Value::is_string) {
+        return CommandError::Malformed;
+    }
+    let is_text = |value: &Value| value.is_string() || value.is_null();
+    let wrong = |(name, field): (&String, &Value)| {
+        let (field, fits, reason) = match name.as_str() {
+            "topic" => ("topic", is_text(field), "has to be a text"),
+            "channel" => ("channel", is_text(field), "has to be a text"),
+            "id" => ("id", is_text(field), "has to be a text"),
+            "token" => ("token", is_text(field), "has to be a text"),
+            "all" => ("all", field.is_boolean(), "has to be true or false"),
+            "ids" => {
+                let of_texts = |ids: &Vec<Value>| ids.iter().all(Value::is_string);
+                let fits = field.is_null() || field.as_array().is_some_and(of_texts);
+                ("ids", fits, "has to be a list of ids")
+            }
+            "positions" => {
+                let of_texts = |at: &Map<String, Value>| at.values().all(Value::is_string);
+                let fits = field.is_null() || field.as_object().is_some_and(of_texts);
+                ("positions", fits, "has to be an object of topics and positions")
+            }
+            _ => return None,
+        };
+        (!fits).then_some(CommandError::Field { field, reason })
+    };
+    fields.iter().find_map(wrong).unwrap_or(CommandError::Malformed)
 }
 
 fn missing(field: &'static str) -> CommandError {
@@ -238,6 +272,36 @@ mod tests {
             (r#"{"type":"refresh"}"#, "invalid_field"),
         ] {
             assert_eq!(Command::parse(text).unwrap_err().code(), code, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_the_wrong_type_is_named() {
+        for (text, named) in [
+            (r#"{"type":"read","ids":5}"#, "ids"),
+            (r#"{"type":"ack","ids":[5]}"#, "ids"),
+            (r#"{"type":"ack","ids":{"a":"b"}}"#, "ids"),
+            (r#"{"type":"ack","id":5}"#, "id"),
+            (r#"{"type":"read","all":"yes"}"#, "all"),
+            (r#"{"type":"subscribe","topic":["a"]}"#, "topic"),
+            (r#"{"type":"subscribe","channel":1}"#, "channel"),
+            (r#"{"type":"resume","positions":["user"]}"#, "positions"),
+            (r#"{"type":"resume","positions":{"user":1}}"#, "positions"),
+            (r#"{"type":"refresh","token":{}}"#, "token"),
+        ] {
+            let error = Command::parse(text).unwrap_err();
+            assert!(
+                matches!(error, CommandError::Field { field, .. } if field == named),
+                "{text}: {error:?}"
+            );
+        }
+        // None of them is to blame: the type is, or the text as a whole.
+        for text in [
+            r#"{"type":1,"ids":5}"#,
+            r#"{"type":"read","ids":5"#,
+            r#"{"type":"read","all":true,"all":true}"#,
+        ] {
+            assert_eq!(Command::parse(text), Err(CommandError::Malformed), "{text}");
         }
     }
 }
