@@ -19,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where Redis keeps what it took when its process is killed, and what a dispatcher left is taken over soon.
 fn cluster() -> (Server, Common) {
-    let redis = Server::start(&Options::default().line("appendonly yes")).unwrap();
+    let on_disk = Options::default()
+        .line("appendonly yes")
+        .line("appendfsync always");
+    let redis = Server::start(&on_disk).unwrap();
     let common = Common::on(&redis).set("CARILLON_REDIS__RECEIPTS_CLAIM_AFTER", "500ms");
     (redis, common)
 }

@@ -7,12 +7,21 @@ use rig::redis::{Options, Restart, Server};
 
 use super::ends::{Ends, LONG, metric, receive_all, send, until};
 
+/// A server that has on disk what it answered, so that nothing of it goes with its process. With `appendfsync everysec` a write
+/// may be put off while the disk is busy.
+fn on_disk() -> Server {
+    let options = Options::default()
+        .line("appendonly yes")
+        .line("appendfsync always");
+    Server::start(&options).unwrap()
+}
+
 /// Too short for anything to come about by a wait.
 const SHORT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn while_redis_is_away_receipts_wait_up_to_a_bound() {
-    let server = Server::start(&Options::default().line("appendonly yes")).unwrap();
+    let server = on_disk();
     let mut ends = Ends::on(&server);
     ends.config.receipts_queue = 100;
     let (sink, mut stream) = (ends.sink(), ends.stream("d1"));
@@ -41,7 +50,7 @@ async fn while_redis_is_away_receipts_wait_up_to_a_bound() {
 
 #[tokio::test]
 async fn a_restart_of_redis_loses_nothing_that_it_took() {
-    let server = Server::start(&Options::default().line("appendonly yes")).unwrap();
+    let server = on_disk();
     let ends = Ends::on(&server);
     let sink = ends.sink();
     let mut ids = send(&sink, 500).await;
