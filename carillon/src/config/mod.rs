@@ -9,7 +9,7 @@ use common::config::{
 };
 use common::{
     policy::Policies,
-    redis::{RedisConfig, RedisKind},
+    redis::{ClientError, RedisConfig, RedisKind},
     token::Verifier,
 };
 use dispatcher::config::{
@@ -120,6 +120,18 @@ impl Config {
         }
     }
 
+    /// Reads the certificates that connections to Redis are to believe.
+    fn authorities(&self) -> Result<(), ConfigError> {
+        if self.redis.ca_file.is_none() && !self.redis.urls.iter().any(|url| url.tls) {
+            return Ok(());
+        }
+        match common::redis::tls(&self.redis) {
+            Ok(_) => Ok(()),
+            Err(ClientError::Authorities(reason)) => Err(ConfigError::invalid("redis.ca_file", reason)),
+            Err(other) => Err(ConfigError::invalid("redis", other.to_string())),
+        }
+    }
+
     fn validate(&self, service: Service) -> Result<(), ConfigError> {
         self.server.validate()?;
         self.log.validate()?;
@@ -134,6 +146,7 @@ impl Config {
         self.bus.validate()?;
         if service != Service::Standalone {
             self.redis.validate()?;
+            self.authorities()?;
         }
         self.policies()?;
         self.hub.validate()?;

@@ -175,6 +175,30 @@ fn an_incomplete_cluster_is_told_all_that_is_missing() {
 }
 
 #[test]
+fn certificates_that_cannot_be_read_are_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let no_pem = folder.path().join("redis-ca.pem");
+    std::fs::write(&no_pem, "not a certificate").unwrap();
+    let broken = folder.path().join("broken.pem");
+    std::fs::write(
+        &broken,
+        "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    for path in [&folder.path().join("nothing.pem"), &no_pem, &broken] {
+        for url in ["rediss://a", "redis://a"] {
+            for service in [Service::Hub, Service::Dispatcher] {
+                let file = path.to_str().unwrap();
+                let variables = [SECRET, ("REDIS_URL", url), ("CARILLON_REDIS__CA_FILE", file)];
+                let error = load_for(service, &variables).unwrap_err().to_string();
+                assert!(error.starts_with("redis.ca_file: "), "{error}");
+                assert!(error.contains(file), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn each_process_has_the_time_of_its_own_parts() {
     let deadline = |service, time: &str| {
         let variables = [

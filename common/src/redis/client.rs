@@ -49,13 +49,15 @@ pub fn tls(config: &RedisConfig) -> Result<Arc<rustls::ClientConfig>, ClientErro
     match &config.ca_file {
         Some(path) => {
             use rustls::pki_types::{CertificateDer, pem::PemObject};
+            let read = |reason: String| refuse(format!("{}: {reason}", path.display()));
             let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))?;
+                CertificateDer::pem_file_iter(path).map_err(|error| read(error.to_string()))?;
             for certificate in certificates {
-                let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| refuse(error.to_string()))?;
+                let certificate = certificate.map_err(|error| read(error.to_string()))?;
+                roots.add(certificate).map_err(|error| read(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(read("holds no certificate (PEM)".to_owned()));
             }
         }
         None => {
@@ -64,7 +66,9 @@ pub fn tls(config: &RedisConfig) -> Result<Arc<rustls::ClientConfig>, ClientErro
         }
     }
     if roots.is_empty() {
-        return Err(refuse("no authority to believe".to_owned()));
+        return Err(refuse(
+            "is not set, and the system has no authority to believe".to_owned(),
+        ));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
