@@ -1,8 +1,11 @@
 //! Whether the process lives, and whether requests should come to it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -20,14 +23,34 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::Parts;
 
+/// Between two looks whether the bus is there for the first time.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// What is asked.
 #[derive(Debug, Clone)]
 struct Health {
     hub: Option<Hub>,
     api: Option<ApiState>,
     bus: Bus,
-    /// The bus could do its work once.
-    bus_seen: Arc<AtomicBool>,
+    bus_seen: BusSeen,
+}
+
+/// Whether the bus could do its work once, since the process began; whichever listener is asked says the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BusSeen(Arc<AtomicBool>);
+
+impl BusSeen {
+    /// Takes note of how the bus is. True where it can do its work, or could before.
+    fn note(&self, ready: bool) -> bool {
+        self.0.fetch_or(ready, Ordering::AcqRel) || ready
+    }
+
+    /// Looks until the bus was there once, also while nobody asks.
+    pub(crate) async fn watch(self, bus: Bus) {
+        while !self.note(bus.ready()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
 }
 
 /// `/live` and `/ready`.
@@ -36,7 +59,7 @@ pub(super) fn routes(parts: &Parts) -> Router {
         hub: parts.hub.clone(),
         api: parts.api.clone(),
         bus: parts.bus.clone(),
-        bus_seen: Arc::default(),
+        bus_seen: parts.bus_seen.clone(),
     };
     Router::new()
         .route("/live", get(live))
@@ -112,7 +135,7 @@ async fn ready(State(health): State<Health>) -> Readiness {
     };
     let Some(hub) = &health.hub else {
         let bus = health.bus.ready();
-        let seen = health.bus_seen.fetch_or(bus, Ordering::AcqRel) || bus;
+        let seen = health.bus_seen.note(bus);
         let (reason, degraded) = dispatchers_bus(bus, seen);
         return Readiness::new(reason.into_iter().chain(storage), degraded);
     };

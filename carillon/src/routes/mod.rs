@@ -28,6 +28,7 @@ use tower_http::{
 
 use utoipa::OpenApi;
 
+pub(crate) use self::health::BusSeen;
 use crate::page;
 
 /// Largest body of a batch of publishes, in bytes.
@@ -41,6 +42,7 @@ pub(crate) struct Parts {
     /// The dispatcher's API, where this process has one.
     pub(crate) api: Option<ApiState>,
     pub(crate) bus: Bus,
+    pub(crate) bus_seen: BusSeen,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) metrics: Metrics,
 }

@@ -47,9 +47,11 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         hub: None,
         api: Some(running.api()),
         bus,
+        bus_seen: routes::BusSeen::default(),
         verifier,
         metrics,
     };
+    tokio::spawn(parts.bus_seen.clone().watch(parts.bus.clone()));
     let public = Site {
         router: routes::public(&parts, &config.server),
         front: None,

@@ -42,6 +42,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         hub: Some(hub.clone()),
         api: None,
         bus,
+        bus_seen: routes::BusSeen::default(),
         verifier,
         metrics,
     };

@@ -72,6 +72,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         hub: Some(hub.clone()),
         api: Some(running.api()),
         bus,
+        bus_seen: routes::BusSeen::default(),
         verifier,
         metrics,
     };

@@ -234,6 +234,22 @@ async fn a_session_whose_topics_are_not_confirmed_is_sent_away_without_a_welcome
 }
 
 #[tokio::test]
+async fn both_listeners_of_a_dispatcher_say_the_same_of_the_bus() {
+    let redis = Server::start(&Options::default()).unwrap();
+    let dispatcher = Common::on(&redis).start(Service::Dispatcher);
+    redis.kill().unwrap();
+    let degraded = (200, json!({"status":"ready","reasons":[],"degraded":["bus"]}));
+    eventually("the dispatcher says that it has no bus", PATIENCE, async || {
+        (readiness(&dispatcher) == degraded).then_some(())
+    })
+    .await;
+    // Nobody asked the public one while the bus was there.
+    let mut client = Client::connect(dispatcher.address()).await.unwrap();
+    let public = client.get("/ready", None).await.unwrap();
+    assert_eq!((public.status, public.json()), degraded);
+}
+
+#[tokio::test]
 async fn realtime_is_tried_until_it_is_too_old() {
     let redis = Server::start(&Options::default()).unwrap();
     let common = Common::on(&redis)
