@@ -18,4 +18,5 @@ mod files;
 mod flush;
 mod forged;
 mod malformed;
+mod receipts;
 mod restart;

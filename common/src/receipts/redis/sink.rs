@@ -30,11 +30,12 @@ use crate::{
 /// Receipts that are appended together.
 const ROUND: usize = 4 * MAX_RECEIPTS;
 
-/// How long a receipt waits for others to share its entry.
-const LINGER: Duration = Duration::from_millis(5);
+/// From one round to the next, unless it is full: at its cost, an entry should hold what comes meanwhile. What comes after
+/// a longer silence goes at once.
+const PACE: Duration = Duration::from_millis(20);
 
 /// The same while the stream is long: nobody reads soon then, and fuller entries let the stream hold more.
-const LONG_LINGER: Duration = Duration::from_millis(250);
+const SLOW_PACE: Duration = Duration::from_millis(250);
 
 /// Entries in the stream from which on it is long.
 const LONG: i64 = 64;
@@ -94,6 +95,7 @@ struct Writer {
     orders: mpsc::Receiver<Order>,
     /// Entries in the stream when something was appended last.
     length: i64,
+    appended_at: Instant,
     dropped_unsaid: u64,
     said: Option<Instant>,
     metrics: SinkMetrics,
@@ -131,6 +133,7 @@ pub(super) fn start(client: Client, config: &RedisConfig, metrics: SinkMetrics) 
         replica_wait: config.timeout.0 / 2,
         orders,
         length: 0,
+        appended_at: Instant::now(),
         dropped_unsaid: 0,
         said: None,
         metrics,
@@ -158,13 +161,13 @@ impl Writer {
         }
     }
 
-    /// What waits, and what comes within the time that it may wait for company. None at the end.
+    /// What waits, and what comes until the next round is due. None at the end.
     async fn gather(&mut self) -> Option<Round> {
         let mut round = Round::default();
         let mut orders = Vec::new();
         round.take(self.orders.recv().await?);
-        let linger = if self.length > LONG { LONG_LINGER } else { LINGER };
-        let until = Instant::now() + linger;
+        let pace = if self.length > LONG { SLOW_PACE } else { PACE };
+        let until = self.appended_at + pace;
         while round.room() > 0 && round.flushes.is_empty() {
             match timeout_at(until, self.orders.recv_many(&mut orders, round.room())).await {
                 Ok(taken) if taken > 0 => orders.drain(..).for_each(|order| round.take(order)),
@@ -244,6 +247,7 @@ impl Writer {
                 .unwrap_or_default()
         };
         self.length = answer(1);
+        self.appended_at = Instant::now();
         if self.replicas > 0 && answer(2) < i64::from(self.replicas) {
             return Err(AppendError::Replicas(answer(2)));
         }
