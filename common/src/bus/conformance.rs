@@ -1,6 +1,6 @@
 //! The cases that every form of the bus has to pass. `run` takes a maker of fresh, empty buses.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -42,6 +42,12 @@ pub async fn run(make: impl AsyncFn(BusLimits, Policies) -> Bus) {
     a_last_value_topic_without_room_says_so(&make(limits).await).await;
     attendance::conformance::suite(&make(limits).await.attendance()).await;
     many_are_published_in_order(&make(limits).await).await;
+    let aging = BusLimits {
+        count: 100,
+        age: Duration::from_millis(300),
+        ..limits
+    };
+    what_is_too_old_is_not_read(&make(aging).await).await;
     what_was_not_lost_keeps_its_epoch(&make(limits).await).await;
     a_lost_end_begins_a_new_epoch_once(&make(limits).await).await;
 }
@@ -494,4 +500,24 @@ async fn a_lost_end_begins_a_new_epoch_once(bus: &Bus) {
         .await
         .expect("the bus is there")[0];
     assert_eq!(untouched, head);
+}
+
+/// Also where it is still there because newer messages keep the topic's history.
+async fn what_is_too_old_is_not_read(bus: &Bus) {
+    let topic = key("a");
+    for number in 0..10 {
+        publish(bus, &topic, number).await;
+    }
+    let began = tokio::time::Instant::now();
+    let mut number = 10;
+    // Published on and on, so that the topic is always in use.
+    while began.elapsed() < Duration::from_millis(400) {
+        publish(bus, &topic, number).await;
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let history = bus.history(&topic, 0, 5).await.expect("the bus is there");
+    assert_eq!(history.messages.len(), 5, "as many as were asked for");
+    assert!(offsets(&history)[0] > 10, "{:?}", offsets(&history));
+    assert!(offsets(&history).windows(2).all(|two| two[1] == two[0] + 1));
 }

@@ -176,16 +176,36 @@ impl RedisBus {
         after: u64,
         limit: usize,
     ) -> Result<History, BusError> {
-        let inner = &self.inner;
-        let item = read::history(&inner.names, key, after, limit);
-        let reply = inner
-            .router
-            .run(Way::Read, vec![item])
-            .await
-            .pop()
-            .ok_or_else(odd)??;
-        let Publisher { limits, policies } = &inner.publisher;
-        read::read_history(&reply, key, policies, limits).ok_or_else(odd)
+        let Publisher { limits, policies } = &self.inner.publisher;
+        let mut from = after;
+        let mut all: Option<History> = None;
+        loop {
+            let item = read::history(&self.inner.names, key, from, limit);
+            let reply = self.inner.router.run(Way::Read, vec![item]).await.pop();
+            let read::Part { history, last } =
+                read::read_history(&reply.ok_or_else(odd)??, key, policies, limits).ok_or_else(odd)?;
+            let mut whole = match all.take() {
+                Some(mut before) if before.head.epoch == history.head.epoch => {
+                    before.messages.extend(history.messages);
+                    History {
+                        messages: before.messages,
+                        ..history
+                    }
+                }
+                _ => history,
+            };
+            match last {
+                // What was too old made room for more: who asks takes fewer than the limit for the end.
+                Some(last) if whole.messages.len() < limit => {
+                    from = last;
+                    all = Some(whole);
+                }
+                _ => {
+                    whole.messages.truncate(limit);
+                    return Ok(whole);
+                }
+            }
+        }
     }
 
     pub(super) async fn renew(&self, key: &TopicKey, old: Head) -> Result<Head, BusError> {

@@ -6,6 +6,8 @@
 if ARGV[9] ~= '0' then
   local known = redis.call('GET', KEYS[5])
   if known then
+    -- A write, so that the WAIT behind it waits for what the first try wrote, by whichever connection that was.
+    redis.call('PEXPIRE', KEYS[5], ARGV[9])
     local epoch, offset, nodes, check = string.match(known, '([^:]*):([^:]*):([^:]*):([^:]*)')
     return {1, epoch, offset, nodes, check}
   end
