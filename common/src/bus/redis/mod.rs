@@ -87,8 +87,14 @@ impl RedisBus {
         let names = Arc::new(Names::new(&config.prefix, config.partitions));
         let sentinel = config.kind == RedisKind::Sentinel;
         // A Sentinel's URL says how Sentinels are talked to; nodes of a cluster have one list of users.
-        let common = (config.kind == RedisKind::Cluster).then(|| Credentials::of(first)).flatten();
-        let servers = config.urls.iter().chain(&config.subscribe_url).filter(|_| !sentinel);
+        let common = (config.kind == RedisKind::Cluster)
+            .then(|| Credentials::of(first))
+            .flatten();
+        let servers = config
+            .urls
+            .iter()
+            .chain(&config.subscribe_url)
+            .filter(|_| !sentinel);
         let dialing = Dialing {
             tls: first.tls.then(|| tls(config)).transpose()?,
             credentials: common.unwrap_or_else(|| Credentials {
@@ -193,6 +199,7 @@ impl RedisBus {
                     before.messages.extend(history.messages);
                     History {
                         messages: before.messages,
+                        superseded_after: before.superseded_after.max(history.superseded_after),
                         ..history
                     }
                 }
