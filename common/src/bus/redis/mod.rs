@@ -30,7 +30,6 @@ mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
 pub use self::metrics::BusMetrics;
@@ -48,7 +47,7 @@ use super::{BusError, BusLimits, Head, History, Publication, Published};
 use crate::{
     ids::NodeId,
     policy::Policies,
-    redis::{ClientError, RedisConfig, tls},
+    redis::{ClientError, RedisConfig, RedisKind, tls},
     topic::TopicKey,
 };
 
@@ -86,13 +85,23 @@ impl RedisBus {
     ) -> Result<Self, ClientError> {
         let first = config.urls.first().ok_or(ClientError::NotConfigured)?;
         let names = Arc::new(Names::new(&config.prefix, config.partitions));
-        let password: Option<SecretString> = first.password.clone().or_else(|| config.password.clone());
+        let sentinel = config.kind == RedisKind::Sentinel;
+        // A Sentinel's URL says how Sentinels are talked to; nodes of a cluster have one list of users.
+        let common = (config.kind == RedisKind::Cluster)
+            .then(|| Credentials::of(first))
+            .flatten();
+        let servers = config
+            .urls
+            .iter()
+            .chain(&config.subscribe_url)
+            .filter(|_| !sentinel);
         let dialing = Dialing {
             tls: first.tls.then(|| tls(config)).transpose()?,
-            credentials: Credentials {
-                username: first.username.clone().or_else(|| config.username.clone()),
-                password,
-            },
+            credentials: common.unwrap_or_else(|| Credentials {
+                username: config.username.clone(),
+                password: config.password.clone(),
+            }),
+            own: Arc::new(Credentials::by_place(servers)),
             name: format!("carillon-{}", node.as_str()),
             connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
@@ -190,6 +199,7 @@ impl RedisBus {
                     before.messages.extend(history.messages);
                     History {
                         messages: before.messages,
+                        superseded_after: before.superseded_after.max(history.superseded_after),
                         ..history
                     }
                 }
@@ -248,15 +258,26 @@ impl RedisBus {
         (node, events)
     }
 
-    /// Subscribes, and answers the topics' ends as they are after that.
-    pub(super) async fn subscribe(&self, node: &RedisNode, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
-        let new = node.subscribe(keys).await?;
-        let heads: Option<Vec<Head>> = self.heads(keys).await.into_iter().collect();
-        if heads.is_none() {
-            // Those that were there before have their members.
-            node.unsubscribe(&new).await;
-        }
-        heads.ok_or_else(|| unavailable("Redis does not say where the topics end".to_owned()))
+    /// Subscribes, and answers the topics' ends as they are after that; none for a topic that is not subscribed.
+    pub(super) async fn subscribe(&self, node: &RedisNode, keys: &[TopicKey]) -> Vec<Option<Head>> {
+        let asked = node.subscribe(keys).await;
+        let confirmed: Vec<TopicKey> = keys
+            .iter()
+            .zip(&asked)
+            .filter(|(_, asked)| asked.confirmed)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let mut found = self.heads(&confirmed).await.into_iter();
+        let heads: Vec<Option<Head>> = asked
+            .iter()
+            .map(|asked| asked.confirmed.then(|| found.next().flatten()).flatten())
+            .collect();
+        // Those that were there before have their members.
+        let failed = keys.iter().zip(&asked).zip(&heads);
+        let failed = failed.filter(|((_, asked), head)| asked.new && head.is_none());
+        let failed: Vec<TopicKey> = failed.map(|((key, _), _)| key.clone()).collect();
+        node.unsubscribe(&failed).await;
+        heads
     }
 
     /// Whether a publish sees every node that is subscribed: not where nodes subscribe at a replica.
