@@ -359,3 +359,53 @@ fn values_that_gave_way_leave_no_gap() {
         (vec![4, 7], Some(Lost::Trimmed))
     );
 }
+
+/// A message of a tail that was lost comes behind the one that has its offset now. The bus says that nothing of what came is
+/// lost, and that has to be the end of it.
+#[test]
+fn a_stray_of_a_lost_tail_is_judged_once() {
+    let (first, stands, stray) = (message(1, 1), message(1, 2), message(1, 2));
+    let mut progress = Progress::confirmed(head(&stands));
+    assert!(matches!(progress.arrived(&outgoing(&stray)), Arrival::Heal(1)));
+    let history = History {
+        head: head(&stands),
+        messages: vec![Arc::clone(&first), Arc::clone(&stands)],
+        superseded_after: None,
+    };
+    let mut healed = progress.heal(&history);
+    for _ in 0..3 {
+        if healed.renew.take().is_some() {
+            // Redis: what is compared is there.
+            healed = progress.renewed(head(&stands));
+        }
+        if healed.again.take().is_some() {
+            healed = progress.heal(&history);
+        }
+    }
+    assert_eq!(healed.renew, None, "it asks for ever");
+    assert!(progress.live().is_some());
+}
+
+/// Repeats that were held when an epoch ended were handed on already.
+#[test]
+fn what_was_handed_on_is_not_handed_on_again_with_the_end_of_its_epoch() {
+    let messages: Vec<_> = (1..=5).map(|offset| message(1, offset)).collect();
+    let mut progress = Progress::confirmed(head(&messages[0]));
+    for sent in &messages[1..3] {
+        assert!(matches!(progress.arrived(&outgoing(sent)), Arrival::Deliver));
+    }
+    // A repeat of the second, then the end of the epoch is found.
+    assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Heal(1)));
+    let lower = History {
+        head: head(&messages[0]),
+        messages: vec![],
+        superseded_after: None,
+    };
+    assert!(progress.heal(&lower).renew.is_some());
+    let healed = progress.renewed(Head {
+        epoch: 2,
+        offset: 3,
+        id: None,
+    });
+    assert_eq!(offsets(&healed.ended), Vec::<u64>::new());
+}

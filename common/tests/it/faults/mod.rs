@@ -1,6 +1,7 @@
 //! What happens to the bus when something happens to Redis. Each of fred's traps that the bus was built around has its case.
 
 mod failover;
+mod review;
 mod servers;
 mod subscriptions;
 

@@ -1,0 +1,113 @@
+//! What a reviewer found: each of these was wrong once.
+
+use common::policy::{HistoryBounds, HistoryPolicy, Rule, SlowPolicy};
+
+use super::*;
+
+/// The id by which Redis knows the subscribing connection.
+fn listener_of(server: &Server) -> String {
+    let list = server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap();
+    let list = list.as_str().to_owned();
+    list.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// A topic whose head cannot be read.
+async fn poisoned(bus: &Bus, server: &Server, name: &str) -> TopicKey {
+    let key = key(name);
+    publish(bus, &key, 1).await.unwrap();
+    let found = server.command(&["KEYS", &format!("*:m:*{name}")]).unwrap();
+    let meta = found.as_list()[0].as_str().to_owned();
+    server.command(&["SET", &meta, "no hash"]).unwrap();
+    key
+}
+
+/// Another worker of the node has the topic already when it is joined with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_fails_takes_nothing_away_that_was_there_before() {
+    let (server, config) = one_server(&Options::default()).await;
+    let bus = bus(&config).await;
+    let mut node = Node::attach(&bus);
+    node.subscribe(&[key("a")]).await;
+    let bad = poisoned(&bus, &server, "bad").await;
+    node.subscriptions
+        .subscribe(&[key("a"), bad])
+        .await
+        .expect_err("the head of one cannot be read");
+    assert_eq!(publish(&bus, &key("a"), 1).await.unwrap().nodes, 1);
+    assert_eq!(node.message().await.key, key("a"));
+}
+
+/// Silence before the question is no silence of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_connection_has_the_whole_time_out_to_confirm() {
+    let (server, mut config) = one_server(&Options::default()).await;
+    config.timeout.0 = Duration::from_millis(600);
+    config.probe_after.0 = Duration::from_millis(1500);
+    let bus = bus(&config).await;
+    let node = Node::attach(&bus);
+    node.subscribe(&[key("a")]).await;
+    let before = listener_of(&server);
+    // Quiet for longer than the time-out, which is nothing special.
+    tokio::time::sleep(Duration::from_millis(750)).await;
+    server.command(&["CLIENT", "PAUSE", "400", "ALL"]).unwrap();
+    node.subscribe(&[key("b")]).await;
+    assert_eq!(listener_of(&server), before, "it was not made anew");
+}
+
+/// Redis answers late: the topic was given up and is wanted again when the first confirmation comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn confirmations_are_counted_when_a_topic_is_left_and_wanted_again_before_the_first() {
+    let (server, mut config) = one_server(&Options::default()).await;
+    config.timeout.0 = Duration::from_millis(300);
+    let bus = bus(&config).await;
+    let mut node = Node::attach(&bus);
+    node.subscribe(&[key("a")]).await;
+    let before = listener_of(&server);
+    server.command(&["CLIENT", "PAUSE", "450", "ALL"]).unwrap();
+    node.subscriptions.subscribe(&[key("b")]).await.unwrap_err();
+    node.subscribe(&[key("b")]).await;
+    assert_eq!(listener_of(&server), before, "it was not made anew meanwhile");
+    // Nothing is open any more, so nothing can be late.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(listener_of(&server), before, "all confirmations were counted");
+    publish(&bus, &key("b"), 1).await.unwrap();
+    assert_eq!(node.message().await.key, key("b"));
+}
+
+/// A topic's policy changes with a restart, or differs while nodes are updated one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_value_topic_may_become_one_with_a_window() {
+    let (_server, config) = one_server(&Options::default()).await;
+    let policies = Policies::new(vec![Rule {
+        pattern: "topic:*".to_owned(),
+        tenant: None,
+        history: HistoryPolicy::LastValue,
+        bounds: HistoryBounds::default(),
+        slow: SlowPolicy::default(),
+        presence: false,
+    }]);
+    let before = connect(&config, BusLimits::default(), policies).await;
+    let mut value = publication(&key("a"), 1);
+    value.header.conflate = Some("EURUSD".to_owned());
+    before.publish(value).await.unwrap();
+    let after = bus(&config).await;
+    let large = Publication {
+        payload: Bytes::from(format!("{{\"x\":\"{}\"}}", "x".repeat(2000))),
+        ..publication(&key("a"), 2)
+    };
+    let first = after.publish(large.clone()).await.expect("it is published");
+    let again = after.publish(large).await.unwrap();
+    assert!(again.repeated, "its key is known");
+    assert_eq!(first.position, again.position);
+}
+
+/// A primary that is none any more says so, and WAIT is not for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_is_not_called_perhaps_done() {
+    let (server, mut config) = one_server(&Options::default()).await;
+    config.wait_replicas = Some(1);
+    let bus = bus(&config).await;
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let refused = publish(&bus, &key("a"), 1).await.unwrap_err();
+    assert!(!refused.to_string().contains("lost or stay"), "{refused}");
+}
