@@ -111,3 +111,67 @@ async fn what_was_refused_is_not_called_perhaps_done() {
     let refused = publish(&bus, &key("a"), 1).await.unwrap_err();
     assert!(!refused.to_string().contains("lost or stay"), "{refused}");
 }
+
+/// Each server has credentials of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_url_is_used_with_its_own_password() {
+    let secrets = ["first", "second"];
+    let servers = secrets.map(|_| Server::start(&Options::default()).unwrap());
+    let urls: Vec<String> = servers
+        .iter()
+        .zip(secrets)
+        .map(|(server, secret)| {
+            server
+                .command(&["CONFIG", "SET", "requirepass", secret])
+                .unwrap();
+            format!("redis://:{secret}@{}", server.address())
+        })
+        .collect();
+    // Ready means that both are connected.
+    bus(&config(RedisKind::Servers, &urls)).await;
+}
+
+/// A flush whose copies do not come in time costs its publishes, not the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_are_late_do_not_cost_the_connection() {
+    let (_server, mut config) = one_server(&Options::default()).await;
+    config.timeout.0 = Duration::from_millis(400);
+    // There is none, so that each flush waits as long as it may.
+    config.wait_replicas = Some(1);
+    let bus = bus(&config).await;
+    let publishing: Vec<_> = (0..1600)
+        .map(|number| {
+            let bus = bus.clone();
+            tokio::spawn(async move { publish(&bus, &key(&format!("q{number}")), number).await })
+        })
+        .collect();
+    for one in publishing {
+        let refused = one.await.unwrap().unwrap_err().to_string();
+        assert!(refused.contains("too few replicas"), "{refused}");
+    }
+}
+
+/// History was evicted, its meta was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn history_that_begins_anew_has_an_end() {
+    let (server, config) = one_server(&Options::default()).await;
+    let bus = bus(&config).await;
+    publish(&bus, &key("a"), 1).await.unwrap();
+    let found = server.command(&["KEYS", "*:h:*"]).unwrap();
+    let history = found.as_list()[0].as_str().to_owned();
+    server.command(&["DEL", &history]).unwrap();
+    publish(&bus, &key("a"), 2).await.unwrap();
+    let left = server.command(&["PTTL", &history]).unwrap().as_integer();
+    assert!(left > Some(0), "it stays for ever: {left:?}");
+}
+
+/// What was published now can be read now, whatever the clock of its publisher says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_whose_clock_is_slow_has_a_history() {
+    let (_server, config) = one_server(&Options::default()).await;
+    let bus = bus(&config).await;
+    let mut late = publication(&key("a"), 1);
+    late.header.at -= 15 * 60 * 1000;
+    bus.publish(late).await.unwrap();
+    assert_eq!(bus.history(&key("a"), 0, 10).await.unwrap().messages.len(), 1);
+}
