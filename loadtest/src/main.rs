@@ -6,6 +6,7 @@
 mod agent;
 mod args;
 mod ask;
+mod bus;
 mod chaos;
 mod check;
 mod day;
@@ -58,18 +59,30 @@ fn go() -> anyhow::Result<ExitCode> {
             table::write(args)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Bus(args) => {
+            let report = runtime()?.block_on(bus::run(args))?;
+            report.write(args.json.as_deref(), None)?;
+            return Ok(verdict(&report));
+        }
         command => common(command).context("not a scenario")?,
     };
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build()?;
-    let report = runtime.block_on(scenario::run(&cli.command))?;
+    let report = runtime()?.block_on(scenario::run(&cli.command))?;
     report.write(common.json.as_deref(), common.html.as_deref())?;
+    Ok(verdict(&report))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Says it, and whether it is good.
+fn verdict(report: &Report) -> ExitCode {
     say(&report.to_string());
-    Ok(if report.good() {
+    if report.good() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 fn common(command: &Command) -> Option<&Common> {
@@ -86,7 +99,7 @@ fn common(command: &Command) -> Option<&Common> {
         Command::Recover(args) => &args.common,
         Command::Chaos(args) => &args.common,
         Command::Rolling(args) => &args.common,
-        Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
+        Command::Bus(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
     })
 }
 

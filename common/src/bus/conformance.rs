@@ -1,6 +1,6 @@
 //! The cases that every form of the bus has to pass. `run` takes a maker of fresh, empty buses.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -42,6 +42,12 @@ pub async fn run(make: impl AsyncFn(BusLimits, Policies) -> Bus) {
     a_last_value_topic_without_room_says_so(&make(limits).await).await;
     attendance::conformance::suite(&make(limits).await.attendance()).await;
     many_are_published_in_order(&make(limits).await).await;
+    let aging = BusLimits {
+        count: 100,
+        age: Duration::from_secs(1),
+        ..limits
+    };
+    what_is_too_old_is_not_read(&make(aging).await).await;
     what_was_not_lost_keeps_its_epoch(&make(limits).await).await;
     a_lost_end_begins_a_new_epoch_once(&make(limits).await).await;
 }
@@ -303,7 +309,7 @@ async fn subscribe_answers_the_head(bus: &Bus) {
     let head = subscribe(&subscriptions, &key("a")).await;
     assert_eq!(head.position(), published);
     assert_eq!(
-        bus.heads(&[key("b"), key("a")]).await.expect("the bus is there")[1],
+        bus.heads(&[key("b"), key("a")]).await[1].expect("the bus is there"),
         head
     );
     publish(bus, &key("a"), 1).await;
@@ -442,11 +448,7 @@ async fn what_was_not_lost_keeps_its_epoch(bus: &Bus) {
     let mut heads = Vec::new();
     for number in 0..20 {
         publish(bus, &topic, number).await;
-        heads.push(
-            bus.heads(std::slice::from_ref(&topic))
-                .await
-                .expect("the bus is there")[0],
-        );
+        heads.push(bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there"));
     }
     let now = heads[19];
     // At the end, within history, and trimmed from it, where nothing proves a loss.
@@ -460,10 +462,7 @@ async fn a_lost_end_begins_a_new_epoch_once(bus: &Bus) {
     for number in 0..5 {
         publish(bus, &topic, number).await;
     }
-    let head = bus
-        .heads(std::slice::from_ref(&topic))
-        .await
-        .expect("the bus is there")[0];
+    let head = bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there");
     let other = Some(MessageId::generate());
     // What was read stood behind the end, at it, or before it, and another message has its place.
     for (offset, goes_on) in [(9, 9), (5, 5), (3, 5)] {
@@ -471,10 +470,7 @@ async fn a_lost_end_begins_a_new_epoch_once(bus: &Bus) {
         for number in 0..5 {
             publish(bus, &topic, number).await;
         }
-        let old = bus
-            .heads(std::slice::from_ref(&topic))
-            .await
-            .expect("the bus is there")[0];
+        let old = bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there");
         let read = super::Head {
             offset,
             id: other,
@@ -489,9 +485,26 @@ async fn a_lost_end_begins_a_new_epoch_once(bus: &Bus) {
         assert_eq!((next.epoch, next.offset), (renewed.epoch, goes_on + 1));
         assert_eq!(offsets(&self::read(bus, &topic, 0).await), [goes_on + 1]);
     }
-    let untouched = bus
-        .heads(std::slice::from_ref(&topic))
-        .await
-        .expect("the bus is there")[0];
+    let untouched = bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there");
     assert_eq!(untouched, head);
+}
+
+/// Also where it is still there because newer messages keep the topic's history.
+async fn what_is_too_old_is_not_read(bus: &Bus) {
+    let topic = key("a");
+    for number in 0..10 {
+        publish(bus, &topic, number).await;
+    }
+    let began = tokio::time::Instant::now();
+    // Published on and on, so that the topic is always in use.
+    while began.elapsed() < Duration::from_millis(1200) {
+        publish(bus, &topic, 0).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let newest = (0..10).map(|number| publication(&topic, number));
+    bus.publish_many(newest.collect()).await;
+    let history = bus.history(&topic, 0, 5).await.expect("the bus is there");
+    assert_eq!(history.messages.len(), 5, "as many as were asked for");
+    assert!(offsets(&history)[0] > 10, "{:?}", offsets(&history));
+    assert!(offsets(&history).windows(2).all(|two| two[1] == two[0] + 1));
 }

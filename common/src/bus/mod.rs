@@ -122,6 +122,8 @@ pub enum BusError {
 }
 
 /// The bus in one of its forms.
+///
+/// What goes over Redis is boxed: it waits for a network anyway, and the way through memory stays small.
 #[derive(Debug, Clone)]
 pub enum Bus {
     /// Inside one process.
@@ -138,7 +140,7 @@ impl Bus {
     pub async fn publish(&self, publication: Publication) -> Result<Published, BusError> {
         match self {
             Self::Memory(bus) => Ok(bus.publish(publication)),
-            Self::Redis(bus) => bus.publish(&publication).await,
+            Self::Redis(bus) => Box::pin(bus.publish(&publication)).await,
         }
     }
 
@@ -149,7 +151,7 @@ impl Bus {
                 .into_iter()
                 .map(|publication| Ok(bus.publish(publication)))
                 .collect(),
-            Self::Redis(bus) => bus.publish_many(&publications).await,
+            Self::Redis(bus) => Box::pin(bus.publish_many(&publications)).await,
         }
     }
 
@@ -172,14 +174,11 @@ impl Bus {
         }
     }
 
-    /// The ends of topics, in the order asked.
-    ///
-    /// # Errors
-    /// [`BusError::Unavailable`].
-    pub async fn heads(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+    /// The ends of topics, in the order asked; none for a topic of which it cannot be known now.
+    pub async fn heads(&self, keys: &[TopicKey]) -> Vec<Option<Head>> {
         match self {
-            Self::Memory(bus) => Ok(keys.iter().map(|key| bus.head(key)).collect()),
-            Self::Redis(bus) => bus.heads(keys).await,
+            Self::Memory(bus) => keys.iter().map(|key| Some(bus.head(key))).collect(),
+            Self::Redis(bus) => Box::pin(bus.heads(keys)).await,
         }
     }
 
@@ -190,7 +189,7 @@ impl Bus {
     pub async fn history(&self, key: &TopicKey, after: u64, limit: usize) -> Result<History, BusError> {
         match self {
             Self::Memory(bus) => Ok(bus.history(key, after, limit)),
-            Self::Redis(bus) => bus.history(key, after, limit).await,
+            Self::Redis(bus) => Box::pin(bus.history(key, after, limit)).await,
         }
     }
 
@@ -203,7 +202,7 @@ impl Bus {
     pub async fn renew(&self, key: &TopicKey, old: Head) -> Result<Head, BusError> {
         match self {
             Self::Memory(bus) => Ok(bus.renew(key, old)),
-            Self::Redis(bus) => bus.renew(key, old).await,
+            Self::Redis(bus) => Box::pin(bus.renew(key, old)).await,
         }
     }
 
@@ -254,7 +253,7 @@ impl Subscriptions {
     pub async fn subscribe(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
         match self {
             Self::Memory(bus, node) => Ok(keys.iter().map(|key| bus.subscribe(*node, key)).collect()),
-            Self::Redis(bus, node) => bus.subscribe(node, keys).await,
+            Self::Redis(bus, node) => Box::pin(bus.subscribe(node, keys)).await,
         }
     }
 
@@ -262,7 +261,7 @@ impl Subscriptions {
     pub async fn unsubscribe(&self, keys: &[TopicKey]) {
         match self {
             Self::Memory(bus, node) => keys.iter().for_each(|key| bus.unsubscribe(*node, key)),
-            Self::Redis(_, node) => node.unsubscribe(keys).await,
+            Self::Redis(_, node) => Box::pin(node.unsubscribe(keys)).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What needs real Redis servers: the bus, the stream of receipts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
+mod access;
 mod bus;
 mod faults;
 mod receipts;

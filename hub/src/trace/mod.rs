@@ -431,4 +431,27 @@ mod tests {
         );
         assert!(!line(&mut tracing).await.contains("dropped"));
     }
+
+    #[tokio::test]
+    async fn lines_of_other_nodes_are_bounded_too() {
+        let (traces, mut wished) = traces(1);
+        let mut tracing = begin(&traces, &mut wished, false).await;
+        let feed = tracing.feed();
+        let two = Bytes::from_static(b"{\"a\":1}\n{\"b\":2}\n");
+        for _ in 0..QUEUE + 3 {
+            feed.put_lines(two.clone());
+        }
+        feed.drop_lines(5);
+        let first = line(&mut tracing).await;
+        let told = first.lines().next().unwrap();
+        assert_eq!(told, r#"{"event":"dropped","count":11,"node":"n"}"#);
+        assert_eq!(line(&mut tracing).await.as_bytes(), two);
+        // Another node's trace takes no place of this one's.
+        let subject = tracing.subject().clone();
+        let other = traces.begin_for_another(subject.clone(), false).unwrap();
+        assert!(traces.begin(subject, false).await.is_none());
+        traces.arrived(&message(&topic()), Workers::default());
+        assert!(other.lines.is_empty(), "its own node sees what is published");
+        assert!(!tracing.lines.is_empty());
+    }
 }

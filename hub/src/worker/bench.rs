@@ -123,7 +123,7 @@ impl Node {
                 Some(number) => number,
                 None => {
                     let heads = self.worker.shared.bus.heads(std::slice::from_ref(key)).await;
-                    let Some(head) = heads.ok().and_then(|heads| heads.first().copied()) else {
+                    let Some(head) = heads.first().copied().flatten() else {
                         continue;
                     };
                     self.worker.index.insert_confirmed(key, head)

@@ -189,20 +189,36 @@ impl Worker {
         let count = parts.len();
         for asked in parts.map(<[_]>::to_vec) {
             let bus = self.shared.bus.clone();
+            let controls = self.controls.clone();
             self.ask(async move {
-                let keys: Vec<TopicKey> = asked.iter().map(|(key, _)| key.clone()).collect();
-                let heads = if sweep {
-                    // Nothing else may tell of what was lost: it is asked until it is answered.
-                    loop {
-                        if let Ok(heads) = patiently(|| bus.heads(&keys)).await {
-                            break heads;
-                        }
+                let mut asked = asked;
+                let mut tries = 0;
+                loop {
+                    let keys: Vec<TopicKey> = asked.iter().map(|(key, _)| key.clone()).collect();
+                    let heads = bus.heads(&keys).await;
+                    let left: Vec<(TopicKey, Head)> = asked
+                        .iter()
+                        .zip(&heads)
+                        .filter(|(_, head)| head.is_none())
+                        .map(|(asked, _)| asked.clone())
+                        .collect();
+                    // Of a share, the next comparison comes. After a loss nothing else may tell what is missing, so what
+                    // cannot be known now is asked until it is; what is known is not kept waiting for it.
+                    let last = left.is_empty() || !sweep || controls.is_closed();
+                    let comparison = Comparison {
+                        asked,
+                        heads,
+                        sweep: sweep && last,
+                    };
+                    if last {
+                        return Control::Heads(comparison);
                     }
-                } else {
-                    // The next comparison comes.
-                    bus.heads(&keys).await.unwrap_or_default()
-                };
-                Control::Heads(Comparison { asked, heads, sweep })
+                    // A worker that has ended needs no answer.
+                    drop(controls.send(Control::Heads(comparison)).await);
+                    asked = left;
+                    tries += 1;
+                    tokio::time::sleep(AGAIN.delay(tries, fastrand::f64())).await;
+                }
             });
         }
         count
@@ -210,6 +226,7 @@ impl Worker {
 
     pub(super) fn compared(&mut self, comparison: &Comparison) {
         for ((key, asked), head) in comparison.asked.iter().zip(&comparison.heads) {
+            let Some(head) = head else { continue };
             let Some(number) = self.index.find(key) else {
                 continue;
             };

@@ -115,8 +115,8 @@ impl From<Joined> for Control {
 pub(crate) struct Comparison {
     /// The topics, and where this worker stood when the bus was asked.
     pub(crate) asked: Vec<(TopicKey, Head)>,
-    /// Their ends, in the same order; empty when the bus could not be asked.
-    pub(crate) heads: Vec<Head>,
+    /// Their ends, in the same order; none where it could not be known.
+    pub(crate) heads: Vec<Option<Head>>,
     /// Part of a comparison of all topics.
     pub(crate) sweep: bool,
 }

@@ -359,7 +359,11 @@ impl Progress {
         };
         let mut healed = Healed::default();
         if head.epoch == last.epoch {
-            // Nothing is lost after all: whoever said so spoke of another time.
+            // Nothing is lost after all: whoever said so spoke of another time, and so does what came with the offsets of others.
+            if let Some(held) = &mut self.held {
+                held.messages
+                    .retain(|outgoing| head_at(&outgoing.message).is_none_or(|at| at.offset > last.offset));
+            }
             healed.again = Some(before(last.offset));
             return healed;
         }

@@ -120,8 +120,8 @@ async fn forged_names_reach_nobody_else() {
     let head = hub
         .bus
         .heads(&[TopicKey::role(&tenant("t1"), &Name::new("admin").unwrap())])
-        .await
-        .unwrap()[0];
+        .await[0]
+        .unwrap();
     let start = common::message::Position {
         offset: 0,
         check: 0,

@@ -128,7 +128,15 @@ async fn new_messages_are_no_repeats_where_a_fail_over_gives_offsets_again() {
         for number in 101..=103 {
             let frame = client.expect("message").await;
             assert_eq!(frame["data"], number);
-            epochs.push(frame["position"].as_str().unwrap().split(':').next().unwrap().to_owned());
+            epochs.push(
+                frame["position"]
+                    .as_str()
+                    .unwrap()
+                    .split(':')
+                    .next()
+                    .unwrap()
+                    .to_owned(),
+            );
         }
     }
     epochs.dedup();
@@ -178,7 +186,9 @@ async fn while_redis_is_away_sockets_stay_and_nothing_is_dropped_in_silence() {
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.header("retry-after").is_some());
     // A handshake is refused before the upgrade, and says when to come back.
-    let refused = Client::attempt(hub.public, &Handshake::v1(&token("b", |_| ()))).await.answer;
+    let refused = Client::attempt(hub.public, &Handshake::v1(&token("b", |_| ())))
+        .await
+        .answer;
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.header("retry-after").is_some());
     // The socket lives.

@@ -351,7 +351,8 @@ async fn a_replay_longer_than_one_read_is_whole() {
     let hub = TestHub::start().await;
     let key = user_key("u1");
     // Nobody is there yet, so the welcome's position is the end, and all comes by replay.
-    let start = hub.bus.heads(std::slice::from_ref(&key)).await.unwrap()[0]
+    let start = hub.bus.heads(std::slice::from_ref(&key)).await[0]
+        .unwrap()
         .position()
         .to_string();
     for _ in 0..3000 {

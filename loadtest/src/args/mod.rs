@@ -1,11 +1,13 @@
 //! What can be asked for on the command line.
 
+mod bus;
 mod cluster;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::bus::Bus;
 pub(crate) use self::cluster::{Balancer, Chaos, Cluster, Rolling, Traffic};
 use crate::table::TableArgs;
 
@@ -55,6 +57,9 @@ pub(crate) enum Command {
     /// All hubs of a cluster are restarted one after the other, while messages flow: nothing is lost, and reconnects are
     /// spread.
     Rolling(Rolling),
+    /// The bus over Redis, measured in this process beside `redis-benchmark`: throughput, lag, what it costs and how it
+    /// comes back.
+    Bus(Bus),
     /// Compare results: a table, and with --html a page with charts.
     Compare(Compare),
     /// Write the document of a pass of `make bench-peers`.

@@ -34,6 +34,8 @@ pub(crate) async fn run(command: &Command) -> anyhow::Result<Report> {
         Command::Recover(args) => recover::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
         Command::Rolling(args) => rolling::run(args).await,
-        Command::Compare(_) | Command::Table(_) | Command::Agent => anyhow::bail!("not a scenario"),
+        Command::Bus(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => {
+            anyhow::bail!("not a scenario")
+        }
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(args: &Rolling) -> anyhow::Result<Report> {
     let hubs = on.stage.hubs.len();
     let mut marks = Vec::new();
     let mut drains = Vec::new();
-    let (mut peak, mut moved) = (0.0_f64, 0);
+    let mut peak = 0.0_f64;
     let mut failed = Vec::new();
     for number in 0..hubs {
         let from = on.elapsed();
@@ -67,7 +67,6 @@ pub(super) async fn run(args: &Rolling) -> anyhow::Result<Report> {
             Err(error) => failed.push(format!("hub {number}: {error}")),
         }
         on.restarted();
-        moved += on.run.fleet.handshakes_now().saturating_sub(before);
         marks.push(Mark {
             name: format!("hub {number} restarted"),
             from,
@@ -95,6 +94,7 @@ pub(super) async fn run(args: &Rolling) -> anyhow::Result<Report> {
     report.figure("repeated", total.repeated as f64);
     report.figure("unclear", total.unclear as f64);
     report.figure("acknowledged", total.published as f64);
+    let moved = report.figures.get("resumed").copied().unwrap_or(0.0) as u64;
     judge(&mut report, hubs, moved, peak, &failed);
     Ok(report)
 }

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -32,8 +32,14 @@ const FLUSH: usize = 512;
 /// Bytes after which a flush is large enough.
 const FLUSH_BYTES: usize = 1024 * 1024;
 
+/// Bytes of commands that may wait for a server.
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+
 /// Flushes on their way: while one is worked on, the next is written.
 const ON_THE_WAY: usize = 2;
+
+/// A connection that held for so long was a good one.
+const STEADY: Duration = Duration::from_secs(10);
 
 const RECONNECT: Backoff = Backoff {
     base: Duration::from_millis(50),
@@ -50,8 +56,14 @@ pub(super) enum Fault {
     Full,
     /// It may have been done, or not.
     Unclear,
-    /// It was done, and too few replicas have it.
-    NotCopied,
+}
+
+/// What was said to a job.
+#[derive(Debug)]
+pub(super) struct Replies {
+    pub(super) frames: Vec<BytesFrame>,
+    /// As many replicas as are asked for have what was done.
+    pub(super) copied: bool,
 }
 
 /// Commands, and who waits for what is said to them.
@@ -61,7 +73,9 @@ struct Job {
     /// Success needs copies.
     durable: bool,
     /// None for a sign of life.
-    answer: Option<oneshot::Sender<Result<Vec<BytesFrame>, Fault>>>,
+    answer: Option<oneshot::Sender<Result<Replies, Fault>>>,
+    /// Gives back its room in the queue.
+    _room: Option<Room>,
 }
 
 impl Job {
@@ -70,7 +84,7 @@ impl Job {
         self.answer.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
-    fn answer(self, answer: Result<Vec<BytesFrame>, Fault>) {
+    fn answer(self, answer: Result<Replies, Fault>) {
         if let Some(to) = self.answer {
             // Who has gone meanwhile needs none.
             drop(to.send(answer));
@@ -100,6 +114,32 @@ pub(super) struct Lane {
     up: Arc<AtomicBool>,
     /// None while it is up.
     down_since: watch::Receiver<Option<Instant>>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// Bytes of a job that waits or is under way.
+#[derive(Debug)]
+struct Room {
+    waiting: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
+        let room = Self {
+            waiting: Arc::clone(waiting),
+            bytes,
+        };
+        // One that is larger than all room goes alone.
+        (before == 0 || before + bytes <= QUEUE_BYTES).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Lane {
@@ -115,7 +155,12 @@ impl Lane {
             down,
         };
         tokio::spawn(keeper.run());
-        Self { jobs, up, down_since }
+        Self {
+            jobs,
+            up,
+            down_since,
+            waiting_bytes: Arc::default(),
+        }
     }
 
     /// Whether it is connected.
@@ -135,17 +180,20 @@ impl Lane {
         &self,
         commands: Commands,
         durable: bool,
-    ) -> impl Future<Output = Result<Vec<BytesFrame>, Fault>> + use<> {
+    ) -> impl Future<Output = Result<Replies, Fault>> + use<> {
         let (answer, answered) = oneshot::channel();
-        let job = Job {
-            commands,
-            durable,
-            answer: Some(answer),
-        };
-        let refused = if self.is_up() {
+        let refused = if !self.is_up() {
+            Some(Fault::Away)
+        } else if let Some(room) = Room::take(&self.waiting_bytes, commands.bytes().len()) {
+            let job = Job {
+                commands,
+                durable,
+                answer: Some(answer),
+                _room: Some(room),
+            };
             self.jobs.try_send(job).err().map(|_| Fault::Full)
         } else {
-            Some(Fault::Away)
+            Some(Fault::Full)
         };
         async move {
             match refused {
@@ -172,14 +220,18 @@ impl Keeper {
         loop {
             let error = match self.connect().await {
                 Ok(link) => {
-                    failures = 0;
                     self.up.store(true, Ordering::Release);
                     self.down.send_replace(None);
+                    let began = Instant::now();
                     let ended = self.serve(link).await;
                     self.up.store(false, Ordering::Release);
                     match ended {
                         Ok(()) => return,
                         Err(error) => {
+                            // Who is cut off again and again comes back more and more slowly.
+                            if began.elapsed() > STEADY {
+                                failures = 0;
+                            }
                             self.options.metrics.reconnects.inc();
                             self.down.send_replace(Some(Instant::now()));
                             error
@@ -316,6 +368,7 @@ fn ping() -> Job {
         commands,
         durable: false,
         answer: None,
+        _room: None,
     }
 }
 
@@ -348,13 +401,8 @@ async fn read(
             answers.push((job, replies));
         }
         let copied = !waits || number(&reply(&mut reader, until).await?) >= Some(u64::from(replicas));
-        for (job, replies) in answers {
-            let answer = if job.durable && !copied {
-                Err(Fault::NotCopied)
-            } else {
-                Ok(replies)
-            };
-            job.answer(answer);
+        for (job, frames) in answers {
+            job.answer(Ok(Replies { frames, copied }));
         }
     }
 }

@@ -155,19 +155,20 @@ impl RedisBus {
             .collect()
     }
 
-    pub(super) async fn heads(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+    /// None for a topic whose server did not say.
+    pub(super) async fn heads(&self, keys: &[TopicKey]) -> Vec<Option<Head>> {
         let inner = &self.inner;
         let (items, places): (Vec<_>, Vec<_>) = read::heads(&inner.names, keys, &inner.publisher.limits)
             .into_iter()
             .unzip();
         let mut heads: Vec<Option<Head>> = vec![None; keys.len()];
         for (reply, places) in inner.router.run(Way::Read, items).await.into_iter().zip(places) {
-            let found = read::read_heads(&reply?).ok_or_else(odd)?;
-            for (place, head) in places.into_iter().zip(found) {
+            let found = reply.ok().and_then(|reply| read::read_heads(&reply));
+            for (place, head) in places.into_iter().zip(found.unwrap_or_default()) {
                 heads[place] = Some(head);
             }
         }
-        heads.into_iter().map(|head| head.ok_or_else(odd)).collect()
+        heads
     }
 
     pub(super) async fn history(
@@ -176,16 +177,36 @@ impl RedisBus {
         after: u64,
         limit: usize,
     ) -> Result<History, BusError> {
-        let inner = &self.inner;
-        let item = read::history(&inner.names, key, after, limit);
-        let reply = inner
-            .router
-            .run(Way::Read, vec![item])
-            .await
-            .pop()
-            .ok_or_else(odd)??;
-        let Publisher { limits, policies } = &inner.publisher;
-        read::read_history(&reply, key, policies, limits).ok_or_else(odd)
+        let Publisher { limits, policies } = &self.inner.publisher;
+        let mut from = after;
+        let mut all: Option<History> = None;
+        loop {
+            let item = read::history(&self.inner.names, key, from, limit);
+            let reply = self.inner.router.run(Way::Read, vec![item]).await.pop();
+            let read::Part { history, last } =
+                read::read_history(&reply.ok_or_else(odd)??, key, policies, limits).ok_or_else(odd)?;
+            let mut whole = match all.take() {
+                Some(mut before) if before.head.epoch == history.head.epoch => {
+                    before.messages.extend(history.messages);
+                    History {
+                        messages: before.messages,
+                        ..history
+                    }
+                }
+                _ => history,
+            };
+            match last {
+                // What was too old made room for more: who asks takes fewer than the limit for the end.
+                Some(last) if whole.messages.len() < limit => {
+                    from = last;
+                    all = Some(whole);
+                }
+                _ => {
+                    whole.messages.truncate(limit);
+                    return Ok(whole);
+                }
+            }
+        }
     }
 
     pub(super) async fn renew(&self, key: &TopicKey, old: Head) -> Result<Head, BusError> {
@@ -229,12 +250,13 @@ impl RedisBus {
 
     /// Subscribes, and answers the topics' ends as they are after that.
     pub(super) async fn subscribe(&self, node: &RedisNode, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
-        node.subscribe(keys).await?;
-        let heads = self.heads(keys).await;
-        if heads.is_err() {
-            node.unsubscribe(keys).await;
+        let new = node.subscribe(keys).await?;
+        let heads: Option<Vec<Head>> = self.heads(keys).await.into_iter().collect();
+        if heads.is_none() {
+            // Those that were there before have their members.
+            node.unsubscribe(&new).await;
         }
-        heads
+        heads.ok_or_else(|| unavailable("Redis does not say where the topics end".to_owned()))
     }
 
     /// Whether a publish sees every node that is subscribed: not where nodes subscribe at a replica.

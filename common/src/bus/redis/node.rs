@@ -68,8 +68,9 @@ impl RedisNode {
         }
     }
 
-    /// Subscribes: after this every later message of the topics comes, or is told to be missing.
-    pub(super) async fn subscribe(&self, keys: &[TopicKey]) -> Result<(), BusError> {
+    /// Subscribes: after this every later message of the topics comes, or is told to be missing. Answers which of them were
+    /// not wanted before.
+    pub(super) async fn subscribe(&self, keys: &[TopicKey]) -> Result<Vec<TopicKey>, BusError> {
         let hearing = &self.hearing;
         let tracker = Tracker::new(keys.len());
         let mut orders: Vec<(Listening, Vec<TopicKey>)> = Vec::new();
@@ -98,7 +99,7 @@ impl RedisNode {
             tracker.until_done().await;
         };
         if timeout(hearing.dialing.timeout, confirmed).await.is_ok() {
-            return Ok(());
+            return Ok(new);
         }
         self.unsubscribe(&new).await;
         hearing.unsettle();
@@ -174,14 +175,12 @@ fn settle(hearing: &Arc<Hearing>, listeners: &Listeners, map: &Map) -> bool {
             };
             let serial = listening.state.serial();
             settled &= serial != 0 && listening.state.is_restored();
-            match wanted.progress(partition, serial) {
-                // Who connects asks for all that is wanted.
-                Progress::Open if serial != 0 => {
-                    orders.push((listening.orders.clone(), partition));
-                    settled = false;
-                }
-                Progress::Open | Progress::Asked => settled = false,
-                Progress::Settled => {}
+            let Progress { open, missed } = wanted.progress(partition, serial);
+            settled &= !missed;
+            // Who connects asks for all that is wanted.
+            if open && serial != 0 {
+                orders.push((listening.orders.clone(), partition));
+                settled = false;
             }
         }
     }

@@ -97,7 +97,11 @@ impl Publisher {
                 let id = header.id.to_string();
                 let epoch = random_epoch();
                 let (age, meta_age) = (age_ms.to_string(), self.limits.meta_age.as_millis().to_string());
-                let time = (u128::try_from(header.at).unwrap_or_default() / tenth).to_string();
+                let letter = if values { 'v' } else { 'w' };
+                let time = format!(
+                    "{letter}{}",
+                    u128::try_from(header.at).unwrap_or_default() / tenth
+                );
                 let key_age = if result.is_some() { key_age } else { "0".to_owned() };
                 let check = check.to_string();
                 let mut arguments: Vec<&[u8]> = vec![

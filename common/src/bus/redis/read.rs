@@ -88,6 +88,13 @@ pub(super) fn history(names: &Names, key: &TopicKey, after: u64, limit: usize) -
     Item { partition, command }
 }
 
+/// What one call read.
+pub(super) struct Part {
+    pub(super) history: History,
+    /// The last offset that was read, where there may be more behind it and something was left out for its age.
+    pub(super) last: Option<u64>,
+}
+
 /// The history in an answer of [`history`]. What is past its age is not given, although Redis forgets a topic's history
 /// only as a whole.
 pub(super) fn read_history(
@@ -95,7 +102,7 @@ pub(super) fn read_history(
     key: &TopicKey,
     policies: &Policies,
     limits: &BusLimits,
-) -> Option<History> {
+) -> Option<Part> {
     let parts = list(reply)?;
     let head = head(parts)?;
     let policy = policies.of(key);
@@ -110,20 +117,27 @@ pub(super) fn read_history(
         jiff::Timestamp::now().as_millisecond().saturating_sub(age)
     });
     let mut messages = Vec::new();
+    let mut aged = false;
+    let mut end = 0;
     for entry in list(parts.get(4)?)? {
         let Some((offset, message)) = read_entry(entry, key, head.epoch) else {
             continue;
         };
+        end = offset;
         if oldest.is_some_and(|oldest| message.header.at < oldest) {
             lost = lost.max(offset);
+            aged = true;
         } else {
             messages.push(Arc::new(message));
         }
     }
-    Some(History {
-        head,
-        messages,
-        superseded_after: values.then_some(lost),
+    Some(Part {
+        last: (aged && end < head.offset).then_some(end),
+        history: History {
+            head,
+            messages,
+            superseded_after: values.then_some(lost),
+        },
     })
 }
 

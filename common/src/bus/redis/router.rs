@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A server that has been away for so long is not waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The same refusal is logged so often at the most.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// When callers may come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -65,6 +68,8 @@ pub(super) struct Router {
     trouble: Arc<Notify>,
     /// After so long a command is given up.
     deadline: Duration,
+    /// The refusal that was logged last.
+    said: Mutex<Option<(String, Instant)>>,
 }
 
 impl Router {
@@ -74,6 +79,7 @@ impl Router {
             servers: Mutex::default(),
             trouble: Arc::clone(&options.trouble),
             deadline: options.dialing.timeout,
+            said: Mutex::default(),
             options,
         }
     }
@@ -130,7 +136,8 @@ impl Router {
         let mut results: Vec<Option<Result<BytesFrame, BusError>>> = items.iter().map(|_| None).collect();
         let mut open: Vec<(usize, Option<Place>)> = (0..items.len()).map(|number| (number, None)).collect();
         loop {
-            let outcomes = self.attempt(way, &items, &open, &mut map).await;
+            let limit = until.max(Instant::now() + self.deadline / 2);
+            let outcomes = self.attempt(way, &items, &open, &mut map, limit).await;
             let late = Instant::now() >= until;
             let mut again = Vec::new();
             for ((number, _), outcome) in open.into_iter().zip(outcomes) {
@@ -166,6 +173,7 @@ impl Router {
         items: &[Item],
         open: &[(usize, Option<Place>)],
         map: &mut watch::Receiver<Arc<Map>>,
+        limit: Instant,
     ) -> Vec<Outcome> {
         let now = Arc::clone(&map.borrow_and_update());
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(open.len());
@@ -207,7 +215,8 @@ impl Router {
                 let down = lane.down_for();
                 let call = lane.call(group.commands, way == Way::Publish);
                 async move {
-                    let answer = call.await;
+                    // Who gives up here is not sent any more, if it was not yet.
+                    let answer = timeout_at(limit, call).await.unwrap_or(Err(Fault::Unclear));
                     // Until now, so that a server that leaves the map still answers what it was asked.
                     drop(server);
                     (group.answers, down, answer)
@@ -217,7 +226,7 @@ impl Router {
         for (places, down, answer) in join_all(calls).await {
             for (at, reply) in places {
                 outcomes[at] = match &answer {
-                    Ok(replies) => self.judge(replies.get(reply)),
+                    Ok(replies) => self.judge(replies.frames.get(reply), replies.copied || way == Way::Read),
                     Err(fault) => self.fail(*fault, down),
                 };
             }
@@ -225,16 +234,21 @@ impl Router {
         outcomes
     }
 
-    fn judge(&self, reply: Option<&BytesFrame>) -> Outcome {
+    fn judge(&self, reply: Option<&BytesFrame>, copied: bool) -> Outcome {
         let Some(reply) = reply else {
             return Outcome::failed("no answer");
         };
         match Refusal::in_reply(reply) {
-            None => Outcome::Done(Ok(reply.clone())),
+            None if copied => Outcome::Done(Ok(reply.clone())),
+            None => {
+                self.options.metrics.not_copied.inc();
+                Outcome::failed("too few replicas of Redis have it; it may be lost or stay")
+            }
             Some(Refusal::Elsewhere) => Outcome::again("the primary moved".to_owned()),
             Some(Refusal::Ask(place)) => Outcome::Again {
                 reason: "the slot is moving".to_owned(),
-                at: Place::parse(&place),
+                // Without a host it is where it was asked, and the map says so sooner or later.
+                at: Place::parse(&place).filter(|place| !place.host.is_empty()),
             },
             Some(Refusal::NotNow(reason)) => Outcome::again(reason),
             Some(Refusal::NoScript) => {
@@ -243,9 +257,21 @@ impl Router {
                 Outcome::again("the scripts have gone".to_owned())
             }
             Some(Refusal::Refused(reason)) => {
-                tracing::error!(%reason, "Redis refuses what the bus asks for");
+                self.complain(&reason);
                 Outcome::failed(&reason)
             }
+        }
+    }
+
+    /// Logs a refusal, though not each of thousands in a second.
+    fn complain(&self, reason: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = said
+            .as_ref()
+            .is_some_and(|(last, at)| last == reason && at.elapsed() < SAY_AGAIN);
+        if !known {
+            tracing::error!(%reason, "Redis refuses what the bus asks for");
+            *said = Some((reason.to_owned(), Instant::now()));
         }
     }
 
@@ -260,10 +286,6 @@ impl Router {
             Fault::Unclear => {
                 self.options.metrics.unclear.inc();
                 Outcome::failed("the connection to Redis broke before the answer; it may have been done")
-            }
-            Fault::NotCopied => {
-                self.options.metrics.not_copied.inc();
-                Outcome::failed("too few replicas of Redis have it; it may be lost or stay")
             }
         }
     }

@@ -29,6 +29,9 @@ const SOON: Duration = Duration::from_millis(100);
 /// Nodes of a cluster that are asked at once; the newest of their views counts.
 const ASKED: usize = 3;
 
+/// For so long nobody is believed who speaks of an older configuration.
+const MEMORY: Duration = Duration::from_secs(30);
+
 /// Who is asked has to answer soon: there are others.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -91,7 +94,18 @@ pub(super) struct Scout {
     dialing: Dialing,
     trouble: Arc<Notify>,
     known: Vec<Place>,
+    /// Of a cluster, by partition.
+    seen: Vec<Option<Seen>>,
     map: watch::Sender<Arc<Map>>,
+}
+
+/// Who had a partition when a cluster was asked.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// The configuration epoch of the cluster.
+    epoch: u64,
+    place: Place,
+    at: Instant,
 }
 
 impl Scout {
@@ -129,6 +143,7 @@ impl Scout {
             dialing,
             trouble,
             known: servers,
+            seen: Vec::new(),
             map,
         };
         (scout, watched)
@@ -169,7 +184,7 @@ impl Scout {
         }
     }
 
-    /// Who most Sentinels say is the primary.
+    /// Who most Sentinels say is the primary; of equally many, who is it already.
     async fn ask_sentinels(&self) -> Option<Map> {
         let mut command = Commands::default();
         let service = self.config.sentinel_service.as_bytes();
@@ -187,7 +202,9 @@ impl Scout {
                 *votes.entry(Place { host, port }).or_default() += 1;
             }
         }
-        let (primary, _) = votes.into_iter().max_by_key(|(_, votes)| *votes)?;
+        let now = Arc::clone(&self.map.borrow());
+        let weight = |(place, votes): &(Place, usize)| (*votes, now.owner(0) == Some(place));
+        let (primary, _) = votes.into_iter().max_by_key(weight)?;
         Some(Map::new(vec![Some(primary); self.names.partitions()], None))
     }
 
@@ -196,7 +213,7 @@ impl Scout {
         let mut command = Commands::default();
         command.push(&[b"CLUSTER", b"NODES"]);
         fastrand::shuffle(&mut self.known);
-        let mut view = View::new(self.names.partitions());
+        let mut view = View::new(self.names.partitions(), self.dialing.tls.is_some());
         let mut known = Vec::new();
         // Those that do not answer give way to others, until some have.
         for some in self.known.chunks(ASKED) {
@@ -218,7 +235,33 @@ impl Scout {
         known.sort_unstable();
         known.dedup();
         self.known = known;
-        Some(Map::new(view.owners(), None))
+        let owners = self.believe(view);
+        Some(Map::new(owners, None))
+    }
+
+    /// The owners of a view, but for those that are older than what was seen a short while ago: nodes that were away speak of
+    /// how it was.
+    fn believe(&mut self, view: View) -> Vec<Option<Place>> {
+        let now = Instant::now();
+        self.seen.resize(view.partitions.len(), None);
+        for (seen, found) in self.seen.iter_mut().zip(view.partitions) {
+            let newer = match (&seen, &found) {
+                (Some(seen), Some((epoch, _))) => *epoch >= seen.epoch || now - seen.at > MEMORY,
+                (Some(seen), None) => now - seen.at > MEMORY,
+                (None, _) => true,
+            };
+            if newer {
+                *seen = found.map(|(epoch, place)| Seen {
+                    epoch,
+                    place,
+                    at: now,
+                });
+            }
+        }
+        let owners = self.seen.iter();
+        owners
+            .map(|seen| seen.as_ref().map(|seen| seen.place.clone()))
+            .collect()
     }
 
     async fn ask(&self, node: &Place, command: &Commands) -> Option<Vec<BytesFrame>> {
@@ -247,12 +290,15 @@ impl Scout {
 /// What nodes of a cluster said, the newest configuration of each partition.
 struct View {
     partitions: Vec<Option<(u64, Place)>>,
+    /// Nodes are called by their names, where they have some: certificates may know nothing else.
+    by_name: bool,
 }
 
 impl View {
-    fn new(partitions: usize) -> Self {
+    fn new(partitions: usize, by_name: bool) -> Self {
         Self {
             partitions: vec![None; partitions],
+            by_name,
         }
     }
 
@@ -266,7 +312,7 @@ impl View {
             let Some(epoch) = fields.nth(3).and_then(|epoch| epoch.parse::<u64>().ok()) else {
                 continue;
             };
-            let Some(place) = place_of(address, asked) else {
+            let Some(place) = place_of(address, asked, self.by_name) else {
                 continue;
             };
             let has = |flag: &str| flags.split(',').any(|its| its == flag);
@@ -293,24 +339,19 @@ impl View {
             }
         }
     }
-
-    fn owners(self) -> Vec<Option<Place>> {
-        let owners = self.partitions.into_iter();
-        owners.map(|entry| entry.map(|(_, place)| place)).collect()
-    }
 }
 
 /// `ip:port@cport[,hostname]`; a node that does not know its own address is where it was asked.
-fn place_of(address: &str, asked: &Place) -> Option<Place> {
-    let place = Place::parse(address.split('@').next()?)?;
-    Some(if place.host.is_empty() {
-        Place {
-            host: asked.host.clone(),
-            ..place
-        }
-    } else {
-        place
-    })
+fn place_of(address: &str, asked: &Place, by_name: bool) -> Option<Place> {
+    let (first, rest) = address.split_once('@').unwrap_or((address, ""));
+    let place = Place::parse(first)?;
+    let name = rest.split(',').nth(1).filter(|name| by_name && !name.is_empty());
+    let host = match name {
+        Some(name) => name.to_owned(),
+        None if place.host.is_empty() => asked.host.clone(),
+        None => place.host,
+    };
+    Some(Place { host, ..place })
 }
 
 /// `0-5460` or `7`; what stands in brackets is on its way.
@@ -330,10 +371,32 @@ mod tests {
         }
     }
 
+    fn owners(view: &View) -> Vec<Option<Place>> {
+        let owners = view.partitions.iter();
+        owners
+            .map(|owner| owner.as_ref().map(|(_, place)| place.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn nodes_have_names_where_certificates_need_them() {
+        let address = "10.0.0.1:7000@17000,redis-1.example";
+        let place = |by_name| place_of(address, &at(1), by_name).unwrap().to_string();
+        assert_eq!(
+            (place(true).as_str(), place(false).as_str()),
+            ("redis-1.example:7000", "10.0.0.1:7000")
+        );
+        assert_eq!(
+            place_of(":7000@17000,", &at(1), true).unwrap().to_string(),
+            "127.0.0.1:7000"
+        );
+        assert_eq!(place_of("::1:7000@17000", &at(1), true).unwrap().host, "::1");
+    }
+
     #[test]
     fn the_newest_configuration_counts() {
         let names = Names::new("c", 2);
-        let mut view = View::new(2);
+        let mut view = View::new(2, false);
         let mut known = Vec::new();
         let old = "a 127.0.0.1:1@11 myself,master - 0 0 1 connected 0-8191\n\
                    b 127.0.0.1:2@12,host master - 0 0 2 connected 8192-16383 [8192->-a]\n\
@@ -344,21 +407,21 @@ mod tests {
                    d :0@0 master,noaddr - 0 0 9 disconnected 0-16383";
         view.add(new, &at(2), &names, &mut known);
         view.add(old, &at(1), &names, &mut known);
-        assert_eq!(view.owners(), [Some(at(3)), Some(at(2))]);
+        assert_eq!(owners(&view), [Some(at(3)), Some(at(2))]);
         assert!(known.contains(&at(2)) && known.contains(&at(3)));
     }
 
     #[test]
     fn slots_that_nobody_has_make_a_map_that_is_not_whole() {
         let names = Names::new("c", 2);
-        let mut view = View::new(2);
+        let mut view = View::new(2, false);
         view.add(
             "a 127.0.0.1:1@11 master - 0 0 1 connected 0-99 8191",
             &at(1),
             &names,
             &mut Vec::new(),
         );
-        let map = Map::new(view.owners(), None);
+        let map = Map::new(owners(&view), None);
         assert!(!map.is_whole());
     }
 }

@@ -158,12 +158,15 @@ impl Wanted {
 
     /// How a partition stands with the connection that it is to be heard over.
     pub(super) fn progress(&self, partition: usize, serial: Serial) -> Progress {
-        let mut progress = Progress::Settled;
+        let mut progress = Progress::default();
         for its in self.partitions[partition].values() {
             match its.stand {
                 Stand::Confirmed(by) if by == serial => {}
-                Stand::Asked(by) if by == serial => progress = Progress::Asked,
-                _ => return Progress::Open,
+                Stand::Asked(by) if by == serial => progress.missed |= its.heard,
+                _ => {
+                    progress.open = true;
+                    progress.missed |= its.heard;
+                }
             }
         }
         progress
@@ -171,12 +174,10 @@ impl Wanted {
 }
 
 /// How far a partition's subscriptions are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Progress {
     /// Something has still to be asked for.
-    Open,
-    /// All is asked for.
-    Asked,
-    /// All is confirmed.
-    Settled,
+    pub(super) open: bool,
+    /// Something that was heard is not heard now. Topics that are new are missed by nobody yet.
+    pub(super) missed: bool,
 }

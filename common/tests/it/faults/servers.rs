@@ -37,7 +37,10 @@ async fn scripts_that_were_flushed_are_loaded_again() {
     publish(&bus, &key("a"), 1).await.unwrap();
     server.command(&["SCRIPT", "FLUSH"]).unwrap();
     publish_surely(&bus, &key("a"), 2).await;
-    assert_eq!(bus.heads(&[key("a")]).await.unwrap()[0].offset, 2);
+    assert_eq!(
+        bus.heads(&[key("a")]).await[0].expect("the bus is there").offset,
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

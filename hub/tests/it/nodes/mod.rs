@@ -3,8 +3,11 @@
 mod asking;
 mod attendance;
 mod forged;
+mod redis;
 mod registry;
 mod trace;
+
+use std::{sync::mpsc, time::Duration};
 
 use common::{
     bus::{Bus, BusLimits, MemoryBus},
@@ -16,8 +19,6 @@ use crate::{
     control::get,
     support::{Setup, TestHub, eventually, soon, token},
 };
-
-use std::{sync::mpsc, time::Duration};
 
 /// A bus for several hubs.
 pub(crate) fn bus() -> Bus {
@@ -75,13 +76,22 @@ pub(crate) struct Island {
 
 impl Island {
     pub(crate) async fn start(bus: &Bus, change: impl FnOnce(&mut Setup) + Send + 'static) -> Self {
+        let bus = bus.clone();
+        Self::start_with(move || bus, change).await
+    }
+
+    /// With a bus that is made on its own runtime.
+    pub(crate) async fn start_with(
+        bus: impl FnOnce() -> Bus + Send + 'static,
+        change: impl FnOnce(&mut Setup) + Send + 'static,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let bus = bus.clone();
         let starting = runtime.spawn(async move {
+            let bus = bus();
             TestHub::with(|setup| {
                 setup.bus = Some(bus);
                 change(setup);

@@ -181,6 +181,11 @@ async fn orders_that_a_node_does_not_know_are_left_alone() {
     }
     // No session gets a word of it.
     assert!(ann.until_pong().await.is_empty());
+    // Nor is one that means all tenants in the name of somebody who may not.
+    let mut all = ask(3);
+    all["body"]["to"] = json!({"everyone":true});
+    put(hub, TopicKey::nodes(), &all.to_string(), 0).await;
+    assert!(ann.until_pong().await.is_empty());
     // And one that it knows is carried out, so the others could have been.
     put(hub, TopicKey::nodes(), &ask(2).to_string(), 0).await;
     assert_eq!(ann.closed().await, (Some(4100), "bye; reconnect=no".to_owned()));

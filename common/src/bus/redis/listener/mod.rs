@@ -22,6 +22,9 @@ use super::{
 };
 use crate::backoff::Backoff;
 
+/// A connection that held for so long was a good one.
+const STEADY: Duration = Duration::from_secs(10);
+
 const RECONNECT: Backoff = Backoff {
     base: Duration::from_millis(50),
     factor: 2.0,
@@ -45,13 +48,17 @@ impl Listener {
                 Ok(link) => {
                     let serial = self.hearing.next_serial();
                     let parts = (&*self.hearing, &*self.state, &self.place);
+                    let began = Instant::now();
                     let ended = Connection::new(parts, link, serial).serve(&mut self.orders).await;
                     self.state.serial.store(0, Ordering::Release);
                     self.state.restored.store(false, Ordering::Release);
                     match ended {
                         Ok(()) => return,
                         Err(error) => {
-                            failures = 0;
+                            // Who is cut off again and again comes back more and more slowly.
+                            if began.elapsed() > STEADY {
+                                failures = 0;
+                            }
                             self.hearing.metrics.reconnects.inc();
                             error
                         }

@@ -4,6 +4,7 @@
 -- Answers: repeated (0 or 1), '', 0, nodes.
 local known = redis.call('GET', KEYS[2])
 if known then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
   return {1, '', 0, known}
 end
 -- Kept first: what cannot be written must not be published.

@@ -1,11 +1,13 @@
 -- A publish to a topic that keeps the newest value of each key.
 -- KEYS: 1 epoch of the partition, 2 meta, 3 history, 4 channel, 5 result of the idempotency key, 6 where each value stands
 -- ARGV: 1 envelope, 2 message id, 3 a new epoch, 4 count of keys, 5 bytes, 6 age of values (ms; 0: none), 7 age of meta (ms),
---       8 time in tenths of an age, 9 age of the idempotency key (ms; 0: there is none), 10 the id's check, 11 the value's key
+--       8 'v' and the time in tenths of an age, 9 age of the idempotency key (ms; 0: there is none), 10 the id's check, 11 the value's key
 -- Answers: repeated (0 or 1), epoch, offset, nodes[, check].
 if ARGV[9] ~= '0' then
   local known = redis.call('GET', KEYS[5])
   if known then
+    -- A write, so that the WAIT behind it waits for what the first try wrote, by whichever connection that was.
+    redis.call('PEXPIRE', KEYS[5], ARGV[9])
     local epoch, offset, nodes, check = string.match(known, '([^:]*):([^:]*):([^:]*):([^:]*)')
     return {1, epoch, offset, nodes, check}
   end
@@ -24,11 +26,13 @@ local size = #ARGV[1]
 local sum = tonumber(meta[4]) or 0
 local lost = meta[5] or '0'
 redis.call('HSET', KEYS[2], 'e', epoch, 'o', offset, 'i', ARGV[2], 't', ARGV[8])
-if meta[1] and redis.call('EXISTS', KEYS[3]) == 0 then
-  -- All values have gone, with their age or by eviction.
+-- 't' begins with what the topic keeps: v, or w where it kept messages before its policy was changed.
+local mine = string.sub(meta[3] or '', 1, 1) == 'v'
+if meta[1] and not (mine and redis.call('EXISTS', KEYS[3]) == 1) then
+  -- All values have gone, with their age or by eviction, or there were none.
   sum = 0
   lost = meta[2] or '0'
-  redis.call('DEL', KEYS[6])
+  redis.call('DEL', KEYS[3], KEYS[6])
 elseif not meta[1] then
   sum = 0
   redis.call('DEL', KEYS[3], KEYS[6])

@@ -1,11 +1,13 @@
 -- A publish to a topic that keeps its newest messages.
 -- KEYS: 1 epoch of the partition, 2 meta, 3 history, 4 channel, 5 result of the idempotency key
 -- ARGV: 1 envelope, 2 message id, 3 a new epoch, 4 count, 5 bytes, 6 age of history (ms), 7 age of meta (ms),
---       8 time in tenths of the history's age, 9 age of the idempotency key (ms; 0: there is none), 10 the id's check
+--       8 'w' and the time in tenths of the history's age, 9 age of the idempotency key (ms; 0: there is none), 10 the id's check
 -- Answers: repeated (0 or 1), epoch, offset, nodes[, check].
 if ARGV[9] ~= '0' then
   local known = redis.call('GET', KEYS[5])
   if known then
+    -- A write, so that the WAIT behind it waits for what the first try wrote, by whichever connection that was.
+    redis.call('PEXPIRE', KEYS[5], ARGV[9])
     local epoch, offset, nodes, check = string.match(known, '([^:]*):([^:]*):([^:]*):([^:]*)')
     return {1, epoch, offset, nodes, check}
   end
@@ -21,12 +23,14 @@ if not epoch then
 end
 local offset = string.format('%.0f', (tonumber(meta[2]) or 0) + 1)
 local size = #ARGV[1]
-local total = (tonumber(meta[4]) or 0) + size
-local largest = math.max(tonumber(meta[5]) or 0, size)
+-- 't' begins with what the topic keeps: w, or v where it kept values before its policy was changed.
+local mine = meta[1] and string.sub(meta[3] or '', 1, 1) == 'w'
+local total = (mine and tonumber(meta[4]) or 0) + size
+local largest = math.max(mine and tonumber(meta[5]) or 0, size)
 redis.call('HSET', KEYS[2], 'e', epoch, 'o', offset, 'i', ARGV[2], 't', ARGV[8],
   'b', string.format('%.0f', total), 'x', largest)
-if not meta[1] then
-  -- Meta was forgotten or evicted: offsets begin anew, and nothing of before may stand among them.
+if not mine then
+  -- Meta was forgotten or evicted, so that offsets begin anew, or the policy is another: nothing of before may stay.
   redis.call('DEL', KEYS[3])
 end
 local id = offset .. '-0'

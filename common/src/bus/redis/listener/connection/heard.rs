@@ -69,7 +69,9 @@ impl Connection<'_> {
     }
 
     fn confirmed(&mut self, channel: &str) {
-        if let Some(topic) = self.hearing.names.topic_of(channel) {
+        if let Some(topic) = self.hearing.names.topic_of(channel)
+            && !self.leaving.contains_key(topic)
+        {
             let partition = self.hearing.names.partition_of(topic);
             self.hearing.wanted().confirm(topic, partition, self.serial);
         }
@@ -89,19 +91,29 @@ impl Connection<'_> {
             self.probing = None;
             return;
         };
-        let mut wanted = self.hearing.wanted();
+        if let Some(times) = self.leaving.get_mut(topic) {
+            *times -= 1;
+            if *times == 0 {
+                self.leaving.remove(topic);
+            }
+            let answered =
+                |written: &Written| matches!(written, Written::Unsubscribe(key) if key.as_str() == topic);
+            if let Some(place) = self.written.iter().position(answered) {
+                self.written.remove(place);
+            }
+            return;
+        }
         let partition = self.hearing.names.partition_of(topic);
-        let moved = match wanted.find(topic, partition) {
-            Some((key, Stand::Confirmed(serial))) if serial == self.serial => Some(key.clone()),
-            _ => None,
-        };
-        if let Some(key) = moved {
+        let mut wanted = self.hearing.wanted();
+        let heard_here = |stand| matches!(stand, Stand::Confirmed(serial) if serial == self.serial);
+        let moved = wanted
+            .find(topic, partition)
+            .filter(|(_, stand)| heard_here(*stand));
+        if let Some(key) = moved.map(|(key, _)| key.clone()) {
             wanted.set(&key, Stand::Nowhere);
             drop(wanted);
             self.hearing.metrics.moved.inc();
             self.hearing.unsettle();
-        } else if matches!(self.written.front(), Some(Written::Unsubscribe)) {
-            self.written.pop_front();
         }
     }
 
@@ -123,7 +135,10 @@ impl Connection<'_> {
                 }
                 self.hearing.unsettle();
             }
-            Some(Written::Unsubscribe) | None => {}
+            Some(Written::Unsubscribe(key)) => {
+                self.leaving.remove(&key);
+            }
+            None => {}
         }
     }
 }

@@ -2,7 +2,11 @@
 
 mod heard;
 
-use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -16,7 +20,7 @@ use super::super::{
     wanted::{Serial, Stand},
     wire::Commands,
 };
-use crate::topic::TopicKey;
+use crate::topic::{TopicHasher, TopicKey};
 
 /// Channels of one `SSUBSCRIBE`.
 const CHANNELS: usize = 512;
@@ -29,8 +33,12 @@ const WRITES: usize = 64;
 
 /// What was written and is not answered yet.
 enum Written {
-    Subscribe { keys: Vec<TopicKey>, missing: usize },
-    Unsubscribe,
+    /// Without keys: of the probe.
+    Subscribe {
+        keys: Vec<TopicKey>,
+        missing: usize,
+    },
+    Unsubscribe(TopicKey),
 }
 
 /// A probe through the bus.
@@ -54,6 +62,10 @@ pub(super) struct Connection<'a> {
     /// Topics that wait until enough of those before them are confirmed.
     queued: VecDeque<(usize, Vec<TopicKey>)>,
     unconfirmed: usize,
+    /// Since when something is.
+    asked: Instant,
+    /// Topics whose subscription is being ended, and how often: what is said of them until then is of the past.
+    leaving: HashMap<TopicKey, usize, TopicHasher>,
     /// When all is confirmed, the node compares its topics.
     tell: bool,
     /// The partition whose probe channel is subscribed.
@@ -88,6 +100,8 @@ impl<'a> Connection<'a> {
             written: VecDeque::new(),
             queued: VecDeque::new(),
             unconfirmed: 0,
+            asked: Instant::now(),
+            leaving: HashMap::default(),
             tell: false,
             probing: None,
             probe: Probe::None,
@@ -161,12 +175,16 @@ impl<'a> Connection<'a> {
         let channel = self.hearing.names.probe(partition, &self.hearing.node);
         let mut command = Commands::default();
         command.push(&[b"SSUBSCRIBE", channel.as_bytes()]);
-        self.unconfirmed += 1;
-        self.written.push_back(Written::Subscribe {
-            keys: Vec::new(),
-            missing: 1,
-        });
+        self.expect(Vec::new(), 1);
         self.write(command).await
+    }
+
+    fn expect(&mut self, keys: Vec<TopicKey>, missing: usize) {
+        if self.unconfirmed == 0 {
+            self.asked = Instant::now();
+        }
+        self.unconfirmed += missing;
+        self.written.push_back(Written::Subscribe { keys, missing });
     }
 
     /// Writes what waits, as far as there is room for confirmations; and when all is confirmed says so.
@@ -179,16 +197,21 @@ impl<'a> Connection<'a> {
                 self.queued.push_front((partition, rest));
             }
             let names = &self.hearing.names;
+            {
+                // What was left while it waited here is not wanted any more.
+                let wanted = self.hearing.wanted();
+                keys.retain(|key| wanted.find(key.as_str(), partition).is_some());
+            }
+            if keys.is_empty() {
+                continue;
+            }
             let channels: Vec<String> = keys.iter().map(|key| names.channel(partition, key)).collect();
             let mut arguments: Vec<&[u8]> = vec![b"SSUBSCRIBE"];
             arguments.extend(channels.iter().map(String::as_bytes));
             let mut command = Commands::default();
             command.push(&arguments);
-            self.unconfirmed += keys.len();
-            self.written.push_back(Written::Subscribe {
-                missing: keys.len(),
-                keys,
-            });
+            let missing = keys.len();
+            self.expect(keys, missing);
             self.write(command).await?;
         }
         if self.unconfirmed == 0 && self.queued.is_empty() {
@@ -231,7 +254,8 @@ impl<'a> Connection<'a> {
                     let channel = names.channel(names.partition(&key), &key);
                     let mut command = Commands::default();
                     command.push(&[b"SUNSUBSCRIBE", channel.as_bytes()]);
-                    self.written.push_back(Written::Unsubscribe);
+                    *self.leaving.entry(key.clone()).or_default() += 1;
+                    self.written.push_back(Written::Unsubscribe(key));
                     self.write(command).await?;
                 }
             }
@@ -243,7 +267,7 @@ impl<'a> Connection<'a> {
     async fn look(&mut self) -> Result<(), LinkError> {
         let silent = self.heard.elapsed();
         let limit = self.hearing.dialing.timeout;
-        if self.unconfirmed > 0 && silent > limit {
+        if self.unconfirmed > 0 && silent.min(self.asked.elapsed()) > limit {
             return Err(LinkError::TimedOut);
         }
         if self.probing.is_none() {
