@@ -175,3 +175,33 @@ async fn a_publisher_whose_clock_is_slow_has_a_history() {
     bus.publish(late).await.unwrap();
     assert_eq!(bus.history(&key("a"), 0, 10).await.unwrap().messages.len(), 1);
 }
+
+/// Values of a last-value topic have grown old, and there are more than one read brings.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_grew_old_are_missing_also_where_history_is_read_in_parts() {
+    let (_server, config) = one_server(&Options::default()).await;
+    let policies = Policies::new(vec![Rule {
+        pattern: "topic:*".to_owned(),
+        tenant: None,
+        history: HistoryPolicy::LastValue,
+        bounds: HistoryBounds {
+            age: Some(Duration::from_secs(60)),
+            ..HistoryBounds::default()
+        },
+        slow: SlowPolicy::default(),
+        presence: false,
+    }]);
+    let bus = connect(&config, BusLimits::default(), policies).await;
+    for number in 0..12 {
+        let mut value = publication(&key("a"), number);
+        value.header.conflate = Some(number.to_string());
+        if number < 6 {
+            value.header.at -= 120_000;
+        }
+        bus.publish(value).await.unwrap();
+    }
+    for limit in [100, 4] {
+        let history = bus.history(&key("a"), 0, limit).await.unwrap();
+        assert_eq!(history.superseded_after, Some(6), "read by {limit}");
+    }
+}
