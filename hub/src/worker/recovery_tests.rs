@@ -395,7 +395,10 @@ fn what_was_handed_on_is_not_handed_on_again_with_the_end_of_its_epoch() {
         assert!(matches!(progress.arrived(&outgoing(sent)), Arrival::Deliver));
     }
     // A repeat of the second, then the end of the epoch is found.
-    assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Heal(1)));
+    assert!(matches!(
+        progress.arrived(&outgoing(&messages[1])),
+        Arrival::Heal(1)
+    ));
     let lower = History {
         head: head(&messages[0]),
         messages: vec![],

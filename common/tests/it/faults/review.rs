@@ -121,9 +121,7 @@ async fn every_url_is_used_with_its_own_password() {
         .iter()
         .zip(secrets)
         .map(|(server, secret)| {
-            server
-                .command(&["CONFIG", "SET", "requirepass", secret])
-                .unwrap();
+            server.command(&["CONFIG", "SET", "requirepass", secret]).unwrap();
             format!("redis://:{secret}@{}", server.address())
         })
         .collect();
