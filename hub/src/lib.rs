@@ -45,7 +45,7 @@ use common::{
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
-pub use self::{config::HubConfig, limits::TenantCount, receive::Outgoing};
+pub use self::{config::HubConfig, limits::TenantCount, nodes::census::Census, receive::Outgoing};
 use self::{
     http::fallback::say::Allowances,
     limits::Connections,

@@ -6,10 +6,11 @@ use anyhow::Context;
 use common::{bus::Bus, ids::NodeId, receipts::ReceiptStream, telemetry::Metrics, token::Verifier};
 use dispatcher::{
     Dispatcher,
-    api::{ApiConfig, ApiState, LiveStats},
+    api::{ApiConfig, ApiState, Live, LiveStats},
     channels::Channels,
     store::{Store, StoreConfig},
 };
+use hub::{Census, TenantCount};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -38,7 +39,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         bus.clone(),
         receipts,
         Arc::clone(&verifier),
-        LiveStats::default(),
+        live(Census::start(bus.clone(), node)),
         &metrics,
     )
     .await?;
@@ -69,6 +70,22 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     database.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What hubs count, for statistics.
+fn live(census: Arc<Census>) -> LiveStats {
+    LiveStats::new(move |tenant| {
+        let census = Arc::clone(&census);
+        async move { live_of(census.count(&tenant).await) }
+    })
+}
+
+/// The same figures in the dispatcher's words.
+pub(super) fn live_of(count: TenantCount) -> Live {
+    Live {
+        connections: count.connections as u64,
+        users_online: count.users as u64,
+    }
 }
 
 /// The database, this process's alone.

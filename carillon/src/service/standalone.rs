@@ -10,12 +10,12 @@ use common::{
     telemetry::Metrics,
     token::Verifier,
 };
-use dispatcher::api::{Live, LiveStats};
+use dispatcher::api::LiveStats;
 use hub::Hub;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    dispatcher::{Database, Running},
+    dispatcher::{Database, Running, live_of},
     ending::Ending,
     hub::{self as node, Wiring},
     listeners::Listeners,
@@ -94,13 +94,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
 fn live(hub: &Hub) -> LiveStats {
     let hub = hub.clone();
-    LiveStats::new(move |tenant| {
-        let count = hub.tenant_count(tenant);
-        Live {
-            connections: count.connections as u64,
-            users_online: count.users as u64,
-        }
-    })
+    LiveStats::new(move |tenant| std::future::ready(live_of(hub.tenant_count(&tenant))))
 }
 
 async fn sweep(bus: MemoryBus, stop: CancellationToken) {

@@ -101,6 +101,18 @@ async fn reaches_every_hub(common: &Common) {
         );
     }
 
+    // The dispatcher's statistics know the sockets of all hubs; a user counts on each.
+    eventually("all sockets are counted", PATIENCE, async || {
+        let mut client = Client::connect(dispatcher.address()).await.ok()?;
+        let stats = client
+            .get("/api/v1/notifications/stats", Some(&sender))
+            .await
+            .ok()?
+            .json();
+        (stats["connections"] == 2 && stats["users_online"] == 2 && stats["created"] == 1).then_some(())
+    })
+    .await;
+
     // Reading on one device is told to the one on the other hub.
     sockets[0].send(&json!({"type":"read","ids":[id]})).await;
     let changed = sockets[1].next().await;

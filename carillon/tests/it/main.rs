@@ -18,5 +18,6 @@ mod files;
 mod flush;
 mod forged;
 mod malformed;
+mod nodes;
 mod receipts;
 mod restart;

@@ -99,14 +99,28 @@ pub fn client(config: &RedisConfig) -> Result<Client, ClientError> {
         RedisKind::Sentinel => ServerConfig::Sentinel {
             hosts: servers,
             service_name: config.sentinel_service.clone(),
-            username: config.sentinel_username.clone(),
-            password: config.sentinel_password.as_ref().map(secret),
+            username: first
+                .username
+                .clone()
+                .or_else(|| config.sentinel_username.clone()),
+            password: first
+                .password
+                .as_ref()
+                .or(config.sentinel_password.as_ref())
+                .map(secret),
         },
     };
+    // A Sentinel's URL says how Sentinels are talked to.
+    let own = (config.kind != RedisKind::Sentinel).then_some(first);
     let mut fred = Config {
         server: places,
-        username: first.username.clone().or_else(|| config.username.clone()),
-        password: first.password.as_ref().or(config.password.as_ref()).map(secret),
+        username: own
+            .and_then(|own| own.username.clone())
+            .or_else(|| config.username.clone()),
+        password: own
+            .and_then(|own| own.password.as_ref())
+            .or(config.password.as_ref())
+            .map(secret),
         fail_fast: false,
         ..Config::default()
     };

@@ -200,9 +200,9 @@ pub(crate) async fn status(
 /// Sums of the caller's tenant.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct StatsView {
-    /// Open sockets.
+    /// Open sockets; in a cluster, on the hubs that say so in time.
     connections: u64,
-    /// Users with at least one.
+    /// Users with at least one; in a cluster, in sum over the hubs.
     users_online: u64,
     /// Notifications accepted.
     created: u64,
@@ -219,7 +219,7 @@ pub(crate) struct StatsView {
 #[utoipa::path(get, path = "/api/v1/notifications/stats", tag = "notifications", responses((status = 200, body = StatsView)))]
 pub(crate) async fn stats(State(state): State<ApiState>, caller: Caller) -> Result<Json<StatsView>, Problem> {
     let sums = state.store().stats(&caller.tenant).await.map_err(store_problem)?;
-    let live = state.live.of(&caller.tenant);
+    let live = state.live.of(&caller.tenant).await;
     Ok(Json(StatsView {
         connections: live.connections,
         users_online: live.users_online,

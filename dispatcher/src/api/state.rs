@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use common::{ids::TenantId, token::Verifier};
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::RateLimits;
@@ -82,22 +83,25 @@ pub struct Live {
 
 /// Asks the sockets' side; nothing where there is none.
 #[derive(Clone)]
-pub struct LiveStats(Arc<dyn Fn(&TenantId) -> Live + Send + Sync>);
+pub struct LiveStats(Arc<dyn Fn(TenantId) -> BoxFuture<'static, Live> + Send + Sync>);
 
 impl LiveStats {
-    /// Asks by this function, which must not block.
-    pub fn new(ask: impl Fn(&TenantId) -> Live + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ask))
+    /// Asks by this function, which must not block; what it gives back answers within a second.
+    pub fn new<Answer>(ask: impl Fn(TenantId) -> Answer + Send + Sync + 'static) -> Self
+    where
+        Answer: Future<Output = Live> + Send + 'static,
+    {
+        Self(Arc::new(move |tenant| ask(tenant).boxed()))
     }
 
-    pub(crate) fn of(&self, tenant: &TenantId) -> Live {
-        (self.0)(tenant)
+    pub(crate) async fn of(&self, tenant: &TenantId) -> Live {
+        (self.0)(tenant.clone()).await
     }
 }
 
 impl Default for LiveStats {
     fn default() -> Self {
-        Self::new(|_| Live::default())
+        Self::new(|_| std::future::ready(Live::default()))
     }
 }
 

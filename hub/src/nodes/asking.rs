@@ -92,7 +92,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    fn begin(&self) -> Waiting<'_> {
+    pub(super) fn begin(&self) -> Waiting<'_> {
         let (sender, came) = mpsc::channel(REPLIES);
         let id = fastrand::u64(..);
         self.lock().insert(id, sender);
@@ -118,10 +118,22 @@ impl Pending {
 
 /// One question that waits.
 #[derive(Debug)]
-struct Waiting<'a> {
+pub(super) struct Waiting<'a> {
     pending: &'a Pending,
     id: u64,
     came: mpsc::Receiver<Came>,
+}
+
+impl Waiting<'_> {
+    /// By which answers name it.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What comes next.
+    pub(super) async fn next(&mut self) -> Option<Came> {
+        self.came.recv().await
+    }
 }
 
 impl Drop for Waiting<'_> {

@@ -7,6 +7,7 @@
 pub(crate) mod announcement;
 pub(crate) mod asking;
 mod attendance;
+pub(crate) mod census;
 pub(crate) mod desk;
 mod order;
 mod peers;

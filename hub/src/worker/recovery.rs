@@ -372,11 +372,16 @@ impl Progress {
             let ended = |outgoing: &Arc<Outgoing>| {
                 head_at(&outgoing.message).is_some_and(|at| at.epoch == last.epoch)
             };
-            let (old, new): (Vec<_>, _) = std::mem::take(&mut held.messages).into_iter().partition(ended);
+            let (old, new): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut held.messages).into_iter().partition(ended);
             held.messages = new.into();
             healed.ended = old;
-            let again = |outgoing: &Arc<Outgoing>| Some(outgoing.message.header.id) != last.id;
-            healed.ended.retain(again);
+            // Before the last offset, repeats of what was handed on cannot be told from what took their places; the resync
+            // stands for both.
+            let follows = |at: Head| at.offset >= last.offset && at.id != last.id;
+            healed
+                .ended
+                .retain(|outgoing| head_at(&outgoing.message).is_some_and(follows));
         }
         healed.resync = Some(Lost::Tail);
         self.go_live(head, &mut healed);

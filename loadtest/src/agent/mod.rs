@@ -5,6 +5,7 @@ mod handshake;
 mod http;
 mod job;
 mod lane;
+mod lanes;
 mod record;
 mod shared;
 mod socket;
@@ -25,7 +26,7 @@ use mio::{Events, Poll, Token, Waker};
 use secrecy::SecretString;
 
 use self::{
-    lane::{FIRST_LANE, Lanes},
+    lanes::{FIRST_LANE, Lanes},
     shared::Shared,
     sockets::{Sockets, Truth},
 };

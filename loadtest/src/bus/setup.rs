@@ -77,7 +77,7 @@ pub(super) fn topics(count: u32) -> anyhow::Result<Vec<TopicKey>> {
 /// A message of 256 bytes with the time in it.
 pub(super) fn publication(key: &TopicKey) -> Publication {
     let at = micros();
-    let payload = format!(r#"{{"at":{at:016},"note":"{:220}"}}"#, "");
+    let payload = format!(r#"{{"at":{at:016},"note":"{:223}"}}"#, "");
     Publication {
         key: key.clone(),
         header: Header::new(MessageId::generate(), FrameKind::Message),

@@ -3,5 +3,6 @@
 // clippy's allowances for tests cover functions marked as tests, not what they call.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
+mod cluster;
 mod floor;
 mod harness;

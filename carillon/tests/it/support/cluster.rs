@@ -17,6 +17,7 @@ pub(crate) const TENANT: &str = "acme";
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
     environment: Vec<(String, String)>,
+    config: String,
 }
 
 impl Common {
@@ -43,7 +44,14 @@ impl Common {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Self {
             environment: environment.map(owned).to_vec(),
+            config: String::new(),
         }
+    }
+
+    /// With this in the file, which can say what the environment cannot.
+    pub(crate) fn with(mut self, config: &str) -> Self {
+        self.config.push_str(config);
+        self
     }
 
     pub(crate) fn set(mut self, variable: &str, value: &str) -> Self {
@@ -66,6 +74,7 @@ impl Common {
             service,
             program: Some(EXECUTABLE.into()),
             environment: self.environment.clone(),
+            config: self.config.clone(),
             ..Options::default()
         }
     }

@@ -54,7 +54,9 @@ pub(super) enum Fault {
     Away,
     /// Nothing was sent: too much waits already.
     Full,
-    /// It may have been done, or not.
+    /// There was no answer in time: it waits, or is under way, or was done.
+    Late,
+    /// The connection broke: it may have been done, or not.
     Unclear,
 }
 
@@ -317,7 +319,7 @@ async fn write(
 ) -> Result<(), LinkError> {
     let within = options.dialing.timeout;
     // A replica that is a little late is worth waiting for; the rest of the time is for the commands.
-    let patience = (within / 2).as_millis().max(1).to_string();
+    let patience = patience(within).as_millis().max(1).to_string();
     let replicas = options.replicas.to_string();
     loop {
         let Ok(permit) = flushes.reserve().await else {
@@ -360,6 +362,11 @@ async fn write(
     }
 }
 
+/// How long `WAIT` may wait: well within the time in which its flush has to be answered.
+fn patience(within: Duration) -> Duration {
+    within / 2
+}
+
 /// A sign of life that nobody waits for.
 fn ping() -> Job {
     let mut commands = Commands::default();
@@ -391,7 +398,8 @@ async fn read(
         let Some(Flush { jobs, waits, until }) = flush else {
             return Ok(());
         };
-        let until = until.max(Instant::now() + within / 2);
+        // The one before may have used up its time with waiting for replicas, which is not this one's.
+        let until = until.max(Instant::now() + within);
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             let mut replies = Vec::with_capacity(job.commands.count());

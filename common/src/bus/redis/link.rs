@@ -4,7 +4,7 @@
 //! not to have been made anew between them, and a subscriber has to see what fred swallows (the `sunsubscribe` of a slot that
 //! moved away, the second and later confirmations of one `SSUBSCRIBE`). The parsing is that of `redis-protocol`, as in fred.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use redis_protocol::resp3::{decode::complete::decode_bytes_mut, types::BytesFrame};
@@ -17,6 +17,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::wire::{Commands, Refusal, list, text};
+use crate::redis::Endpoint;
 
 /// What is read at once.
 const READ: usize = 64 * 1024;
@@ -38,6 +39,13 @@ impl std::fmt::Display for Place {
 }
 
 impl Place {
+    pub(super) fn of(endpoint: &Endpoint) -> Self {
+        Self {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        }
+    }
+
     /// Reads `host:port`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
@@ -55,11 +63,31 @@ pub(super) struct Credentials {
     pub(super) password: Option<SecretString>,
 }
 
+impl Credentials {
+    /// Those that stand in a URL.
+    pub(super) fn of(endpoint: &Endpoint) -> Option<Self> {
+        endpoint.password.as_ref().map(|password| Self {
+            username: endpoint.username.clone(),
+            password: Some(password.clone()),
+        })
+    }
+
+    /// Of all URLs that have some.
+    pub(super) fn by_place<'e>(endpoints: impl Iterator<Item = &'e Endpoint>) -> HashMap<Place, Self> {
+        endpoints
+            .filter_map(|endpoint| Some((Place::of(endpoint), Self::of(endpoint)?)))
+            .collect()
+    }
+}
+
 /// How connections are made.
 #[derive(Debug, Clone)]
 pub(super) struct Dialing {
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    /// Of every server that has none of its own.
     pub(super) credentials: Credentials,
+    /// Of servers that were configured with some.
+    pub(super) own: Arc<HashMap<Place, Credentials>>,
     /// As `CLIENT LIST` shows it.
     pub(super) name: String,
     pub(super) connect_timeout: Duration,
@@ -127,12 +155,9 @@ impl Link {
             writer: Writer { half: writer },
         };
         let mut hello = Commands::default();
-        let user = dialing.credentials.username.as_deref().unwrap_or("default");
-        let secret = dialing
-            .credentials
-            .password
-            .as_ref()
-            .map(ExposeSecret::expose_secret);
+        let credentials = dialing.own.get(place).unwrap_or(&dialing.credentials);
+        let user = credentials.username.as_deref().unwrap_or("default");
+        let secret = credentials.password.as_ref().map(ExposeSecret::expose_secret);
         match secret {
             Some(secret) => hello.push(&[
                 b"HELLO",

@@ -30,7 +30,6 @@ mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
 pub use self::metrics::BusMetrics;
@@ -48,7 +47,7 @@ use super::{BusError, BusLimits, Head, History, Publication, Published};
 use crate::{
     ids::NodeId,
     policy::Policies,
-    redis::{ClientError, RedisConfig, tls},
+    redis::{ClientError, RedisConfig, RedisKind, tls},
     topic::TopicKey,
 };
 
@@ -86,13 +85,23 @@ impl RedisBus {
     ) -> Result<Self, ClientError> {
         let first = config.urls.first().ok_or(ClientError::NotConfigured)?;
         let names = Arc::new(Names::new(&config.prefix, config.partitions));
-        let password: Option<SecretString> = first.password.clone().or_else(|| config.password.clone());
+        let sentinel = config.kind == RedisKind::Sentinel;
+        // A Sentinel's URL says how Sentinels are talked to; nodes of a cluster have one list of users.
+        let common = (config.kind == RedisKind::Cluster)
+            .then(|| Credentials::of(first))
+            .flatten();
+        let servers = config
+            .urls
+            .iter()
+            .chain(&config.subscribe_url)
+            .filter(|_| !sentinel);
         let dialing = Dialing {
             tls: first.tls.then(|| tls(config)).transpose()?,
-            credentials: Credentials {
-                username: first.username.clone().or_else(|| config.username.clone()),
-                password,
-            },
+            credentials: common.unwrap_or_else(|| Credentials {
+                username: config.username.clone(),
+                password: config.password.clone(),
+            }),
+            own: Arc::new(Credentials::by_place(servers)),
             name: format!("carillon-{}", node.as_str()),
             connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
@@ -190,6 +199,7 @@ impl RedisBus {
                     before.messages.extend(history.messages);
                     History {
                         messages: before.messages,
+                        superseded_after: before.superseded_after.max(history.superseded_after),
                         ..history
                     }
                 }

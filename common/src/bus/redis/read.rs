@@ -112,19 +112,17 @@ pub(super) fn read_history(
         .bounds(policy)
         .age
         .or_else(|| (!values).then_some(limits.age));
-    let oldest = age.map(|age| {
-        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        jiff::Timestamp::now().as_millisecond().saturating_sub(age)
-    });
+    let now = number(parts.get(5)?)?;
+    let oldest = age.map(|age| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
     let mut messages = Vec::new();
     let mut aged = false;
     let mut end = 0;
     for entry in list(parts.get(4)?)? {
-        let Some((offset, message)) = read_entry(entry, key, head.epoch) else {
+        let Some((offset, at, message)) = read_entry(entry, key, head.epoch) else {
             continue;
         };
         end = offset;
-        if oldest.is_some_and(|oldest| message.header.at < oldest) {
+        if oldest.is_some_and(|oldest| at < oldest) {
             lost = lost.max(offset);
             aged = true;
         } else {
@@ -141,12 +139,12 @@ pub(super) fn read_history(
     })
 }
 
-/// An entry of the stream: `offset-0`, and the envelope as its first field.
-fn read_entry(entry: &BytesFrame, key: &TopicKey, epoch: u64) -> Option<(u64, Message)> {
+/// An entry of the stream, `offset-0`: the envelope as its first field, when it was written as its third.
+fn read_entry(entry: &BytesFrame, key: &TopicKey, epoch: u64) -> Option<(u64, u64, Message)> {
     let [id, fields] = list(entry)? else { return None };
     let offset = text(id)?.split('-').next()?.parse().ok()?;
-    let envelope = blob(list(fields)?.get(1)?)?;
-    let (header, payload) = decode_envelope(envelope).ok()?;
+    let fields = list(fields)?;
+    let (header, payload) = decode_envelope(blob(fields.get(1)?)?).ok()?;
     let position = Position {
         epoch,
         offset,
@@ -158,7 +156,7 @@ fn read_entry(entry: &BytesFrame, key: &TopicKey, epoch: u64) -> Option<(u64, Me
         header,
         payload,
     };
-    Some((offset, message))
+    Some((offset, number(fields.get(5)?)?, message))
 }
 
 /// The call for a new epoch.

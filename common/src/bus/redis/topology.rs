@@ -15,7 +15,7 @@ use super::{
     names::{Names, preference},
     wire::{Commands, Refusal, list, number, text},
 };
-use crate::redis::{Endpoint, RedisConfig, RedisKind};
+use crate::redis::{RedisConfig, RedisKind};
 
 /// How often a cluster is asked when nothing is wrong.
 const CLUSTER_LOOK: Duration = Duration::from_secs(5);
@@ -28,6 +28,9 @@ const SOON: Duration = Duration::from_millis(100);
 
 /// Nodes of a cluster that are asked at once; the newest of their views counts.
 const ASKED: usize = 3;
+
+/// What is wrong is logged so often.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// For so long nobody is believed who speaks of an older configuration.
 const MEMORY: Duration = Duration::from_secs(30);
@@ -79,13 +82,6 @@ impl Map {
     }
 }
 
-fn place(endpoint: &Endpoint) -> Place {
-    Place {
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-    }
-}
-
 /// Follows the servers until nobody looks any more.
 pub(super) struct Scout {
     config: RedisConfig,
@@ -96,6 +92,8 @@ pub(super) struct Scout {
     known: Vec<Place>,
     /// Of a cluster, by partition.
     seen: Vec<Option<Seen>>,
+    /// When it was logged that it is not known where things are.
+    said: Option<Instant>,
     map: watch::Sender<Arc<Map>>,
 }
 
@@ -116,7 +114,7 @@ impl Scout {
         dialing: &Dialing,
         trouble: Arc<Notify>,
     ) -> (Self, watch::Receiver<Arc<Map>>) {
-        let servers: Vec<Place> = config.urls.iter().map(place).collect();
+        let servers: Vec<Place> = config.urls.iter().map(Place::of).collect();
         let owners = match config.kind {
             RedisKind::Servers => (0..names.partitions())
                 .map(|partition| {
@@ -126,7 +124,7 @@ impl Scout {
                 .collect(),
             _ => vec![None; names.partitions()],
         };
-        let first = Map::new(owners, config.subscribe_url.as_ref().map(place));
+        let first = Map::new(owners, config.subscribe_url.as_ref().map(Place::of));
         let (map, watched) = watch::channel(Arc::new(first));
         let mut dialing = dialing.clone();
         if config.kind == RedisKind::Sentinel {
@@ -134,6 +132,7 @@ impl Scout {
                 username: config.sentinel_username.clone(),
                 password: config.sentinel_password.clone(),
             };
+            dialing.own = Arc::new(Credentials::by_place(config.urls.iter()));
         }
         dialing.connect_timeout = dialing.connect_timeout.min(PATIENCE);
         dialing.timeout = dialing.timeout.min(PATIENCE);
@@ -144,6 +143,7 @@ impl Scout {
             trouble,
             known: servers,
             seen: Vec::new(),
+            said: None,
             map,
         };
         (scout, watched)
@@ -161,6 +161,7 @@ impl Scout {
                 RedisKind::Sentinel => self.ask_sentinels().await,
                 _ => self.ask_cluster().await,
             };
+            self.complain(found.as_ref());
             let next = if found.as_ref().is_some_and(Map::is_whole) {
                 look
             } else {
@@ -181,6 +182,22 @@ impl Scout {
                 () = self.trouble.notified() => sleep_until(soonest).await,
                 () = self.map.closed() => return,
             }
+        }
+    }
+
+    /// Says in the log that nobody can be asked, or that nobody has some slots; once in a while.
+    fn complain(&mut self, found: Option<&Map>) {
+        let reason = match found {
+            None => "nobody of redis.urls answers",
+            Some(map) if !map.is_whole() => "nobody has some of the slots",
+            Some(_) => {
+                self.said = None;
+                return;
+            }
+        };
+        if self.said.is_none_or(|at| at.elapsed() > SAY_AGAIN) {
+            tracing::warn!(kind = ?self.config.kind, reason, "it is not known where things are in Redis");
+            self.said = Some(Instant::now());
         }
     }
 
@@ -231,7 +248,7 @@ impl Scout {
             return None;
         }
         // Configured ones are never forgotten: they may be the only ones after all others have gone.
-        known.extend(self.config.urls.iter().map(place));
+        known.extend(self.config.urls.iter().map(Place::of));
         known.sort_unstable();
         known.dedup();
         self.known = known;

@@ -156,9 +156,11 @@ impl Api {
             limits: config.limits.clone(),
             max_attempts: config.queue.max_attempts,
             realtime_lease: config.queue.lease.0,
-            live: LiveStats::new(|_| Live {
-                connections: 3,
-                users_online: 2,
+            live: LiveStats::new(|_| {
+                std::future::ready(Live {
+                    connections: 3,
+                    users_online: 2,
+                })
             }),
             closing: closing.clone(),
         });

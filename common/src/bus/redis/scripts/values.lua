@@ -37,9 +37,12 @@ elseif not meta[1] then
   sum = 0
   redis.call('DEL', KEYS[3], KEYS[6])
 end
+-- Ages count by Redis's clock, which is the same for who writes and who reads.
+local clock = redis.call('TIME')
+local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local id = offset .. '-0'
 local before = redis.call('HGET', KEYS[6], ARGV[11])
-redis.call('XADD', KEYS[3], id, 'm', ARGV[1], 'k', ARGV[11])
+redis.call('XADD', KEYS[3], id, 'm', ARGV[1], 'k', ARGV[11], 'a', now)
 redis.call('HSET', KEYS[6], ARGV[11], offset .. ':' .. size)
 sum = sum + size
 if before then
@@ -56,7 +59,7 @@ while redis.call('XLEN', KEYS[3]) > tonumber(ARGV[4]) or sum > tonumber(ARGV[5])
   lost = string.match(first[1], '%d+')
 end
 redis.call('HSET', KEYS[2], 's', string.format('%.0f', sum), 'l', lost)
-if meta[3] ~= ARGV[8] then
+if meta[3] ~= ARGV[8] or redis.call('XLEN', KEYS[3]) == 1 then
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
   local age = tonumber(ARGV[6])
   if age == 0 then age = ARGV[7] else age = string.format('%.0f', age * 1.1) end

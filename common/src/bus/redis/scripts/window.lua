@@ -33,10 +33,14 @@ if not mine then
   -- Meta was forgotten or evicted, so that offsets begin anew, or the policy is another: nothing of before may stay.
   redis.call('DEL', KEYS[3])
 end
+-- Ages count by Redis's clock, which is the same for who writes and who reads.
+local clock = redis.call('TIME')
+local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local id = offset .. '-0'
-redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[4], id, 'm', ARGV[1], 'b', string.format('%.0f', total))
-if meta[3] ~= ARGV[8] then
-  -- Once in a tenth of its age is often enough, and once for all publishes meanwhile.
+redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[4], id, 'm', ARGV[1], 'b', string.format('%.0f', total),
+  'a', now)
+if meta[3] ~= ARGV[8] or redis.call('XLEN', KEYS[3]) == 1 then
+  -- Once in a tenth of its age is often enough; a history that begins anew, after an eviction, has no end yet.
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
   redis.call('PEXPIRE', KEYS[3], string.format('%.0f', ARGV[6] * 1.1))
 end
