@@ -405,3 +405,29 @@ fn what_took_the_last_place_is_handed_on_before_the_resync() {
     assert_eq!(offsets(&healed.ended), [3, 4]);
     assert!(healed.resync.is_some());
 }
+
+/// A message of a tail that was lost comes behind the one that has its offset now. The bus says that nothing of what came is
+/// lost, and that has to be the end of it.
+#[test]
+fn a_stray_of_a_lost_tail_is_judged_once() {
+    let (first, stands, stray) = (message(1, 1), message(1, 2), message(1, 2));
+    let mut progress = Progress::confirmed(head(&stands));
+    assert!(matches!(progress.arrived(&outgoing(&stray)), Arrival::Heal(1)));
+    let history = History {
+        head: head(&stands),
+        messages: vec![Arc::clone(&first), Arc::clone(&stands)],
+        superseded_after: None,
+    };
+    let mut healed = progress.heal(&history);
+    for _ in 0..3 {
+        if healed.renew.take().is_some() {
+            // Redis: what is compared is there.
+            healed = progress.renewed(head(&stands));
+        }
+        if healed.again.take().is_some() {
+            healed = progress.heal(&history);
+        }
+    }
+    assert_eq!(healed.renew, None, "it asks for ever");
+    assert!(progress.live().is_some());
+}

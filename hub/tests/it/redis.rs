@@ -224,3 +224,47 @@ async fn connections_that_are_cut_lose_nothing_that_history_has() {
         next[place] += 1;
     }
 }
+
+/// Servers are independent: one that is away for long keeps nobody waiting who is heard over another.
+#[tokio::test]
+async fn what_was_missed_at_one_server_is_healed_at_once_while_another_is_away() {
+    let servers = [(); 2].map(|()| Server::start(&Options::default()).unwrap());
+    let urls = servers.each_ref().map(Server::url);
+    let mut config = RedisConfig::for_test(RedisKind::Servers, &urls, "independent");
+    config.timeout = Span(Duration::from_millis(500));
+    let bus = RedisBus::connect(
+        &config,
+        BusLimits::default(),
+        Policies::default(),
+        NodeId::generate(),
+        BusMetrics::default(),
+    );
+    let hub = TestHub::with(|setup| {
+        setup.bus = Some(Bus::Redis(bus.unwrap()));
+        // No comparison but those after a loss.
+        setup.config.head_check = Span(Duration::from_secs(3600));
+    })
+    .await;
+    eventually("the hub is ready", async || hub.hub.ready().then_some(())).await;
+    // Topics at both servers; the sessions' own are there, too.
+    let mut client = hub.user("a").await;
+    let mut topic = String::new();
+    for number in 0..8 {
+        let name = format!("public.i{number}");
+        client.send(&json!({"type":"subscribe","topic":name})).await;
+        client.expect("subscribed").await;
+        say(&hub, &name, 0).await;
+        client.expect("message").await;
+        if !dump(&servers[0], &name).is_empty() {
+            topic = name;
+        }
+    }
+    servers[1].kill().unwrap();
+    eventually("the hub is not ready", async || (!hub.hub.ready()).then_some(())).await;
+    let mut killer = redis(&servers[0]);
+    for number in 1..=5 {
+        killer.call(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
+        say(&hub, &topic, number).await;
+        assert_eq!(client.expect("message").await["data"], number);
+    }
+}
