@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use common::{
-    bus::{BusError, Head, Subscriptions},
+    bus::{Head, Subscriptions},
     topic::{TopicKey, TopicKind},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -34,7 +34,8 @@ pub(crate) enum Wish {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) keys: Vec<TopicKey>,
-    pub(crate) heads: Result<Vec<Head>, BusError>,
+    /// None for a topic that the bus did not confirm.
+    pub(crate) heads: Vec<Option<Head>>,
 }
 
 /// Whether a worker has the topic, or waits for it.
@@ -101,8 +102,7 @@ pub(crate) async fn run<Answer: From<Joined> + From<Asked>>(
     }
 }
 
-/// Subscribes what several joins ask for, and answers each.
-/// Where the bus does not confirm them, none is there, and clients come back.
+/// Subscribes what several joins ask for, and answers each; nobody fails for another's topic.
 async fn join<Answer: From<Joined>>(
     joins: Vec<(usize, Vec<TopicKey>)>,
     workers: &[mpsc::WeakSender<Answer>],
@@ -117,16 +117,11 @@ async fn join<Answer: From<Joined>>(
     if all.is_empty() {
         return;
     }
-    let mut heads = subscriptions.subscribe(&all).await.map(Vec::into_iter);
+    let mut found = subscriptions.subscribe_each(&all).await.into_iter();
     for (worker, keys) in joins {
-        let heads = match &mut heads {
-            Ok(heads) => Ok(heads.by_ref().take(keys.len()).collect()),
-            Err(error) => Err(error.clone()),
-        };
-        if heads.is_err() {
-            for key in &keys {
-                registry.remove(key, worker);
-            }
+        let heads: Vec<Option<Head>> = found.by_ref().take(keys.len()).collect();
+        for (key, _) in keys.iter().zip(&heads).filter(|(_, head)| head.is_none()) {
+            registry.remove(key, worker);
         }
         if let Some(sender) = workers.get(worker).and_then(mpsc::WeakSender::upgrade) {
             // A worker that has ended needs no answer.

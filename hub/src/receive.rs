@@ -1,9 +1,12 @@
 //! From the bus to the workers: a message is encoded once for this node and handed to the workers that have members.
 //! The task never blocks: a worker without room misses the message, which is counted, and heals from history.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -15,6 +18,9 @@ use common::{
 use tokio::sync::{Notify, mpsc};
 
 use crate::{metrics::HubMetrics, registry::Registry, trace::Traces, ws};
+
+/// What goes wrong thousands of times in a second is logged so often.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Events that one round takes.
 const BATCH: usize = 256;
@@ -123,6 +129,7 @@ pub(crate) async fn run(
     orders: mpsc::Sender<Arc<Message>>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
+    let (mut said, mut dropped) = (None::<Instant>, 0);
     while events.next_batch(&mut batch, BATCH).await > 0 {
         let now = jiff::Timestamp::now().as_millisecond();
         for event in batch.drain(..) {
@@ -157,10 +164,15 @@ pub(crate) async fn run(
                 }
                 BusEvent::Dropped(count) => {
                     metrics.dropped.inc_by(count);
-                    tracing::warn!(
-                        count,
-                        "messages were dropped on the way to this node; healing from history"
-                    );
+                    dropped += count;
+                    if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+                        tracing::warn!(
+                            count = dropped,
+                            "messages were dropped on the way to this node; healing from history"
+                        );
+                        said = Some(Instant::now());
+                        dropped = 0;
+                    }
                     lanes.iter().for_each(|lane| lane.missed.set());
                 }
                 BusEvent::Unsure => lanes.iter().for_each(|lane| lane.missed.set()),

@@ -121,6 +121,17 @@ pub enum BusError {
     },
 }
 
+impl BusError {
+    /// Redis did not confirm a subscription, or does not say where its topic ends.
+    #[must_use]
+    pub fn unconfirmed() -> Self {
+        Self::Unavailable {
+            reason: "a subscription was not confirmed in time".to_owned(),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
 /// The bus in one of its forms.
 ///
 /// What goes over Redis is boxed: it waits for a network anyway, and the way through memory stays small.
@@ -249,10 +260,19 @@ impl Subscriptions {
     /// moment, in order.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]: none of the topics counts as subscribed.
+    /// [`BusError::Unavailable`]: at least one of the topics is not subscribed.
     pub async fn subscribe(&self, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
+        let heads = self.subscribe_each(keys).await;
+        if heads.iter().all(Option::is_some) {
+            return Ok(heads.into_iter().flatten().collect());
+        }
+        Err(BusError::unconfirmed())
+    }
+
+    /// As [`Subscriptions::subscribe`], each topic for itself: none for one that is not subscribed.
+    pub async fn subscribe_each(&self, keys: &[TopicKey]) -> Vec<Option<Head>> {
         match self {
-            Self::Memory(bus, node) => Ok(keys.iter().map(|key| bus.subscribe(*node, key)).collect()),
+            Self::Memory(bus, node) => keys.iter().map(|key| Some(bus.subscribe(*node, key))).collect(),
             Self::Redis(bus, node) => Box::pin(bus.subscribe(node, keys)).await,
         }
     }

@@ -99,7 +99,10 @@ pub fn client(config: &RedisConfig) -> Result<Client, ClientError> {
         RedisKind::Sentinel => ServerConfig::Sentinel {
             hosts: servers,
             service_name: config.sentinel_service.clone(),
-            username: first.username.clone().or_else(|| config.sentinel_username.clone()),
+            username: first
+                .username
+                .clone()
+                .or_else(|| config.sentinel_username.clone()),
             password: first
                 .password
                 .as_ref()

@@ -157,7 +157,11 @@ impl RedisConfig {
         if self.sentinel_username.is_some() && self.sentinel_password.is_none() {
             return refuse("sentinel_password", "goes with redis.sentinel_username");
         }
-        if self.subscribe_url.as_ref().is_some_and(|url| url.tls != first.tls) {
+        if self
+            .subscribe_url
+            .as_ref()
+            .is_some_and(|url| url.tls != first.tls)
+        {
             return refuse("subscribe_url", "has to use TLS as redis.urls do");
         }
         if self.subscribe_url.is_some() && (self.kind != RedisKind::Servers || self.urls.len() != 1) {

@@ -208,7 +208,8 @@ impl Worker {
                     let comparison = Comparison {
                         asked,
                         heads,
-                        sweep: sweep && last,
+                        // The sweep is done with the first answer: the next one is not kept waiting for a server that is away.
+                        sweep: sweep && tries == 0,
                     };
                     if last {
                         return Control::Heads(comparison);

@@ -224,37 +224,35 @@ impl Worker {
 
     /// The bus answered.
     pub(super) fn joined(&mut self, joined: Joined) {
-        match joined.heads {
-            Ok(heads) => {
-                for (key, head) in joined.keys.iter().zip(heads) {
-                    let Some(number) = self.index.find(key) else {
-                        continue;
-                    };
-                    let Some(topic) = self.index.get_mut(number) else {
-                        continue;
-                    };
-                    let held = topic.progress.confirm(head);
-                    let waiters = topic.waiters.take();
-                    self.hand_on(number, key, held);
-                    for waiter in &waiters {
-                        self.confirmed_for(*waiter, key);
-                    }
-                    self.linger(number);
+        let refused = joined.heads.iter().filter(|head| head.is_none()).count();
+        if refused > 0 {
+            tracing::warn!(topics = refused, "the bus did not confirm topics");
+        }
+        for (key, head) in joined.keys.iter().zip(joined.heads) {
+            let Some(head) = head else {
+                let waiters = self
+                    .index
+                    .remove(key)
+                    .map(|mut topic| topic.waiters.take())
+                    .unwrap_or_default();
+                for waiter in waiters {
+                    self.refused_for(waiter, key);
                 }
+                continue;
+            };
+            let Some(number) = self.index.find(key) else {
+                continue;
+            };
+            let Some(topic) = self.index.get_mut(number) else {
+                continue;
+            };
+            let held = topic.progress.confirm(head);
+            let waiters = topic.waiters.take();
+            self.hand_on(number, key, held);
+            for waiter in &waiters {
+                self.confirmed_for(*waiter, key);
             }
-            Err(error) => {
-                tracing::warn!(%error, topics = joined.keys.len(), "the bus did not confirm topics");
-                for key in &joined.keys {
-                    let waiters = self
-                        .index
-                        .remove(key)
-                        .map(|mut topic| topic.waiters.take())
-                        .unwrap_or_default();
-                    for waiter in waiters {
-                        self.refused_for(waiter, key);
-                    }
-                }
-            }
+            self.linger(number);
         }
     }
 

@@ -372,8 +372,10 @@ impl Progress {
             let ended = |outgoing: &Arc<Outgoing>| {
                 head_at(&outgoing.message).is_some_and(|at| at.epoch == last.epoch)
             };
-            let (old, new): (Vec<_>, _) = std::mem::take(&mut held.messages).into_iter().partition(ended);
+            let (old, new): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut held.messages).into_iter().partition(ended);
             held.messages = new.into();
+            healed.ended = old;
             // Before the last offset, repeats of what was handed on cannot be told from what took their places; the resync
             // stands for both.
             let follows = |at: Head| at.offset >= last.offset && at.id != last.id;

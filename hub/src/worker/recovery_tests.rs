@@ -201,7 +201,10 @@ fn new_messages_are_no_repeats_because_their_offsets_were_given_before() {
         Arrival::Nothing
     ));
     let healed = renew(&mut progress, &healed);
-    assert!(healed.ended.is_empty(), "it may have been a repeat: the resync stands for it");
+    assert!(
+        healed.ended.is_empty(),
+        "it may have been a repeat: the resync stands for it"
+    );
     assert!(healed.resync.is_some());
     assert_eq!(offsets(&healed.deliver), [7]);
     assert_eq!(progress.live(), Some(head(&new_epoch)));
@@ -368,7 +371,10 @@ fn what_was_handed_on_is_not_handed_on_again_with_the_end_of_its_epoch() {
         assert!(matches!(progress.arrived(&outgoing(sent)), Arrival::Deliver));
     }
     // A repeat of the second, then the end of the epoch is found.
-    assert!(matches!(progress.arrived(&outgoing(&messages[1])), Arrival::Heal(1)));
+    assert!(matches!(
+        progress.arrived(&outgoing(&messages[1])),
+        Arrival::Heal(1)
+    ));
     let lower = History {
         head: head(&messages[0]),
         messages: vec![],

@@ -54,7 +54,9 @@ pub(super) enum Fault {
     Away,
     /// Nothing was sent: too much waits already.
     Full,
-    /// It may have been done, or not.
+    /// There was no answer in time: it waits, or is under way, or was done.
+    Late,
+    /// The connection broke: it may have been done, or not.
     Unclear,
 }
 

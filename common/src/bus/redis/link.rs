@@ -157,10 +157,7 @@ impl Link {
         let mut hello = Commands::default();
         let credentials = dialing.own.get(place).unwrap_or(&dialing.credentials);
         let user = credentials.username.as_deref().unwrap_or("default");
-        let secret = credentials
-            .password
-            .as_ref()
-            .map(ExposeSecret::expose_secret);
+        let secret = credentials.password.as_ref().map(ExposeSecret::expose_secret);
         match secret {
             Some(secret) => hello.push(&[
                 b"HELLO",

@@ -87,8 +87,14 @@ impl RedisBus {
         let names = Arc::new(Names::new(&config.prefix, config.partitions));
         let sentinel = config.kind == RedisKind::Sentinel;
         // A Sentinel's URL says how Sentinels are talked to; nodes of a cluster have one list of users.
-        let common = (config.kind == RedisKind::Cluster).then(|| Credentials::of(first)).flatten();
-        let servers = config.urls.iter().chain(&config.subscribe_url).filter(|_| !sentinel);
+        let common = (config.kind == RedisKind::Cluster)
+            .then(|| Credentials::of(first))
+            .flatten();
+        let servers = config
+            .urls
+            .iter()
+            .chain(&config.subscribe_url)
+            .filter(|_| !sentinel);
         let dialing = Dialing {
             tls: first.tls.then(|| tls(config)).transpose()?,
             credentials: common.unwrap_or_else(|| Credentials {
@@ -193,6 +199,7 @@ impl RedisBus {
                     before.messages.extend(history.messages);
                     History {
                         messages: before.messages,
+                        superseded_after: before.superseded_after.max(history.superseded_after),
                         ..history
                     }
                 }
@@ -251,15 +258,26 @@ impl RedisBus {
         (node, events)
     }
 
-    /// Subscribes, and answers the topics' ends as they are after that.
-    pub(super) async fn subscribe(&self, node: &RedisNode, keys: &[TopicKey]) -> Result<Vec<Head>, BusError> {
-        let new = node.subscribe(keys).await?;
-        let heads: Option<Vec<Head>> = self.heads(keys).await.into_iter().collect();
-        if heads.is_none() {
-            // Those that were there before have their members.
-            node.unsubscribe(&new).await;
-        }
-        heads.ok_or_else(|| unavailable("Redis does not say where the topics end".to_owned()))
+    /// Subscribes, and answers the topics' ends as they are after that; none for a topic that is not subscribed.
+    pub(super) async fn subscribe(&self, node: &RedisNode, keys: &[TopicKey]) -> Vec<Option<Head>> {
+        let asked = node.subscribe(keys).await;
+        let confirmed: Vec<TopicKey> = keys
+            .iter()
+            .zip(&asked)
+            .filter(|(_, asked)| asked.confirmed)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let mut found = self.heads(&confirmed).await.into_iter();
+        let heads: Vec<Option<Head>> = asked
+            .iter()
+            .map(|asked| asked.confirmed.then(|| found.next().flatten()).flatten())
+            .collect();
+        // Those that were there before have their members.
+        let failed = keys.iter().zip(&asked).zip(&heads);
+        let failed = failed.filter(|((_, asked), head)| asked.new && head.is_none());
+        let failed: Vec<TopicKey> = failed.map(|((key, _), _)| key.clone()).collect();
+        node.unsubscribe(&failed).await;
+        heads
     }
 
     /// Whether a publish sees every node that is subscribed: not where nodes subscribe at a replica.

@@ -15,11 +15,10 @@ use super::{
     hearing::{Hearing, ORDERS, Order, State},
     link::Place,
     listener::Listener,
-    router::unavailable,
     topology::Map,
     wanted::{Progress, Tracker},
 };
-use crate::{bus::BusError, topic::TopicKey};
+use crate::topic::TopicKey;
 
 /// While topics are heard nowhere, the servers are looked at again so often.
 const SOON: Duration = Duration::from_millis(50);
@@ -28,6 +27,15 @@ const SOON: Duration = Duration::from_millis(50);
 struct Listening {
     orders: mpsc::Sender<Order>,
     state: Arc<State>,
+}
+
+/// What became of a topic that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// It was not wanted before.
+    pub(super) new: bool,
+    /// Redis has it.
+    pub(super) confirmed: bool,
 }
 
 /// The listeners of a node.
@@ -68,19 +76,19 @@ impl RedisNode {
         }
     }
 
-    /// Subscribes: after this every later message of the topics comes, or is told to be missing. Answers which of them were
-    /// not wanted before.
-    pub(super) async fn subscribe(&self, keys: &[TopicKey]) -> Result<Vec<TopicKey>, BusError> {
+    /// Subscribes: after this every later message of the topics that are confirmed comes, or is told to be missing.
+    pub(super) async fn subscribe(&self, keys: &[TopicKey]) -> Vec<Asked> {
         let hearing = &self.hearing;
         let tracker = Tracker::new(keys.len());
         let mut orders: Vec<(Listening, Vec<TopicKey>)> = Vec::new();
-        let mut new = Vec::new();
+        let mut asked = Vec::with_capacity(keys.len());
         for key in keys {
             let listening = self.listeners.of(hearing, hearing.names.partition(key));
             let serial = listening.as_ref().map_or(0, |its| its.state.serial());
-            if hearing.wanted().want(key, serial, &tracker) {
-                new.push(key.clone());
-            }
+            asked.push(Asked {
+                new: hearing.wanted().want(key, serial, &tracker),
+                confirmed: true,
+            });
             // Where nobody listens yet, all that is wanted is asked for with the connection.
             let Some(listening) = listening else { continue };
             match orders
@@ -98,14 +106,14 @@ impl RedisNode {
             }
             tracker.until_done().await;
         };
-        if timeout(hearing.dialing.timeout, confirmed).await.is_ok() {
-            return Ok(new);
+        if timeout(hearing.dialing.timeout, confirmed).await.is_err() {
+            hearing.unsettle();
+            let wanted = hearing.wanted();
+            for (key, asked) in keys.iter().zip(&mut asked) {
+                asked.confirmed = !wanted.is_waited_for(key);
+            }
         }
-        self.unsubscribe(&new).await;
-        hearing.unsettle();
-        Err(unavailable(
-            "Redis did not confirm a subscription in time".to_owned(),
-        ))
+        asked
     }
 
     pub(in crate::bus) async fn unsubscribe(&self, keys: &[TopicKey]) {
@@ -138,20 +146,20 @@ async fn look_after(hearing: Arc<Hearing>, listeners: Arc<Listeners>, mut ended:
     let mut map = hearing.map.clone();
     loop {
         let now = Arc::clone(&map.borrow_and_update());
-        let settled = settle(&hearing, &listeners, &now);
+        let Looked { settled, again } = settle(&hearing, &listeners, &now);
         hearing.settled.store(settled, Ordering::Release);
         tokio::select! {
             changed = map.changed() => if changed.is_err() { break },
             () = hearing.attention.notified() => {}
-            () = sleep(SOON), if !settled => {}
+            () = sleep(SOON), if again => {}
             _ = &mut ended => break,
         }
     }
     listeners.all().clear();
 }
 
-/// Brings listeners and partitions to where the map has them; whether all is confirmed there.
-fn settle(hearing: &Arc<Hearing>, listeners: &Listeners, map: &Map) -> bool {
+/// Brings listeners and partitions to where the map has them.
+fn settle(hearing: &Arc<Hearing>, listeners: &Listeners, map: &Map) -> Looked {
     let names = &hearing.names;
     let mut orders = Vec::new();
     let mut settled = map.is_whole();
@@ -180,18 +188,26 @@ fn settle(hearing: &Arc<Hearing>, listeners: &Listeners, map: &Map) -> bool {
             // Who connects asks for all that is wanted.
             if open && serial != 0 {
                 orders.push((listening.orders.clone(), partition));
-                settled = false;
             }
         }
     }
     if !orders.is_empty() {
         hearing.trouble.notify_one();
     }
+    let again = !settled || !orders.is_empty();
     for (listener, partition) in orders {
         // In a full queue it is ordered again.
         drop(listener.try_send(Order::Partition(partition)));
     }
-    settled
+    Looked { settled, again }
+}
+
+/// What a look at the subscriptions showed.
+struct Looked {
+    /// Everything that was heard before is heard.
+    settled: bool,
+    /// Something is on its way: look again soon.
+    again: bool,
 }
 
 fn listen(hearing: &Arc<Hearing>, place: &Place) -> Listening {

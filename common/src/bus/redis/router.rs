@@ -216,7 +216,7 @@ impl Router {
                 let call = lane.call(group.commands, way == Way::Publish);
                 async move {
                     // Who gives up here is not sent any more, if it was not yet.
-                    let answer = timeout_at(limit, call).await.unwrap_or(Err(Fault::Unclear));
+                    let answer = timeout_at(limit, call).await.unwrap_or(Err(Fault::Late));
                     // Until now, so that a server that leaves the map still answers what it was asked.
                     drop(server);
                     (group.answers, down, answer)
@@ -283,6 +283,10 @@ impl Router {
                 Outcome::failed("Redis is away")
             }
             Fault::Full => Outcome::failed("too many publishes wait for Redis"),
+            Fault::Late => {
+                self.options.metrics.unclear.inc();
+                Outcome::failed("Redis did not answer in time; it may have been done")
+            }
             Fault::Unclear => {
                 self.options.metrics.unclear.inc();
                 Outcome::failed("the connection to Redis broke before the answer; it may have been done")

@@ -102,6 +102,11 @@ impl Wanted {
         new
     }
 
+    /// Whether somebody waits for its confirmation.
+    pub(super) fn is_waited_for(&self, key: &TopicKey) -> bool {
+        self.waiting.contains_key(key)
+    }
+
     /// Wants it no more; false where it was not wanted.
     pub(super) fn forget(&mut self, key: &TopicKey) -> bool {
         self.waiting.remove(key);

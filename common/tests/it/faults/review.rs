@@ -121,9 +121,7 @@ async fn every_url_is_used_with_its_own_password() {
         .iter()
         .zip(secrets)
         .map(|(server, secret)| {
-            server
-                .command(&["CONFIG", "SET", "requirepass", secret])
-                .unwrap();
+            server.command(&["CONFIG", "SET", "requirepass", secret]).unwrap();
             format!("redis://:{secret}@{}", server.address())
         })
         .collect();
@@ -147,7 +145,9 @@ async fn copies_that_are_late_do_not_cost_the_connection() {
         .collect();
     for one in publishing {
         let refused = one.await.unwrap().unwrap_err().to_string();
-        assert!(refused.contains("too few replicas"), "{refused}");
+        // Of those that waited behind others some have had no time left.
+        let known = ["too few replicas", "did not answer in time"];
+        assert!(known.iter().any(|reason| refused.contains(reason)), "{refused}");
     }
 }
 
@@ -185,20 +185,24 @@ async fn values_that_grew_old_are_missing_also_where_history_is_read_in_parts() 
         tenant: None,
         history: HistoryPolicy::LastValue,
         bounds: HistoryBounds {
-            age: Some(Duration::from_secs(60)),
+            age: Some(Duration::from_secs(1)),
             ..HistoryBounds::default()
         },
         slow: SlowPolicy::default(),
         presence: false,
     }]);
     let bus = connect(&config, BusLimits::default(), policies).await;
-    for number in 0..12 {
+    let value = |number: usize| {
         let mut value = publication(&key("a"), number);
         value.header.conflate = Some(number.to_string());
-        if number < 6 {
-            value.header.at -= 120_000;
-        }
-        bus.publish(value).await.unwrap();
+        value
+    };
+    for result in bus.publish_many((0..6).map(value).collect()).await {
+        result.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for result in bus.publish_many((6..12).map(value).collect()).await {
+        result.unwrap();
     }
     for limit in [100, 4] {
         let history = bus.history(&key("a"), 0, limit).await.unwrap();

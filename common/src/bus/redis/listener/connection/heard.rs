@@ -91,16 +91,14 @@ impl Connection<'_> {
             self.probing = None;
             return;
         };
-        if let Some(times) = self.leaving.get_mut(topic) {
-            *times -= 1;
-            if *times == 0 {
-                self.leaving.remove(topic);
-            }
-            let answered =
-                |written: &Written| matches!(written, Written::Unsubscribe(key) if key.as_str() == topic);
-            if let Some(place) = self.written.iter().position(answered) {
-                self.written.remove(place);
-            }
+        // Redis answers in order: an answer to what is not the oldest question is none, but the news that the slot moved.
+        if matches!(self.written.front(), Some(Written::Unsubscribe(key)) if key.as_str() == topic) {
+            self.written.pop_front();
+            self.left(topic);
+            return;
+        }
+        if self.leaving.contains_key(topic) {
+            // Nobody wants it, or it is asked for again behind the end that was asked for.
             return;
         }
         let partition = self.hearing.names.partition_of(topic);
@@ -114,6 +112,16 @@ impl Connection<'_> {
             drop(wanted);
             self.hearing.metrics.moved.inc();
             self.hearing.unsettle();
+        }
+    }
+
+    /// An end that was asked for has been answered.
+    fn left(&mut self, topic: &str) {
+        if let Some(times) = self.leaving.get_mut(topic) {
+            *times -= 1;
+            if *times == 0 {
+                self.leaving.remove(topic);
+            }
         }
     }
 
@@ -135,9 +143,7 @@ impl Connection<'_> {
                 }
                 self.hearing.unsettle();
             }
-            Some(Written::Unsubscribe(key)) => {
-                self.leaving.remove(&key);
-            }
+            Some(Written::Unsubscribe(key)) => self.left(key.as_str()),
             None => {}
         }
     }
