@@ -104,6 +104,20 @@ impl Sequence {
         faults
     }
 
+    /// Which numbers are not there, as ranges, the first few.
+    pub(crate) fn holes(&self, sent: u32) -> String {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for number in self.missing.iter().copied().chain(self.last + 1..=sent) {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => ranges.push((number, number)),
+            }
+        }
+        let ranges = ranges.iter().take(5);
+        let texts: Vec<String> = ranges.map(|(first, last)| format!("{first} to {last}")).collect();
+        texts.join(", ")
+    }
+
     fn absent(&self, sent: u32, failed: &[u32]) -> u64 {
         let all = self.missing.len() as u64 + u64::from(sent.saturating_sub(self.last));
         let excused = failed
@@ -146,6 +160,8 @@ mod tests {
             "the publisher's order and the topic's must agree"
         );
         assert_eq!(faults(&[], 2), [2, 0, 0, 0]);
+        let holes = sequence(&[(1, 1), (4, 4), (6, 6)]).holes(9);
+        assert_eq!(holes, "2 to 3, 5 to 5, 7 to 9");
     }
 
     #[test]

@@ -216,8 +216,8 @@ impl Lanes {
         }
     }
 
-    /// The poll says something of a lane.
-    pub(super) fn event(&mut self, index: usize, readable: bool, writable: bool) {
+    /// The poll says something of a lane; `ending`, that there is an end behind what can be read.
+    pub(super) fn event(&mut self, index: usize, readable: bool, writable: bool, ending: bool) {
         let Some(lane) = self.lanes.get_mut(index) else {
             return;
         };
@@ -241,14 +241,14 @@ impl Lanes {
                 }
             }
         }
-        if readable && let Err(reason) = self.read(index) {
+        if readable && let Err(reason) = self.read(index, ending) {
             self.broken(index, &reason);
             return;
         }
         self.pump(index);
     }
 
-    fn read(&mut self, index: usize) -> Result<(), Broken> {
+    fn read(&mut self, index: usize, ending: bool) -> Result<(), Broken> {
         let mut closing = false;
         loop {
             let Some(lane) = self.lanes.get_mut(index) else {
@@ -266,7 +266,7 @@ impl Lanes {
             };
             lane.input.extend_from_slice(&self.scratch[..read]);
             closing |= self.answers(index)?;
-            if read < self.scratch.len() {
+            if read < self.scratch.len() && !ending {
                 break;
             }
         }

@@ -94,6 +94,7 @@ fn a_publish_is_repeated_with_its_key_on_the_next_node_until_it_is_acknowledged(
                 event.token().0 - FIRST_LANE,
                 event.is_readable(),
                 event.is_writable(),
+                event.is_read_closed(),
             );
         }
     }
@@ -149,6 +150,7 @@ fn what_has_no_answer_for_too_long_is_asked_again() {
                 event.token().0 - FIRST_LANE,
                 event.is_readable(),
                 event.is_writable(),
+                event.is_read_closed(),
             );
         }
         lanes.look_for_late(now_us());

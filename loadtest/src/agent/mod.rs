@@ -136,13 +136,14 @@ impl Agent {
             }
             for event in &events {
                 let writable = event.is_writable() || event.is_error() || event.is_write_closed();
+                let ending = event.is_read_closed() || event.is_error();
                 match event.token() {
                     WAKER => {}
                     Token(token) if token >= FIRST_LANE => {
-                        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-                        self.lanes.event(token - FIRST_LANE, readable, writable);
+                        let readable = event.is_readable() || ending;
+                        self.lanes.event(token - FIRST_LANE, readable, writable, ending);
                     }
-                    Token(token) => self.sockets.event(token, writable, &mut self.shared),
+                    Token(token) => self.sockets.event(token, writable, ending, &mut self.shared),
                 }
             }
             loop {

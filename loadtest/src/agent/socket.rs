@@ -153,13 +153,14 @@ impl Slot {
         self.talk.phase = Phase::Away;
     }
 
-    /// The poll says something of it. True: it has become open.
+    /// The poll says something of it; `ending`, that there is an end behind what can be read. True: it has become open.
     pub(super) fn event(
         &mut self,
         setup: &Setup,
         shared: &mut Shared,
         reader: &mut Reader,
         writable: bool,
+        ending: bool,
     ) -> Result<bool, End> {
         let before = self.talk.phase;
         if before == Phase::Connecting {
@@ -180,13 +181,19 @@ impl Slot {
             self.flush()?;
         }
         if !self.talk.stalled {
-            self.read(setup, shared, reader)?;
+            self.read(setup, shared, reader, ending)?;
         }
         Ok(before != Phase::Open && self.talk.phase == Phase::Open)
     }
 
     /// Reads until the kernel has no more.
-    fn read(&mut self, setup: &Setup, shared: &mut Shared, reader: &mut Reader) -> Result<(), End> {
+    fn read(
+        &mut self,
+        setup: &Setup,
+        shared: &mut Shared,
+        reader: &mut Reader,
+        ending: bool,
+    ) -> Result<(), End> {
         let Reader { scratch, inflater } = reader;
         loop {
             let Some(stream) = &mut self.stream else {
@@ -205,8 +212,9 @@ impl Slot {
             if !self.talk.out.is_empty() {
                 self.flush()?;
             }
-            // Edges are told: a read that fills less than the buffer has emptied the socket.
-            if read < scratch.len() {
+            // Edges are told: a read that fills less than the buffer has emptied the socket. But an end that came together
+            // with the last bytes is no edge of its own.
+            if read < scratch.len() && !ending {
                 return Ok(());
             }
         }
@@ -445,17 +453,5 @@ fn connect(target: SocketAddr, sources: u8, user: u32) -> anyhow::Result<TcpStre
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_close_says_why_and_when_to_come_back() {
-        let end = close(b"\x03\xf4restart; retry_after_ms=1500");
-        assert_eq!(
-            (end.reason.as_str(), end.retry_ms),
-            ("closed with 1012 restart", Some(1500))
-        );
-        assert_eq!(close(b"\x0f\xa8").reason, "closed with 4008");
-        assert_eq!(close(b"").reason, "closed with 1005");
-    }
-}
+#[path = "socket_tests.rs"]
+mod tests;

@@ -201,14 +201,14 @@ impl Sockets {
     }
 
     /// The poll says something of a socket.
-    pub(super) fn event(&mut self, index: usize, writable: bool, shared: &mut Shared) {
+    pub(super) fn event(&mut self, index: usize, writable: bool, ending: bool, shared: &mut Shared) {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
         if slot.stream.is_none() {
             return;
         }
-        match slot.event(&self.setup, shared, &mut self.reader, writable) {
+        match slot.event(&self.setup, shared, &mut self.reader, writable, ending) {
             Ok(false) => {}
             Ok(true) => {
                 self.connecting -= 1;
@@ -281,7 +281,8 @@ impl Sockets {
             if self.slots[index].talk.stalled {
                 self.slots[index].talk.stalled = false;
                 self.stalled -= u32::from(self.slots[index].talk.phase == Phase::Open);
-                self.event(index, true, shared);
+                // What came meanwhile is no edge any more, nor is an end.
+                self.event(index, true, true, shared);
             }
         }
         shared.members = self.members();
@@ -349,8 +350,10 @@ impl Sockets {
                 if faults.any() {
                     faulty = true;
                     if settled.examples.len() < EXAMPLES {
+                        let sequence = talk.record.sequence(topic);
+                        let holes = sequence.map_or_else(String::new, |its| its.holes(sent));
                         settled.examples.push(format!(
-                            "user u{}, topic {}: {sent} sent, {} lost, {} doubled, {} reordered",
+                            "user u{}, topic {}: {sent} sent, {} lost ({holes}), {} doubled, {} reordered",
                             talk.user,
                             topic.label(),
                             faults.lost,

@@ -207,6 +207,10 @@ impl<'a> Clustered<'a> {
     pub(super) async fn end(self) -> anyhow::Result<(Report, Reasons)> {
         let Self { run, stage, .. } = self;
         let mut report = run.end().await?;
+        // Who was killed took its processor time along.
+        for figure in ["server_cores", "cpu_us_per_delivery", "cpu_us_per_publish"] {
+            report.figures.remove(figure);
+        }
         let (bad, reasons) = spawn_blocking(move || {
             let bad = stage.end();
             let mut reasons = Reasons::default();
