@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     events::EventSender,
-    link::Dialing,
+    link::{Dialing, Place},
     metrics::BusMetrics,
     names::Names,
     router::{Item, Router, Way},
@@ -88,6 +88,8 @@ pub(super) struct Hearing {
     serials: AtomicU32,
     /// Every topic is confirmed where it belongs.
     pub(super) settled: AtomicBool,
+    /// A subscription was refused since this was looked at.
+    pub(super) refused: AtomicBool,
 }
 
 impl Hearing {
@@ -106,6 +108,7 @@ impl Hearing {
             map: parts.map,
             serials: AtomicU32::new(0),
             settled: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         }
     }
 
@@ -127,6 +130,13 @@ impl Hearing {
         self.settled.store(false, Ordering::Release);
         self.trouble.notify_one();
         self.attention.notify_one();
+    }
+
+    /// Redis will not have a subscription, which asking at once again does not change.
+    pub(super) fn refused(&self, place: &Place, reason: &str) {
+        if !self.refused.swap(true, Ordering::AcqRel) {
+            tracing::error!(server = %place, %reason, "Redis refuses a subscription");
+        }
     }
 
     /// Sends a message to this node itself; answered with whether Redis took it.

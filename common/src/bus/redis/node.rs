@@ -20,6 +20,9 @@ use super::{
 };
 use crate::topic::TopicKey;
 
+/// After a refusal they are asked for again so late.
+const LATER: Duration = Duration::from_secs(2);
+
 /// While topics are heard nowhere, the servers are looked at again so often.
 const SOON: Duration = Duration::from_millis(50);
 
@@ -148,6 +151,11 @@ async fn look_after(hearing: Arc<Hearing>, listeners: Arc<Listeners>, mut ended:
         let now = Arc::clone(&map.borrow_and_update());
         let Looked { settled, again } = settle(&hearing, &listeners, &now);
         hearing.settled.store(settled, Ordering::Release);
+        if hearing.refused.load(Ordering::Acquire) {
+            // Rights and the like do not come back in milliseconds.
+            sleep(LATER).await;
+            hearing.refused.store(false, Ordering::Release);
+        }
         tokio::select! {
             changed = map.changed() => if changed.is_err() { break },
             () = hearing.attention.notified() => {}

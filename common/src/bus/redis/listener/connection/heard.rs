@@ -19,10 +19,8 @@ use crate::{
 };
 
 impl Connection<'_> {
-    /// Something came: the connection is alive.
+    /// Something came.
     pub(super) fn heard(&mut self, frame: &BytesFrame) {
-        self.heard = Instant::now();
-        self.probe = Probe::None;
         if let Some(refusal) = Refusal::in_reply(frame) {
             self.refused(&refusal);
             return;
@@ -35,6 +33,9 @@ impl Connection<'_> {
         };
         match kind {
             "smessage" => {
+                self.heard = Instant::now();
+                self.proved = true;
+                self.probe = Probe::None;
                 if let Some(payload) = rest.first().and_then(blob) {
                     self.message(channel, payload);
                 }
@@ -76,6 +77,7 @@ impl Connection<'_> {
             self.hearing.wanted().confirm(topic, partition, self.serial);
         }
         if let Some(Written::Subscribe { missing, .. }) = self.written.front_mut() {
+            self.asked = Instant::now();
             *missing = missing.saturating_sub(1);
             self.unconfirmed = self.unconfirmed.saturating_sub(1);
             if *missing == 0 {
@@ -139,7 +141,7 @@ impl Connection<'_> {
                 }
                 drop(wanted);
                 if let Refusal::Refused(reason) = refusal {
-                    tracing::error!(server = %self.place, %reason, "Redis refuses a subscription");
+                    self.hearing.refused(self.place, reason);
                 }
                 self.hearing.unsettle();
             }

@@ -62,7 +62,7 @@ pub(super) struct Connection<'a> {
     /// Topics that wait until enough of those before them are confirmed.
     queued: VecDeque<(usize, Vec<TopicKey>)>,
     unconfirmed: usize,
-    /// Since when something is.
+    /// Since when nothing of it was confirmed.
     asked: Instant,
     /// Topics whose subscription is being ended, and how often: what is said of them until then is of the past.
     leaving: HashMap<TopicKey, usize, TopicHasher>,
@@ -71,7 +71,10 @@ pub(super) struct Connection<'a> {
     /// The partition whose probe channel is subscribed.
     probing: Option<usize>,
     probe: Probe,
+    /// When the last message came, a probe's included.
     heard: Instant,
+    /// A message has come over this connection: confirmations alone do not show that any will.
+    proved: bool,
 }
 
 impl Drop for Connection<'_> {
@@ -106,6 +109,7 @@ impl<'a> Connection<'a> {
             probing: None,
             probe: Probe::None,
             heard: Instant::now(),
+            proved: false,
         }
     }
 
@@ -215,7 +219,10 @@ impl<'a> Connection<'a> {
             self.write(command).await?;
         }
         if self.unconfirmed == 0 && self.queued.is_empty() {
-            if !self.state.restored.swap(true, Ordering::AcqRel) {
+            if !self.proved && matches!(self.probe, Probe::None) {
+                self.send_probe();
+            }
+            if self.proved && !self.state.restored.swap(true, Ordering::AcqRel) {
                 self.hearing.attention.notify_one();
             }
             if std::mem::take(&mut self.tell) {
@@ -223,6 +230,13 @@ impl<'a> Connection<'a> {
             }
         }
         Ok(())
+    }
+
+    fn send_probe(&mut self) {
+        if let Some(partition) = self.probing {
+            self.hearing.metrics.probes.inc();
+            self.probe = Probe::Sent(self.hearing.send_probe(partition));
+        }
     }
 
     async fn write(&self, commands: Commands) -> Result<(), LinkError> {
@@ -265,9 +279,8 @@ impl<'a> Connection<'a> {
 
     /// Looks whether the connection still hears.
     async fn look(&mut self) -> Result<(), LinkError> {
-        let silent = self.heard.elapsed();
         let limit = self.hearing.dialing.timeout;
-        if self.unconfirmed > 0 && silent.min(self.asked.elapsed()) > limit {
+        if self.unconfirmed > 0 && self.asked.elapsed() > limit {
             return Err(LinkError::TimedOut);
         }
         if self.probing.is_none() {
@@ -275,9 +288,8 @@ impl<'a> Connection<'a> {
         }
         match &mut self.probe {
             Probe::None => {
-                if let Some(partition) = self.probing.filter(|_| silent >= self.hearing.probe_after) {
-                    self.hearing.metrics.probes.inc();
-                    self.probe = Probe::Sent(self.hearing.send_probe(partition));
+                if self.heard.elapsed() >= self.hearing.probe_after || !self.proved {
+                    self.send_probe();
                 }
             }
             Probe::Sent(taken) => match taken.try_recv() {
