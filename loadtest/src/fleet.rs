@@ -332,7 +332,7 @@ impl Fleet {
         let mut windows = vec![Window::default(); self.agents.len()];
         for _ in 0..self.agents.len() {
             match self.next(Instant::now() + PATIENCE).await? {
-                Some((agent, Event::Window(window))) => windows[agent] = window,
+                Some((agent, Event::Window(window))) => windows[agent] = *window,
                 Some((_, event)) => bail!("figures were asked for, and {event:?} came"),
                 None => bail!("a client process does not answer"),
             }

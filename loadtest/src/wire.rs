@@ -185,7 +185,7 @@ pub(crate) enum Event {
         last_us: u64,
     },
     Stopped(Stopped),
-    Window(Window),
+    Window(Box<Window>),
     Settled(Settled),
 }
 

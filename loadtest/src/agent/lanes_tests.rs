@@ -1,7 +1,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
-    sync::mpsc::{Sender, channel},
+    sync::mpsc::{SyncSender, sync_channel},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,11 @@ enum Manner {
 }
 
 /// Tells each request's body, and answers in the manners given, then well.
-fn serve(name: &'static str, manners: &'static [Manner], told: Sender<(&'static str, String)>) -> SocketAddr {
+fn serve(
+    name: &'static str,
+    manners: &'static [Manner],
+    told: SyncSender<(&'static str, String)>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -61,7 +65,7 @@ fn request(stream: &mut std::net::TcpStream) -> Option<String> {
 
 #[test]
 fn a_publish_is_repeated_with_its_key_on_the_next_node_until_it_is_acknowledged() {
-    let (told, heard) = channel();
+    let (told, heard) = sync_channel(16);
     let addresses = vec![
         serve("a", &[Manner::Refuse, Manner::Break], told.clone()),
         serve("b", &[Manner::Break], told),
@@ -117,7 +121,7 @@ fn a_publish_is_repeated_with_its_key_on_the_next_node_until_it_is_acknowledged(
 
 #[test]
 fn what_has_no_answer_for_too_long_is_asked_again() {
-    let (told, heard) = channel();
+    let (told, heard) = sync_channel(16);
     // It takes connections, and reads nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = vec![silent.local_addr().unwrap(), serve("b", &[], told)];

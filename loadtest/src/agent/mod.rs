@@ -198,7 +198,7 @@ impl Agent {
             }
             Order::Mark => {
                 let window = self.window();
-                tell(&Event::Window(window))?;
+                tell(&Event::Window(Box::new(window)))?;
             }
             Order::Settle(settle) => self.settle(&settle),
         }

@@ -255,7 +255,7 @@ impl Slot {
             CLOSE => ended = Some(close(payload)),
             _ => {}
         });
-        match (cut, ended.or(talk.refused.take())) {
+        match (cut, ended.or_else(|| talk.refused.take())) {
             (Err(bad), _) => Err(End::because(bad.0)),
             (_, Some(end)) => Err(end),
             (Ok(()), None) => Ok(()),

@@ -8,7 +8,10 @@ use common::{
     redis::RedisKind,
     topic::TopicKey,
 };
-use rig::redis::{Cluster, ClusterOptions, Options, Server};
+use rig::{
+    redis::{Cluster, ClusterOptions, Options, Server},
+    wait,
+};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, timeout, timeout_at},
@@ -97,13 +100,11 @@ async fn failover(figures: &mut Figures) -> anyhow::Result<()> {
     let slot = rig::redis::slot_of(channel_of(&config.prefix, &watched, topic)?);
     let taking_over = spawn_blocking(move || {
         watched.kill(victim)?;
-        loop {
-            match watched.owner_of(slot) {
-                Ok(new) if new != victim => return Ok::<_, rig::Error>(killed.elapsed()),
-                _ if killed.elapsed() > PATIENCE => return Ok(PATIENCE),
-                _ => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
+        wait::until("another takes over", PATIENCE, || {
+            let new = watched.owner_of(slot)?;
+            wait::ensure(new != victim, || "it still has its slots".to_owned())
+        })?;
+        Ok::<_, rig::Error>(killed.elapsed())
     });
     // What Redis had handed on before it died may still be on its way.
     message_after(&mut events, killed_us + 200_000).await?;

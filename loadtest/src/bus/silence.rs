@@ -48,11 +48,9 @@ impl Line {
         let open: Arc<Mutex<Vec<Arc<State>>>> = Arc::default();
         let all = Arc::clone(&open);
         std::thread::spawn(move || {
-            for client in listener.incoming() {
+            for client in listener.incoming().flatten() {
                 // A connection that cannot be made is closed, as by any server.
-                if let Ok(client) = client {
-                    join(client, server, &all).ok();
-                }
+                join(client, server, &all).ok();
             }
         });
         Ok(Self { address, open })

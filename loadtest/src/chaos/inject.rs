@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -43,7 +43,8 @@ pub(crate) enum Happening {
 #[derive(Debug)]
 pub(crate) struct Injector {
     pub(crate) news: mpsc::Receiver<Happening>,
-    stop: Arc<AtomicBool>,
+    /// Dropped, it ends all pauses.
+    stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,19 +57,19 @@ impl Injector {
         seed: u64,
     ) -> Self {
         let (sender, news) = mpsc::channel(NEWS);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stop, stopped) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             let began = Instant::now();
             let mut hand = Hand {
                 stage: &stage,
                 options: &options,
                 random: fastrand::Rng::with_seed(seed),
+                stopped: &stopped,
             };
             // Whoever is gone need not be told.
             let tell = |happening| sender.blocking_send(happening).is_ok();
             for (due, fault) in schedule {
-                if !sleep_until(began + due, &stopped) {
+                if !pause((began + due).saturating_duration_since(Instant::now()), &stopped) {
                     return;
                 }
                 let told = tell(Happening::Began {
@@ -88,14 +89,14 @@ impl Injector {
         });
         Self {
             news,
-            stop,
+            stop: Some(stop),
             thread: Some(thread),
         }
     }
 
     /// Begins no further fault.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+    pub(crate) fn stop(&mut self) {
+        self.stop = None;
     }
 }
 
@@ -110,24 +111,16 @@ impl Drop for Injector {
     }
 }
 
-/// False: it was told to stop.
-fn sleep_until(until: Instant, stop: &AtomicBool) -> bool {
-    loop {
-        if stop.load(Ordering::Acquire) {
-            return false;
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
-        }
-        std::thread::sleep(left.min(Duration::from_millis(100)));
-    }
+/// Lets time pass. False: it was told to stop.
+fn pause(time: Duration, stopped: &Receiver<()>) -> bool {
+    matches!(stopped.recv_timeout(time), Err(RecvTimeoutError::Timeout))
 }
 
 struct Hand<'a> {
     stage: &'a Stage,
     options: &'a Options,
     random: fastrand::Rng,
+    stopped: &'a Receiver<()>,
 }
 
 impl Hand<'_> {
@@ -148,7 +141,7 @@ impl Hand<'_> {
             }
             Fault::SlotsMigrated => self.migrate()?,
             Fault::ClientsCut => {
-                std::thread::sleep(seconds(self.options.cut_seconds));
+                pause(seconds(self.options.cut_seconds), self.stopped);
                 let share = self.options.cut_share * 100.0;
                 return Ok(format!("{share:.0} % of them"));
             }
@@ -169,7 +162,7 @@ impl Hand<'_> {
         let number = self.random.usize(..self.stage.hubs.len());
         let hub = &self.stage.hubs[number];
         hub.kill()?;
-        std::thread::sleep(seconds(self.options.hub_away_seconds));
+        pause(seconds(self.options.hub_away_seconds), self.stopped);
         let again = Instant::now();
         hub.restart()?;
         Ok(format!(
@@ -185,7 +178,7 @@ impl Hand<'_> {
         let old = *self.random.choice(&primaries).context("no primary")?;
         how(redis, old)?;
         let new = redis.wait_for_failover(old, PATIENCE)?;
-        std::thread::sleep(seconds(self.options.redis_away_seconds));
+        pause(seconds(self.options.redis_away_seconds), self.stopped);
         Ok((old, new))
     }
 
@@ -268,9 +261,9 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_it_is_told_to() {
-        let stop = AtomicBool::new(true);
-        assert!(!sleep_until(Instant::now() + Duration::from_secs(3600), &stop));
-        stop.store(false, Ordering::Release);
-        assert!(sleep_until(Instant::now(), &stop));
+        let (stop, stopped) = sync_channel(1);
+        assert!(pause(Duration::ZERO, &stopped));
+        drop(stop);
+        assert!(!pause(Duration::from_secs(3600), &stopped));
     }
 }
