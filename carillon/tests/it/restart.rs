@@ -6,12 +6,25 @@ use serde_json::json;
 
 use crate::support::{
     eventually,
-    server::{Home, terminate},
+    server::{Home, signal, terminate},
     socket::{RawSocket, Socket},
 };
 
 /// The default deadline of a stop, and some time for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(40);
+
+#[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let home = Home::new();
+    let server = home.start().await;
+    signal("HUP", server.pid()).await;
+    eventually("it says what a hangup does", DEADLINE, async || {
+        home.log().contains("SIGHUP").then_some(())
+    })
+    .await;
+    let ready = server.internal().await.get("/ready", None).await.unwrap();
+    assert_eq!(ready.status, 200, "{ready:?}");
+}
 
 #[tokio::test]
 async fn a_stop_is_clean_and_nothing_secret_is_logged() {

@@ -213,11 +213,16 @@ impl Server {
     }
 }
 
-/// Sends SIGTERM to a process of this test. The shell has `kill` built in; as a program it is not on every machine.
+/// Sends SIGTERM to a process of this test.
 pub(crate) async fn terminate(pid: u32) {
+    signal("TERM", pid).await;
+}
+
+/// Sends a signal to a process of this test. The shell has `kill` built in; as a program it is not on every machine.
+pub(crate) async fn signal(name: &str, pid: u32) {
     let status = Command::new("sh")
         .arg("-c")
-        .arg(format!("kill -TERM {pid}"))
+        .arg(format!("kill -{name} {pid}"))
         .status()
         .await
         .unwrap();
