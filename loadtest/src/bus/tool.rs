@@ -6,7 +6,11 @@ use sha1::{Digest, Sha1};
 use tokio::process::Command;
 
 /// The script that a publish with history is.
-const WINDOW: &str = include_str!("../../../common/src/bus/redis/scripts/window.lua");
+const WINDOW: &str = concat!(
+    include_str!("../../../common/src/bus/redis/scripts/begin.lua"),
+    include_str!("../../../common/src/bus/redis/scripts/window.lua"),
+    include_str!("../../../common/src/bus/redis/scripts/publish.lua")
+);
 
 /// Calls a second of the script, 50 connections with 16 on the way on each, one topic.
 pub(super) async fn calls(server: &Server, count: u64, core: Option<u32>) -> anyhow::Result<f64> {

@@ -36,21 +36,26 @@ fn hex(source: &str) -> String {
 }
 
 macro_rules! script {
-    ($(#[$doc:meta])* $name:ident, $file:literal) => {
+    ($(#[$doc:meta])* $name:ident, $($file:literal),+) => {
         $(#[$doc])*
-        pub(super) static $name: Script = Script::new(include_str!($file), || hex(include_str!($file)));
+        pub(super) static $name: Script =
+            Script::new(concat!($(include_str!($file)),+), || hex(concat!($(include_str!($file)),+)));
     };
 }
 
 script!(
     /// Offset, history, publish: a topic that keeps its newest messages.
     WINDOW,
-    "scripts/window.lua"
+    "scripts/begin.lua",
+    "scripts/window.lua",
+    "scripts/publish.lua"
 );
 script!(
     /// Offset, value, publish: a topic that keeps the newest of each key.
     VALUES,
-    "scripts/values.lua"
+    "scripts/begin.lua",
+    "scripts/values.lua",
+    "scripts/publish.lua"
 );
 script!(
     /// Publish alone, with an idempotency key.

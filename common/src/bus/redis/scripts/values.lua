@@ -1,33 +1,8 @@
--- A publish to a topic that keeps the newest value of each key.
--- KEYS: 1 epoch of the partition, 2 meta, 3 history, 4 channel, 5 result of the idempotency key, 6 where each value stands
--- ARGV: 1 envelope, 2 message id, 3 a new epoch, 4 count of keys, 5 bytes, 6 age of values (ms; 0: none), 7 age of meta (ms),
---       8 'v' and the time in tenths of an age, 9 age of the idempotency key (ms; 0: there is none), 10 the id's check, 11 the value's key
--- Answers: repeated (0 or 1), epoch, offset, nodes[, check].
-if ARGV[9] ~= '0' then
-  local known = redis.call('GET', KEYS[5])
-  if known then
-    -- A write, so that the WAIT behind it waits for what the first try wrote, by whichever connection that was.
-    redis.call('PEXPIRE', KEYS[5], ARGV[9])
-    local epoch, offset, nodes, check = string.match(known, '([^:]*):([^:]*):([^:]*):([^:]*)')
-    return {1, epoch, offset, nodes, check}
-  end
-end
-local meta = redis.call('HMGET', KEYS[2], 'e', 'o', 't', 's', 'l')
-local epoch = meta[1]
-if not epoch then
-  epoch = redis.call('GET', KEYS[1])
-  if not epoch then
-    epoch = ARGV[3]
-    redis.call('SET', KEYS[1], epoch)
-  end
-end
-local offset = string.format('%.0f', (tonumber(meta[2]) or 0) + 1)
-local size = #ARGV[1]
-local sum = tonumber(meta[4]) or 0
-local lost = meta[5] or '0'
+-- A topic that keeps the newest value of each key. In meta: s, the sum of their sizes; l, the highest offset that was lost.
+-- KEYS: 6 where each value stands. ARGV: 11 the value's key
+local sum = tonumber(meta[6]) or 0
+local lost = meta[7] or '0'
 redis.call('HSET', KEYS[2], 'e', epoch, 'o', offset, 'i', ARGV[2], 't', ARGV[8])
--- 't' begins with what the topic keeps: v, or w where it kept messages before its policy was changed.
-local mine = string.sub(meta[3] or '', 1, 1) == 'v'
 if meta[1] and not (mine and redis.call('EXISTS', KEYS[3]) == 1) then
   -- All values have gone, with their age or by eviction, or there were none.
   sum = 0
@@ -37,10 +12,6 @@ elseif not meta[1] then
   sum = 0
   redis.call('DEL', KEYS[3], KEYS[6])
 end
--- Ages count by Redis's clock, which is the same for who writes and who reads.
-local clock = redis.call('TIME')
-local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
-local id = offset .. '-0'
 local before = redis.call('HGET', KEYS[6], ARGV[11])
 redis.call('XADD', KEYS[3], id, 'm', ARGV[1], 'k', ARGV[11], 'a', now)
 redis.call('HSET', KEYS[6], ARGV[11], offset .. ':' .. size)
@@ -66,8 +37,3 @@ if meta[3] ~= ARGV[8] or redis.call('XLEN', KEYS[3]) == 1 then
   redis.call('PEXPIRE', KEYS[3], age)
   redis.call('PEXPIRE', KEYS[6], age)
 end
-local nodes = redis.call('SPUBLISH', KEYS[4], epoch .. ':' .. offset .. ' ' .. ARGV[1])
-if ARGV[9] ~= '0' then
-  redis.call('SET', KEYS[5], epoch .. ':' .. offset .. ':' .. nodes .. ':' .. ARGV[10], 'PX', ARGV[9])
-end
-return {0, epoch, offset, nodes}
