@@ -1,5 +1,8 @@
 //! The cases that every form of the bus has to pass. `run` takes a maker of fresh, empty buses.
 
+mod epochs;
+mod values;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -38,8 +41,8 @@ pub async fn run(make: impl AsyncFn(BusLimits, Policies) -> Bus) {
     history_survives_without_subscribers(&make(limits).await).await;
     a_topic_without_history_keeps_nothing(&make(limits).await).await;
     a_topic_s_own_bounds_count(&make(limits).await).await;
-    a_last_value_topic_keeps_the_newest_of_each_key(&make(limits).await).await;
-    a_last_value_topic_without_room_says_so(&make(limits).await).await;
+    values::a_last_value_topic_keeps_the_newest_of_each_key(&make(limits).await).await;
+    values::a_last_value_topic_without_room_says_so(&make(limits).await).await;
     attendance::conformance::suite(&make(limits).await.attendance()).await;
     many_are_published_in_order(&make(limits).await).await;
     let aging = BusLimits {
@@ -48,8 +51,8 @@ pub async fn run(make: impl AsyncFn(BusLimits, Policies) -> Bus) {
         ..limits
     };
     what_is_too_old_is_not_read(&make(aging).await).await;
-    what_was_not_lost_keeps_its_epoch(&make(limits).await).await;
-    a_lost_end_begins_a_new_epoch_once(&make(limits).await).await;
+    epochs::what_was_not_lost_keeps_its_epoch(&make(limits).await).await;
+    epochs::a_lost_end_begins_a_new_epoch_once(&make(limits).await).await;
 }
 
 /// What holds in the cases below; topics with other names have the defaults.
@@ -369,62 +372,6 @@ async fn a_topic_s_own_bounds_count(bus: &Bus) {
     assert_eq!(offsets(&read(bus, &key("small.a"), 0).await), [4, 5]);
 }
 
-async fn set(bus: &Bus, key: &TopicKey, value: Option<&str>) -> super::Position {
-    let mut publication = publication(key, 0);
-    publication.header.conflate = value.map(str::to_owned);
-    let published = bus.publish(publication).await.expect("the bus is there");
-    published.position.expect("history is on")
-}
-
-async fn a_last_value_topic_keeps_the_newest_of_each_key(bus: &Bus) {
-    let topic = key("last.a");
-    let (subscriptions, mut events) = bus.attach(64);
-    subscribe(&subscriptions, &topic).await;
-    let mut positions = Vec::new();
-    for value in [Some("x"), Some("y"), Some("x"), None, Some(""), Some("x")] {
-        positions.push(set(bus, &topic, value).await);
-    }
-    // Live, every message comes, with dense offsets.
-    let live: Vec<_> = receive(&mut events, 6).await.iter().map(|m| m.position).collect();
-    assert_eq!(live, positions.iter().copied().map(Some).collect::<Vec<_>>());
-    // A publish without a key has the key "".
-    assert_eq!(offsets(&read(bus, &topic, 0).await), [2, 5, 6]);
-    for (from, missed) in [(0, vec![2, 5, 6]), (2, vec![5, 6]), (4, vec![6]), (5, vec![])] {
-        let from: super::Position = positions[from];
-        let history = read(bus, &topic, from.offset - 1).await;
-        match resume(from, &history) {
-            Replay::Missed(messages) => {
-                let messages = messages.iter().filter_map(|m| m.position);
-                assert_eq!(messages.map(|at| at.offset).collect::<Vec<_>>(), missed);
-            }
-            Replay::Resync => panic!("the newest of each key is there"),
-        }
-    }
-}
-
-async fn a_last_value_topic_without_room_says_so(bus: &Bus) {
-    let topic = key("last.a");
-    let mut positions = Vec::new();
-    for value in ["a", "b", "c", "d", "d"] {
-        positions.push(set(bus, &topic, Some(value)).await);
-    }
-    let history = read(bus, &topic, 0).await;
-    assert_eq!(
-        (offsets(&history), history.superseded_after),
-        (vec![2, 3, 5], Some(1))
-    );
-    assert!(matches!(resume(positions[0], &history), Replay::Missed(missed) if missed.len() == 3));
-    let before = super::Position {
-        offset: 0,
-        check: 0,
-        ..positions[0]
-    };
-    assert!(
-        matches!(resume(before, &history), Replay::Resync),
-        "who has not seen the value that left cannot be told all"
-    );
-}
-
 async fn many_are_published_in_order(bus: &Bus) {
     let (subscriptions, mut events) = bus.attach(1024);
     let topics: Vec<TopicKey> = (0..5).map(|number| key(&format!("many-{number}"))).collect();
@@ -441,52 +388,6 @@ async fn many_are_published_in_order(bus: &Bus) {
         let number = (at - 1) * 5 + topic.expect("a subscribed topic") as u64;
         assert_eq!(message.payload, format!("{{\"n\":{number}}}"));
     }
-}
-
-async fn what_was_not_lost_keeps_its_epoch(bus: &Bus) {
-    let topic = key("a");
-    let mut heads = Vec::new();
-    for number in 0..20 {
-        publish(bus, &topic, number).await;
-        heads.push(bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there"));
-    }
-    let now = heads[19];
-    // At the end, within history, and trimmed from it, where nothing proves a loss.
-    for read in [now, heads[15], heads[2]] {
-        assert_eq!(bus.renew(&topic, read).await.expect("the bus is there"), now);
-    }
-}
-
-async fn a_lost_end_begins_a_new_epoch_once(bus: &Bus) {
-    let topic = key("a");
-    for number in 0..5 {
-        publish(bus, &topic, number).await;
-    }
-    let head = bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there");
-    let other = Some(MessageId::generate());
-    // What was read stood behind the end, at it, or before it, and another message has its place.
-    for (offset, goes_on) in [(9, 9), (5, 5), (3, 5)] {
-        let topic = key(&format!("lost-{offset}"));
-        for number in 0..5 {
-            publish(bus, &topic, number).await;
-        }
-        let old = bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there");
-        let read = super::Head {
-            offset,
-            id: other,
-            ..old
-        };
-        let renewed = bus.renew(&topic, read).await.expect("the bus is there");
-        assert_ne!(renewed.epoch, old.epoch);
-        assert_eq!((renewed.offset, renewed.id), (goes_on, None));
-        let again = bus.renew(&topic, read).await.expect("the bus is there");
-        assert_eq!(again, renewed, "who comes later adopts it");
-        let next = publish(bus, &topic, 9).await.position.expect("history is on");
-        assert_eq!((next.epoch, next.offset), (renewed.epoch, goes_on + 1));
-        assert_eq!(offsets(&self::read(bus, &topic, 0).await), [goes_on + 1]);
-    }
-    let untouched = bus.heads(std::slice::from_ref(&topic)).await[0].expect("the bus is there");
-    assert_eq!(untouched, head);
 }
 
 /// Also where it is still there because newer messages keep the topic's history.
