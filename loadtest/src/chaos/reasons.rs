@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The message of the records that are looked for.
-const MESSAGE: &str = "sessions are told to resync";
+/// What the messages of the records that are looked for end with: `sessions are told to resync` of a topic's members, `a
+/// session is told to resync` of one that resumes.
+const MESSAGE: &str = "told to resync";
 
 /// How often, by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +43,7 @@ mod tests {
         let mut reasons = Reasons::default();
         reasons.read(
             r#"{"level":"INFO","fields":{"message":"sessions are told to resync","topic":"t:u:a","reason":"epoch_changed"}}
-{"level":"INFO","message":"sessions are told to resync","topic":"t:u:b"}
+{"level":"DEBUG","message":"a session is told to resync","topic":"t:u:b"}
 {"level":"INFO","fields":{"message":"this is a hub"}}
 sessions are told to resync"#,
         );

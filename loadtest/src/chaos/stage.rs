@@ -142,7 +142,8 @@ fn program(common: &Common) -> anyhow::Result<PathBuf> {
 /// Beside the defaults only what a cluster has to be told, and that sockets come from few addresses.
 fn configuration(redis: &Cluster) -> String {
     format!(
-        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[redis]\nkind = \"cluster\"\nurls = {:?}\n[log]\nformat = \"json\"\n",
+        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[redis]\nkind = \"cluster\"\nurls = {:?}\n[log]\nformat = \"json\"\n\
+         level = \"info,access=warn,hub::worker::replay=debug\"\n",
         redis.urls()
     )
 }
