@@ -19,7 +19,6 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{
     announcement::Announcement,
     desk::{Deed, Found},
-    traces::{TraceLines, TraceOrder},
 };
 
 /// Grows when an older node must not act on an order because it would misunderstand it.
@@ -186,6 +185,32 @@ impl Order {
 
 fn body<T: DeserializeOwned>(raw: &RawValue) -> Result<T, Ignored> {
     serde_json::from_str(raw.get()).map_err(|_| Ignored::Malformed)
+}
+
+/// What is traced.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TraceOrder {
+    /// By which the asking node knows it.
+    pub(super) id: u64,
+    /// The user's own topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<TopicKey>,
+    /// The topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) topic: Option<TopicKey>,
+    /// With what was published.
+    #[serde(default)]
+    pub(super) payload: bool,
+    /// It ends after so many milliseconds.
+    pub(super) for_ms: u32,
+}
+
+/// What a node saw.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TraceLines {
+    pub(super) id: u64,
+    /// Lines of JSON, each with its end.
+    pub(super) lines: String,
 }
 
 #[cfg(test)]

@@ -11,11 +11,13 @@ use std::{
 };
 
 use common::{ids::NodeId, topic::TopicKey};
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Nodes, order::Order};
+use super::{
+    Nodes,
+    order::{Order, TraceLines, TraceOrder},
+};
 use crate::trace::{Feed, Line, Next, Subject, Tracing};
 
 /// Traces of other nodes that this one helps with at once.
@@ -24,32 +26,6 @@ const HELPED: usize = 16;
 /// Bytes of lines that go together, and for how long the first waits for others.
 const BATCH_BYTES: usize = 32 * 1024;
 const BATCH_TIME: Duration = Duration::from_millis(20);
-
-/// What is traced.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct TraceOrder {
-    /// By which the asking node knows it.
-    id: u64,
-    /// The user's own topic.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    user: Option<TopicKey>,
-    /// The topic.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    topic: Option<TopicKey>,
-    /// With what was published.
-    #[serde(default)]
-    payload: bool,
-    /// It ends after so many milliseconds.
-    for_ms: u32,
-}
-
-/// What a node saw.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TraceLines {
-    id: u64,
-    /// Lines of JSON, each with its end.
-    lines: String,
-}
 
 /// A trace of this node's that the others know of; when it is dropped, they are told that it ended.
 #[derive(Debug)]

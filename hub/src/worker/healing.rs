@@ -1,11 +1,10 @@
 //! Gaps of the worker: what was lost on the way here is read from history before anything behind it is handed on, and topics
 //! are compared with the bus.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{
-    backoff::Backoff,
     bus::{BusError, Head, History},
     ids::MessageId,
     message::{FrameKind, Header, Message, Priority},
@@ -15,6 +14,7 @@ use common::{
 
 use super::{
     Comparison, Control, Worker,
+    patience::{AGAIN, patiently},
     places::PLACES,
     recovery::{Healed, Lost},
     replay::READ,
@@ -27,15 +27,6 @@ const HEAL: usize = PLACES / 2;
 
 /// Topics of one comparison with the bus.
 const COMPARE: usize = 1000;
-
-/// Tries of a question to a bus that is away.
-const TRIES: u32 = 10;
-
-const AGAIN: Backoff = Backoff {
-    base: Duration::from_millis(50),
-    factor: 2.0,
-    max: Duration::from_secs(1),
-};
 
 impl Worker {
     /// Reads what is missing after an offset. Of a large topic less at a time: it is put before all of its members.
@@ -262,23 +253,6 @@ impl Worker {
         if let Some(after) = topic.progress.compare(last, head).heal {
             let key = topic.key.clone();
             self.read_missing(&key, after);
-        }
-    }
-}
-
-/// Asks the bus again while it is away, for some seconds.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, BusError>>>(
-    ask: impl Fn() -> F,
-) -> Result<T, BusError> {
-    let mut tries = 0;
-    loop {
-        match ask().await {
-            Err(error) if tries == TRIES => return Err(error),
-            Err(_) => {
-                tries += 1;
-                tokio::time::sleep(AGAIN.delay(tries, fastrand::f64())).await;
-            }
-            answer => return answer,
         }
     }
 }

@@ -19,6 +19,7 @@ mod healing;
 pub mod index;
 mod join;
 mod outbound;
+mod patience;
 mod places;
 pub(crate) mod presence;
 mod reader;

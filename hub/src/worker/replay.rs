@@ -13,7 +13,7 @@ use common::{
 use super::{
     Control, SessionId, Worker,
     filter::Filter,
-    healing::patiently,
+    patience::patiently,
     session::{Phase, Replaying, Session},
 };
 use crate::receive::Outgoing;

@@ -7,9 +7,8 @@ use redis_protocol::resp3::types::BytesFrame;
 
 use super::{
     RedisBus, odd,
-    publish::call,
     router::{Item, Way},
-    scripts::{self, Script},
+    scripts::{self, Script, call},
     wire::{Commands, list, number, text},
 };
 use crate::{

@@ -6,7 +6,7 @@ use super::{
     names::Names,
     read::random_epoch,
     router::{Item, unavailable},
-    scripts::{self, Script},
+    scripts::{self, call},
     wire::{Commands, list, number, text},
 };
 use crate::{
@@ -175,16 +175,6 @@ impl Expected {
             repeated,
         })
     }
-}
-
-/// Adds a script's call.
-pub(super) fn call(commands: &mut Commands, script: &Script, keys: &[&str], arguments: &[&[u8]]) {
-    let count = keys.len().to_string();
-    let mut all: Vec<&[u8]> = Vec::with_capacity(3 + keys.len() + arguments.len());
-    all.extend([&b"EVALSHA"[..], script.digest().as_bytes(), count.as_bytes()]);
-    all.extend(keys.iter().map(|key| key.as_bytes()));
-    all.extend(arguments);
-    commands.push(&all);
 }
 
 /// What stands for a caller's key: half of its SHA-256. Callers choose keys, and no two of them may be found that meet.

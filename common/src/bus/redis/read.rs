@@ -6,9 +6,8 @@ use redis_protocol::resp3::types::BytesFrame;
 
 use super::{
     names::Names,
-    publish::call,
     router::Item,
-    scripts,
+    scripts::{self, call},
     wire::{Commands, blob, list, number, text},
 };
 use crate::{

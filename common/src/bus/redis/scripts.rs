@@ -4,6 +4,8 @@ use std::{fmt::Write as _, sync::LazyLock};
 
 use sha1::{Digest, Sha1};
 
+use super::wire::Commands;
+
 /// A script, sent by its digest; every connection loads all of them first.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -98,3 +100,13 @@ script!(
 pub(super) static ALL: [&Script; 9] = [
     &WINDOW, &VALUES, &KEYED, &HEADS, &HISTORY, &RENEW, &ENTER, &EXIT, &PURGE,
 ];
+
+/// Adds a script's call.
+pub(super) fn call(commands: &mut Commands, script: &Script, keys: &[&str], arguments: &[&[u8]]) {
+    let count = keys.len().to_string();
+    let mut all: Vec<&[u8]> = Vec::with_capacity(3 + keys.len() + arguments.len());
+    all.extend([&b"EVALSHA"[..], script.digest().as_bytes(), count.as_bytes()]);
+    all.extend(keys.iter().map(|key| key.as_bytes()));
+    all.extend(arguments);
+    commands.push(&all);
+}
