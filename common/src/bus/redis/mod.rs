@@ -40,7 +40,7 @@ use self::{
     link::{Credentials, Dialing},
     names::Names,
     publish::{Publisher, Sent},
-    router::{Router, Way, unavailable},
+    router::{Router, Way, odd, unavailable},
     topology::{Map, Scout},
 };
 use super::{BusError, BusLimits, Head, History, Publication, Published};
@@ -109,7 +109,7 @@ impl RedisBus {
         let trouble = Arc::new(Notify::new());
         let (scout, map) = Scout::new(config, Arc::clone(&names), &dialing, Arc::clone(&trouble));
         tokio::spawn(scout.run());
-        let router = Arc::new(Router::new(
+        let router = Router::start(
             map.clone(),
             LaneOptions {
                 dialing: dialing.clone(),
@@ -119,8 +119,7 @@ impl RedisBus {
                 trouble: Arc::clone(&trouble),
                 metrics: metrics.clone(),
             },
-        ));
-        tokio::spawn(Router::follow(Arc::downgrade(&router), map.clone()));
+        );
         let inner = Inner {
             names,
             publisher: Publisher { limits, policies },
@@ -294,8 +293,4 @@ impl RedisBus {
                 .filter_map(Weak::upgrade)
                 .all(|node| node.is_receiving())
     }
-}
-
-fn odd() -> BusError {
-    unavailable("Redis answered what it never should".to_owned())
 }

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::{
     names::Names,
     read::random_epoch,
-    router::{Item, unavailable},
+    router::{Item, odd},
     scripts::{self, call},
     wire::{Commands, list, number, text},
 };
@@ -63,7 +63,10 @@ impl Publisher {
         let result = idempotency_key
             .as_deref()
             .map(|key_of_caller| names.result(partition, key, &print(key_of_caller)));
-        let key_age = self.limits.key_age.as_millis().to_string();
+        let key_age = match result {
+            Some(_) => self.limits.key_age.as_millis().to_string(),
+            None => "0".to_owned(),
+        };
         let (mut offset, mut plain) = (true, false);
         match (kept, &result) {
             (HistoryPolicy::None, None) => {
@@ -102,7 +105,6 @@ impl Publisher {
                     "{letter}{}",
                     u128::try_from(header.at).unwrap_or_default() / tenth
                 );
-                let key_age = if result.is_some() { key_age } else { "0".to_owned() };
                 let check = check.to_string();
                 let mut arguments: Vec<&[u8]> = vec![
                     &envelope,
@@ -120,9 +122,10 @@ impl Publisher {
                 let stream = names.history(partition, key);
                 // Without a key the place of its result is never looked at.
                 let result = result.as_deref().unwrap_or(&meta);
-                let place = names.values(partition, key);
                 let mut keys: Vec<&str> = vec![&begin, &meta, &stream, &channel, result];
+                let place;
                 if values {
+                    place = names.values(partition, key);
                     keys.push(&place);
                     arguments.push(header.conflate.as_deref().unwrap_or_default().as_bytes());
                     call(&mut command, &scripts::VALUES, &keys, &arguments);
@@ -141,7 +144,6 @@ impl Publisher {
 impl Expected {
     /// What became of it, by what Redis said.
     pub(super) fn read(self, reply: &BytesFrame) -> Result<Published, BusError> {
-        let odd = || unavailable("Redis answered what it never should".to_owned());
         if self.plain {
             let nodes = number(reply).ok_or_else(odd)?;
             return Ok(Published {

@@ -12,12 +12,12 @@ use std::{
 use futures_util::future::join_all;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    lane::{Fault, Lane, LaneOptions},
+    lane::{Fault, Lane, LaneOptions, Replies},
     link::Place,
     topology::Map,
     wire::{Commands, Refusal},
@@ -70,18 +70,25 @@ pub(super) struct Router {
     deadline: Duration,
     /// The refusal that was logged last.
     said: Mutex<Option<(String, Instant)>>,
+    /// Ends the task that follows the map.
+    _alive: oneshot::Sender<()>,
 }
 
 impl Router {
-    pub(super) fn new(map: watch::Receiver<Arc<Map>>, options: LaneOptions) -> Self {
-        Self {
-            map,
+    /// Connects to the servers of the map as it changes, until the last handle is gone.
+    pub(super) fn start(map: watch::Receiver<Arc<Map>>, options: LaneOptions) -> Arc<Self> {
+        let (alive, ended) = oneshot::channel();
+        let router = Arc::new(Self {
+            map: map.clone(),
             servers: Mutex::default(),
             trouble: Arc::clone(&options.trouble),
             deadline: options.dialing.timeout,
             said: Mutex::default(),
             options,
-        }
+            _alive: alive,
+        });
+        tokio::spawn(Self::follow(Arc::downgrade(&router), map, ended));
+        router
     }
 
     /// Whether everything that is published now can be.
@@ -95,7 +102,11 @@ impl Router {
     }
 
     /// Keeps connections to the servers of the map, and to no others.
-    pub(super) async fn follow(router: Weak<Self>, mut map: watch::Receiver<Arc<Map>>) {
+    async fn follow(
+        router: Weak<Self>,
+        mut map: watch::Receiver<Arc<Map>>,
+        mut ended: oneshot::Receiver<()>,
+    ) {
         loop {
             let now = Arc::clone(&map.borrow_and_update());
             let Some(router) = router.upgrade() else { return };
@@ -104,8 +115,9 @@ impl Router {
                 drop(router.server(place));
             }
             drop(router);
-            if map.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = map.changed() => if changed.is_err() { return },
+                _ = &mut ended => return,
             }
         }
     }
@@ -224,22 +236,31 @@ impl Router {
             })
             .collect();
         for (places, down, answer) in join_all(calls).await {
-            for (at, reply) in places {
-                outcomes[at] = match &answer {
-                    Ok(replies) => self.judge(replies.frames.get(reply), replies.copied || way == Way::Read),
-                    Err(fault) => self.fail(*fault, down),
-                };
+            match answer {
+                Ok(Replies { mut frames, copied }) => {
+                    for (at, reply) in places {
+                        let reply = frames
+                            .get_mut(reply)
+                            .map(|reply| std::mem::replace(reply, BytesFrame::Null));
+                        outcomes[at] = self.judge(reply, copied || way == Way::Read);
+                    }
+                }
+                Err(fault) => {
+                    for (at, _) in places {
+                        outcomes[at] = self.fail(fault, down);
+                    }
+                }
             }
         }
         outcomes
     }
 
-    fn judge(&self, reply: Option<&BytesFrame>, copied: bool) -> Outcome {
+    fn judge(&self, reply: Option<BytesFrame>, copied: bool) -> Outcome {
         let Some(reply) = reply else {
             return Outcome::failed("no answer");
         };
-        match Refusal::in_reply(reply) {
-            None if copied => Outcome::Done(Ok(reply.clone())),
+        match Refusal::in_reply(&reply) {
+            None if copied => Outcome::Done(Ok(reply)),
             None => {
                 self.options.metrics.not_copied.inc();
                 Outcome::failed("too few replicas of Redis have it; it may be lost or stay")
@@ -328,4 +349,9 @@ pub(super) fn unavailable(reason: String) -> BusError {
         reason,
         retry_after: RETRY_AFTER,
     }
+}
+
+/// A reply of another shape than its command's.
+pub(super) fn odd() -> BusError {
+    unavailable("Redis answered what it never should".to_owned())
 }
