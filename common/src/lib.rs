@@ -16,6 +16,8 @@ pub mod config;
 pub mod http;
 pub mod ids;
 pub mod message;
+#[cfg(feature = "test-util")]
+pub mod patience;
 pub mod policy;
 pub mod protocol;
 pub mod receipts;

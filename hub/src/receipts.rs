@@ -67,27 +67,15 @@ impl Receipts {
 
 #[cfg(test)]
 mod tests {
-    use common::{
-        ids::{MessageId, Name, TenantId},
-        receipts::in_memory,
-        topic::TopicKey,
-    };
+    use common::receipts::{conformance::receipt, in_memory};
 
     use super::*;
-
-    fn written() -> Receipt {
-        let (tenant, user) = (TenantId::new("t").unwrap(), Name::new("u").unwrap());
-        Receipt::Written {
-            key: TopicKey::user(&tenant, &user),
-            id: MessageId::generate(),
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn what_finds_no_room_waits_aside_and_is_counted_when_that_is_in_vain() {
         let (sink, mut stream) = in_memory(1);
         let receipts = Receipts::new(sink, Counter::default());
-        (0..3).for_each(|_| receipts.hand_on(written()));
+        (0..3).for_each(|_| receipts.hand_on(receipt()));
         for _ in 0..2 {
             let batch = stream.next_batch(1).await.unwrap();
             assert_eq!(batch.receipts.len(), 1);
@@ -97,8 +85,8 @@ mod tests {
         assert_eq!(receipts.dropped.get(), 0);
 
         // The third is in the stream; for these there is no room.
-        receipts.hand_on(written());
-        assert!(!receipts.wait(written()).await);
+        receipts.hand_on(receipt());
+        assert!(!receipts.wait(receipt()).await);
         receipts.flush(Instant::now() + Duration::from_secs(60)).await;
         assert_eq!(receipts.dropped.get(), 2);
     }

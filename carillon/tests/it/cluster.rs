@@ -57,12 +57,7 @@ async fn it_does_so_over_redis_cluster() {
 #[tokio::test]
 async fn it_does_so_behind_sentinels() {
     let redis = Sentinel::start().unwrap();
-    let urls: Vec<_> = redis
-        .addresses()
-        .iter()
-        .map(|address| format!("redis://{address}"))
-        .collect();
-    reaches_every_hub(&Common::over("sentinel", &urls)).await;
+    reaches_every_hub(&Common::over("sentinel", &redis.urls())).await;
 }
 
 async fn reaches_every_hub(common: &Common) {

@@ -60,19 +60,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        ids::{MessageId, Name, TenantId},
-        receipts::conformance,
-        topic::TopicKey,
-    };
-
-    fn written() -> Receipt {
-        let (tenant, user) = (TenantId::new("t").unwrap(), Name::new("u").unwrap());
-        Receipt::Written {
-            key: TopicKey::user(&tenant, &user),
-            id: MessageId::generate(),
-        }
-    }
+    use crate::receipts::conformance::{self, receipt};
 
     #[tokio::test]
     async fn conforms() {
@@ -82,15 +70,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_waits_for_a_time() {
         let (sink, mut stream) = in_memory(1);
-        assert!(sink.try_send(written()));
-        assert!(!sink.try_send(written()));
+        assert!(sink.try_send(receipt()));
+        assert!(!sink.try_send(receipt()));
         let began = tokio::time::Instant::now();
-        assert!(!sink.send(written()).await);
+        assert!(!sink.send(receipt()).await);
         assert_eq!(began.elapsed(), PATIENCE);
 
         let late = {
             let sink = sink.clone();
-            tokio::spawn(async move { sink.send(written()).await })
+            tokio::spawn(async move { sink.send(receipt()).await })
         };
         assert_eq!(stream.next_batch(10).await.unwrap().receipts.len(), 1);
         assert!(late.await.unwrap());
@@ -100,7 +88,7 @@ mod tests {
     async fn without_a_dispatcher_nothing_is_taken() {
         let (sink, stream) = in_memory(8);
         drop(stream);
-        assert!(!sink.send(written()).await);
-        assert!(!sink.try_send(written()));
+        assert!(!sink.send(receipt()).await);
+        assert!(!sink.try_send(receipt()));
     }
 }

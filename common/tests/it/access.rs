@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{
     bus::attendance::conformance,
-    bus::{Bus, BusError, BusEvent, BusLimits, BusMetrics, Publication, RedisBus},
+    bus::{BusError, BusEvent, BusLimits, BusMetrics, Publication, RedisBus},
     ids::{MessageId, Name, NodeId, TenantId},
     message::{FrameKind, Header},
     policy::Policies,
@@ -78,14 +78,7 @@ async fn receives(config: &RedisConfig) {
 
 /// A bus that does not become ready, and what it says to a publish.
 async fn refused(config: &RedisConfig) -> BusError {
-    let bus = RedisBus::connect(
-        config,
-        BusLimits::default(),
-        Policies::default(),
-        NodeId::generate(),
-        BusMetrics::default(),
-    );
-    let bus = Bus::Redis(bus.unwrap());
+    let bus = RedisBus::for_test(config);
     let answer = timeout(LONG, bus.publish(publication(&topic("a")))).await;
     assert!(!bus.ready());
     answer.expect("it is answered").unwrap_err()

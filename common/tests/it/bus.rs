@@ -38,11 +38,7 @@ async fn keeps_its_promises_over_independent_servers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_its_promises_over_sentinel() {
     let sentinel = Sentinel::start().unwrap();
-    let urls: Vec<String> = sentinel
-        .addresses()
-        .iter()
-        .map(|at| format!("redis://{at}"))
-        .collect();
+    let urls = sentinel.urls();
     keeps_its_promises(RedisKind::Sentinel, &urls).await;
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use common::{
     bus::{Bus, BusLimits, BusMetrics, RedisBus},
     ids::NodeId,
+    patience::eventually,
     policy::Policies,
     redis::{RedisConfig, RedisKind},
 };
-use tokio::time::{Instant, sleep};
 
 /// A prefix that no other test has.
 pub(crate) fn prefix() -> String {
@@ -35,9 +35,5 @@ pub(crate) async fn connect(config: &RedisConfig, limits: BusLimits, policies: P
 
 /// Waits for what other processes bring about.
 pub(crate) async fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + within;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {within:?}: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
+    eventually(what, within, async || holds().then_some(())).await;
 }

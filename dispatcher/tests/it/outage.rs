@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use common::{
-    bus::{Bus, BusLimits, BusMetrics, RedisBus},
+    bus::RedisBus,
     config::Span,
     ids::NodeId,
-    policy::Policies,
     redis::{RedisConfig, RedisKind},
     target::{Audience, Target},
     topic::TopicKey,
@@ -25,16 +24,9 @@ async fn over(server: &Server) -> World {
     let prefix = format!("t{}", NodeId::generate());
     let mut config = RedisConfig::for_test(RedisKind::Servers, &[server.url()], &prefix);
     config.timeout = Span(Duration::from_millis(400));
-    let bus = RedisBus::connect(
-        &config,
-        BusLimits::default(),
-        Policies::default(),
-        NodeId::generate(),
-        BusMetrics::default(),
-    )
-    .unwrap();
+    let bus = RedisBus::for_test(&config);
     let mut world = World::new().await;
-    world.bus = Bus::Redis(bus);
+    world.bus = bus;
     eventually("the bus is ready", async || world.bus.ready().then_some(())).await;
     world
 }

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use common::{
-    bus::{Bus, BusLimits, BusMetrics, RedisBus},
+    bus::RedisBus,
     config::Span,
-    ids::NodeId,
-    policy::Policies,
     redis::{RedisConfig, RedisKind},
 };
 use rig::redis::{Connection, Options, Restart, Server};
@@ -18,15 +16,9 @@ use crate::support::{Answer, Client, Handshake, TestHub, eventually, publisher, 
 async fn hub(server: &Server, prefix: &str, head_check: Duration) -> TestHub {
     let mut config = RedisConfig::for_test(RedisKind::Servers, &[server.url()], prefix);
     config.timeout = Span(Duration::from_millis(500));
-    let bus = RedisBus::connect(
-        &config,
-        BusLimits::default(),
-        Policies::default(),
-        NodeId::generate(),
-        BusMetrics::default(),
-    );
+    let bus = RedisBus::for_test(&config);
     let hub = TestHub::with(|setup| {
-        setup.bus = Some(Bus::Redis(bus.unwrap()));
+        setup.bus = Some(bus);
         setup.config.head_check = Span(head_check);
     })
     .await;
@@ -232,15 +224,9 @@ async fn what_was_missed_at_one_server_is_healed_at_once_while_another_is_away()
     let urls = servers.each_ref().map(Server::url);
     let mut config = RedisConfig::for_test(RedisKind::Servers, &urls, "independent");
     config.timeout = Span(Duration::from_millis(500));
-    let bus = RedisBus::connect(
-        &config,
-        BusLimits::default(),
-        Policies::default(),
-        NodeId::generate(),
-        BusMetrics::default(),
-    );
+    let bus = RedisBus::for_test(&config);
     let hub = TestHub::with(|setup| {
-        setup.bus = Some(Bus::Redis(bus.unwrap()));
+        setup.bus = Some(bus);
         // No comparison but those after a loss.
         setup.config.head_check = Span(Duration::from_secs(3600));
     })

@@ -112,6 +112,12 @@ impl Sentinel {
         self.sentinels.iter().map(Server::address).collect()
     }
 
+    /// [`Self::addresses`] as clients are configured with them.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.sentinels.iter().map(Server::url).collect()
+    }
+
     /// The number among [`Self::nodes`] of the one that most sentinels name.
     ///
     /// # Errors

@@ -6,26 +6,9 @@ pub(crate) mod server;
 pub(crate) mod smtp;
 pub(crate) mod socket;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use tokio::time::Instant;
-
-/// Waits until `probe` gives something, and panics with `what` when it does not in time. The only place where tests
-/// sleep: what they wait for happens in another process.
-pub(crate) async fn eventually<T>(
-    what: &str,
-    within: Duration,
-    mut probe: impl AsyncFnMut() -> Option<T>,
-) -> T {
-    let end = Instant::now() + within;
-    loop {
-        if let Some(found) = probe().await {
-            return found;
-        }
-        assert!(Instant::now() < end, "not within {} s: {what}", within.as_secs());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+pub(crate) use common::patience::eventually;
 
 /// A program that the tests need, or the advice how to get it.
 pub(crate) fn program(name: &str) -> PathBuf {

@@ -137,6 +137,24 @@ impl RedisBus {
         })
     }
 
+    /// Begins to connect with the defaults and an id of its own, as each process of a cluster does.
+    ///
+    /// # Panics
+    /// When the configuration cannot be used.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn for_test(config: &RedisConfig) -> super::Bus {
+        let (limits, policies) = (BusLimits::default(), Policies::default());
+        let bus = Self::connect(
+            config,
+            limits,
+            policies,
+            NodeId::generate(),
+            BusMetrics::default(),
+        );
+        super::Bus::Redis(bus.expect("a configuration that can be used"))
+    }
+
     pub(super) async fn publish(&self, publication: &Publication) -> Result<Published, BusError> {
         let mut results = self.publish_many(std::slice::from_ref(publication)).await;
         results

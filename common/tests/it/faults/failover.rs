@@ -99,11 +99,7 @@ async fn a_primary_that_is_killed_loses_nothing_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_copy_is_not_enough_where_two_were_promised() {
     let sentinel = Arc::new(Sentinel::start().unwrap());
-    let urls: Vec<String> = sentinel
-        .addresses()
-        .iter()
-        .map(|at| format!("redis://{at}"))
-        .collect();
+    let urls = sentinel.urls();
     let config = config(RedisKind::Sentinel, &urls);
     let bus = bus(&config).await;
     publish(&bus, &key("a"), 1).await.unwrap();
@@ -126,11 +122,7 @@ async fn one_copy_is_not_enough_where_two_were_promised() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_sentinel_replaces_is_followed() {
     let sentinel = Arc::new(Sentinel::start().unwrap());
-    let urls: Vec<String> = sentinel
-        .addresses()
-        .iter()
-        .map(|at| format!("redis://{at}"))
-        .collect();
+    let urls = sentinel.urls();
     let config = config(RedisKind::Sentinel, &urls);
     let bus = bus(&config).await;
     let mut node = Node::attach(&bus);

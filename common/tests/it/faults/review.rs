@@ -3,12 +3,33 @@
 use common::policy::{HistoryBounds, HistoryPolicy, Rule, SlowPolicy};
 
 use super::*;
+use crate::support::until;
 
 /// The id by which Redis knows the subscribing connection.
 fn listener_of(server: &Server) -> String {
     let list = server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap();
     let list = list.as_str().to_owned();
     list.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Seconds since Redis got anything from the subscribing connection.
+fn idle_of(server: &Server) -> u64 {
+    let list = server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap();
+    let idle = list
+        .as_str()
+        .split(' ')
+        .find_map(|field| field.strip_prefix("idle="));
+    idle.unwrap().parse().unwrap()
+}
+
+/// Messages that were published, which are probes where nobody else publishes.
+fn probes_at(server: &Server) -> u64 {
+    let info = server.command(&["INFO", "commandstats"]).unwrap();
+    let calls = info
+        .as_str()
+        .split_once("cmdstat_spublish:calls=")
+        .and_then(|(_, rest)| rest.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
 }
 
 /// A topic whose head cannot be read.
@@ -42,13 +63,16 @@ async fn a_subscription_that_fails_takes_nothing_away_that_was_there_before() {
 async fn a_quiet_connection_has_the_whole_time_out_to_confirm() {
     let (server, mut config) = one_server(&Options::default()).await;
     config.timeout.0 = Duration::from_millis(600);
-    config.probe_after.0 = Duration::from_millis(1500);
+    config.probe_after.0 = Duration::from_secs(3);
     let bus = bus(&config).await;
     let node = Node::attach(&bus);
     node.subscribe(&[key("a")]).await;
     let before = listener_of(&server);
-    // Quiet for longer than the time-out, which is nothing special.
-    tokio::time::sleep(Duration::from_millis(750)).await;
+    // Quiet for longer than the time-out, which is nothing special: Redis counts whole seconds.
+    until("the listener was quiet for a second", LONG, || {
+        idle_of(&server) >= 1
+    })
+    .await;
     server.command(&["CLIENT", "PAUSE", "400", "ALL"]).unwrap();
     node.subscribe(&[key("b")]).await;
     assert_eq!(listener_of(&server), before, "it was not made anew");
@@ -59,6 +83,7 @@ async fn a_quiet_connection_has_the_whole_time_out_to_confirm() {
 async fn confirmations_are_counted_when_a_topic_is_left_and_wanted_again_before_the_first() {
     let (server, mut config) = one_server(&Options::default()).await;
     config.timeout.0 = Duration::from_millis(300);
+    config.probe_after.0 = Duration::from_millis(100);
     let bus = bus(&config).await;
     let mut node = Node::attach(&bus);
     node.subscribe(&[key("a")]).await;
@@ -67,8 +92,10 @@ async fn confirmations_are_counted_when_a_topic_is_left_and_wanted_again_before_
     node.subscriptions.subscribe(&[key("b")]).await.unwrap_err();
     node.subscribe(&[key("b")]).await;
     assert_eq!(listener_of(&server), before, "it was not made anew meanwhile");
-    // Nothing is open any more, so nothing can be late.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Nothing is open any more, so nothing can be late: probes come and go for longer than the time-out, and with each the
+    // connection is looked at.
+    let probes = probes_at(&server) + 6;
+    until("six more probes", LONG, || probes_at(&server) >= probes).await;
     assert_eq!(listener_of(&server), before, "all confirmations were counted");
     publish(&bus, &key("b"), 1).await.unwrap();
     assert_eq!(node.message().await.key, key("b"));
@@ -200,7 +227,11 @@ async fn values_that_grew_old_are_missing_also_where_history_is_read_in_parts() 
     for result in bus.publish_many((0..6).map(value).collect()).await {
         result.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    eventually("they have grown old", LONG, async || {
+        let history = bus.history(&key("a"), 0, 100).await.unwrap();
+        history.messages.is_empty().then_some(())
+    })
+    .await;
     for result in bus.publish_many((6..12).map(value).collect()).await {
         result.unwrap();
     }

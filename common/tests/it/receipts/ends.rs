@@ -29,12 +29,7 @@ impl Ends {
     }
 
     pub(super) fn on_sentinel(sentinel: &Sentinel) -> Self {
-        let urls: Vec<_> = sentinel
-            .addresses()
-            .iter()
-            .map(|at| format!("redis://{at}"))
-            .collect();
-        Self::new(RedisKind::Sentinel, &urls)
+        Self::new(RedisKind::Sentinel, &sentinel.urls())
     }
 
     pub(super) fn on_cluster(cluster: &Cluster) -> Self {

@@ -11,6 +11,7 @@ use std::{future::Future, time::Duration};
 use common::{
     config::Span,
     ids::{Name, TenantId},
+    patience,
     topic::TopicKey,
 };
 use dispatcher::{config::DispatcherConfig, model::ReaderKeys};
@@ -24,29 +25,14 @@ pub(crate) use self::{
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks again until there is an answer. The only place where tests let time pass.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut ask: impl FnMut() -> F,
-) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking)
-        .await
-        .unwrap_or_else(|_| panic!("did not happen: {what}"))
+/// Asks again until there is an answer.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    patience::eventually(what, PATIENCE, ask).await
 }
 
 /// Fails the test when `work` takes too long.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
-        .await
-        .unwrap_or_else(|_| panic!("did not happen: {what}"))
+    patience::soon(what, PATIENCE, work).await
 }
 
 pub(crate) fn tenant() -> TenantId {

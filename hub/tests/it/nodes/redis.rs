@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use common::{
-    bus::{Bus, BusLimits, BusMetrics, RedisBus},
+    bus::RedisBus,
     config::Span,
     ids::NodeId,
-    policy::Policies,
     redis::{RedisConfig, RedisKind},
 };
 use rig::redis::{Cluster, ClusterOptions, Options, Server};
@@ -25,18 +24,6 @@ fn config(kind: RedisKind, urls: &[String]) -> RedisConfig {
     RedisConfig::for_test(kind, urls, &format!("t{}", NodeId::generate()))
 }
 
-/// The bus of one node, which begins to connect.
-fn bus(config: &RedisConfig) -> Bus {
-    let bus = RedisBus::connect(
-        config,
-        BusLimits::default(),
-        Policies::default(),
-        NodeId::generate(),
-        BusMetrics::default(),
-    );
-    Bus::Redis(bus.unwrap())
-}
-
 fn rooms(setup: &mut Setup) {
     setup.config.announce = Span(Duration::from_millis(300));
     setup.config.presence_grace = Span(Duration::from_secs(1));
@@ -44,7 +31,7 @@ fn rooms(setup: &mut Setup) {
 }
 
 async fn node(config: &RedisConfig) -> TestHub {
-    let bus = bus(config);
+    let bus = RedisBus::for_test(config);
     TestHub::with(|setup| {
         setup.bus = Some(bus);
         rooms(setup);
@@ -70,7 +57,7 @@ async fn several_nodes_are_one(config: &RedisConfig) {
     let hubs = [node(config).await, node(config).await];
     // The connections belong to the runtime that dies.
     let its = config.clone();
-    let island = Island::start_with(move || bus(&its), rooms).await;
+    let island = Island::start_with(move || RedisBus::for_test(&its), rooms).await;
     for hub in [&hubs[0], &hubs[1], &island.hub] {
         sees(hub, 3).await;
     }

@@ -12,6 +12,7 @@ use common::{
     http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
+    patience,
     policy::Policies,
     receipts::{Receipt, ReceiptStream, in_memory},
     shutdown::Shutdown,
@@ -324,24 +325,12 @@ pub(crate) fn user_key(user: &str) -> TopicKey {
     TopicKey::user(&tenant("t1"), &name(user))
 }
 
-/// Asks again until there is an answer. The only place where tests let time pass.
-pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking)
-        .await
-        .unwrap_or_else(|_| panic!("did not happen: {what}"))
+/// Asks again until there is an answer.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    patience::eventually(what, PATIENCE, ask).await
 }
 
 /// Fails the test when `work` takes too long.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
-        .await
-        .unwrap_or_else(|_| panic!("did not happen: {what}"))
+    patience::soon(what, PATIENCE, work).await
 }
