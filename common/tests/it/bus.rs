@@ -1,12 +1,16 @@
 //! The promises of the bus, over every form of Redis.
 
+use std::time::Duration;
+
 use common::{
-    bus::conformance,
+    bus::{BusLimits, conformance},
+    policy::Policies,
     redis::{RedisConfig, RedisKind},
+    topic::TopicKey,
 };
 use rig::redis::{Cluster, ClusterOptions, Options, Sentinel, Server};
 
-use crate::support::{config, connect};
+use crate::support::{config, connect, until};
 
 async fn keeps_its_promises(kind: RedisKind, urls: &[String]) {
     conformance::run(async |limits, policies| {
@@ -46,4 +50,26 @@ async fn keeps_its_promises_over_sentinel() {
 async fn keeps_its_promises_over_a_cluster() {
     let cluster = Cluster::start(&ClusterOptions::default()).unwrap();
     keeps_its_promises(RedisKind::Cluster, &cluster.urls()).await;
+}
+
+/// What follows the servers ends with the last handle, and leaves no connection behind.
+#[tokio::test]
+async fn nothing_of_a_bus_outlives_it() {
+    let cluster = Cluster::start(&ClusterOptions::bare()).unwrap();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let config = RedisConfig {
+        wait_replicas: Some(0),
+        ..config(RedisKind::Cluster, &cluster.urls())
+    };
+    let bus = connect(&config, BusLimits::default(), Policies::default()).await;
+    let (subscriptions, events) = bus.attach(10);
+    let key = TopicKey::everyone();
+    subscriptions.subscribe(std::slice::from_ref(&key)).await.unwrap();
+    assert!(tasks() > before);
+    drop((bus, subscriptions, events));
+    until("its tasks have ended", Duration::from_secs(10), || {
+        tasks() == before
+    })
+    .await;
 }
