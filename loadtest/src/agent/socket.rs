@@ -153,7 +153,7 @@ impl Slot {
         self.talk.phase = Phase::Away;
     }
 
-    /// The poll says something of it; `ending`, that there is an end behind what can be read. True: it has become open.
+    /// The poll says something of it; `ending`, that there is an end behind what can be read.
     pub(super) fn event(
         &mut self,
         setup: &Setup,
@@ -161,15 +161,14 @@ impl Slot {
         reader: &mut Reader,
         writable: bool,
         ending: bool,
-    ) -> Result<bool, End> {
-        let before = self.talk.phase;
-        if before == Phase::Connecting {
+    ) -> Result<(), End> {
+        if self.talk.phase == Phase::Connecting {
             let Some(stream) = &self.stream else {
-                return Ok(false);
+                return Ok(());
             };
             match stream.take_error() {
                 Ok(None) if stream.peer_addr().is_ok() => {}
-                Ok(None) => return Ok(false),
+                Ok(None) => return Ok(()),
                 Ok(Some(error)) | Err(error) => return Err(End::because(error.kind().to_string())),
             }
             stream.set_nodelay(true).ok();
@@ -183,7 +182,7 @@ impl Slot {
         if !self.talk.stalled {
             self.read(setup, shared, reader, ending)?;
         }
-        Ok(before != Phase::Open && self.talk.phase == Phase::Open)
+        Ok(())
     }
 
     /// Reads until the kernel has no more.

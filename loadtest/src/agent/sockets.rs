@@ -208,26 +208,32 @@ impl Sockets {
         if slot.stream.is_none() {
             return;
         }
-        match slot.event(&self.setup, shared, &mut self.reader, writable, ending) {
-            Ok(false) => {}
-            Ok(true) => {
-                self.connecting -= 1;
-                self.open += 1;
-                let talk = &mut self.slots[index].talk;
-                shared.handshakes += 1;
-                shared.members += u32::from(!talk.stalled);
-                self.stalled += u32::from(talk.stalled);
-                if talk.known {
-                    shared.resumed += 1;
-                    shared.reopen.add(now_us().saturating_sub(talk.gone_us));
-                } else {
-                    talk.known = true;
-                    self.undecided -= 1;
-                }
-                talk.tries = 0;
-            }
-            Err(end) => self.ended(index, &end, shared),
+        let before = slot.talk.phase;
+        let result = slot.event(&self.setup, shared, &mut self.reader, writable, ending);
+        // One read may bring both the answer to the handshake and what ends the socket.
+        if before != Phase::Open && slot.talk.phase == Phase::Open {
+            self.welcome(index, shared);
         }
+        if let Err(end) = result {
+            self.ended(index, &end, shared);
+        }
+    }
+
+    fn welcome(&mut self, index: usize, shared: &mut Shared) {
+        self.connecting -= 1;
+        self.open += 1;
+        let talk = &mut self.slots[index].talk;
+        shared.handshakes += 1;
+        shared.members += u32::from(!talk.stalled);
+        self.stalled += u32::from(talk.stalled);
+        if talk.known {
+            shared.resumed += 1;
+            shared.reopen.add(now_us().saturating_sub(talk.gone_us));
+        } else {
+            talk.known = true;
+            self.undecided -= 1;
+        }
+        talk.tries = 0;
     }
 
     fn ended(&mut self, index: usize, end: &End, shared: &mut Shared) {
