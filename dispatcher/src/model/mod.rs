@@ -5,6 +5,7 @@ mod contact;
 mod delivery;
 mod inbox;
 mod notification;
+mod schedule;
 mod template;
 mod time;
 
@@ -16,6 +17,9 @@ pub use self::{
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
         Notification, Strategy, overall_status,
+    },
+    schedule::{
+        CatchUp, Cron, InvalidCron, Missed, Rule, Schedule, ScheduleBody, ScheduleState, Step, Timing,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,
