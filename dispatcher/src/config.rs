@@ -201,6 +201,28 @@ impl Default for RealtimeConfig {
     }
 }
 
+/// Section `[schedules]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SchedulesConfig {
+    /// A run that is later than this was missed, and the schedule's `missed` says what becomes of it. Default `1m`.
+    pub missed_after: Span,
+    /// Missed runs that a schedule with `missed` = `all` makes up for at the most. Default 100.
+    pub catch_up: usize,
+    /// Schedules of one tenant at the most. Default 10000.
+    pub per_tenant: u32,
+}
+
+impl Default for SchedulesConfig {
+    fn default() -> Self {
+        Self {
+            missed_after: seconds(60),
+            catch_up: 100,
+            per_tenant: 10_000,
+        }
+    }
+}
+
 /// Section `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -242,6 +264,8 @@ pub struct DispatcherConfig {
     pub realtime: RealtimeConfig,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// Recurring notifications.
+    pub schedules: SchedulesConfig,
 }
 
 impl DispatcherConfig {
@@ -277,6 +301,9 @@ impl DispatcherConfig {
             ),
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
+            ("schedules.missed_after", millis(self.schedules.missed_after)),
+            ("schedules.catch_up", self.schedules.catch_up as u64),
+            ("schedules.per_tenant", u64::from(self.schedules.per_tenant)),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be more than 0");

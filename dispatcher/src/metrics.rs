@@ -28,6 +28,12 @@ pub struct FailureLabel {
     reason: String,
 }
 
+/// What became of a schedule's time: `run`, `failed`, `missed`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ScheduleLabel {
+    pub(crate) result: &'static str,
+}
+
 /// A lane's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LaneLabel {
@@ -91,6 +97,8 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Times of schedules, by what became of them.
+    pub schedule_runs: Family<ScheduleLabel, Counter>,
 }
 
 impl Metrics {
@@ -198,6 +206,11 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
+        registry.register(
+            "schedule_runs",
+            "Times of schedules, by what became of them",
+            metrics.schedule_runs.clone(),
+        );
         metrics
     }
 
@@ -224,6 +237,7 @@ impl Metrics {
             email_seconds: seconds(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            schedule_runs: Family::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use common::{
 use crate::{
     channels::Channels,
     metrics::Metrics,
-    model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys, Reason},
+    model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, Occurred, ReaderKeys, Reason, ScheduleEnd},
     realtime::Realtime,
     receipts::Readers,
     store::{Mark, Marked, ReadAll, Store, StoreError},
@@ -82,33 +82,58 @@ impl Service {
             .collect();
         let accepted = self.0.store.accept(notifications).await?;
         for (answer, after) in accepted.iter().zip(after) {
-            if *answer != Accepted::New {
-                continue;
-            }
-            self.0.metrics.created.inc();
-            for (channel, state, reason) in &after.ended {
-                match state {
-                    DeliveryState::Delivered => self.0.metrics.count_sent(*channel),
-                    _ => self
-                        .0
-                        .metrics
-                        .count_failed(*channel, reason.as_deref().unwrap_or("unknown")),
-                }
-            }
-            if after.scheduled {
-                self.0.wake.visible(after.visible_at);
-                self.0.wake.due(after.visible_at);
-            } else if after.queued {
-                self.0.wake.lane(after.lane);
-            }
-            if after.job {
-                self.0.wake.jobs();
-            }
-            if let Some(frames) = after.frames {
-                self.0.realtime.publish_accepted(frames).await;
+            if *answer == Accepted::New {
+                self.follow(after).await;
             }
         }
         Ok(accepted)
+    }
+
+    /// What follows the commit of a new notification.
+    async fn follow(&self, after: AfterCommit) {
+        self.0.metrics.created.inc();
+        for (channel, state, reason) in &after.ended {
+            match state {
+                DeliveryState::Delivered => self.0.metrics.count_sent(*channel),
+                _ => self
+                    .0
+                    .metrics
+                    .count_failed(*channel, reason.as_deref().unwrap_or("unknown")),
+            }
+        }
+        if after.scheduled {
+            self.0.wake.visible(after.visible_at);
+            self.0.wake.due(after.visible_at);
+        } else if after.queued {
+            self.0.wake.lane(after.lane);
+        }
+        if after.job {
+            self.0.wake.jobs();
+        }
+        if let Some(frames) = after.frames {
+            self.0.realtime.publish_accepted(frames).await;
+        }
+    }
+
+    /// Ends a schedule's occurrence: its notification, where there is one, is stored with the schedule's next time in one
+    /// transaction, and published then. False: the claim is lost, nothing was stored.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is stored.
+    pub(crate) async fn end_occurrence(&self, end: ScheduleEnd) -> Result<bool, StoreError> {
+        let service = self.clone();
+        self.detached(async move {
+            let after = match &end.occurred {
+                Occurred::Ran(_, notification) => Some(AfterCommit::of(notification, Micros::now())),
+                Occurred::Failed(..) | Occurred::Nothing => None,
+            };
+            let ended = service.0.store.end_occurrence(end).await?;
+            if let Some(after) = after.filter(|_| ended) {
+                service.follow(after).await;
+            }
+            Ok(ended)
+        })
+        .await
     }
 
     /// Marks notifications for a reader, and tells the reader's devices.

@@ -335,7 +335,8 @@ fn told(
     }
 }
 
-fn status_of(new: &NewNotification) -> &'static str {
+/// Where a notification stands as it is accepted.
+pub(super) fn status_of(new: &NewNotification) -> &'static str {
     let states = new.deliveries.iter().map(|delivery| delivery.state);
     overall_status(states, new.job.is_some(), new.visible_at > new.created_at)
 }

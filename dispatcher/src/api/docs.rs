@@ -18,6 +18,7 @@ use utoipa::{
     security(("bearer" = [])),
     tags(
         (name = "notifications", description = "Create, and see what became of it"),
+        (name = "schedules", description = "Notifications that are made again and again"),
         (name = "inbox", description = "What the caller sees"),
         (name = "templates", description = "Texts with variables"),
         (name = "contacts", description = "Where users can be reached"),

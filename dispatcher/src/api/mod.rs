@@ -1,7 +1,7 @@
 //! The REST API: who is calling, what they mean, what is answered.
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
-//! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
+//! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`, `schedules`,
 //! `templates`, `contacts`, `health`, `docs`.
 
 mod address;
@@ -22,6 +22,7 @@ mod planner;
 mod problems;
 mod reader;
 mod records;
+mod schedules;
 mod state;
 mod templates;
 mod times;
@@ -35,6 +36,7 @@ use common::http::{Authenticator, BodyLimit};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::schedules::occurrence;
 pub use self::{
     body::NotificationBody,
     health::{HealthView, health, ready, unready},
@@ -101,6 +103,12 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))
+        .routes(routes!(schedules::create, schedules::list))
+        .routes(routes!(schedules::get, schedules::update, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::next))
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
         .routes(routes!(health::with_token))

@@ -51,14 +51,20 @@ pub(crate) fn visible_at(
 }
 
 fn later(now: Micros, delay: &Value) -> Result<Micros, Problem> {
+    let duration = duration("delay", delay)?;
+    Ok(Micros(now.0.saturating_add(duration)))
+}
+
+/// A length of time in microseconds, not negative.
+pub(crate) fn duration(field: &'static str, value: &Value) -> Result<i64, Problem> {
     let refused = || {
         Problem::invalid(
             "invalid_value",
-            "delay",
+            field,
             "write seconds as a number, or a duration such as `90s`, `10m` or `PT10M`; not negative",
         )
     };
-    let duration = match delay {
+    let duration = match value {
         Value::Number(seconds) => {
             let seconds = seconds
                 .as_f64()
@@ -72,9 +78,7 @@ fn later(now: Micros, delay: &Value) -> Result<Micros, Problem> {
     if duration.is_negative() {
         return Err(refused());
     }
-    Ok(Micros(now.0.saturating_add(
-        i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    )))
+    Ok(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ pub use self::{
         Notification, Strategy, overall_status,
     },
     schedule::{
-        CatchUp, Cron, InvalidCron, Missed, Rule, Schedule, ScheduleBody, ScheduleState, Step, Timing,
+        CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,
+        ScheduleClaim, ScheduleEnd, ScheduleState, Step, Timing,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,
