@@ -11,6 +11,7 @@
 //! | [`port`] | ports that nobody else on this machine gets meanwhile |
 //! | [`redis`] | [`redis::Server`], [`redis::Sentinel`], [`redis::Cluster`], and a small client for their administration |
 //! | [`postgres`] | [`postgres::Server`] and its replicas, [`postgres::shared`] by the tests of a program |
+//! | [`pgbouncer`] | a pooler before it |
 //! | [`carillon`], [`nginx`] | hubs, dispatchers and standalone servers from the executable; the edge before them |
 //! | [`whole`] | all of these together, as in production |
 //! | [`link`] | a connection that can be cut, or go silent |
@@ -24,6 +25,7 @@ pub mod folder;
 pub mod http;
 pub mod link;
 pub mod nginx;
+pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod process;

@@ -8,7 +8,7 @@ use crate::Error;
 /// The role that owns the databases, and may do there what it likes and nothing else: the one that Carillon is to have.
 pub const OWNER: &str = "carillon";
 /// The superuser.
-pub(super) const ADMINISTRATOR: &str = "rig";
+pub(crate) const ADMINISTRATOR: &str = "rig";
 /// The database which is always there.
 pub(super) const MAINTENANCE: &str = "postgres";
 
@@ -32,7 +32,7 @@ impl Access {
     }
 
     /// A connection of the superuser.
-    pub(super) fn connect(&self, database: &str, within: Duration) -> Result<Connection, Error> {
+    pub(crate) fn connect(&self, database: &str, within: Duration) -> Result<Connection, Error> {
         Connection::open(self.address, ADMINISTRATOR, &self.password, database, within)
     }
 }

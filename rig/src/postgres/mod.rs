@@ -12,6 +12,7 @@ mod server;
 mod shared;
 
 pub use access::OWNER;
+pub(crate) use access::{ADMINISTRATOR, Access};
 pub use connection::{Connection, Row};
 pub use database::Database;
 pub use options::Options;

@@ -267,6 +267,11 @@ impl Server {
         })
     }
 
+    /// For what stands before it and logs in as its roles.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     fn wait_until_it_answers(&self) -> Result<(), Error> {
         let what = format!("postgres at {} answers", self.address());
         wait::until(&what, START, || {

@@ -1,7 +1,6 @@
 //! PostgreSQL.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -11,25 +10,15 @@ use rig::{
     Error,
     folder::Folder,
     link::Link,
-    postgres::{Connection, OWNER, Options, Server, shared},
+    postgres::{OWNER, Options, Server, shared},
     process::Process,
     wait,
 };
 
+use super::support::log_in;
+
 const SOON: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(200);
-
-/// Logs in as the owner of a database, by its URL.
-fn log_in(url: &str, within: Duration) -> Result<Connection, Error> {
-    let parts = url
-        .strip_prefix("postgres://")
-        .and_then(|rest| rest.split_once('@'));
-    let (login, place) = parts.unwrap();
-    let (role, password) = login.split_once(':').unwrap();
-    let (address, database) = place.split_once('/').unwrap();
-    let address: SocketAddr = address.parse().unwrap();
-    Connection::open(address, role, password, database, within)
-}
 
 fn code(refused: &Error) -> &str {
     match refused {
