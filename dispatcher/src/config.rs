@@ -365,6 +365,12 @@ impl DispatcherConfig {
                 "must be more than twice queue.heartbeat, else one late heartbeat loses it",
             );
         }
+        if self.schedules.missed_after.0 < self.queue.lease.0 * 3 / 2 {
+            return refuse(
+                "schedules.missed_after",
+                "must be one and a half queue.lease at least, else what a dispatcher that died held counts as missed",
+            );
+        }
         if self.realtime.receipt_wait >= self.realtime.max_age {
             return refuse("realtime.receipt_wait", "must be less than realtime.max_age");
         }
@@ -441,6 +447,11 @@ mod tests {
                 "smtp.password",
             ),
             (r#"{"smtp":{"pool_size":0}}"#, "smtp.pool_size"),
+            (
+                r#"{"schedules":{"missed_after":"40s"}}"#,
+                "schedules.missed_after",
+            ),
+            (r#"{"schedules":{"catch_up":0}}"#, "schedules.catch_up"),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
         ];
         for (json, key) in cases {

@@ -116,14 +116,19 @@ impl Scheduler {
         };
         match ended {
             Ok(true) => self.count(result, step.missed),
-            Ok(false) => tracing::debug!(schedule = %schedule.id, "a schedule was changed while it ran, or another runs it"),
+            Ok(false) => {
+                tracing::debug!(schedule = %schedule.id, "a schedule was changed while it ran, or another runs it")
+            }
             Err(error) => self.put_off(&claim, &error.to_string()).await,
         }
     }
 
     fn count(&self, result: Option<&'static str>, missed: u64) {
         if let Some(result) = result {
-            self.metrics.schedule_runs.get_or_create(&ScheduleLabel { result }).inc();
+            self.metrics
+                .schedule_runs
+                .get_or_create(&ScheduleLabel { result })
+                .inc();
         }
         if missed > 0 {
             let label = ScheduleLabel { result: "missed" };
@@ -136,7 +141,12 @@ impl Scheduler {
         let schedule = claim.schedule.id;
         tracing::warn!(%schedule, reason, "a scheduled notification is put off");
         let until = Micros::now().plus(RETRY);
-        if let Err(error) = self.api.store().put_off_schedule(schedule, claim.token, until).await {
+        if let Err(error) = self
+            .api
+            .store()
+            .put_off_schedule(schedule, claim.token, until)
+            .await
+        {
             tracing::debug!(%schedule, %error, "the lease of a schedule runs out");
         }
     }

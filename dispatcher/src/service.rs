@@ -10,7 +10,10 @@ use common::{
 use crate::{
     channels::Channels,
     metrics::Metrics,
-    model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, Occurred, ReaderKeys, Reason, ScheduleEnd},
+    model::{
+        Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, Occurred, ReaderKeys,
+        Reason, ScheduleEnd,
+    },
     realtime::Realtime,
     receipts::Readers,
     store::{Mark, Marked, ReadAll, Store, StoreError},

@@ -14,7 +14,8 @@ use common::{
 };
 use dispatcher::{
     config::{
-        DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
+        DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig,
+        SchedulesConfig, SmtpConfig,
     },
     store::Place,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Config {
     inbox: InboxConfig,
     realtime: RealtimeConfig,
     limits: LimitsConfig,
+    schedules: SchedulesConfig,
 }
 
 impl Config {
@@ -189,6 +191,7 @@ impl Config {
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
             limits: self.limits.clone(),
+            schedules: self.schedules.clone(),
         }
     }
 

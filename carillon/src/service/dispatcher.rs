@@ -168,10 +168,12 @@ impl Running {
             service: dispatcher.service(),
             max_attempts: parts.queue.max_attempts,
             limits: parts.limits,
+            schedules: parts.schedules,
             realtime_lease: parts.queue.lease.0,
             live,
             closing: closing.clone(),
         });
+        dispatcher.run_schedules(&api);
         Ok(Self {
             dispatcher,
             database,

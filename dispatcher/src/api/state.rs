@@ -8,7 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::RateLimits;
 use crate::{
-    config::{LimitsConfig, SchedulesConfig}, service::Service, store::Store, template::Templates};
+    config::{LimitsConfig, SchedulesConfig},
+    service::Service,
+    store::Store,
+    template::Templates,
+};
 
 /// State of every handler. Cheap to clone.
 #[derive(Debug, Clone)]

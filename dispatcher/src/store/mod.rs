@@ -25,6 +25,7 @@ mod postgres;
 mod queue;
 mod records;
 mod rows;
+mod schedules;
 mod sql;
 mod sqlite;
 mod totals;

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, connect, inbox, queue, records},
+    sqlite::{accept, connect, inbox, queue, records, schedules},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -98,6 +98,12 @@ async fn hot_statements_use_indexes() {
         ("totals", records::TOTALS, false),
         ("unread of a tenant", records::UNREAD_OF_TENANT, false),
         ("rescue jobs", queue::RESCUE_JOBS, false),
+        ("schedule", schedules::GET, false),
+        ("schedules", schedules::LIST, false),
+        ("claim schedules", schedules::CLAIM, false),
+        ("end occurrence", schedules::END, false),
+        ("change schedule", schedules::CHANGE, false),
+        ("next schedule", schedules::NEXT, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

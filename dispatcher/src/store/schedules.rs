@@ -12,7 +12,8 @@ use super::{
     transaction::Tx,
 };
 use crate::model::{
-    Micros, Occurred, Schedule, ScheduleBody, ScheduleChange, ScheduleClaim, ScheduleEnd, ScheduleState, Timing,
+    Micros, Occurred, Schedule, ScheduleBody, ScheduleChange, ScheduleClaim, ScheduleEnd, ScheduleState,
+    Timing,
 };
 
 /// What was said of a schedule, but for what queries need.
@@ -64,7 +65,23 @@ type ClaimedRow = (
 );
 
 fn schedule(
-    (id, tenant, name, author, said, state, next_at, runs, failed, missed, last_at, last, error, created, updated): Row,
+    (
+        id,
+        tenant,
+        name,
+        author,
+        said,
+        state,
+        next_at,
+        runs,
+        failed,
+        missed,
+        last_at,
+        last,
+        error,
+        created,
+        updated,
+    ): Row,
 ) -> Result<Schedule, StoreError> {
     let said: Said = from_json("schedule", &said)?;
     Ok(Schedule {
@@ -77,7 +94,8 @@ fn schedule(
             timing: said.timing,
             notification: said.notification,
         },
-        state: ScheduleState::parse(&state).ok_or_else(|| StoreError::unreadable("schedule's state", &state))?,
+        state: ScheduleState::parse(&state)
+            .ok_or_else(|| StoreError::unreadable("schedule's state", &state))?,
         next_at: next_at.map(Micros),
         runs: count(runs),
         failed: count(failed),
@@ -105,7 +123,7 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: &Schedule, most: u32) -> Result
         .query(sql::INSERT)
         .bind(new.id)
         .bind(new.tenant.as_str())
-        .bind(new.body.name.as_deref())
+        .bind(new.body.name.clone())
         .bind(new.body.author.as_str())
         .bind(said(&new.body)?)
         .bind(new.state.as_str())
@@ -143,7 +161,7 @@ pub(super) async fn list(
     let rows: Vec<Row> = conn
         .query(sql::LIST)
         .bind(tenant.as_str())
-        .bind(author.map(Name::as_str))
+        .bind(author.map(Name::to_string))
         .bind(state.map(ScheduleState::as_str))
         .bind(after.unwrap_or_default())
         .bind(i64::from(limit))
@@ -174,7 +192,7 @@ pub(super) async fn change(
     tx.conn
         .query(sql::CHANGE)
         .bind(id)
-        .bind(changed.body.name.as_deref())
+        .bind(changed.body.name.clone())
         .bind(changed.body.author.as_str())
         .bind(said(&changed.body)?)
         .bind(changed.state.as_str())
@@ -232,7 +250,7 @@ pub(super) async fn claim(
 pub(super) async fn end(tx: &mut Tx<'_>, end: &ScheduleEnd) -> Result<bool, StoreError> {
     let (at, notification, error) = match &end.occurred {
         Occurred::Ran(at, notification) => (Some(*at), Some(notification), None),
-        Occurred::Failed(at, reason) => (Some(*at), None, Some(reason.as_str())),
+        Occurred::Failed(at, reason) => (Some(*at), None, Some(reason.clone())),
         Occurred::Nothing => (None, None, None),
     };
     let state = match end.next_at {
@@ -265,7 +283,12 @@ pub(super) async fn end(tx: &mut Tx<'_>, end: &ScheduleEnd) -> Result<bool, Stor
 }
 
 /// Gives a claim back until a time. False: it is lost.
-pub(super) async fn put_off(tx: &mut Tx<'_>, id: Uuid, token: i64, until: Micros) -> Result<bool, StoreError> {
+pub(super) async fn put_off(
+    tx: &mut Tx<'_>,
+    id: Uuid,
+    token: i64,
+    until: Micros,
+) -> Result<bool, StoreError> {
     let moved = tx
         .conn
         .query(sql::PUT_OFF)

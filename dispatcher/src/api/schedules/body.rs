@@ -9,12 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::super::{
-    body::NotificationBody,
-    draft::one,
-    times,
-    words::short,
-};
+use super::super::{body::NotificationBody, draft::one, times, words::short};
 use crate::model::{Cron, Micros, Missed, Rule, ScheduleBody, Timing};
 
 /// Scopes of the author that a notification may need when it is made again.
@@ -101,7 +96,10 @@ pub(super) fn read(
     ])?
     .map(|(field, text)| times::time(field, &text))
     .transpose()?;
-    let end_at = request.end_at.map(|text| times::time("end_at", &text)).transpose()?;
+    let end_at = request
+        .end_at
+        .map(|text| times::time("end_at", &text))
+        .transpose()?;
     let zone = one([("time_zone", request.time_zone), ("timezone", request.timezone)])?;
     let every = one([("every", request.every), ("interval", request.interval)])?;
     let (field, rule) = match (request.cron, every) {
@@ -111,7 +109,9 @@ pub(super) fn read(
                 return Err(Problem::invalid(
                     "conflict",
                     zone,
-                    format!("`{field}` is elapsed time, the same in every zone; use `cron` for times of a clock"),
+                    format!(
+                        "`{field}` is elapsed time, the same in every zone; use `cron` for times of a clock"
+                    ),
                 ));
             }
             (field, every_period(field, &value, start_at, now)?)
@@ -132,13 +132,16 @@ pub(super) fn read(
         }
     };
     if request.max_runs == Some(0) {
-        return Err(Problem::invalid("invalid_value", "max_runs", "it would never run"));
+        return Err(Problem::invalid(
+            "invalid_value",
+            "max_runs",
+            "it would never run",
+        ));
     }
     let missed = match request.missed.as_deref() {
         None => Missed::default(),
-        Some(word) => Missed::parse(word).ok_or_else(|| {
-            Problem::invalid("invalid_value", "missed", "one of `skip`, `once`, `all`")
-        })?,
+        Some(word) => Missed::parse(word)
+            .ok_or_else(|| Problem::invalid("invalid_value", "missed", "one of `skip`, `once`, `all`"))?,
     };
     let timing = Timing {
         rule,
@@ -165,9 +168,9 @@ pub(super) fn read(
 }
 
 fn cron(text: &str, zone: Option<(&'static str, String)>) -> Result<Rule, Problem> {
-    let expression: Cron = text
-        .parse()
-        .map_err(|error: crate::model::InvalidCron| Problem::invalid("invalid_cron", "cron", error.to_string()))?;
+    let expression: Cron = text.parse().map_err(|error: crate::model::InvalidCron| {
+        Problem::invalid("invalid_cron", "cron", error.to_string())
+    })?;
     let (field, zone) = zone.unwrap_or_else(|| ("time_zone", "UTC".to_owned()));
     let known = TimeZone::get(&zone).ok();
     let zone = known.as_ref().and_then(TimeZone::iana_name).ok_or_else(|| {
@@ -221,7 +224,10 @@ fn check(timing: &Timing, field: &'static str, now: Micros) -> Result<(), Proble
         return Err(Problem::invalid(
             "never_fires",
             "end_at",
-            format!("it ends before its first run, which would be at {}", first.rfc3339()),
+            format!(
+                "it ends before its first run, which would be at {}",
+                first.rfc3339()
+            ),
         ));
     }
     if timing.jitter > MAX_JITTER {
@@ -241,7 +247,11 @@ fn check(timing: &Timing, field: &'static str, now: Micros) -> Result<(), Proble
 /// A schedule's notification: a body without what belongs to a single one.
 pub(super) fn notification(field: &'static str, body: &Value) -> Result<NotificationBody, Problem> {
     if !body.is_object() {
-        return Err(Problem::invalid("invalid_value", field, "has to be a JSON object"));
+        return Err(Problem::invalid(
+            "invalid_value",
+            field,
+            "has to be a JSON object",
+        ));
     }
     let said: NotificationBody =
         parse_json(body.to_string().as_bytes()).map_err(|problem| within(field, problem))?;

@@ -19,8 +19,7 @@ use self::{
     view::{NextRun, NextRuns, ScheduleList, ScheduleView},
 };
 use super::{
-    create,
-    draft,
+    create, draft,
     extract::{QueryOf, Segment, Sender},
     plan::{self, Plan},
     problems::store_problem,
@@ -98,7 +97,11 @@ pub(crate) async fn list(
 ) -> Result<Json<ScheduleList>, Problem> {
     let limit = query.limit.unwrap_or(50);
     if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::invalid("invalid_value", "limit", format!("1 to {MAX_PAGE}")));
+        return Err(Problem::invalid(
+            "invalid_value",
+            "limit",
+            format!("1 to {MAX_PAGE}"),
+        ));
     }
     let status = match query.status.as_deref() {
         None => None,
@@ -260,7 +263,11 @@ pub(crate) async fn next(
 ) -> Result<Json<NextRuns>, Problem> {
     let count = query.count.unwrap_or(5);
     if !(1..=MAX_NEXT).contains(&count) {
-        return Err(Problem::invalid("invalid_value", "count", format!("1 to {MAX_NEXT}")));
+        return Err(Problem::invalid(
+            "invalid_value",
+            "count",
+            format!("1 to {MAX_NEXT}"),
+        ));
     }
     let schedule = find(&state, &caller, &id).await?;
     let timing = &schedule.body.timing;
@@ -269,7 +276,9 @@ pub(crate) async fn next(
         ScheduleState::Paused => timing.at_or_after(Micros::now()),
         ScheduleState::Ended => None,
     };
-    let left = timing.max_runs.map_or(u64::MAX, |most| most.saturating_sub(schedule.runs));
+    let left = timing
+        .max_runs
+        .map_or(u64::MAX, |most| most.saturating_sub(schedule.runs));
     let count = count.min(usize::try_from(left).unwrap_or(usize::MAX));
     let times = std::iter::successors(first, |at| timing.after(*at)).take(count);
     Ok(Json(NextRuns {

@@ -282,6 +282,9 @@ mod tests {
         assert_eq!(schedule.state, ScheduleState::Ended, "it has had its runs");
         ending.timing.max_runs = Some(4);
         schedule.change(ScheduleChange::Replace(Box::new(ending)), Micros(7));
-        assert_eq!((schedule.state, schedule.next_at), (ScheduleState::Active, Some(Micros(10))));
+        assert_eq!(
+            (schedule.state, schedule.next_at),
+            (ScheduleState::Active, Some(Micros(10)))
+        );
     }
 }

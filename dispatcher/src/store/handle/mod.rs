@@ -5,6 +5,7 @@ mod accept;
 mod inbox;
 mod queue;
 mod records;
+mod schedules;
 
 use std::{fmt, sync::Arc};
 

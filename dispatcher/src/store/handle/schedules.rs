@@ -83,11 +83,9 @@ impl Store {
         lease_until: Micros,
         limit: u32,
     ) -> Result<Vec<ScheduleClaim>, StoreError> {
-        self.single(
+        self.claiming(
             (worker.to_owned(), now, lease_until, limit),
-            |(worker, now, until, limit), tx| {
-                Box::pin(schedules::claim(tx, worker, *now, *until, *limit))
-            },
+            |(worker, now, until, limit), tx| Box::pin(schedules::claim(tx, worker, *now, *until, *limit)),
         )
         .await
     }
@@ -98,7 +96,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] where the occurrence's notification is there already; [`StoreError::Unavailable`].
     pub async fn end_occurrence(&self, end: ScheduleEnd) -> Result<bool, StoreError> {
-        self.single(end, |end, tx| Box::pin(schedules::end(tx, end))).await
+        self.single(end, |end, tx| Box::pin(schedules::end(tx, end)))
+            .await
     }
 
     /// Gives a claim back, to be looked at again at a time. False: the claim is lost.

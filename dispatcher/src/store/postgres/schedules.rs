@@ -4,9 +4,36 @@
 macro_rules! columns {
     ($table:literal) => {
         concat!(
-            $table, "id, ", $table, "tenant, ", $table, "name, ", $table, "author, ", $table, "said, ", $table, "state, ",
-            $table, "next_at, ", $table, "runs, ", $table, "failed, ", $table, "missed, ", $table, "last_at, ", $table,
-            "last_notification, ", $table, "last_error, ", $table, "created_at, ", $table, "updated_at"
+            $table,
+            "id, ",
+            $table,
+            "tenant, ",
+            $table,
+            "name, ",
+            $table,
+            "author, ",
+            $table,
+            "said, ",
+            $table,
+            "state, ",
+            $table,
+            "next_at, ",
+            $table,
+            "runs, ",
+            $table,
+            "failed, ",
+            $table,
+            "missed, ",
+            $table,
+            "last_at, ",
+            $table,
+            "last_notification, ",
+            $table,
+            "last_error, ",
+            $table,
+            "created_at, ",
+            $table,
+            "updated_at"
         )
     };
 }
@@ -43,7 +70,8 @@ pub(in crate::store) const LIST: &str = concat!(
 );
 
 /// $1 id, $2 name, $3 author, $4 said, $5 state, $6 next_at, $7 due_at, $8 updated_at. Whoever holds it loses it.
-pub(in crate::store) const CHANGE: &str = "UPDATE schedules SET name = $2, author = $3, said = $4, state = $5,
+pub(in crate::store) const CHANGE: &str =
+    "UPDATE schedules SET name = $2, author = $3, said = $4, state = $5,
         next_at = $6, due_at = $7, updated_at = $8, token = token + 1, worker = NULL
     WHERE id = $1";
 
@@ -64,7 +92,8 @@ pub(in crate::store) const CLAIM: &str = concat!(
 
 /// $1 id, $2 token, $3 next_at, $4 due_at, $5 state, $6 runs, $7 failed and $8 missed to add, $9 the occurrence, $10 its
 /// notification, $11 or why there is none.
-pub(in crate::store) const END: &str = "UPDATE schedules SET token = token + 1, worker = NULL, next_at = $3, due_at = $4,
+pub(in crate::store) const END: &str =
+    "UPDATE schedules SET token = token + 1, worker = NULL, next_at = $3, due_at = $4,
         state = $5, runs = runs + $6, failed = failed + $7, missed = missed + $8,
         last_at = coalesce($9::bigint, last_at), last_notification = coalesce($10::uuid, last_notification),
         last_error = CASE WHEN $9::bigint IS NULL THEN last_error ELSE $11::text END

@@ -14,3 +14,4 @@ pub(super) mod accept;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod schedules;

@@ -9,3 +9,4 @@ pub(super) mod connect;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod schedules;

@@ -9,7 +9,8 @@ macro_rules! columns {
 }
 
 /// ?1 id, ?2 tenant, ?3 name, ?4 author, ?5 said, ?6 state, ?7 next_at, ?8 due_at, ?9 now, ?10 the tenant's most.
-pub(in crate::store) const INSERT: &str = "INSERT INTO schedules (id, tenant, name, author, said, state, next_at, due_at,
+pub(in crate::store) const INSERT: &str =
+    "INSERT INTO schedules (id, tenant, name, author, said, state, next_at, due_at,
         token, runs, failed, missed, created_at, updated_at)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0, 0, ?9, ?9
     WHERE (SELECT count(*) FROM schedules WHERE tenant = ?2) < ?10";
@@ -33,7 +34,8 @@ pub(in crate::store) const LIST: &str = concat!(
 );
 
 /// ?1 id, ?2 name, ?3 author, ?4 said, ?5 state, ?6 next_at, ?7 due_at, ?8 updated_at. Whoever holds it loses it.
-pub(in crate::store) const CHANGE: &str = "UPDATE schedules SET name = ?2, author = ?3, said = ?4, state = ?5,
+pub(in crate::store) const CHANGE: &str =
+    "UPDATE schedules SET name = ?2, author = ?3, said = ?4, state = ?5,
         next_at = ?6, due_at = ?7, updated_at = ?8, token = token + 1, worker = NULL
     WHERE id = ?1";
 

@@ -9,6 +9,7 @@ mod inbox;
 mod limits;
 mod plan;
 mod records;
+mod schedules;
 mod templates;
 
 use std::sync::Arc;
@@ -144,16 +145,33 @@ impl Api {
     pub(crate) async fn start(config: DispatcherConfig) -> Self {
         let world = World::new().await;
         let running = world.start(config.clone()).await;
+        let closing = CancellationToken::new();
+        let state = Self::state(&config, &running, closing.clone());
+        running.dispatcher.run_schedules(&state);
+        Self {
+            router: router(&state),
+            world,
+            _running: running,
+            closing,
+        }
+    }
+
+    /// What the API of a dispatcher stands on.
+    pub(crate) fn state(
+        config: &DispatcherConfig,
+        running: &Running,
+        closing: CancellationToken,
+    ) -> ApiState {
         let secret = SecretString::from(SECRET);
         let auth = AuthConfig {
             default_tenant: Some(TenantId::new("t1").unwrap()),
             ..AuthConfig::default()
         };
-        let closing = CancellationToken::new();
-        let state = ApiState::new(ApiConfig {
+        ApiState::new(ApiConfig {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
+            schedules: config.schedules.clone(),
             max_attempts: config.queue.max_attempts,
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
@@ -162,14 +180,8 @@ impl Api {
                     users_online: 2,
                 })
             }),
-            closing: closing.clone(),
-        });
-        Self {
-            router: router(&state),
-            world,
-            _running: running,
             closing,
-        }
+        })
     }
 
     /// With a mail server that takes everything.

@@ -81,3 +81,31 @@ async fn s0_3_a_template_and_its_use() {
     );
     assert_eq!(api.stored().await, 1);
 }
+
+/// `定时发送、延迟发送、重试机制`: at a time, after a time, and again when it failed.
+#[tokio::test]
+async fn s0_7_scheduled_delayed_and_retried() {
+    let (mut mails, api) = Api::with_mails().await;
+    let body = |name: &str, value: serde_json::Value| {
+        json!({
+            "title": "交易提醒",
+            "content": "您的订单已成功执行",
+            "channel_type": "email",
+            "recipients": ["user@example.com"],
+            "priority": "normal",
+            name: value
+        })
+    };
+    let start = jiff::Timestamp::now();
+    let wait = jiff::SignedDuration::from_millis(1200);
+    let at = start + wait;
+    for (name, value) in [("scheduled_at", json!(at.to_string())), ("delay", json!(1.2))] {
+        let made = api
+            .post(&service(), "/api/v1/notifications", &body(name, value))
+            .await
+            .expect(201);
+        assert_eq!(made["status"], "scheduled", "{name}");
+        mails.mail().await;
+        assert!(jiff::Timestamp::now() >= at, "{name}: it came before its time");
+    }
+}
