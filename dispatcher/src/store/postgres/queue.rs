@@ -22,10 +22,10 @@ FROM unnest($1::uuid[]) AS j (id) JOIN notifications n ON n.id = j.id";
 pub(in crate::store) const BEGIN_ATTEMPTS: &str = "
 WITH held AS MATERIALIZED (
   SELECT d.id, b.number, d.token, b.provider, b.started_at
-  FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
-    AS b (id, token, number, started_at, provider)
-  JOIN deliveries d ON d.id = b.id AND d.token = b.token AND d.state = 'running'
-  ORDER BY d.id FOR NO KEY UPDATE OF d)
+  FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+    AS b (id, token, number, started_at, provider) ORDER BY id) b
+  CROSS JOIN LATERAL (SELECT d.id, d.token FROM deliveries d
+    WHERE d.id = b.id AND d.token = b.token AND d.state = 'running' FOR NO KEY UPDATE) d)
 INSERT INTO attempts (delivery_id, number, token, provider, started_at)
 SELECT * FROM held
 ON CONFLICT (delivery_id, number) DO NOTHING
@@ -40,9 +40,10 @@ WITH held AS MATERIALIZED (
     CASE WHEN s.state = 'pending' AND (d.reason IS NOT DISTINCT FROM 'withdrawn' OR EXISTS
       (SELECT 1 FROM notifications n WHERE n.id = d.notification_id AND n.withdrawn = 1))
       THEN 'cancelled' ELSE s.state END AS state
-  FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[]) AS s (id, token, state, due_at, reason)
-  JOIN deliveries d ON d.id = s.id AND d.token = s.token AND d.state = 'running'
-  ORDER BY d.id FOR UPDATE OF d
+  FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
+    AS s (id, token, state, due_at, reason) ORDER BY id) s
+  CROSS JOIN LATERAL (SELECT d.id, d.notification_id, d.reason, d.due_at FROM deliveries d
+    WHERE d.id = s.id AND d.token = s.token AND d.state = 'running' FOR UPDATE) d
 ), again AS (
   UPDATE deliveries d SET state = held.state, due_at = held.due_at, reason = held.reason, lease_until = NULL,
     worker = NULL, updated_at = $6::bigint
@@ -77,9 +78,10 @@ WHERE a.delivery_id = s.id AND a.token = s.token AND a.finished_at IS NULL AND a
 /// Takes `[delivery, token, until]`.
 pub(in crate::store) const EXTEND: &str = "
 WITH held AS MATERIALIZED (
-  SELECT d.id, e.until FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS e (id, token, until)
-  JOIN deliveries d ON d.id = e.id AND d.token = e.token AND d.state = 'running'
-  ORDER BY d.id FOR NO KEY UPDATE OF d)
+  SELECT d.id, e.until
+  FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS e (id, token, until) ORDER BY id) e
+  CROSS JOIN LATERAL (SELECT d.id FROM deliveries d
+    WHERE d.id = e.id AND d.token = e.token AND d.state = 'running' FOR NO KEY UPDATE) d)
 UPDATE deliveries d SET lease_until = held.until FROM held WHERE d.id = held.id
 RETURNING d.id, d.token";
 
@@ -92,9 +94,9 @@ WITH held AS MATERIALIZED (
     THEN 'cancelled' ELSE 'pending' END AS state,
     d.max_attempts + (SELECT count(*) FROM attempts a WHERE a.delivery_id = d.id AND a.token = d.token
       AND a.finished_at IS NULL AND a.outcome IS NULL) AS max_attempts
-  FROM unnest($1::uuid[], $2::bigint[]) AS s (id, token)
-  JOIN deliveries d ON d.id = s.id AND d.token = s.token AND d.state = 'running'
-  ORDER BY d.id FOR UPDATE OF d
+  FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS s (id, token) ORDER BY id) s
+  CROSS JOIN LATERAL (SELECT d.id, d.notification_id, d.reason, d.token, d.max_attempts FROM deliveries d
+    WHERE d.id = s.id AND d.token = s.token AND d.state = 'running' FOR UPDATE) d
 ), again AS (
   UPDATE deliveries d SET state = 'pending', max_attempts = held.max_attempts, lease_until = NULL, worker = NULL,
     updated_at = $3::bigint
@@ -156,13 +158,15 @@ pub(in crate::store) const DELETE_SCHEDULED: &str = "
 DELETE FROM scheduled s USING unnest($1::bigint[], $2::uuid[]) AS due (visible_at, id)
 WHERE s.visible_at = due.visible_at AND s.notification_id = due.id";
 
-/// Rows of the inbox have no worker: they are delivered when they are visible.
+/// Rows of the inbox have no worker: they are delivered when they are visible. `coalesce` keeps the planner from the index
+/// of all that is pending.
 pub(in crate::store) const DELIVER_VISIBLE: &str = concat!(
     "
 WITH held AS MATERIALIZED (
-  SELECT d.id FROM unnest($1::uuid[]) AS s (id)
-  JOIN deliveries d ON d.notification_id = s.id AND d.channel = 'in_app' AND d.state = 'pending'
-  ORDER BY d.id FOR UPDATE OF d
+  SELECT d.id FROM (SELECT * FROM unnest($1::uuid[]) AS s (id) ORDER BY id) s
+  CROSS JOIN LATERAL (SELECT d.id FROM deliveries d
+    WHERE d.notification_id = s.id AND d.channel = 'in_app' AND coalesce(d.state, '') = 'pending'
+    ORDER BY d.id FOR UPDATE) d
 ), gone AS (
   DELETE FROM deliveries d USING held WHERE d.id = held.id
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.reason, d.due_at, d.lease_until,

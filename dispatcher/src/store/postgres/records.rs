@@ -7,9 +7,12 @@ SELECT id, tenant, sender, audience, content, lane, strategy, channels, created_
   )::int::bigint
 FROM notifications WHERE id = $1::uuid AND tenant = $2::text";
 
+/// The inner part keeps the planner from walking all deliveries in the order of their ids.
 pub(in crate::store) const DELIVERIES: &str = "
-SELECT id, channel, \"user\", address, state, reason, due_at, updated_at FROM all_deliveries
-WHERE notification_id = $1::uuid ORDER BY id LIMIT $2::bigint";
+WITH d AS MATERIALIZED (
+  SELECT id, channel, \"user\", address, state, reason, due_at, updated_at FROM all_deliveries
+  WHERE notification_id = $1::uuid)
+SELECT * FROM d ORDER BY id LIMIT $2::bigint";
 
 pub(in crate::store) const ATTEMPTS: &str = "
 SELECT a.delivery_id, a.number, a.started_at, a.finished_at, a.outcome, a.reason, a.response
