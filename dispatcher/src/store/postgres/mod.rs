@@ -24,6 +24,7 @@ macro_rules! terminal {
 }
 
 pub(super) mod accept;
+pub(super) mod connect;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
