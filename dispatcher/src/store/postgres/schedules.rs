@@ -1,7 +1,7 @@
 //! Schedules.
 
 /// What is read of a schedule, in the order of `schedules::Row`.
-macro_rules! columns {
+macro_rules! row {
     ($table:literal) => {
         concat!(
             $table,
@@ -49,21 +49,21 @@ pub(in crate::store) const INSERT: &str = "INSERT INTO schedules (id, tenant, na
 /// $1 id, $2 tenant.
 pub(in crate::store) const GET: &str = concat!(
     "SELECT ",
-    columns!(""),
+    row!(""),
     " FROM schedules WHERE id = $1 AND tenant = $2"
 );
 
 /// $1 id, $2 tenant. Changes of it come one after the other.
 pub(in crate::store) const GET_FOR_UPDATE: &str = concat!(
     "SELECT ",
-    columns!(""),
+    row!(""),
     " FROM schedules WHERE id = $1 AND tenant = $2 FOR UPDATE"
 );
 
 /// $1 tenant, $2 author or all, $3 state or all, $4 after this id, $5 limit.
 pub(in crate::store) const LIST: &str = concat!(
     "SELECT ",
-    columns!(""),
+    row!(""),
     " FROM schedules WHERE tenant = $1 AND ($2::text IS NULL OR author = $2) AND ($3::text IS NULL OR state = $3)
         AND id > $4
     ORDER BY id LIMIT $5"
@@ -86,7 +86,7 @@ pub(in crate::store) const CLAIM: &str = concat!(
     UPDATE schedules s SET token = s.token + 1, worker = $2, due_at = $3
     FROM due WHERE s.id = due.id
     RETURNING ",
-    columns!("s."),
+    row!("s."),
     ", s.token"
 );
 

@@ -1,7 +1,7 @@
 //! Schedules.
 
 /// What is read of a schedule, in the order of `schedules::Row`.
-macro_rules! columns {
+macro_rules! row {
     () => {
         "id, tenant, name, author, said, state, next_at, runs, failed, missed, last_at, last_notification, last_error, \
          created_at, updated_at"
@@ -16,11 +16,8 @@ pub(in crate::store) const INSERT: &str =
     WHERE (SELECT count(*) FROM schedules WHERE tenant = ?2) < ?10";
 
 /// ?1 id, ?2 tenant.
-pub(in crate::store) const GET: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM schedules WHERE id = ?1 AND tenant = ?2"
-);
+pub(in crate::store) const GET: &str =
+    concat!("SELECT ", row!(), " FROM schedules WHERE id = ?1 AND tenant = ?2");
 
 /// As [`GET`]: there is one writer.
 pub(in crate::store) const GET_FOR_UPDATE: &str = GET;
@@ -28,7 +25,7 @@ pub(in crate::store) const GET_FOR_UPDATE: &str = GET;
 /// ?1 tenant, ?2 author or all, ?3 state or all, ?4 after this id, ?5 limit.
 pub(in crate::store) const LIST: &str = concat!(
     "SELECT ",
-    columns!(),
+    row!(),
     " FROM schedules WHERE tenant = ?1 AND (?2 IS NULL OR author = ?2) AND (?3 IS NULL OR state = ?3) AND id > ?4
     ORDER BY id LIMIT ?5"
 );
@@ -47,7 +44,7 @@ pub(in crate::store) const CLAIM: &str = concat!(
     "UPDATE schedules SET token = token + 1, worker = ?2, due_at = ?3
     WHERE id IN (SELECT id FROM schedules WHERE due_at <= ?1 ORDER BY due_at LIMIT ?4)
     RETURNING ",
-    columns!(),
+    row!(),
     ", token"
 );
 
