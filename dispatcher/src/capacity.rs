@@ -266,7 +266,13 @@ impl Capacity {
     async fn ask(&self) -> Result<Counted, StoreError> {
         let lanes = self.0.store.queue_depths().await?;
         let all = lanes.iter().map(|lane| lane.depth).sum();
-        Ok(Counted { all, tenants: None })
+        // No tenant has more than all have.
+        let near = all > self.0.bounds.tenant / 2;
+        let tenants = match near {
+            true => Some(self.0.store.tenant_depths().await?),
+            false => None,
+        };
+        Ok(Counted { all, tenants })
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

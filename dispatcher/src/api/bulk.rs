@@ -244,7 +244,7 @@ pub(super) async fn accept_all(
             Err(problem) => results[index] = Some(refused(state, caller, item, problem, prefix).await?),
         }
     }
-    if let Some(repeated) = store(state, good, of_request, &mut results, prefix).await? {
+    if let Some(repeated) = store(state, caller, good, of_request, &mut results, prefix).await? {
         return told(repeated, route.status, "Idempotency-Key", String::new());
     }
     let results: Vec<What> = results.into_iter().flatten().collect();
@@ -339,6 +339,7 @@ struct Good {
 /// had at work at the same time.
 async fn store(
     state: &ApiState,
+    caller: &Caller,
     good: Vec<Good>,
     of_request: Option<IdempotencyKey>,
     results: &mut [Option<What>],
@@ -375,12 +376,24 @@ async fn store(
     {
         return Ok(Some(repeated.clone()));
     }
+    // The answer was kept with the first that is new.
+    let mut foretold = accepted.first() == Some(&Accepted::New);
     for ((index, room), accepted) in kept.into_iter().zip(accepted) {
         if accepted == Accepted::New {
             room.keep();
         } else {
+            foretold = false;
             let fresh = results[index].take();
             results[index] = Some(what(accepted, fresh, prefix, index));
+        }
+    }
+    if let Some(mut key) = of_request
+        && !foretold
+    {
+        key.response = answer(&BulkAnswer::of(results.iter().flatten().cloned().collect()));
+        // What is stored is stored; only a repeat of this request would be told what was foretold.
+        if let Err(error) = state.store().amend_answer(&caller.tenant, key).await {
+            tracing::warn!(%error, "the answer to repeats of a bulk request is not what became of its items");
         }
     }
     Ok(None)

@@ -180,6 +180,24 @@ pub(super) async fn judge(
     Ok(answers)
 }
 
+/// Puts another answer in the place of the one that is kept under a key.
+pub(super) async fn amend(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    key: &IdempotencyKey,
+) -> Result<(), StoreError> {
+    tx.conn
+        .query(sql::AMEND_ANSWER)
+        .bind(tenant.as_str())
+        .bind(key.credential.as_str())
+        .bind(key.route)
+        .bind(key.key.as_str())
+        .bind(key.response.as_str())
+        .run()
+        .await?;
+    Ok(())
+}
+
 /// Forgets answers that are no longer kept, a bounded number.
 pub(super) async fn prune(tx: &mut Tx<'_>, now: Micros, limit: u32) -> Result<u64, StoreError> {
     let pruned = tx
