@@ -94,7 +94,7 @@ load: ## load test against a release build; ARGS go to the harness
 	cargo build $(LOCKED) --release -p carillon -p loadtest
 	$(TARGET_DIR)/release/loadtest $(or $(ARGS),idle)
 
-cluster: ## Redis Cluster, two hubs, dispatcher and nginx until Ctrl-C; ARGS="--redis sentinel --hubs 3"
+cluster: ## Redis Cluster, PostgreSQL, two hubs, two dispatchers and nginx until Ctrl-C; ARGS="--redis sentinel --hubs 3"
 	cargo build $(LOCKED) -p carillon -p rig
 	$(TARGET_DIR)/debug/rig cluster --carillon $(TARGET_DIR)/debug/carillon $(ARGS)
 
