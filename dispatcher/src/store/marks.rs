@@ -333,7 +333,7 @@ pub(super) async fn take_back(
         .bind(id.0)
         .run()
         .await?;
-    // The job first: a page that it stores at this moment is seen by the statement after.
+    // The job first: a page that is on its way holds its row, and its deliveries are seen by what follows.
     tx.conn
         .query(queue_sql::CANCEL_JOB)
         .bind(id.0)
