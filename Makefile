@@ -57,6 +57,8 @@ doc: ## build the API documentation, warnings denied
 rust: ## all Rust tests, the crash test included
 	$(call step,Rust tests)
 	cargo test $(LOCKED) --workspace
+	$(call step,the dispatcher on PostgreSQL)
+	CARILLON_TEST_DATABASE=postgres cargo test $(LOCKED) -p dispatcher --test it -- --skip on_sqlite
 
 js: ## the browser client: types and tests
 	$(call step,JavaScript client)
