@@ -14,6 +14,7 @@ use common::{
 };
 use dispatcher::config::{
     DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
+    WebhookConfig,
 };
 use hub::HubConfig;
 use serde::Deserialize;
@@ -43,6 +44,7 @@ pub(crate) struct Config {
     database: DatabaseConfig,
     queue: QueueConfig,
     smtp: SmtpConfig,
+    webhook: WebhookConfig,
     inbox: InboxConfig,
     realtime: RealtimeConfig,
     limits: LimitsConfig,
@@ -183,6 +185,7 @@ impl Config {
             database: self.database.clone(),
             queue: self.queue.clone(),
             smtp: self.smtp.clone(),
+            webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
             limits: self.limits.clone(),

@@ -150,7 +150,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let parts = config.dispatcher();
         let metrics = metrics.register(dispatcher::metrics::Metrics::register);
-        let channels = Channels::new(&parts.smtp, &metrics)?;
+        let channels = Channels::new(&parts.smtp, &parts.webhook, &metrics)?;
         let dispatcher = Dispatcher::start(dispatcher::Parts {
             config: parts.clone(),
             store: database.store.clone(),

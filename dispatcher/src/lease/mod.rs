@@ -10,7 +10,7 @@ mod settle;
 
 pub(crate) use self::{
     hold::{Lease, Leases},
-    retry::{Ended, Next, decide},
+    retry::{Ended, Next, decide, wait},
     room::{Room, reserved},
     settle::{Done, Settler},
 };

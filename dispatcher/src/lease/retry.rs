@@ -45,6 +45,18 @@ impl Next {
     }
 }
 
+/// What follows where a delivery has no turn before `until`: it was not tried, so no pause and no attempt counts.
+pub(crate) fn wait(until: Micros, expires_at: Option<Micros>) -> Next {
+    if expires_at.is_some_and(|expires_at| until >= expires_at) {
+        return Next::end(DeliveryState::Expired, Some("expired"));
+    }
+    Next {
+        state: DeliveryState::Pending,
+        due_at: Some(until),
+        reason: Some(Reason::Borrowed("throttled")),
+    }
+}
+
 /// Pauses between attempts. `schedule[n - 1]` follows attempt `n`, the last one repeats; `random` from 0 to 1 makes a
 /// pause up to a fifth longer, so that what failed together does not come back together, and never shorter than promised.
 /// A provider's own wish counts where it is later. Realtime is bounded by its age alone ([`Ended::expires_at`]), as a

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Context;
 use crate::{
-    lease::{Done, Ended, Lease, Next, decide},
+    lease::{Done, Ended, Lease, Next, decide, wait},
     model::{Channel, Claimed, DeliveryState, Micros, Reason, Settlement},
     store::AttemptStart,
 };
@@ -63,7 +63,7 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
     }
 }
 
-/// What ends a delivery without an attempt.
+/// What ends a delivery without an attempt, or puts it off.
 fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
     let end = |state, reason| {
         Some(Next {
@@ -80,7 +80,13 @@ fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
         // Only unknown ends lead here: each was counted as an attempt when it began.
         end(DeliveryState::Dead, "attempts_exhausted")
     } else {
-        None
+        let until = context.channels.admit(delivery).err()?;
+        context
+            .metrics
+            .throttled
+            .get_or_create(&delivery.channel.into())
+            .inc();
+        Some(wait(until, delivery.expires_at))
     }
 }
 

@@ -2,11 +2,19 @@
 //!
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
+mod network;
+mod webhook;
+
 use std::{path::PathBuf, time::Duration};
 
 use common::config::{Bytes, ConfigError, Span, number_or_text};
 use secrecy::SecretString;
 use serde::Deserialize;
+
+pub use self::{
+    network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
+};
 
 /// Section `[database]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -236,6 +244,8 @@ pub struct DispatcherConfig {
     pub queue: QueueConfig,
     /// The channel email.
     pub smtp: SmtpConfig,
+    /// The channel webhook.
+    pub webhook: WebhookConfig,
     /// The inbox.
     pub inbox: InboxConfig,
     /// The channel realtime.
@@ -302,6 +312,7 @@ impl DispatcherConfig {
         if self.smtp.host.is_some() {
             self.validate_smtp()?;
         }
+        self.webhook.validate()?;
         Ok(())
     }
 
