@@ -1,5 +1,6 @@
 //! What the tests share: names, settings, patience; a world to run in, and the notifications to send through it.
 
+mod database;
 pub(crate) mod hooks;
 mod notifications;
 mod outbox;
@@ -18,6 +19,7 @@ use common::{
 use dispatcher::{config::DispatcherConfig, model::ReaderKeys};
 
 pub(crate) use self::{
+    database::Database,
     notifications::{by_email, by_realtime, by_webhook, email, in_inbox, later, notification, to_group},
     outbox::Outbox,
     world::{Running, World},
