@@ -14,8 +14,8 @@ use common::{
 };
 use dispatcher::{
     config::{
-        DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
-        WebhookConfig,
+        ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
+        RealtimeConfig, SmtpConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -46,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) hub: HubConfig,
     database: DatabaseConfig,
     queue: QueueConfig,
+    channels: ChannelsConfig,
     smtp: SmtpConfig,
     webhook: WebhookConfig,
     inbox: InboxConfig,
@@ -187,6 +188,7 @@ impl Config {
         DispatcherConfig {
             database: self.database.clone(),
             queue: self.queue.clone(),
+            channels: self.channels.clone(),
             smtp: self.smtp.clone(),
             webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),

@@ -166,7 +166,6 @@ impl Running {
         let api = ApiState::new(ApiConfig {
             verifier,
             service: dispatcher.service(),
-            max_attempts: parts.queue.max_attempts,
             limits: parts.limits,
             realtime_lease: parts.queue.lease.0,
             live,

@@ -96,7 +96,6 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         .filter(|_| !job.is_empty())
         .map(|audience| GroupJob {
             audience,
-            max_attempts: state.max_attempts,
             channels: job,
         });
     let notification = NewNotification {

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     channels::Channels,
     config::QueueConfig,
-    lease::{Leases, Settler},
+    lease::{Leases, Retries, Settler},
     metrics::Metrics,
     model::{Channel, Micros},
     realtime::Realtime,
@@ -34,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) channels: Channels,
     pub(crate) realtime: Realtime,
+    pub(crate) retries: Retries,
     pub(crate) leases: Leases,
     pub(crate) settler: Settler,
     pub(crate) wake: Wake,

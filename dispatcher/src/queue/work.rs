@@ -86,7 +86,12 @@ fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
             .throttled
             .get_or_create(&delivery.channel.into())
             .inc();
-        Some(wait(until, delivery.expires_at))
+        Some(wait(
+            until,
+            delivery.visible_at,
+            delivery.expires_at,
+            context.retries.of(delivery.channel),
+        ))
     }
 }
 
@@ -109,11 +114,12 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
         outcome: &report.outcome,
         number: delivery.attempts + 1,
         max_attempts: delivery.max_attempts,
+        visible_at: delivery.visible_at,
         expires_at: delivery.expires_at,
         on_unknown: context.channels.on_unknown(delivery.channel),
     };
-    let retry: Vec<_> = context.config.retry.iter().map(|pause| pause.0).collect();
-    let next = decide(&ended, &retry, Micros::now(), fastrand::f64());
+    let policy = context.retries.of(delivery.channel);
+    let next = decide(&ended, policy, Micros::now(), fastrand::f64());
     let outcome = report.outcome.as_str();
     context
         .settler

@@ -84,7 +84,6 @@ pub(crate) fn to_group(mut notification: NewNotification, target: Target) -> New
     notification.job = Some(GroupJob {
         audience,
         channels: vec![Channel::Email],
-        max_attempts: 3,
     });
     notification
 }
