@@ -24,6 +24,11 @@ impl Database {
         }
     }
 
+    /// One that processes can share, whatever the others have.
+    pub(crate) fn shared() -> Self {
+        Self::Server(Self::on_server())
+    }
+
     /// One behind a pooler, whatever the others have.
     pub(crate) fn pooled() -> Self {
         Self::Pooled(Self::on_server())
