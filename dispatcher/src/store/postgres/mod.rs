@@ -26,5 +26,7 @@ macro_rules! terminal {
 pub(super) mod accept;
 pub(super) mod connect;
 pub(super) mod inbox;
+#[cfg(test)]
+mod plans;
 pub(super) mod queue;
 pub(super) mod records;
