@@ -9,7 +9,7 @@ use crate::{
     api::ApiState,
     channels::Channels,
     config::DispatcherConfig,
-    lease::{Leases, Settler},
+    lease::{Leases, Retries, Settler},
     metrics::Metrics,
     model::Micros,
     queue::{self, Context, Tasks},
@@ -74,10 +74,12 @@ impl Dispatcher {
             leases.clone(),
             metrics.clone(),
         );
+        let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(
             store.clone(),
             realtime.clone(),
             channels.clone(),
+            retries.clone(),
             wake.clone(),
             metrics.clone(),
         );
@@ -87,6 +89,7 @@ impl Dispatcher {
             store: store.clone(),
             channels,
             realtime: realtime.clone(),
+            retries,
             leases,
             settler,
             wake: wake.clone(),

@@ -16,6 +16,7 @@
 //! | `realtime` | frames on the bus, and waiting for their receipts |
 //! | `scheduler` | makes the notifications that recur |
 //! | `receipts` | what readers do, from sockets and from the API alike |
+//! | `capacity` | how much may wait |
 //!
 //! [`Dispatcher`] wires them from [`config`]; [`metrics`] has every metric's name.
 
@@ -27,6 +28,7 @@ mod template;
 pub mod service;
 pub mod store;
 
+mod capacity;
 mod lease;
 mod queue;
 pub mod wake;
@@ -38,6 +40,7 @@ mod receipts;
 mod scheduler;
 
 pub mod config;
+mod database_url;
 mod dispatcher;
 pub mod metrics;
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{ApiState, occurrence},
+    capacity::Room,
     metrics::{Metrics, ScheduleLabel},
     model::{CatchUp, Micros, Occurred, ScheduleClaim, ScheduleEnd},
     store::StoreError,
@@ -76,10 +77,14 @@ impl Scheduler {
         };
         let timing = &schedule.body.timing;
         let step = timing.step(schedule.id, claim.next_at, Micros::now(), schedule.runs, bounds);
+        let mut held = None;
         let occurred = match step.run {
             None => Occurred::Nothing,
             Some(at) => match occurrence(&self.api, schedule, at).await {
-                Ok(notification) => Occurred::Ran(at, Box::new(notification)),
+                Ok((notification, room)) => {
+                    held = Some(room);
+                    Occurred::Ran(at, Box::new(notification))
+                }
                 Err(problem) if is_passing(&problem) => return self.put_off(&claim, &problem.detail).await,
                 Err(problem) => {
                     let reason = match &problem.field {
@@ -115,7 +120,10 @@ impl Scheduler {
             ended => ended,
         };
         match ended {
-            Ok(true) => self.count(result, step.missed),
+            Ok(true) => {
+                held.into_iter().for_each(Room::keep);
+                self.count(result, step.missed);
+            }
             Ok(false) => {
                 tracing::debug!(schedule = %schedule.id, "a schedule was changed while it ran, or another runs it")
             }

@@ -1,6 +1,7 @@
 //! The whole configuration: every section, and what each process needs of it.
 
 mod aliases;
+mod database_parts;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,8 @@ use common::{
 };
 use dispatcher::{
     config::{
-        DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig,
-        SchedulesConfig, SmtpConfig,
+        ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
+        RealtimeConfig, SchedulesConfig, SmtpConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -46,7 +47,9 @@ pub(crate) struct Config {
     pub(crate) hub: HubConfig,
     database: DatabaseConfig,
     queue: QueueConfig,
+    channels: ChannelsConfig,
     smtp: SmtpConfig,
+    webhook: WebhookConfig,
     inbox: InboxConfig,
     realtime: RealtimeConfig,
     limits: LimitsConfig,
@@ -72,7 +75,7 @@ impl Config {
         if let Some(path) = &options.config {
             loader = loader.file(path)?;
         }
-        loader = loader.environment(environment, ALIASES)?;
+        loader = loader.environment(database_parts::joined(environment)?, ALIASES)?;
         if let Some(address) = options.listen {
             loader = loader.set("server.listen", address.to_string())?;
         }
@@ -187,7 +190,9 @@ impl Config {
         DispatcherConfig {
             database: self.database.clone(),
             queue: self.queue.clone(),
+            channels: self.channels.clone(),
             smtp: self.smtp.clone(),
+            webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
             limits: self.limits.clone(),

@@ -28,11 +28,13 @@ fn the_commented_defaults_are_those_of_the_code() {
     let code = DispatcherConfig::default();
     assert_eq!(format!("{:?}", config.database), format!("{:?}", code.database));
     assert_eq!(config.queue, code.queue);
+    assert_eq!(config.channels, code.channels);
     assert_eq!(config.inbox, code.inbox);
     assert_eq!(config.realtime, code.realtime);
     assert_eq!(config.limits, code.limits);
     assert_eq!(config.schedules, code.schedules);
     assert_eq!(format!("{:?}", config.smtp), format!("{:?}", code.smtp));
+    assert_eq!(format!("{:?}", config.webhook), format!("{:?}", code.webhook));
 }
 
 #[test]
@@ -67,6 +69,81 @@ fn the_seeds_variables_configure_carillon() {
         ("SMTP_USE_TLS", "true"),
     ]);
     assert_eq!(implicit.unwrap().smtp.tls, dispatcher::config::SmtpTls::Tls);
+}
+
+/// S0.11, S3.15.
+#[test]
+fn the_seeds_variables_say_where_the_database_is() {
+    use secrecy::ExposeSecret;
+    let url = |variables: &[(&str, &str)]| {
+        let url = load(variables).unwrap().database.url;
+        url.map(|url| url.expose_secret().to_owned())
+    };
+    for (variables, expected) in [
+        (&[][..], None),
+        (
+            &[(
+                "DATABASE_URL",
+                "postgresql+asyncpg://user:password@localhost:5432/notification_db",
+            )],
+            Some("postgresql+asyncpg://user:password@localhost:5432/notification_db"),
+        ),
+        (
+            &[
+                ("DB_HOST", "localhost"),
+                ("DB_PORT", "5432"),
+                ("DB_NAME", "voiceassistant"),
+            ],
+            Some("postgres://localhost:5432/voiceassistant"),
+        ),
+        (
+            &[
+                ("DB_HOST", "::1"),
+                ("DB_USER", "a@b"),
+                ("DB_PASSWORD", "p/w:%?#é"),
+                ("DB_NAME", "n"),
+            ],
+            Some("postgres://a%40b:p%2Fw%3A%25%3F%23%C3%A9@[::1]:5432/n"),
+        ),
+        // The whole wins over its parts, and our own name over both.
+        (
+            &[
+                ("DB_HOST", "a"),
+                ("DB_NAME", "n"),
+                ("DATABASE_URL", "postgres://b/n"),
+            ],
+            Some("postgres://b/n"),
+        ),
+        (
+            &[
+                ("DATABASE_URL", "postgres://b/n"),
+                ("CARILLON_DATABASE__URL", "postgres://c/n"),
+            ],
+            Some("postgres://c/n"),
+        ),
+        (&[("DB_HOST", ""), ("DB_PORT", "5432"), ("DB_NAME", "n")], None),
+    ] {
+        assert_eq!(url(variables).as_deref(), expected, "{variables:?}");
+    }
+    for (variables, named) in [
+        (
+            &[("DB_HOST", "h"), ("DB_PORT", "five"), ("DB_NAME", "n")][..],
+            "DB_PORT",
+        ),
+        (&[("DB_HOST", "h")], "DB_NAME"),
+        (
+            &[("DB_HOST", "h"), ("DB_NAME", "n"), ("DB_PASSWORD", "s3cret")],
+            "DB_USER",
+        ),
+        (&[("DB_HOST", "h/s3cret"), ("DB_NAME", "n")], "DB_HOST"),
+        (&[("DATABASE_URL", "mysql://u:s3cret@h/n")], "database.url"),
+    ] {
+        let refused = load(variables).unwrap_err().to_string();
+        assert!(
+            refused.contains(named) && !refused.contains("s3cret"),
+            "{refused}"
+        );
+    }
 }
 
 const SECRET: (&str, &str) = ("CARILLON_AUTH__SECRET", "0123456789abcdef0123456789abcdef");

@@ -44,6 +44,7 @@ migrations! {
     4 "0004_records",
     5 "0005_history",
     8 "0008_schedules",
+    9 "0009_collapse",
 }
 
 const TABLE: Statement = Statement {

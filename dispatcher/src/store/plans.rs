@@ -98,12 +98,12 @@ async fn hot_statements_use_indexes() {
         ("totals", records::TOTALS, false),
         ("unread of a tenant", records::UNREAD_OF_TENANT, false),
         ("rescue jobs", queue::RESCUE_JOBS, false),
-        ("schedule", schedules::GET, false),
-        ("schedules", schedules::LIST, false),
-        ("claim schedules", schedules::CLAIM, false),
-        ("end occurrence", schedules::END, false),
-        ("change schedule", schedules::CHANGE, false),
-        ("next schedule", schedules::NEXT, false),
+        ("schedule", schedules::SCHEDULE, false),
+        ("schedules", schedules::LIST_SCHEDULES, false),
+        ("claim schedules", schedules::CLAIM_SCHEDULES, false),
+        ("end occurrence", schedules::END_OCCURRENCE, false),
+        ("change schedule", schedules::CHANGE_SCHEDULE, false),
+        ("next schedule", schedules::NEXT_SCHEDULE, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

@@ -120,7 +120,7 @@ fn said(body: &ScheduleBody) -> Result<String, StoreError> {
 pub(super) async fn create(tx: &mut Tx<'_>, new: &Schedule, most: u32) -> Result<bool, StoreError> {
     let made = tx
         .conn
-        .query(sql::INSERT)
+        .query(sql::INSERT_SCHEDULE)
         .bind(new.id)
         .bind(new.tenant.as_str())
         .bind(new.body.name.clone())
@@ -142,7 +142,7 @@ pub(super) async fn get(
     id: Uuid,
 ) -> Result<Option<Schedule>, StoreError> {
     let row: Option<Row> = conn
-        .query(sql::GET)
+        .query(sql::SCHEDULE)
         .bind(id)
         .bind(tenant.as_str())
         .optional()
@@ -159,7 +159,7 @@ pub(super) async fn list(
     limit: u32,
 ) -> Result<Vec<Schedule>, StoreError> {
     let rows: Vec<Row> = conn
-        .query(sql::LIST)
+        .query(sql::LIST_SCHEDULES)
         .bind(tenant.as_str())
         .bind(author.map(Name::to_string))
         .bind(state.map(ScheduleState::as_str))
@@ -179,7 +179,7 @@ pub(super) async fn change(
 ) -> Result<Option<Schedule>, StoreError> {
     let row: Option<Row> = tx
         .conn
-        .query(sql::GET_FOR_UPDATE)
+        .query(sql::LOCK_SCHEDULE)
         .bind(id)
         .bind(tenant.as_str())
         .optional()
@@ -190,7 +190,7 @@ pub(super) async fn change(
     let mut changed = schedule(row)?;
     changed.change(change.clone(), tx.now);
     tx.conn
-        .query(sql::CHANGE)
+        .query(sql::CHANGE_SCHEDULE)
         .bind(id)
         .bind(changed.body.name.clone())
         .bind(changed.body.author.as_str())
@@ -207,7 +207,7 @@ pub(super) async fn change(
 pub(super) async fn delete(tx: &mut Tx<'_>, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
     let deleted = tx
         .conn
-        .query(sql::DELETE)
+        .query(sql::DELETE_SCHEDULE)
         .bind(id)
         .bind(tenant.as_str())
         .run()
@@ -224,7 +224,7 @@ pub(super) async fn claim(
 ) -> Result<Vec<ScheduleClaim>, StoreError> {
     let rows: Vec<ClaimedRow> = tx
         .conn
-        .query(sql::CLAIM)
+        .query(sql::CLAIM_SCHEDULES)
         .bind(now.0)
         .bind(worker)
         .bind(lease_until.0)
@@ -259,7 +259,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, end: &ScheduleEnd) -> Result<bool, Stor
     };
     let ended = tx
         .conn
-        .query(sql::END)
+        .query(sql::END_OCCURRENCE)
         .bind(end.id)
         .bind(end.token)
         .bind(end.next_at.map(|at| at.0))
@@ -291,7 +291,7 @@ pub(super) async fn put_off(
 ) -> Result<bool, StoreError> {
     let moved = tx
         .conn
-        .query(sql::PUT_OFF)
+        .query(sql::PUT_OFF_SCHEDULE)
         .bind(id)
         .bind(token)
         .bind(until.0)
@@ -301,6 +301,6 @@ pub(super) async fn put_off(
 }
 
 pub(super) async fn next(conn: &mut Access<'_>) -> Result<Option<Micros>, StoreError> {
-    let next: Option<i64> = conn.query(sql::NEXT).scalar_optional().await?;
+    let next: Option<i64> = conn.query(sql::NEXT_SCHEDULE).scalar_optional().await?;
     Ok(next.map(Micros))
 }

@@ -13,3 +13,4 @@ mod realtime;
 mod receipts;
 mod scheduler;
 mod store;
+mod webhook;

@@ -201,7 +201,7 @@ fn every_period(
         ));
     }
     // Without a start it begins with the first interval's end.
-    let anchor = start_at.unwrap_or(Micros(now.0.saturating_add(period)));
+    let anchor = start_at.unwrap_or_else(|| Micros(now.0.saturating_add(period)));
     Ok(Rule::Every { period, anchor })
 }
 
@@ -261,6 +261,7 @@ pub(super) fn notification(field: &'static str, body: &Value) -> Result<Notifica
         ("delay", said.delay.is_some()),
         ("expires_at", said.expires_at.is_some()),
         ("idempotency_key", said.idempotency_key.is_some()),
+        ("dry_run", said.dry_run.is_some()),
     ] {
         if given {
             return Err(Problem::invalid(

@@ -19,7 +19,8 @@ use self::{
     view::{NextRun, NextRuns, ScheduleList, ScheduleView},
 };
 use super::{
-    create, draft,
+    accept::status_of,
+    draft,
     extract::{QueryOf, Segment, Sender},
     plan::{self, Plan},
     problems::store_problem,
@@ -27,6 +28,7 @@ use super::{
     view::NotificationView,
 };
 use crate::{
+    capacity::Room,
     model::{Micros, NewNotification, Schedule, ScheduleBody, ScheduleChange, ScheduleState},
     store::StoreError,
 };
@@ -229,13 +231,14 @@ pub(crate) async fn run(
 ) -> Result<(StatusCode, Json<NotificationView>), Problem> {
     let schedule = find(&state, &caller, &id).await?;
     let plan = planned(&state, &schedule).await?;
-    let status = create::status_of(&plan.notification);
-    let view = NotificationView::created(&plan.notification, status);
+    let room = state.capacity().take(&plan.notification).await?;
+    let view = NotificationView::created(&plan.notification, status_of(&plan.notification));
     state
         .service
         .accept(vec![plan.notification])
         .await
         .map_err(store_problem)?;
+    room.keep();
     Ok((StatusCode::CREATED, Json(view)))
 }
 
@@ -287,15 +290,16 @@ pub(crate) async fn next(
     }))
 }
 
-/// The notification of an occurrence, as it is to be accepted now.
+/// The notification of an occurrence, as it is to be accepted now, and its room in the queue.
 pub(crate) async fn occurrence(
     state: &ApiState,
     schedule: &Schedule,
     at: Micros,
-) -> Result<NewNotification, Problem> {
+) -> Result<(NewNotification, Room), Problem> {
     let mut notification = planned(state, schedule).await?.notification;
     notification.id = Schedule::notification_id(schedule.id, at);
-    Ok(notification)
+    let room = state.capacity().take(&notification).await?;
+    Ok((notification, room))
 }
 
 /// What a schedule would send now, in its author's name.

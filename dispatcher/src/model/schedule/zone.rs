@@ -166,7 +166,7 @@ mod tests {
             let local = zone.to_datetime(at);
             let mut fires = false;
             while latest < local {
-                latest = latest + minute;
+                latest += minute;
                 // All of them come at once where the clock is put forward.
                 fires |= means(latest);
             }

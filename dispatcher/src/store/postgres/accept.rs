@@ -21,6 +21,10 @@ ON CONFLICT (tenant, credential, route, key) DO UPDATE SET
   expires_at = excluded.expires_at
 WHERE idempotency.expires_at <= $9::bigint";
 
+pub(in crate::store) const AMEND_ANSWER: &str = "
+UPDATE idempotency SET response = $5::text
+WHERE tenant = $1::text AND credential = $2::text AND route = $3::text AND key = $4::text";
+
 /// Takes `[key, entries, items]`, locks the counters in the order of their keys.
 pub(in crate::store) const TAKE_POSITIONS: &str = "
 INSERT INTO counters AS c (key, position, items)
@@ -99,3 +103,6 @@ WITH old AS MATERIALIZED (
   ORDER BY expires_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED)
 DELETE FROM idempotency i USING old
 WHERE i.tenant = old.tenant AND i.credential = old.credential AND i.route = old.route AND i.key = old.key";
+
+/// Whether a notification is there.
+pub(in crate::store) const IS_STORED: &str = "SELECT 1::bigint FROM notifications WHERE id = $1";

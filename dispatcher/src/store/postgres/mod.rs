@@ -24,8 +24,12 @@ macro_rules! terminal {
 }
 
 pub(super) mod accept;
+pub(super) mod collapse;
 pub(super) mod connect;
+pub(super) mod history;
 pub(super) mod inbox;
+#[cfg(test)]
+mod plans;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod schedules;

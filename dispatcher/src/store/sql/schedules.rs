@@ -1,14 +1,14 @@
 //! Schedules: each statement of both catalogues.
 
 statements! { schedules:
-    INSERT,
-    GET,
-    GET_FOR_UPDATE,
-    LIST,
-    CHANGE,
-    DELETE,
-    CLAIM,
-    END,
-    PUT_OFF,
-    NEXT,
+    INSERT_SCHEDULE,
+    SCHEDULE,
+    LOCK_SCHEDULE,
+    LIST_SCHEDULES,
+    CHANGE_SCHEDULE,
+    DELETE_SCHEDULE,
+    CLAIM_SCHEDULES,
+    END_OCCURRENCE,
+    PUT_OFF_SCHEDULE,
+    NEXT_SCHEDULE,
 }

@@ -1,8 +1,11 @@
 //! The REST API through its router, on a real store.
 
 mod bad_input;
+mod bulk;
+mod capacity;
 mod contacts;
 mod contract;
+mod dry_run;
 mod feed;
 mod idempotency;
 mod inbox;
@@ -172,7 +175,6 @@ impl Api {
             service: running.service.clone(),
             limits: config.limits.clone(),
             schedules: config.schedules.clone(),
-            max_attempts: config.queue.max_attempts,
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
                 std::future::ready(Live {

@@ -2,13 +2,27 @@
 //!
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
+mod network;
+mod retry;
+mod webhook;
+
+pub(crate) use self::retry::LONGEST;
+pub use self::{
+    network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    retry::{ChannelConfig, ChannelsConfig, RetryConfig},
+    webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
+};
+
 use std::{path::PathBuf, time::Duration};
 
 use common::config::{Bytes, ConfigError, Span, number_or_text};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::store::{Place, Server};
+use crate::{
+    database_url,
+    store::{Place, Server},
+};
 
 /// Section `[database]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -88,7 +102,8 @@ pub struct QueueConfig {
     pub lease: Span,
     /// How often leases are extended. Default `10s`.
     pub heartbeat: Span,
-    /// Pauses before the second, third … attempt; the last one repeats. Default `["1m", "5m", "15m"]`.
+    /// Pauses before the second, third … attempt, for channels without an entry in `[channels]`; the last one repeats.
+    /// Default `["1m", "5m", "15m"]`.
     pub retry: Vec<Span>,
     /// Attempts before a delivery is dead, for requests that name no number. Default 4.
     pub max_attempts: u32,
@@ -275,8 +290,16 @@ pub struct LimitsConfig {
     pub service_requests_per_second: u32,
     /// Bytes of a request's body. Default `1MiB`.
     pub body_bytes: Bytes,
+    /// Bytes of the body of a request for many notifications. Default `8MiB`.
+    pub bulk_body_bytes: Bytes,
     /// Items of a bulk request. Default 1000.
     pub bulk_items: usize,
+    /// How deep arrays and objects of a body may nest. Default 64.
+    pub json_depth: usize,
+    /// Deliveries that may wait in the queue, of all tenants. Default 100000.
+    pub queued_max: u64,
+    /// Deliveries of one tenant that may wait in the queue. Default 100000.
+    pub queued_max_per_tenant: u64,
 }
 
 impl Default for LimitsConfig {
@@ -285,7 +308,11 @@ impl Default for LimitsConfig {
             user_requests_per_minute: 100,
             service_requests_per_second: 10_000,
             body_bytes: Bytes(1024 * 1024),
+            bulk_body_bytes: Bytes(8 * 1024 * 1024),
             bulk_items: 1000,
+            json_depth: 64,
+            queued_max: 100_000,
+            queued_max_per_tenant: 100_000,
         }
     }
 }
@@ -298,8 +325,12 @@ pub struct DispatcherConfig {
     pub database: DatabaseConfig,
     /// How deliveries are worked off.
     pub queue: QueueConfig,
+    /// Settings of single channels.
+    pub channels: ChannelsConfig,
     /// The channel email.
     pub smtp: SmtpConfig,
+    /// The channel webhook.
+    pub webhook: WebhookConfig,
     /// The inbox.
     pub inbox: InboxConfig,
     /// The channel realtime.
@@ -318,6 +349,13 @@ impl DispatcherConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, problem: &str| Err(ConfigError::invalid(key, problem));
         let positive = [
+            ("database.connections", u64::from(self.database.connections)),
+            (
+                "database.queue_connections",
+                u64::from(self.database.queue_connections),
+            ),
+            ("database.lock_timeout", millis(self.database.lock_timeout)),
+            ("database.connect_timeout", millis(self.database.connect_timeout)),
             (
                 "database.read_connections",
                 u64::from(self.database.read_connections),
@@ -342,13 +380,20 @@ impl DispatcherConfig {
                 u64::from(self.limits.service_requests_per_second),
             ),
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
+            ("limits.bulk_body_bytes", self.limits.bulk_body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
+            ("limits.json_depth", self.limits.json_depth as u64),
+            ("limits.queued_max", self.limits.queued_max),
+            ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
             ("schedules.missed_after", millis(self.schedules.missed_after)),
             ("schedules.catch_up", self.schedules.catch_up as u64),
             ("schedules.per_tenant", u64::from(self.schedules.per_tenant)),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be more than 0");
+        }
+        if self.database.url.is_some() {
+            self.validate_server()?;
         }
         if self.queue.shares.contains(&0) {
             return refuse("queue.shares", "a lane with share 0 would never be worked off");
@@ -376,6 +421,33 @@ impl DispatcherConfig {
         }
         if self.smtp.host.is_some() {
             self.validate_smtp()?;
+        }
+        self.webhook.validate()?;
+        self.channels.validate()?;
+        Ok(())
+    }
+
+    fn validate_server(&self) -> Result<(), ConfigError> {
+        let database = &self.database;
+        let refuse = |key: &str, problem: &str| Err(ConfigError::invalid(format!("database.{key}"), problem));
+        if let Some(url) = &database.url {
+            database_url::check(url.expose_secret())
+                .map_err(|problem| ConfigError::invalid("database.url", problem))?;
+        }
+        if database.path.is_some() {
+            return refuse(
+                "path",
+                "is for SQLite, and database.url is set: leave one of them out",
+            );
+        }
+        if database.statement_timeout.0 <= database.lock_timeout.0 {
+            return refuse("statement_timeout", "must be more than database.lock_timeout");
+        }
+        if database.statement_timeout.0 >= self.queue.lease.0 {
+            return refuse(
+                "statement_timeout",
+                "must be less than queue.lease, else a claim ends before it is answered",
+            );
         }
         Ok(())
     }
@@ -433,6 +505,21 @@ mod tests {
     fn impossible_values_name_their_key() {
         let cases = [
             (r#"{"queue":{"lease":"20s","heartbeat":"10s"}}"#, "queue.lease"),
+            (r#"{"database":{"url":"mysql://h/a"}}"#, "database.url"),
+            (
+                r#"{"database":{"url":"postgres://h/a","path":"b"}}"#,
+                "database.path",
+            ),
+            (
+                r#"{"database":{"url":"postgres://h/a","statement_timeout":"5s"}}"#,
+                "database.statement_timeout",
+            ),
+            (
+                r#"{"database":{"url":"postgres://h/a","statement_timeout":"30s"}}"#,
+                "queue.lease",
+            ),
+            (r#"{"database":{"connections":0}}"#, "database.connections"),
+            (r#"{"database":{"lock_timeout":"0s"}}"#, "database.lock_timeout"),
             (r#"{"queue":{"heartbeat":"0s"}}"#, "queue.heartbeat"),
             (r#"{"queue":{"shares":[1,1,1,0]}}"#, "queue.shares"),
             (r#"{"queue":{"retry":[]}}"#, "queue.retry"),
