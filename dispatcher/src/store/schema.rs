@@ -219,7 +219,7 @@ async fn every_statement_can_be_prepared() {
             (
                 "PostgreSQL",
                 postgres
-                    .run(format!("PREPARE {name} AS {}", statement.postgres))
+                    .run(format!("PREPARE \"{name}\" AS {}", statement.postgres))
                     .await,
             ),
         ] {

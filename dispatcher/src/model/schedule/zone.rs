@@ -12,6 +12,9 @@ use super::Cron;
 /// than a century for what is in February alone, such as a 29th that is also a Monday.
 const SEARCH_DAYS: usize = 12 * 366;
 
+/// Changes of a zone that are looked at for the one that leaves a time out, which is less than two days away.
+const SEARCH_CHANGES: usize = 8;
+
 /// The first minute after an instant that an expression means in a zone.
 ///
 /// A local time that does not exist, as the clock is put forward over it, is the first instant that does; one that is there
@@ -51,8 +54,9 @@ fn instant(zone: &TimeZone, local: DateTime) -> Option<Timestamp> {
         AmbiguousOffset::Gap { after, .. } => {
             // By the offset that comes, the time lies just before the clock is put forward.
             let shortly_before = after.to_timestamp(local).ok()?;
-            let put_forward = zone.following(shortly_before).next()?;
-            Some(put_forward.timestamp())
+            // Some of a zone's changes are of its name alone.
+            let mut changes = zone.following(shortly_before).take(SEARCH_CHANGES);
+            Some(changes.find(|change| change.offset() == after)?.timestamp())
         }
     }
 }
@@ -207,6 +211,8 @@ mod tests {
                 .following(since)
                 .nth(change)
                 .map_or(since, |change| change.timestamp());
+            // The tables have an entry amid a minute where 32 bits of seconds end.
+            let near = Timestamp::from_second(near.as_second().div_euclid(60) * 60).unwrap();
             let from = near - jiff::Span::new().minutes(before);
             let minutes = 4 * 24 * 60;
             let end = from + jiff::Span::new().minutes(minutes);
