@@ -70,7 +70,7 @@ fn sorted<'a>(names: impl Iterator<Item = KeyName<'a>>) -> Vec<Names<'a>> {
 
 /// The answers that are kept for keys.
 async fn kept(conn: &mut Access<'_>, names: &[Names<'_>], now: Micros) -> Result<Vec<KnownRow>, StoreError> {
-    Ok(conn.query(sql::KNOWN_KEYS).rows(names).bind(now.0).all().await?)
+    conn.query(sql::KNOWN_KEYS).rows(names).bind(now.0).all().await
 }
 
 fn by_name(rows: &[KnownRow]) -> HashMap<KeyName<'_>, Known<'_>> {
