@@ -10,6 +10,7 @@ use common::{
 
 use crate::{
     channels::Channels,
+    lease::Retries,
     metrics::{Metrics, Totals},
     model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys, Reason},
     realtime::Realtime,
@@ -28,6 +29,7 @@ struct Inner {
     realtime: Realtime,
     readers: Readers,
     channels: Channels,
+    retries: Retries,
     wake: Wake,
     metrics: Metrics,
 }
@@ -52,6 +54,7 @@ impl Service {
         store: Store,
         realtime: Realtime,
         channels: Channels,
+        retries: Retries,
         wake: Wake,
         metrics: Metrics,
     ) -> Self {
@@ -61,6 +64,7 @@ impl Service {
             realtime,
             readers,
             channels,
+            retries,
             wake,
             metrics,
         }))
@@ -235,6 +239,11 @@ impl Service {
     #[must_use]
     pub fn is_configured(&self, channel: Channel) -> bool {
         self.0.channels.is_configured(channel)
+    }
+
+    /// Attempts of a delivery by this channel before it is dead.
+    pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
+        self.0.retries.of(channel).max_attempts()
     }
 }
 
