@@ -151,7 +151,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let parts = config.dispatcher();
         let metrics = metrics.register(dispatcher::metrics::Metrics::register);
-        let channels = Channels::new(&parts.smtp, &parts.webhook, &metrics)?;
+        let channels = Channels::new(&parts, &metrics)?;
         let dispatcher = Dispatcher::start(dispatcher::Parts {
             config: parts.clone(),
             store: database.store.clone(),
