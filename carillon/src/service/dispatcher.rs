@@ -158,6 +158,7 @@ impl Running {
             receipts,
             channels,
             metrics,
+            spool: None,
             exclusive: true,
         })
         .await;

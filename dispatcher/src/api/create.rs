@@ -17,7 +17,7 @@ use super::{
     draft,
     extract::Sender,
     plan::{Plan, plan},
-    problems::store_problem,
+    problems::{accept_problem, store_problem},
     state::ApiState,
     view::NotificationView,
 };
@@ -241,7 +241,7 @@ async fn accept(
     state: &ApiState,
     submission: Submission,
     route: Route,
-    respond: impl FnOnce(&Plan, &'static str) -> String,
+    respond: impl Fn(&Plan, &'static str) -> String,
 ) -> Result<Response, Problem> {
     let mut keys = keys(&submission, route)?;
     let Submission {
@@ -258,7 +258,7 @@ async fn accept(
     };
     // A repeat is one whatever has become of its times, its template and its target meanwhile.
     let known = state
-        .store()
+        .service
         .answered(&caller.tenant, &keys)
         .await
         .map_err(store_problem)?;
@@ -271,13 +271,16 @@ async fn accept(
     for key in &mut keys {
         key.response.clone_from(&response);
     }
+    // While the database is away it is the same notification, but that it waits.
+    let spooled = state.service.spool().map(|_| respond(&plan, "spooled"));
     plan.notification.idempotency = keys;
     let accepted = state
         .service
-        .accept(vec![plan.notification])
+        .accept_or_spool(vec![plan.notification], spooled.clone())
         .await
-        .map_err(store_problem)?;
+        .map_err(accept_problem)?;
     match accepted.into_iter().next() {
+        Some(Accepted::Spooled) => told(Accepted::Spooled, route.status, field, spooled.unwrap_or(response)),
         Some(accepted) => told(accepted, route.status, field, response),
         None => Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -298,7 +301,7 @@ fn keys(submission: &Submission, route: Route) -> Result<Vec<IdempotencyKey>, Pr
         .chain(of_body)
         .map(|(credential, key)| IdempotencyKey {
             credential: credential.to_owned(),
-            route: route.name,
+            route: route.name.into(),
             key,
             request_hash: hash.to_vec(),
             status: route.status.as_u16(),
@@ -316,6 +319,7 @@ fn told(
 ) -> Result<Response, Problem> {
     match accepted {
         Accepted::New => Ok(json(status, fresh)),
+        Accepted::Spooled => Ok(json(StatusCode::ACCEPTED, fresh)),
         Accepted::Repeat {
             status: first,
             response,

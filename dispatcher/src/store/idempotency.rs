@@ -48,7 +48,7 @@ fn name<'a>(tenant: &'a TenantId, key: &'a IdempotencyKey) -> KeyName<'a> {
     KeyName {
         tenant: tenant.as_str(),
         credential: &key.credential,
-        route: key.route,
+        route: &key.route,
         key: &key.key,
     }
 }
@@ -144,7 +144,7 @@ pub(super) async fn judge(
                             (
                                 new.tenant.as_str(),
                                 key.credential.as_str(),
-                                key.route,
+                                key.route.as_ref(),
                                 key.key.as_str(),
                             ),
                             (hex_bytes(&key.request_hash), key.status, key.response.as_str()),

@@ -12,6 +12,7 @@ use dispatcher::{
     metrics::Metrics,
     model::{Accepted, Channel, Delivery, DeliveryState, NewNotification},
     service::Service,
+    spool::Spool,
     store::{Store, StoreConfig},
 };
 use tempfile::TempDir;
@@ -23,6 +24,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) metrics: Metrics,
+    pub(crate) spool: Option<Spool>,
     _dir: TempDir,
 }
 
@@ -53,6 +55,7 @@ impl World {
             store,
             bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
             metrics: Metrics::new(),
+            spool: None,
             _dir: dir,
         }
     }
@@ -109,6 +112,7 @@ impl World {
             receipts,
             channels,
             metrics: self.metrics.clone(),
+            spool: self.spool.clone(),
             exclusive,
         })
         .await
