@@ -343,10 +343,7 @@ impl DispatcherConfig {
             ),
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
-            (
-                "spool.max_notifications",
-                u64::from(self.spool.max_notifications),
-            ),
+            ("spool.max_notifications", u64::from(self.spool.max_notifications)),
             ("spool.max_bytes", self.spool.max_bytes.0 as u64),
             ("database.away_after", millis(self.database.away_after)),
         ];

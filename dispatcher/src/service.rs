@@ -167,7 +167,11 @@ impl Service {
                 }
                 Turn::Direct => {
                     let after = After::of(&notifications);
-                    match spool.away().bounded(self.0.store.accept(notifications.clone())).await {
+                    match spool
+                        .away()
+                        .bounded(self.0.store.accept(notifications.clone()))
+                        .await
+                    {
                         Ok(accepted) => {
                             self.committed(&accepted, after).await;
                             return Ok(accepted);

@@ -280,7 +280,12 @@ async fn accept(
         .await
         .map_err(accept_problem)?;
     match accepted.into_iter().next() {
-        Some(Accepted::Spooled) => told(Accepted::Spooled, route.status, field, spooled.unwrap_or(response)),
+        Some(Accepted::Spooled) => told(
+            Accepted::Spooled,
+            route.status,
+            field,
+            spooled.unwrap_or(response),
+        ),
         Some(accepted) => told(accepted, route.status, field, response),
         None => Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,

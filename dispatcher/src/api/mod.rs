@@ -22,6 +22,7 @@ mod planner;
 mod problems;
 mod reader;
 mod records;
+mod remembered;
 mod state;
 mod templates;
 mod times;

@@ -21,6 +21,7 @@ use crate::{
         Channel, Contact, Content, GroupJob, InboxFilter, InboxRoute, Kind, Lane, NewNotification, Strategy,
         Template,
     },
+    store::StoreError,
     template::{RenderError, Rendered, find_predefined},
 };
 
@@ -170,21 +171,31 @@ pub(crate) async fn find(
     caller: &Identity,
     name: &str,
 ) -> Result<Option<Template>, Problem> {
+    let found = match state.service.read(stored(state, caller, name)).await {
+        Ok(found) => {
+            // Without a spool nothing is accepted while the database is away, and nothing need be remembered.
+            if state.service.spool().is_some() {
+                state.remembered().keep(&caller.tenant, name, found.as_ref());
+            }
+            found
+        }
+        Err(error @ StoreError::Unavailable { .. }) => match state.remembered().find(&caller.tenant, name) {
+            Some(found) => found,
+            None => return Err(store_problem(error)),
+        },
+        Err(error) => return Err(store_problem(error)),
+    };
+    Ok(found.or_else(|| find_predefined(name).cloned()))
+}
+
+/// The tenant's own template.
+async fn stored(state: &ApiState, caller: &Identity, name: &str) -> Result<Option<Template>, StoreError> {
     if let Ok(id) = uuid::Uuid::parse_str(name)
-        && let Some(template) = state
-            .store()
-            .template_by_id(&caller.tenant, id)
-            .await
-            .map_err(store_problem)?
+        && let Some(template) = state.store().template_by_id(&caller.tenant, id).await?
     {
         return Ok(Some(template));
     }
-    let own = state
-        .store()
-        .template_by_name(&caller.tenant, name)
-        .await
-        .map_err(store_problem)?;
-    Ok(own.or_else(|| find_predefined(name).cloned()))
+    state.store().template_by_name(&caller.tenant, name).await
 }
 
 fn render(state: &ApiState, template: &Template, draft: &Draft) -> Result<Rendered, Problem> {
@@ -276,8 +287,8 @@ async fn users(
         return Ok(users.into_iter().map(|user| (user, None)).collect());
     }
     let contacts = state
-        .store()
-        .contacts(&caller.tenant, &users)
+        .service
+        .read(state.store().contacts(&caller.tenant, &users))
         .await
         .map_err(store_problem)?;
     Ok(users.into_iter().zip(contacts).collect())

@@ -51,7 +51,9 @@ pub(crate) fn accept_problem(error: AcceptError) -> Problem {
         AcceptError::Spool(SpoolError::Away { reason }) => {
             tracing::debug!(%reason, "nothing can be spooled");
             Problem::unavailable(
-                format!("the database is away, and this cannot wait for it, as {reason}; nothing was taken, try again"),
+                format!(
+                    "the database is away, and this cannot wait for it, as {reason}; nothing was taken, try again"
+                ),
                 STORE_RETRY,
             )
         }

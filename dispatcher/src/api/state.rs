@@ -6,7 +6,7 @@ use common::{ids::TenantId, token::Verifier};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::budget::RateLimits;
+use super::{budget::RateLimits, remembered::Remembered};
 use crate::{config::LimitsConfig, service::Service, store::Store, template::Templates};
 
 /// State of every handler. Cheap to clone.
@@ -18,6 +18,7 @@ struct Inner {
     config: ApiConfig,
     limits: RateLimits,
     templates: Templates,
+    remembered: Remembered,
 }
 
 /// What the API is made of.
@@ -48,6 +49,7 @@ impl ApiState {
             config,
             limits,
             templates: Templates::default(),
+            remembered: Remembered::default(),
         }))
     }
 
@@ -57,6 +59,11 @@ impl ApiState {
 
     pub(crate) fn templates(&self) -> &Templates {
         &self.0.templates
+    }
+
+    /// Templates as they were found last.
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.0.remembered
     }
 
     pub(crate) fn rate_limits(&self) -> &RateLimits {

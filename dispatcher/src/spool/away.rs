@@ -82,7 +82,10 @@ impl Away {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], and what the work says.
-    pub async fn bounded<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    pub async fn bounded<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let away = |reason: &str| StoreError::Unavailable {
             reason: reason.to_owned(),
         };

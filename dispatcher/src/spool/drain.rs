@@ -178,7 +178,11 @@ impl Drainer {
             // the same key is a repeat, which a call of its own finds.
             let own: HashSet<_> = notifications
                 .iter()
-                .flat_map(|new| new.idempotency.iter().map(|key| self.link.names().key(&new.tenant, key)))
+                .flat_map(|new| {
+                    new.idempotency
+                        .iter()
+                        .map(|key| self.link.names().key(&new.tenant, key))
+                })
                 .collect();
             if own.iter().any(|key| requests.contains(key)) {
                 break;
@@ -207,7 +211,9 @@ impl Drainer {
         match self.done(token, &taken, &keys, &used, None).await {
             Ok(true) => {
                 let number: i64 = taken.iter().map(|(_, _, count)| *count).sum();
-                self.metrics.drained.inc_by(u64::try_from(number).unwrap_or_default());
+                self.metrics
+                    .drained
+                    .inc_by(u64::try_from(number).unwrap_or_default());
                 Step::Done
             }
             Ok(false) => Step::Lost,
@@ -280,7 +286,8 @@ impl Drainer {
 
     async fn lead(&self) -> Result<i64, LinkError> {
         let names = self.link.names();
-        let call = Call::new(include_str!("scripts/lead.lua"), &[&names.drainer, &names.fence]).with(self.lease());
+        let call =
+            Call::new(include_str!("scripts/lead.lua"), &[&names.drainer, &names.fence]).with(self.lease());
         Ok(number(&self.link.run(call).await?))
     }
 
@@ -295,11 +302,14 @@ impl Drainer {
     /// The oldest entries; none where another one is the drainer.
     async fn read(&self, token: i64, limit: usize) -> Result<Option<Vec<Entry>>, LinkError> {
         let names = self.link.names();
-        let call = Call::new(include_str!("scripts/read.lua"), &[&names.entries, &names.drainer])
-            .with(token.to_string())
-            .with(self.lease())
-            .with(limit.to_string())
-            .with(BYTES.to_string());
+        let call = Call::new(
+            include_str!("scripts/read.lua"),
+            &[&names.entries, &names.drainer],
+        )
+        .with(token.to_string())
+        .with(self.lease())
+        .with(limit.to_string())
+        .with(BYTES.to_string());
         let answer = self.link.run(call).await?;
         if !matches!(answer, Value::Array(_)) {
             return Ok(None);
@@ -350,9 +360,16 @@ impl Drainer {
 
     /// Keeps the first entry elsewhere, for people: it cannot be stored, and what is behind it shall not wait for ever.
     async fn put_aside(&self, token: i64, why: &str) -> Result<(), LinkError> {
-        let first = self.read(token, 1).await?.and_then(|entries| entries.into_iter().next());
+        let first = self
+            .read(token, 1)
+            .await?
+            .and_then(|entries| entries.into_iter().next());
         let Some(entry) = first else { return Ok(()) };
-        tracing::error!(entry = entry.id, why, "an entry of the spool cannot be stored and is put aside");
+        tracing::error!(
+            entry = entry.id,
+            why,
+            "an entry of the spool cannot be stored and is put aside"
+        );
         let entry = [(entry.id, entry.bytes, entry.count)];
         self.done(token, &entry, &[], &[], Some(why)).await.map(drop)
     }

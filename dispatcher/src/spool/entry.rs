@@ -1,9 +1,12 @@
 //! What stands in the stream: a request's notifications, one JSON text a line.
 
-use super::{link::Call, names::{Names, hex}};
+use super::{
+    link::Call,
+    names::{Names, hex},
+};
 use crate::model::{IdempotencyKey, NewNotification};
 
-/// The version of the form. A dispatcher that does not know it leaves the entry to others.
+/// The version of the form. A dispatcher that does not know it puts the entry aside.
 pub(super) const VERSION: &str = "1";
 
 /// The answer under an idempotency key, as it is kept: status, space, body.

@@ -171,7 +171,10 @@ impl Gate {
         let mut state = self.lock();
         state.away = None;
         state.open = true;
-        let held = state.permit.take().map(|_| format!("{}/{}", self.node, state.number));
+        let held = state
+            .permit
+            .take()
+            .map(|_| format!("{}/{}", self.node, state.number));
         // An answer that is on its way with an older number counts no more.
         state.number += 1;
         drop(state);

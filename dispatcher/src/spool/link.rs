@@ -109,7 +109,11 @@ impl Link {
         self.run_all(calls, self.0.replicas).await
     }
 
-    async fn run_all(&self, calls: Vec<Call>, wanted: u8) -> Result<Vec<Result<Value, LinkError>>, LinkError> {
+    async fn run_all(
+        &self,
+        calls: Vec<Call>,
+        wanted: u8,
+    ) -> Result<Vec<Result<Value, LinkError>>, LinkError> {
         let count = calls.len();
         let pipeline = self.0.client.pipeline();
         let hash = self.0.names.entries.as_str();
@@ -132,18 +136,29 @@ impl Link {
         if answers.len() != count + usize::from(wanted > 0) {
             return Err(LinkError::Redis("the connection was lost".to_owned()));
         }
-        if let Some(error) = answers.iter().filter_map(|answer| answer.as_ref().err()).find(|error| is_whole(error)) {
+        if let Some(error) = answers
+            .iter()
+            .filter_map(|answer| answer.as_ref().err())
+            .find(|error| is_whole(error))
+        {
             let error = error.clone();
             self.look_elsewhere(&error).await;
             return Err(redis(&error));
         }
         if wanted > 0 {
-            let has = answers.pop().and_then(Result::ok).and_then(|value| value.as_i64()).unwrap_or_default();
+            let has = answers
+                .pop()
+                .and_then(Result::ok)
+                .and_then(|value| value.as_i64())
+                .unwrap_or_default();
             if has < i64::from(wanted) {
                 return Err(LinkError::Replicas { has, wanted });
             }
         }
-        Ok(answers.into_iter().map(|answer| answer.map_err(|error| redis(&error))).collect())
+        Ok(answers
+            .into_iter()
+            .map(|answer| answer.map_err(|error| redis(&error)))
+            .collect())
     }
 
     /// Runs one script whose loss in a fail-over changes nothing for good.
@@ -164,7 +179,11 @@ impl Link {
     pub(super) async fn ask(&self, command: &'static str, words: &[&str]) -> Result<Value, LinkError> {
         let command = CustomCommand::new_static(command, self.0.names.entries.as_str(), false);
         let words: Vec<Value> = words.iter().map(|word| (*word).into()).collect();
-        self.0.client.custom(command, words).await.map_err(|error| redis(&error))
+        self.0
+            .client
+            .custom(command, words)
+            .await
+            .map_err(|error| redis(&error))
     }
 
     /// A server that is no primary any more keeps its connections.

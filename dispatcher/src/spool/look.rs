@@ -75,7 +75,9 @@ impl Looker {
         match looked {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.gate.away(error.to_string()),
-            Err(_) => self.gate.away(format!("redis gave no answer within {PATIENCE:?}")),
+            Err(_) => self
+                .gate
+                .away(format!("redis gave no answer within {PATIENCE:?}")),
         }
     }
 

@@ -30,6 +30,7 @@ use common::redis::{ClientError, RedisConfig};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::away::Away;
+pub(crate) use self::outcome::{Outcome, Outcomes};
 use self::{
     drain::Drainer,
     gate::{Gate, Way},
@@ -37,7 +38,6 @@ use self::{
     look::Looker,
     writer::{Mode, Taken, Writer},
 };
-pub(crate) use self::outcome::{Outcome, Outcomes};
 use crate::{
     config::SpoolConfig,
     metrics::Metrics,
@@ -157,7 +157,10 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError`].
-    pub async fn behind(&self, notifications: Vec<NewNotification>) -> Result<Option<Vec<Accepted>>, SpoolError> {
+    pub async fn behind(
+        &self,
+        notifications: Vec<NewNotification>,
+    ) -> Result<Option<Vec<Accepted>>, SpoolError> {
         match self.0.writer.take(Mode::Behind, notifications).await? {
             Taken::Spooled(answers) => Ok(Some(answers)),
             Taken::Closed => Ok(None),

@@ -46,7 +46,10 @@ impl Outcomes {
             let mut batch = Vec::with_capacity(TOGETHER);
             while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
                 let names = link.names();
-                let call = Call::new(include_str!("scripts/outcome.lua"), &[&names.entries, &names.outcomes]);
+                let call = Call::new(
+                    include_str!("scripts/outcome.lua"),
+                    &[&names.entries, &names.outcomes],
+                );
                 let call = batch
                     .drain(..)
                     .flat_map(|outcome| outcome.words())
@@ -90,7 +93,11 @@ pub(super) async fn fill_in(link: &Link, all: &mut [NewNotification]) -> Result<
         .zip(found)
         .filter_map(|(delivery, value): (String, Value)| Some((delivery, text(&value)?)))
         .collect();
-    for one in all.iter_mut().flat_map(|new| &mut new.deliveries).filter(|one| is_frame(one)) {
+    for one in all
+        .iter_mut()
+        .flat_map(|new| &mut new.deliveries)
+        .filter(|one| is_frame(one))
+    {
         end(one, found.get(&one.id.to_string()).map(String::as_str));
     }
     Ok(found.into_keys().collect())
@@ -151,7 +158,10 @@ mod tests {
             let [id, text] = outcome.words();
             assert_eq!(id, one.id.to_string());
             end(&mut one, Some(&text));
-            assert_eq!((one.state, one.reason.as_deref(), one.lease_until), (state, reason, None));
+            assert_eq!(
+                (one.state, one.reason.as_deref(), one.lease_until),
+                (state, reason, None)
+            );
         }
     }
 

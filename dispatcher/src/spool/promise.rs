@@ -34,7 +34,11 @@ pub(super) async fn ask(link: &Link) -> Result<Result<(), String>, LinkError> {
                     .convert::<HashMap<String, String>>()
                     .ok()
                     .and_then(|mut found| found.remove(name)),
-                Err(LinkError::Redis(reason)) if reason.contains("NOPERM") || reason.contains("unknown command") => None,
+                Err(LinkError::Redis(reason))
+                    if reason.contains("NOPERM") || reason.contains("unknown command") =>
+                {
+                    None
+                }
                 Err(error) => return Err(error),
             };
         }
@@ -49,7 +53,10 @@ fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn judge(settings: &Settings, replicas: u8) -> Result<(), String> {
-    let evicts = settings.eviction.as_deref().is_some_and(|policy| policy != "noeviction");
+    let evicts = settings
+        .eviction
+        .as_deref()
+        .is_some_and(|policy| policy != "noeviction");
     if evicts && settings.memory != Some(0) {
         let policy = settings.eviction.as_deref().unwrap_or_default();
         return Err(format!(
@@ -93,7 +100,8 @@ mod tests {
 
     #[test]
     fn only_a_flush_or_a_replica_is_a_promise() {
-        let of = |append_only, fsync, replicas| judge(&settings(append_only, fsync, 0, "noeviction"), replicas);
+        let of =
+            |append_only, fsync, replicas| judge(&settings(append_only, fsync, 0, "noeviction"), replicas);
         assert_eq!(of(Some("yes"), Some("always"), 0), Ok(()));
         assert_eq!(of(Some("no"), Some("always"), 1), Ok(()));
         for (append_only, fsync, word) in [

@@ -9,8 +9,7 @@ use tokio::{
 };
 
 use super::{
-    SpoolError,
-    entry,
+    SpoolError, entry,
     gate::{Gate, PERMIT},
     link::{Call, Link, LinkError, list, number, text},
 };
@@ -69,7 +68,9 @@ pub(super) struct Writer {
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +88,11 @@ impl Writer {
     }
 
     /// Spools a request: durable when this returns, and no other node stores what comes in later before it.
-    pub(super) async fn take(&self, mode: Mode, notifications: Vec<NewNotification>) -> Result<Taken, SpoolError> {
+    pub(super) async fn take(
+        &self,
+        mode: Mode,
+        notifications: Vec<NewNotification>,
+    ) -> Result<Taken, SpoolError> {
         if let Some(reason) = self.gate.unusable() {
             return Err(SpoolError::Away { reason });
         }

@@ -11,4 +11,5 @@ mod outage;
 mod queue;
 mod realtime;
 mod receipts;
+mod spool;
 mod store;
