@@ -142,7 +142,7 @@ impl Service {
         spooled: Option<String>,
     ) -> Result<Vec<Accepted>, AcceptError> {
         let service = self.clone();
-        let work = async move { service.accept_or_spool_now(notifications, spooled).await };
+        let work = Box::pin(async move { service.accept_or_spool_now(notifications, spooled).await });
         tokio::spawn(work).await.unwrap_or_else(|error| {
             Err(StoreError::Unavailable {
                 reason: error.to_string(),
@@ -227,6 +227,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn read<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let work = Box::pin(work);
         match &self.0.spool {
             Some(spool) => spool.away().bounded(work).await,
             None => work.await,

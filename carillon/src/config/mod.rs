@@ -16,6 +16,7 @@ use common::{
 use dispatcher::{
     config::{
         DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
+        SpoolConfig,
     },
     store::Place,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Config {
     smtp: SmtpConfig,
     inbox: InboxConfig,
     realtime: RealtimeConfig,
+    spool: SpoolConfig,
     limits: LimitsConfig,
 }
 
@@ -189,6 +191,7 @@ impl Config {
             smtp: self.smtp.clone(),
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
+            spool: self.spool.clone(),
             limits: self.limits.clone(),
         }
     }

@@ -71,7 +71,7 @@ impl Looker {
     }
 
     async fn look_holding(&self, mut asked: tokio::sync::MutexGuard<'_, Option<Instant>>) {
-        let looked = tokio::time::timeout(PATIENCE, self.look_now(&mut asked)).await;
+        let looked = tokio::time::timeout(PATIENCE, Box::pin(self.look_now(&mut asked))).await;
         match looked {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.gate.away(error.to_string()),

@@ -1,6 +1,7 @@
 //! While the database is away: the spool over real Redis servers, and what comes out of it.
 
 mod drain;
+mod outage;
 mod service;
 mod stream;
 mod turns;

@@ -23,7 +23,7 @@ pub(crate) struct World {
     pub(crate) bus: Bus,
     pub(crate) metrics: Metrics,
     pub(crate) spool: Option<Spool>,
-    _database: Database,
+    _database: Option<Database>,
 }
 
 /// A running dispatcher.
@@ -48,13 +48,20 @@ impl World {
         let database = Database::new();
         let mut config = database.config();
         change(&mut config);
-        let store = Store::open(&config).await.unwrap();
         Self {
-            store,
+            _database: Some(database),
+            ..Self::over(&config).await
+        }
+    }
+
+    /// On a database that the test has made.
+    pub(crate) async fn over(config: &StoreConfig) -> Self {
+        Self {
+            store: Store::open(config).await.unwrap(),
             bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
             metrics: Metrics::new(),
             spool: None,
-            _database: database,
+            _database: None,
         }
     }
 
