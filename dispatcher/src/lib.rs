@@ -17,6 +17,7 @@
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
 //! | `receipts` | what readers do, from sockets and from the API alike |
+//! | `capacity` | how much may wait |
 //!
 //! [`Dispatcher`] wires them from [`config`]; [`metrics`] has every metric's name.
 
@@ -30,6 +31,7 @@ pub mod service;
 pub mod spool;
 pub mod store;
 
+mod capacity;
 mod lease;
 mod queue;
 pub mod wake;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::{
     ids::{NotificationId, TenantId},
+    target::Audience,
     topic::TopicKey,
 };
 
@@ -15,7 +16,7 @@ use crate::{
     realtime::{Frames, Realtime},
     receipts::Readers,
     spool::{Spool, SpoolError, Turn},
-    store::{Mark, Marked, ReadAll, Store, StoreError},
+    store::{Mark, Marked, ReadAll, Standing, Store, StoreError},
     wake::Wake,
 };
 
@@ -52,6 +53,8 @@ const TURNS: u32 = 4;
 struct After {
     commit: AfterCommit,
     frames: Option<Frames>,
+    /// It may have taken another one's place, on pages of these keys.
+    replaces: Option<(Standing, Vec<TopicKey>)>,
 }
 
 impl After {
@@ -62,21 +65,14 @@ impl After {
             .map(|one| Self {
                 commit: AfterCommit::of(one, now),
                 frames: Realtime::prepare(one),
+                replaces: Standing::of(one).zip(
+                    one.audience
+                        .as_ref()
+                        .map(|audience| routed(audience, &one.tenant)),
+                ),
             })
             .collect()
     }
-}
-
-/// Notifications whose idempotency keys will repeat what was said when they were spooled.
-fn with_answer(mut notifications: Vec<NewNotification>, answer: Option<&str>) -> Vec<NewNotification> {
-    let Some(answer) = answer else {
-        return notifications;
-    };
-    for key in notifications.iter_mut().flat_map(|new| &mut new.idempotency) {
-        key.status = 202;
-        answer.clone_into(&mut key.response);
-    }
-    notifications
 }
 
 impl Service {
@@ -127,22 +123,25 @@ impl Service {
             if let Some(frames) = after.frames {
                 self.0.realtime.publish_accepted(frames).await;
             }
+            if let Some((standing, keys)) = after.replaces {
+                self.tell_replaced(&standing, &keys).await;
+            }
         }
     }
 
     /// The same, but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
-    /// then `spooled` is kept as the answer of its idempotency keys, with 202, where it is given. A commit of which nobody
-    /// knows is settled by the notifications' ids.
+    /// then `respell` says in them what their idempotency keys will repeat. A commit of which nobody knows is settled by the
+    /// notifications' ids.
     ///
     /// # Errors
     /// [`AcceptError`]: nothing is stored or spooled, but for [`SpoolError::Unclear`].
     pub async fn accept_or_spool(
         &self,
         notifications: Vec<NewNotification>,
-        spooled: Option<String>,
+        respell: impl Fn(&mut [NewNotification]) + Send + Sync + 'static,
     ) -> Result<Vec<Accepted>, AcceptError> {
         let service = self.clone();
-        let work = Box::pin(async move { service.accept_or_spool_now(notifications, spooled).await });
+        let work = Box::pin(async move { service.accept_or_spool_now(notifications, &respell).await });
         tokio::spawn(work).await.unwrap_or_else(|error| {
             Err(StoreError::Unavailable {
                 reason: error.to_string(),
@@ -153,8 +152,8 @@ impl Service {
 
     async fn accept_or_spool_now(
         &self,
-        notifications: Vec<NewNotification>,
-        spooled: Option<String>,
+        mut notifications: Vec<NewNotification>,
+        respell: &(impl Fn(&mut [NewNotification]) + Sync),
     ) -> Result<Vec<Accepted>, AcceptError> {
         let Some(spool) = &self.0.spool else {
             return Ok(self.accept_now(notifications).await?);
@@ -177,16 +176,18 @@ impl Service {
                             return Ok(accepted);
                         }
                         Err(StoreError::Unavailable { .. }) => {
-                            let accepted = spool.take(with_answer(notifications, spooled.as_deref())).await;
-                            return Ok(self.spooled(accepted?, after).await);
+                            respell(&mut notifications);
+                            let accepted = spool.take(notifications).await?;
+                            return Ok(self.spooled(accepted, after).await);
                         }
                         Err(error) => return Err(error.into()),
                     }
                 }
                 Turn::Behind => {
                     let after = After::of(&notifications);
-                    let notifications = with_answer(notifications.clone(), spooled.as_deref());
-                    if let Some(accepted) = spool.behind(notifications).await? {
+                    let mut respelt = notifications.clone();
+                    respell(&mut respelt);
+                    if let Some(accepted) = spool.behind(respelt).await? {
                         return Ok(self.spooled(accepted, after).await);
                     }
                 }
@@ -240,6 +241,24 @@ impl Service {
         self.0.spool.as_ref()
     }
 
+    /// Tells open pages that an older notification has given its place.
+    async fn tell_replaced(&self, standing: &Standing, keys: &[TopicKey]) {
+        match self.0.store.replaced_by(standing).await {
+            Ok(Some(replaced)) => self.tell_withdrawn(keys, replaced),
+            Ok(None) => {}
+            // It is withdrawn; open pages learn it from the change feed.
+            Err(error) => tracing::warn!(%error, "sockets are not told of a replaced notification"),
+        }
+    }
+
+    fn tell_withdrawn(&self, keys: &[TopicKey], id: NotificationId) {
+        for key in keys {
+            self.0
+                .realtime
+                .publish_changed(key, Some(&[id]), "withdrawn", None);
+        }
+    }
+
     /// Marks notifications for a reader, and tells the reader's devices.
     ///
     /// # Errors
@@ -287,19 +306,8 @@ impl Service {
                     None
                 }
             };
-            let mut keys: Vec<TopicKey> = audience
-                .map(|audience| audience.target.routes(&tenant))
-                .unwrap_or_default()
-                .into_iter()
-                .map(|route| route.key)
-                .collect();
-            keys.dedup();
-            for key in keys {
-                service
-                    .0
-                    .realtime
-                    .publish_changed(&key, Some(&[id]), "withdrawn", None);
-            }
+            let keys = audience.map(|audience| routed(&audience, &tenant));
+            service.tell_withdrawn(&keys.unwrap_or_default(), id);
             Ok(true)
         })
         .await
@@ -340,4 +348,12 @@ impl Service {
     pub fn is_configured(&self, channel: Channel) -> bool {
         self.0.channels.is_configured(channel)
     }
+}
+
+/// The keys of an audience's routes.
+fn routed(audience: &Audience, tenant: &TenantId) -> Vec<TopicKey> {
+    let routes = audience.target.routes(tenant);
+    let mut keys: Vec<TopicKey> = routes.into_iter().map(|route| route.key).collect();
+    keys.dedup();
+    keys
 }

@@ -6,8 +6,8 @@ use common::{ids::TenantId, token::Verifier};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{budget::RateLimits, remembered::Remembered};
-use crate::{config::LimitsConfig, service::Service, store::Store, template::Templates};
+use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
+use crate::{capacity::Capacity, config::LimitsConfig, service::Service, store::Store, template::Templates};
 
 /// State of every handler. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ struct Inner {
     limits: RateLimits,
     templates: Templates,
     remembered: Remembered,
+    capacity: Capacity,
+    under_way: UnderWay,
 }
 
 /// What the API is made of.
@@ -45,11 +47,14 @@ impl ApiState {
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
         let limits = RateLimits::new(&config.limits);
+        let capacity = Capacity::new(config.service.clone(), &config.limits);
         Self(Arc::new(Inner {
             config,
             limits,
             templates: Templates::default(),
             remembered: Remembered::default(),
+            capacity,
+            under_way: UnderWay::default(),
         }))
     }
 
@@ -64,6 +69,14 @@ impl ApiState {
     /// Templates as they were found last.
     pub(crate) fn remembered(&self) -> &Remembered {
         &self.0.remembered
+    }
+
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.0.capacity
+    }
+
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.0.under_way
     }
 
     pub(crate) fn rate_limits(&self) -> &RateLimits {

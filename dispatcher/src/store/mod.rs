@@ -6,12 +6,14 @@
 mod accept;
 mod access;
 mod codec;
+mod collapse;
 mod connect;
 mod deliveries;
 mod error;
 mod feed;
 mod handle;
 mod hints;
+mod history;
 mod idempotency;
 mod inbox;
 mod jobs;
@@ -34,6 +36,7 @@ mod types;
 mod watch;
 mod writer;
 
+pub(crate) use self::collapse::Standing;
 use self::types::Reach;
 pub use self::{
     handle::Store,

@@ -75,7 +75,7 @@ async fn send(services: Vec<Service>, user: String, pause: Duration, stop: Arc<A
         turn += 1;
         let begin = Instant::now();
         let answer = services[turn % services.len()]
-            .accept_or_spool(vec![new], None)
+            .accept_or_spool(vec![new], |_| {})
             .await;
         log.times.push((begin, begin.elapsed()));
         match answer.as_deref() {

@@ -127,7 +127,7 @@ async fn a_frames_end_is_stored_as_it_was_though_nobody_could_write_it_down() {
     for new in [&read, &missed] {
         let answers = running
             .service
-            .accept_or_spool(vec![new.clone()], None)
+            .accept_or_spool(vec![new.clone()], |_| {})
             .await
             .unwrap();
         assert_eq!(answers, [Accepted::Spooled]);
