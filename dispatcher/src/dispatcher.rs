@@ -8,7 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     channels::Channels,
     config::DispatcherConfig,
-    lease::{Leases, Settler},
+    lease::{Leases, Retries, Settler},
     metrics::Metrics,
     model::Micros,
     queue::{self, Context, Tasks},
@@ -77,10 +77,12 @@ impl Dispatcher {
             spool.as_ref().map(Spool::outcomes),
             metrics.clone(),
         );
+        let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(
             store.clone(),
             realtime.clone(),
             channels.clone(),
+            retries.clone(),
             wake.clone(),
             metrics.clone(),
             spool.clone(),
@@ -91,6 +93,7 @@ impl Dispatcher {
             store: store.clone(),
             channels,
             realtime: realtime.clone(),
+            retries,
             leases,
             settler,
             wake: wake.clone(),

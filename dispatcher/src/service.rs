@@ -11,6 +11,7 @@ use common::{
 use crate::{
     accepted::AfterCommit,
     channels::Channels,
+    lease::Retries,
     metrics::Metrics,
     model::{Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, ReaderKeys},
     realtime::{Frames, Realtime},
@@ -30,6 +31,7 @@ struct Inner {
     realtime: Realtime,
     readers: Readers,
     channels: Channels,
+    retries: Retries,
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
@@ -80,6 +82,7 @@ impl Service {
         store: Store,
         realtime: Realtime,
         channels: Channels,
+        retries: Retries,
         wake: Wake,
         metrics: Metrics,
         spool: Option<Spool>,
@@ -90,6 +93,7 @@ impl Service {
             realtime,
             readers,
             channels,
+            retries,
             wake,
             metrics,
             spool,
@@ -347,6 +351,11 @@ impl Service {
     #[must_use]
     pub fn is_configured(&self, channel: Channel) -> bool {
         self.0.channels.is_configured(channel)
+    }
+
+    /// Attempts of a delivery by this channel before it is dead.
+    pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
+        self.0.retries.of(channel).max_attempts()
     }
 }
 

@@ -15,8 +15,8 @@ use common::{
 };
 use dispatcher::{
     config::{
-        DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
-        SpoolConfig,
+        ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
+        RealtimeConfig, SmtpConfig, SpoolConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -47,7 +47,9 @@ pub(crate) struct Config {
     pub(crate) hub: HubConfig,
     database: DatabaseConfig,
     queue: QueueConfig,
+    channels: ChannelsConfig,
     smtp: SmtpConfig,
+    webhook: WebhookConfig,
     inbox: InboxConfig,
     realtime: RealtimeConfig,
     spool: SpoolConfig,
@@ -188,7 +190,9 @@ impl Config {
         DispatcherConfig {
             database: self.database.clone(),
             queue: self.queue.clone(),
+            channels: self.channels.clone(),
             smtp: self.smtp.clone(),
+            webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
             spool: self.spool.clone(),

@@ -152,7 +152,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let parts = config.dispatcher();
         let metrics = metrics.register(dispatcher::metrics::Metrics::register);
-        let channels = Channels::new(&parts.smtp, &metrics)?;
+        let channels = Channels::new(&parts.smtp, &parts.webhook, &metrics)?;
         let spool = match (&bus, config.database_place()) {
             (Bus::Redis(_), Place::Server(_)) => {
                 let node = NodeId::generate();
@@ -177,7 +177,6 @@ impl Running {
         let api = ApiState::new(ApiConfig {
             verifier,
             service: dispatcher.service(),
-            max_attempts: parts.queue.max_attempts,
             limits: parts.limits,
             realtime_lease: parts.queue.lease.0,
             live,

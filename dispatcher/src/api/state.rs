@@ -30,8 +30,6 @@ pub struct ApiConfig {
     pub verifier: Arc<Verifier>,
     /// Accepts and reads, and tells sockets and workers of it.
     pub service: Service,
-    /// Attempts of a delivery before it is dead (`queue.max_attempts`).
-    pub max_attempts: u32,
     /// What callers may ask for.
     pub limits: LimitsConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).

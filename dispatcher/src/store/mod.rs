@@ -28,6 +28,8 @@ mod postgres;
 mod queue;
 mod records;
 mod rows;
+#[cfg(test)]
+mod schema;
 mod sql;
 mod sqlite;
 mod totals;
@@ -43,7 +45,7 @@ pub use self::{
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
         AttemptStart, ChangesResult, ClaimRequest, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown,
-        Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
+        Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };

@@ -13,3 +13,4 @@ mod realtime;
 mod receipts;
 mod spool;
 mod store;
+mod webhook;

@@ -28,5 +28,7 @@ pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
+#[cfg(test)]
+mod plans;
 pub(super) mod queue;
 pub(super) mod records;

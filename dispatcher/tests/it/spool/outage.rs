@@ -30,8 +30,7 @@ impl Two {
         let shared = Shared::on(redis);
         let (mut worlds, mut running) = (Vec::new(), Vec::new());
         for name in ["a", "b"] {
-            let config = StoreConfig::server(url);
-            let mut world = World::over(&config).await;
+            let mut world = World::open(StoreConfig::server(url)).await;
             world.spool = Some(shared.node(name).await);
             running.push(world.start_with(quick(), Default::default(), false).await);
             worlds.push(world);

@@ -9,6 +9,7 @@ mod inbox;
 mod jobs;
 mod queue;
 mod records;
+mod revive;
 mod unread;
 
 use std::time::Duration;

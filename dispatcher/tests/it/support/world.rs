@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) bus: Bus,
     pub(crate) metrics: Metrics,
     pub(crate) spool: Option<Spool>,
+    config: StoreConfig,
+    /// None for a process beside the one that has it.
     _database: Option<Database>,
 }
 
@@ -45,29 +47,39 @@ impl World {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer();
         drop(logs.try_init());
-        let database = Database::new();
+        Self::on(Database::new(), change).await
+    }
+
+    /// On this database.
+    pub(crate) async fn on(database: Database, change: impl FnOnce(&mut StoreConfig)) -> Self {
         let mut config = database.config();
         change(&mut config);
         Self {
             _database: Some(database),
-            ..Self::over(&config).await
+            ..Self::open(config).await
         }
     }
 
-    /// On a database that the test has made.
-    pub(crate) async fn over(config: &StoreConfig) -> Self {
+    /// What another process on the same database has. It ends before this one.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::open(self.config.clone()).await
+    }
+
+    /// On a database that the test looks after.
+    pub(crate) async fn open(config: StoreConfig) -> Self {
         Self {
-            store: Store::open(config).await.unwrap(),
+            store: Store::open(&config).await.unwrap(),
             bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
             metrics: Metrics::new(),
             spool: None,
+            config,
             _database: None,
         }
     }
 
     /// Starts a dispatcher with the channels of the configuration.
     pub(crate) async fn start(&self, config: DispatcherConfig) -> Running {
-        let channels = Channels::new(&config.smtp, &self.metrics).unwrap();
+        let channels = Channels::new(&config.smtp, &config.webhook, &self.metrics).unwrap();
         self.start_with(config, channels, true).await
     }
 
