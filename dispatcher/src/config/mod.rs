@@ -4,12 +4,14 @@
 
 mod network;
 mod retry;
+mod schedules;
 mod webhook;
 
 pub(crate) use self::retry::LONGEST;
 pub use self::{
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
+    schedules::SchedulesConfig,
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
 
@@ -48,6 +50,8 @@ pub struct DatabaseConfig {
     pub read_connections: u32,
     /// Operations that share one transaction at the most. Default 512.
     pub group_max: usize,
+    /// What the database does not answer within this time counts as away. Default `2s`.
+    pub away_after: Span,
 }
 
 impl DatabaseConfig {
@@ -82,6 +86,7 @@ impl Default for DatabaseConfig {
             pooler: false,
             read_connections: 4,
             group_max: 512,
+            away_after: seconds(2),
         }
     }
 }
@@ -258,24 +263,21 @@ impl Default for RealtimeConfig {
     }
 }
 
-/// Section `[schedules]`.
+/// Section `[spool]`: what is accepted while the database is away, in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct SchedulesConfig {
-    /// A run that is later than this was missed, and the schedule's `missed` says what becomes of it. Default `1m`.
-    pub missed_after: Span,
-    /// Missed runs that a schedule with `missed` = `all` makes up for at the most. Default 100.
-    pub catch_up: usize,
-    /// Schedules of one tenant at the most. Default 10000.
-    pub per_tenant: u32,
+pub struct SpoolConfig {
+    /// Notifications that may wait for the database; beyond, requests get 429. Default 200000.
+    pub max_notifications: u32,
+    /// Bytes that they may take. Default `256MiB`.
+    pub max_bytes: Bytes,
 }
 
-impl Default for SchedulesConfig {
+impl Default for SpoolConfig {
     fn default() -> Self {
         Self {
-            missed_after: seconds(60),
-            catch_up: 100,
-            per_tenant: 10_000,
+            max_notifications: 200_000,
+            max_bytes: Bytes(256 * 1024 * 1024),
         }
     }
 }
@@ -335,6 +337,8 @@ pub struct DispatcherConfig {
     pub inbox: InboxConfig,
     /// The channel realtime.
     pub realtime: RealtimeConfig,
+    /// What is accepted while the database is away.
+    pub spool: SpoolConfig,
     /// What callers may ask for.
     pub limits: LimitsConfig,
     /// Recurring notifications.
@@ -382,12 +386,15 @@ impl DispatcherConfig {
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
             ("limits.bulk_body_bytes", self.limits.bulk_body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
-            ("limits.json_depth", self.limits.json_depth as u64),
-            ("limits.queued_max", self.limits.queued_max),
-            ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
+            ("spool.max_notifications", u64::from(self.spool.max_notifications)),
+            ("spool.max_bytes", self.spool.max_bytes.0 as u64),
+            ("database.away_after", millis(self.database.away_after)),
             ("schedules.missed_after", millis(self.schedules.missed_after)),
             ("schedules.catch_up", self.schedules.catch_up as u64),
             ("schedules.per_tenant", u64::from(self.schedules.per_tenant)),
+            ("limits.json_depth", self.limits.json_depth as u64),
+            ("limits.queued_max", self.limits.queued_max),
+            ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be more than 0");

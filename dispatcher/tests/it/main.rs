@@ -12,5 +12,6 @@ mod queue;
 mod realtime;
 mod receipts;
 mod scheduler;
+mod spool;
 mod store;
 mod webhook;

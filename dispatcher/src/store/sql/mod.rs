@@ -22,3 +22,18 @@ pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod schedules;
+
+/// Every statement with its name.
+#[cfg(test)]
+pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
+    [
+        accept::ALL,
+        collapse::ALL,
+        history::ALL,
+        inbox::ALL,
+        queue::ALL,
+        records::ALL,
+        schedules::ALL,
+    ]
+    .concat()
+}
