@@ -7,6 +7,7 @@
 //! | [`model`] | the values that all rooms speak of; no I/O |
 //! | [`api`] | a request becomes a [`model::NewNotification`], and an answer |
 //! | `template` | what a notification says, compiled and rendered |
+//! | `strategy` | which channel of a chain follows: pure decisions |
 //! | [`service`] | what the API calls: stores first, then tells sockets and workers |
 //! | [`store`] | all state; one writer, whole commits |
 //! | [`wake`] | how workers learn of work |
@@ -22,6 +23,8 @@ pub mod model;
 
 pub mod api;
 mod template;
+
+mod strategy;
 
 pub mod service;
 pub mod store;

@@ -167,6 +167,7 @@ impl Running {
             service: dispatcher.service(),
             max_attempts: parts.queue.max_attempts,
             limits: parts.limits,
+            strategy: parts.strategy,
             realtime_lease: parts.queue.lease.0,
             live,
             closing: closing.clone(),

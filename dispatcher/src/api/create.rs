@@ -21,7 +21,7 @@ use super::{
     state::ApiState,
     view::NotificationView,
 };
-use crate::model::{Accepted, IdempotencyKey, Micros, NewNotification, overall_status};
+use crate::model::{Accepted, Chain, IdempotencyKey, Micros, NewNotification, overall_status};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -337,7 +337,8 @@ fn told(
 
 fn status_of(new: &NewNotification) -> &'static str {
     let states = new.deliveries.iter().map(|delivery| delivery.state);
-    overall_status(states, new.job.is_some(), new.visible_at > new.created_at)
+    let open = new.job.is_some() || new.chains.iter().any(Chain::is_open);
+    overall_status(states, open, new.visible_at > new.created_at)
 }
 
 fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -5,8 +5,11 @@
 //! `templates`, `contacts`, `health`, `docs`.
 
 mod address;
+mod arrangement;
 mod body;
 mod budget;
+mod chain_view;
+mod chains;
 mod contacts;
 mod contract;
 mod create;

@@ -10,6 +10,7 @@ use common::{
 use serde_json::{Value, json};
 
 use super::{
+    chains::{self, Layout},
     draft::{Draft, TemplateReference},
     planner::Planner,
     problems::store_problem,
@@ -42,7 +43,7 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         .as_ref()
         .map(|template| render(state, template, &draft))
         .transpose()?;
-    let channels = channels(&draft, template.as_ref())?;
+    let channels = chains::in_order(&draft.arrangement, channels(&draft, template.as_ref())?)?;
     let users = users(state, caller, &draft, &channels).await?;
 
     let (title, content, html) = match rendered {
@@ -89,7 +90,23 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
         };
         results.push((name.clone(), accepted));
     }
-    let Planner { deliveries, job, .. } = planner;
+    let Planner {
+        mut deliveries, job, ..
+    } = planner;
+    let mut laid_out = Vec::new();
+    if draft.arrangement.strategy != Strategy::All {
+        (deliveries, laid_out) = Layout {
+            arrangement: &draft.arrangement,
+            config: &state.strategy,
+            channels: &channels,
+            now: draft.now,
+            begins_at: draft.visible_at,
+            expires_at: draft.expires_at,
+        }
+        .lay_out(deliveries);
+    }
+    // Chains are decided by what clients say, not by what hubs have written.
+    let receipt = draft.receipt || (!laid_out.is_empty() && draft.audience.is_some());
     let job = draft
         .audience
         .clone()
@@ -116,13 +133,14 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
             template: template.map(|template| template.body.name),
             group_key: draft.group_key,
             collapse_key: draft.collapse_key,
-            receipt: draft.receipt,
+            receipt,
         },
         lane,
-        strategy: Strategy::All,
+        strategy: draft.arrangement.strategy,
         channels: channels.into_iter().map(|(name, _)| name).collect(),
         inbox,
         deliveries,
+        chains: laid_out,
         job,
         created_at: draft.now,
         visible_at: draft.visible_at,

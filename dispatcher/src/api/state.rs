@@ -7,7 +7,12 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::RateLimits;
-use crate::{config::LimitsConfig, service::Service, store::Store, template::Templates};
+use crate::{
+    config::{LimitsConfig, StrategyConfig},
+    service::Service,
+    store::Store,
+    template::Templates,
+};
 
 /// State of every handler. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,6 +36,8 @@ pub struct ApiConfig {
     pub max_attempts: u32,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// What chains do where a request says nothing else.
+    pub strategy: StrategyConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).
     pub realtime_lease: Duration,
     /// What the sockets' side knows for `stats`.

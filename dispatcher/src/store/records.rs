@@ -89,6 +89,7 @@ pub(super) async fn notification(
         lane: lane_of(lane)?,
         strategy: from_json("strategy", &format!("\"{strategy}\""))?,
         channels: from_json("channels", &channels)?,
+        chains: Vec::new(),
         created_at: Micros(created),
         visible_at: Micros(visible),
         expires_at: expires.map(Micros),

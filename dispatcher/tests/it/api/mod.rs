@@ -155,6 +155,7 @@ impl Api {
             service: running.service.clone(),
             limits: config.limits.clone(),
             max_attempts: config.queue.max_attempts,
+            strategy: config.strategy.clone(),
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
                 std::future::ready(Live {
