@@ -62,7 +62,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The name.
+    /// The name in the API and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
