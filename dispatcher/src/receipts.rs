@@ -108,7 +108,7 @@ impl Readers {
 fn told_state(mark: Mark) -> Option<&'static str> {
     match mark {
         Mark::Delivered | Mark::Seen => None,
-        Mark::Read => Some("read"),
+        Mark::Read | Mark::Acknowledged => Some("read"),
         Mark::Unread => Some("unread"),
         Mark::Archived => Some("archived"),
         Mark::Unarchived => Some("unarchived"),

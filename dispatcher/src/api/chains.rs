@@ -8,7 +8,7 @@ use super::arrangement::{Arrangement, StepDraft};
 use crate::{
     config::StrategyConfig,
     model::{
-        Chain, ChainState, Channel, DeliveryState, Micros, NewDelivery, Reached, Step, StepDelivery,
+        Chain, ChainId, ChainState, Channel, DeliveryState, Micros, NewDelivery, Reached, Step, StepDelivery,
         StepState, Strategy,
     },
     strategy::{self, Event},
@@ -45,7 +45,10 @@ pub(super) struct Layout<'a> {
 
 impl Layout<'_> {
     /// Lays chains out over what was planned for each channel, and gives what enters the queue with the notification.
-    pub(super) fn lay_out(&self, planned: Vec<NewDelivery>) -> (Vec<NewDelivery>, Vec<Chain>) {
+    pub(super) fn lay_out(
+        &self,
+        planned: Vec<NewDelivery>,
+    ) -> Result<(Vec<NewDelivery>, Vec<Chain>), Problem> {
         let mut by_user: Vec<(Option<Name>, Vec<NewDelivery>)> = Vec::new();
         let mut known = HashMap::new();
         for delivery in planned {
@@ -60,7 +63,19 @@ impl Layout<'_> {
         let chains = by_user
             .into_iter()
             .map(|(user, mut deliveries)| {
+                let id = ChainId::generate();
+                for (number, delivery) in (1..).zip(&mut deliveries) {
+                    if number > ChainId::DELIVERIES {
+                        return Err(Problem::invalid(
+                            "too_many",
+                            "recipients",
+                            format!("a chain has at most {} addresses in all", ChainId::DELIVERIES),
+                        ));
+                    }
+                    delivery.id = id.delivery(number);
+                }
                 let mut chain = Chain {
+                    id,
                     user,
                     strategy: self.arrangement.strategy,
                     state: ChainState::Open,
@@ -76,10 +91,10 @@ impl Layout<'_> {
                 // The inbox has its row from the beginning, whatever its place is.
                 deliveries.retain(|one| one.channel == Channel::InApp || begins(one.channel));
                 first.append(&mut deliveries);
-                chain
+                Ok(chain)
             })
-            .collect();
-        (first, chains)
+            .collect::<Result<_, _>>()?;
+        Ok((first, chains))
     }
 
     /// One recipient's steps; their deliveries get the attempts that the strategy leaves them.

@@ -103,7 +103,7 @@ pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> R
             begins_at: draft.visible_at,
             expires_at: draft.expires_at,
         }
-        .lay_out(deliveries);
+        .lay_out(deliveries)?;
     }
     // Chains are decided by what clients say, not by what hubs have written.
     let receipt = draft.receipt || (!laid_out.is_empty() && draft.audience.is_some());

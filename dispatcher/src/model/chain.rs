@@ -5,7 +5,55 @@
 use common::ids::{DeliveryId, Name};
 use serde::{Deserialize, Serialize};
 
+use uuid::Uuid;
+
 use super::{Channel, DeliveryState, Micros, NewDelivery, Reason, Strategy};
+
+/// What the last two bytes of the ids of chains and of their deliveries are. Of 65,536 other ids one has them too, which
+/// costs a look that finds nothing.
+const MARK: [u8; 2] = [0xc4, 0xa1];
+
+/// A chain's id, and with it a family of ids for its deliveries: UUIDs of version 7 that differ in their twelve bits behind
+/// the version. So the chain of a delivery is known from the delivery's id alone, and who ends deliveries that belong to
+/// none asks for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChainId(pub Uuid);
+
+impl ChainId {
+    /// The most deliveries that a chain has.
+    pub const DELIVERIES: u16 = 0x0fff;
+
+    /// A new one.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut bytes = DeliveryId::generate().0.into_bytes();
+        bytes[14..].copy_from_slice(&MARK);
+        Self(Uuid::from_bytes(numbered(bytes, 0)))
+    }
+
+    /// The id of the chain's delivery of this number, from 1 to [`Self::DELIVERIES`].
+    #[must_use]
+    pub fn delivery(self, number: u16) -> DeliveryId {
+        debug_assert!((1..=Self::DELIVERIES).contains(&number), "{number}");
+        DeliveryId(Uuid::from_bytes(numbered(self.0.into_bytes(), number)))
+    }
+
+    /// The chain that a delivery may belong to; none: it belongs to none.
+    #[must_use]
+    pub fn of(delivery: DeliveryId) -> Option<Self> {
+        let bytes = delivery.0.into_bytes();
+        let is_numbered = bytes[6] & 0x0f != 0 || bytes[7] != 0;
+        (bytes[14..] == MARK && is_numbered).then(|| Self(Uuid::from_bytes(numbered(bytes, 0))))
+    }
+}
+
+fn numbered(mut bytes: [u8; 16], number: u16) -> [u8; 16] {
+    let [high, low] = (number & ChainId::DELIVERIES).to_be_bytes();
+    bytes[6] = (bytes[6] & 0xf0) | high;
+    bytes[7] = low;
+    bytes
+}
 
 /// How far a notification has come with one user, by receipts: each level implies those before it.
 #[derive(
@@ -159,6 +207,8 @@ pub struct Step {
 /// The channels of one notification for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
+    /// Its id.
+    pub id: ChainId,
     /// For whom; none for addresses alone.
     pub user: Option<Name>,
     /// `failover` or `escalate`.
@@ -205,5 +255,28 @@ impl Chain {
     #[must_use]
     pub fn due_at(&self, step: &Step) -> Micros {
         Micros(self.begins_at.0.saturating_add(step.after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deliverys_id_names_its_chain() {
+        let chain = ChainId::generate();
+        for number in [1, 2, 255, 256, ChainId::DELIVERIES] {
+            let delivery = chain.delivery(number);
+            assert_eq!(ChainId::of(delivery), Some(chain));
+            assert_eq!(delivery.0.get_version_num(), 7);
+            assert_ne!(ChainId::generate().delivery(number), delivery);
+        }
+        assert_ne!(chain.delivery(1), chain.delivery(2));
+        assert_eq!(ChainId::of(DeliveryId(chain.0)), None);
+        let others = (0..1000).filter(|_| ChainId::of(DeliveryId::generate()).is_some());
+        assert!(
+            others.count() < 10,
+            "deliveries that belong to none are known by their ids"
+        );
     }
 }

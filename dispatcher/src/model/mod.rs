@@ -10,7 +10,7 @@ mod template;
 mod time;
 
 pub use self::{
-    chain::{Chain, ChainState, Reached, Step, StepDelivery, StepState},
+    chain::{Chain, ChainId, ChainState, Reached, Step, StepDelivery, StepState},
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},

@@ -6,7 +6,7 @@ use common::topic::TopicKind;
 use uuid::Uuid;
 
 use super::{
-    StoreError,
+    StoreError, chains,
     codec::json,
     deliveries::{self, DeliveryRow},
     idempotency,
@@ -166,6 +166,7 @@ async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), Store
             .await?;
     }
     deliveries::insert(tx, &rows.deliveries).await?;
+    chains::insert(tx, fresh).await?;
     if !rows.jobs.is_empty() {
         tx.conn
             .query(sql::INSERT_JOBS)

@@ -5,8 +5,8 @@ use proptest::{prelude::*, strategy::Strategy as _};
 
 use super::{Effects, Event, apply, stopped};
 use crate::model::{
-    Chain, ChainState, Channel, DeliveryState, Micros, Reached, Reason, Step, StepDelivery, StepState,
-    Strategy,
+    Chain, ChainId, ChainState, Channel, DeliveryState, Micros, Reached, Reason, Step, StepDelivery,
+    StepState, Strategy,
 };
 
 const START: Micros = Micros(1_000_000_000);
@@ -52,6 +52,7 @@ fn dead(channel: Channel, reason: &'static str) -> Step {
 
 fn chain(strategy: Strategy, steps: Vec<Step>) -> Chain {
     Chain {
+        id: ChainId::generate(),
         user: Some(Name::new("u1").unwrap()),
         strategy,
         state: ChainState::Open,

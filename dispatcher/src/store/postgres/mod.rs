@@ -1,4 +1,5 @@
 //! PostgreSQL's catalogue.
 
+pub(super) mod chains;
 pub(super) mod connect;
 pub(super) use super::sqlite::{accept, inbox, queue, records};

@@ -11,6 +11,7 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
