@@ -10,6 +10,7 @@ use crate::{
     config::DispatcherConfig,
     lease::{Leases, Settler},
     metrics::Metrics,
+    model::Micros,
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
@@ -112,6 +113,15 @@ impl Dispatcher {
             drop(drained);
         });
         queue::spawn(&context);
+        let (store, wake) = (context.store.clone(), context.wake.clone());
+        tasks.spawn(async move {
+            loop {
+                store.work_elsewhere().await;
+                wake.all();
+                wake.visible(Micros(0));
+                wake.jobs();
+            }
+        });
         let kill = tasks.kill.clone().drop_guard();
         Self {
             service,

@@ -42,6 +42,7 @@ migrations! {
     2 "0002_queue",
     3 "0003_inbox",
     4 "0004_records",
+    5 "0005_history",
     6 "0006_chains",
 }
 

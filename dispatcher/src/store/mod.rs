@@ -12,6 +12,7 @@ mod deliveries;
 mod error;
 mod feed;
 mod handle;
+mod hints;
 mod idempotency;
 mod inbox;
 mod jobs;

@@ -12,11 +12,12 @@ use std::{fmt, sync::Arc};
 use common::ids::{Name, TenantId};
 use dashmap::DashMap;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Place, StoreConfig, StoreError,
     connect::{self, Readers},
+    hints::Hints,
     link::Transaction,
     migrate,
     transaction::{Pending, Tx},
@@ -38,6 +39,7 @@ pub(super) struct Inner {
     readers: Readers,
     config: Arc<StoreConfig>,
     pub(super) watchers: Arc<Watchers>,
+    hints: Hints,
     /// The keys that a user came with last, hashed, and when that was written.
     pub(super) seen: DashMap<(TenantId, Name), (u64, Micros)>,
 }
@@ -61,16 +63,24 @@ impl Store {
         let config = Arc::new(config.clone());
         let readers = Readers::open(&config).await?;
         let watchers = Arc::new(Watchers::default());
+        let server = match &config.place {
+            Place::File(_) => None,
+            Place::Server(server) => Some(server),
+        };
+        let hints = Hints::start(server, &watchers)?;
         let writers = TaskTracker::new();
         let start = async |count: u32| {
             let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
             let shared: Shared = Arc::new(Mutex::new(waiting));
+            let closing = CancellationToken::new();
             for _ in 0..count.max(1) {
                 let writer = Writer {
                     link: Some(connect::writer(&config.place).await?),
                     config: Arc::clone(&config),
                     queue: Arc::clone(&shared),
                     watchers: Arc::clone(&watchers),
+                    hints: hints.clone(),
+                    closing: closing.clone(),
                     unclear: false,
                 };
                 writers.spawn(writer.run());
@@ -95,6 +105,7 @@ impl Store {
             readers,
             config,
             watchers,
+            hints,
             seen: DashMap::new(),
         })))
     }
@@ -107,6 +118,12 @@ impl Store {
         }
         self.0.writers.wait().await;
         self.0.readers.close().await;
+    }
+
+    /// Returns when another process on the same database made work for the queue, or may have. Never where there can be no
+    /// other.
+    pub(crate) async fn work_elsewhere(&self) {
+        self.0.hints.work().await;
     }
 
     /// Bounds the database file to so many bytes, to the page; none lifts the bound. What does not fit is refused with

@@ -16,19 +16,20 @@ use std::{
     },
 };
 
-use common::topic::TopicKey;
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::group::perform;
 pub(super) use self::work::{Call, Slot, Work};
 use super::{
     Place, StoreConfig, StoreError, connect,
+    hints::Hints,
     link::{Link, Uncommitted},
     sql::accept as sql,
     sqlite,
     transaction::Tx,
-    watch::Watchers,
+    watch::{KeyHash, Watchers},
 };
 use crate::model::{Accepted, Micros};
 
@@ -50,6 +51,9 @@ pub(super) struct Writer {
     pub(super) config: Arc<StoreConfig>,
     pub(super) queue: Shared,
     pub(super) watchers: Arc<Watchers>,
+    pub(super) hints: Hints,
+    /// The writers of this queue do what is there, and end.
+    pub(super) closing: CancellationToken,
     /// An attempt at the group at hand ended in a commit of which nobody knows.
     pub(super) unclear: bool,
 }
@@ -86,7 +90,7 @@ impl Writer {
         loop {
             if waiting.is_empty() {
                 taken.clear();
-                if self.queue.lock().await.recv_many(&mut taken, group_max).await == 0 {
+                if self.take(&mut taken, group_max).await == 0 {
                     break;
                 }
                 waiting.extend(taken.drain(..));
@@ -95,7 +99,7 @@ impl Writer {
                 match waiting.pop_front() {
                     Some(Work::Limit(bytes, reply)) => drop(reply.send(self.limit_size(bytes).await)),
                     // What was sent before is still done; what comes later is refused by the closed queue.
-                    Some(Work::Close) => self.queue.lock().await.close(),
+                    Some(Work::Close) => self.closing.cancel(),
                     _ => {}
                 }
                 continue;
@@ -108,6 +112,19 @@ impl Writer {
             && let Err(error) = link.close().await
         {
             tracing::warn!(%error, "a writer of the store did not close cleanly");
+        }
+    }
+
+    /// Takes what waits; 0: the queue is closed, and nothing is left.
+    async fn take(&self, taken: &mut Vec<Work>, most: usize) -> usize {
+        let mut queue = self.queue.lock().await;
+        tokio::select! {
+            biased;
+            count = queue.recv_many(taken, most) => count,
+            () = self.closing.cancelled() => {
+                queue.close();
+                queue.recv_many(taken, most).await
+            }
         }
     }
 
@@ -272,7 +289,7 @@ impl Writer {
 
     async fn transaction_at(&mut self, group: &mut [Work], stage: &Stage) -> Result<(), Fault> {
         let config = Arc::clone(&self.config);
-        let watchers = Arc::clone(&self.watchers);
+        let (watchers, hints) = (Arc::clone(&self.watchers), self.hints.clone());
         let link = self.link().await.map_err(Fault::Broken)?;
         let mut transaction = link.begin().await.map_err(Fault::Broken)?;
         let mut tx = Tx {
@@ -280,9 +297,10 @@ impl Writer {
             config: &config,
             now: Micros::now(),
             touched: Vec::new(),
+            work: false,
         };
         let result = perform(&mut tx, group).await;
-        let touched = std::mem::take(&mut tx.touched);
+        let (touched, work) = (std::mem::take(&mut tx.touched), tx.work);
         drop(tx);
         if let Err(error) = result {
             if let Err(failed) = transaction.rollback().await {
@@ -296,7 +314,9 @@ impl Writer {
             Uncommitted::Refused(error) => Fault::Work(error),
             Uncommitted::Unclear(error) => Fault::Unclear(error),
         })?;
-        watchers.wake(touched.iter().map(TopicKey::as_str));
+        let keys: Vec<KeyHash> = touched.iter().map(|key| KeyHash::of(key.as_str())).collect();
+        watchers.wake_hashes(&keys);
+        hints.tell(keys, work);
         Ok(())
     }
 }
