@@ -8,7 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     channels::Channels,
     config::DispatcherConfig,
-    lease::{Leases, Settler},
+    lease::{Leases, Retries, Settler},
     metrics::Metrics,
     model::Micros,
     queue::{self, Context, Tasks},
@@ -72,10 +72,12 @@ impl Dispatcher {
             leases.clone(),
             metrics.clone(),
         );
+        let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(
             store.clone(),
             realtime.clone(),
             channels.clone(),
+            retries.clone(),
             wake.clone(),
             metrics.clone(),
         );
@@ -85,6 +87,7 @@ impl Dispatcher {
             store: store.clone(),
             channels,
             realtime: realtime.clone(),
+            retries,
             leases,
             settler,
             wake: wake.clone(),

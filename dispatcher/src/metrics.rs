@@ -87,6 +87,10 @@ pub struct Metrics {
     pub store_refusals: Counter,
     /// Time of one mail's transmission, seconds.
     pub email_seconds: Histogram,
+    /// Time of one webhook call, seconds.
+    pub webhook_seconds: Histogram,
+    /// Deliveries that waited for their turn without having been tried, by channel.
+    pub throttled: Family<ChannelLabel, Counter>,
     /// Realtime frames that the bus did not take at first.
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
@@ -188,6 +192,17 @@ impl Metrics {
             Unit::Seconds,
             metrics.email_seconds.clone(),
         );
+        registry.register_with_unit(
+            "webhook_send",
+            "Time of one webhook call",
+            Unit::Seconds,
+            metrics.webhook_seconds.clone(),
+        );
+        registry.register(
+            "delivery_throttled",
+            "Deliveries that waited for their turn without having been tried, by channel",
+            metrics.throttled.clone(),
+        );
         registry.register(
             "realtime_bus_retries",
             "Frames that the bus did not take at first",
@@ -222,6 +237,8 @@ impl Metrics {
             leases_lost: Counter::default(),
             store_refusals: Counter::default(),
             email_seconds: seconds(),
+            webhook_seconds: seconds(),
+            throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
         }

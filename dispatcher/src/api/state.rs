@@ -6,8 +6,9 @@ use common::{ids::TenantId, token::Verifier};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::budget::RateLimits;
+use super::{budget::RateLimits, under_way::UnderWay};
 use crate::{
+    capacity::Capacity,
     config::{LimitsConfig, StrategyConfig},
     service::Service,
     store::Store,
@@ -23,6 +24,8 @@ struct Inner {
     config: ApiConfig,
     limits: RateLimits,
     templates: Templates,
+    capacity: Capacity,
+    under_way: UnderWay,
 }
 
 /// What the API is made of.
@@ -32,8 +35,6 @@ pub struct ApiConfig {
     pub verifier: Arc<Verifier>,
     /// Accepts and reads, and tells sockets and workers of it.
     pub service: Service,
-    /// Attempts of a delivery before it is dead (`queue.max_attempts`).
-    pub max_attempts: u32,
     /// What callers may ask for.
     pub limits: LimitsConfig,
     /// What chains do where a request says nothing else.
@@ -51,10 +52,13 @@ impl ApiState {
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
         let limits = RateLimits::new(&config.limits);
+        let capacity = Capacity::new(config.service.store().clone(), &config.limits);
         Self(Arc::new(Inner {
             config,
             limits,
             templates: Templates::default(),
+            capacity,
+            under_way: UnderWay::default(),
         }))
     }
 
@@ -64,6 +68,14 @@ impl ApiState {
 
     pub(crate) fn templates(&self) -> &Templates {
         &self.0.templates
+    }
+
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.0.capacity
+    }
+
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.0.under_way
     }
 
     pub(crate) fn rate_limits(&self) -> &RateLimits {

@@ -138,8 +138,6 @@ pub struct GroupJob {
     pub audience: Audience,
     /// By what.
     pub channels: Vec<Channel>,
-    /// Attempts of each delivery.
-    pub max_attempts: u32,
 }
 
 /// Where the answer to an idempotent request is kept.

@@ -142,6 +142,17 @@ fn marked(before: &Receipt, mark: Mark, floor: &Floor, now: i64) -> Receipt {
     after
 }
 
+/// One transaction at a time works on a reader's counts and watermarks.
+async fn lock(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), StoreError> {
+    tx.conn
+        .query(sql::LOCK_READER)
+        .bind(reader.tenant.as_str())
+        .bind(reader.user.as_str())
+        .run()
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn mark(
     tx: &mut Tx<'_>,
     reader: &ReaderKeys,
@@ -149,6 +160,12 @@ pub(super) async fn mark(
     mark: Mark,
 ) -> Result<Marked, StoreError> {
     let keys = Keys::of(reader)?;
+    if mark == Mark::Unread {
+        // What is unread below a watermark is counted singly, which a withdrawal undoes: not at the same time.
+        let ids: Vec<Uuid> = wanted.iter().map(|id| id.0).collect();
+        tx.conn.query(sql::LOCK_NOTIFICATIONS).list(&ids).run().await?;
+    }
+    lock(tx, reader).await?;
     let floors = floors(&mut tx.conn, reader, &keys.all).await?;
     let mut states = states(&mut tx.conn, reader, &keys, &floors, wanted.iter().map(|id| id.0)).await?;
     let mut changed = Vec::new();
@@ -254,8 +271,11 @@ pub(super) async fn mark_all_read(
     reach: &Reach,
 ) -> Result<ReadAll, StoreError> {
     let keys = Keys::of(reader)?;
-    let before = unread(&mut tx.conn, reader, &keys).await?;
+    lock(tx, reader).await?;
     let counters: Vec<(String, i64, i64, i64)> = tx.conn.query(sql::COUNTERS).list(&keys.all).all().await?;
+    // What arrives from here on stays unread, and may be in either count.
+    let before = unread(&mut tx.conn, reader, &keys).await?;
+    let items: i64 = counters.iter().map(|(_, _, items, _)| items).sum();
     let mut marks = Vec::with_capacity(counters.len());
     // The feed names a time: up to the first row that stays unread.
     let mut at = tx.now.0;
@@ -291,7 +311,7 @@ pub(super) async fn mark_all_read(
     }
     let unread = unread(&mut tx.conn, reader, &keys).await?;
     let count = before.saturating_sub(unread);
-    if count > 0 {
+    if count > 0 || (before > 0 && arrived_since(tx, &keys, items).await?) {
         read_all_entry(tx, reader, at).await?;
     }
     let own = TopicKey::user(&reader.tenant, &reader.user);
@@ -299,6 +319,12 @@ pub(super) async fn mark_all_read(
         chains::read_up_to(tx, reader, *position).await?;
     }
     Ok(ReadAll { count, unread })
+}
+
+/// Whether the keys got rows from another transaction since they had so many.
+async fn arrived_since(tx: &mut Tx<'_>, keys: &Keys, items: i64) -> Result<bool, StoreError> {
+    let counters: Vec<(String, i64, i64, i64)> = tx.conn.query(sql::COUNTERS).list(&keys.all).all().await?;
+    Ok(counters.iter().map(|(_, _, items, _)| items).sum::<i64>() > items)
 }
 
 async fn read_all_entry(tx: &mut Tx<'_>, reader: &ReaderKeys, at: i64) -> Result<(), StoreError> {
@@ -314,14 +340,29 @@ pub(super) async fn withdraw(
     tenant: &TenantId,
     id: NotificationId,
 ) -> Result<bool, StoreError> {
-    let is_there = withdraw_rows(tx, tenant, id).await?;
+    take_back(tx, tenant, id, "withdrawn").await
+}
+
+/// The same for a reason, which its cancelled deliveries tell.
+pub(super) async fn take_back(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+    reason: &'static str,
+) -> Result<bool, StoreError> {
+    let is_there = take_rows_back(tx, tenant, id, reason).await?;
     if is_there {
-        chains::withdrawn(tx, id, "withdrawn").await?;
+        chains::withdrawn(tx, id, reason).await?;
     }
     Ok(is_there)
 }
 
-async fn withdraw_rows(tx: &mut Tx<'_>, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
+async fn take_rows_back(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+    reason: &'static str,
+) -> Result<bool, StoreError> {
     let visible_at: Option<i64> = tx
         .conn
         .query(sql::WITHDRAW)
@@ -339,9 +380,19 @@ async fn withdraw_rows(tx: &mut Tx<'_>, tenant: &TenantId, id: NotificationId) -
         .run()
         .await?;
     // The job first: a page that is on its way holds its row, and its deliveries are seen by what follows.
-    for statement in [queue_sql::CANCEL_JOB, queue_sql::CANCEL_DELIVERIES] {
-        tx.conn.query(statement).bind(id.0).bind(tx.now.0).run().await?;
-    }
+    tx.conn
+        .query(queue_sql::CANCEL_JOB)
+        .bind(id.0)
+        .bind(tx.now.0)
+        .run()
+        .await?;
+    tx.conn
+        .query(queue_sql::CANCEL_DELIVERIES)
+        .bind(id.0)
+        .bind(tx.now.0)
+        .bind(reason)
+        .run()
+        .await?;
     let mut keys: Vec<String> = tx.conn.query(sql::WITHDRAW_ROWS).bind(id.0).scalars().await?;
     if keys.is_empty() {
         return Ok(true);

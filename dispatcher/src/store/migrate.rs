@@ -44,6 +44,7 @@ migrations! {
     4 "0004_records",
     5 "0005_history",
     6 "0006_chains",
+    9 "0009_collapse",
 }
 
 const TABLE: Statement = Statement {

@@ -7,12 +7,14 @@ mod accept;
 mod access;
 mod chains;
 mod codec;
+mod collapse;
 mod connect;
 mod deliveries;
 mod error;
 mod feed;
 mod handle;
 mod hints;
+mod history;
 mod idempotency;
 mod inbox;
 mod jobs;
@@ -27,6 +29,8 @@ mod postgres;
 mod queue;
 mod records;
 mod rows;
+#[cfg(test)]
+mod schema;
 mod sql;
 mod sqlite;
 mod totals;
@@ -35,13 +39,14 @@ mod types;
 mod watch;
 mod writer;
 
+pub(crate) use self::collapse::Standing;
 use self::types::Reach;
 pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
         AttemptStart, ChangesResult, ClaimRequest, FailedOver, JobClaim, JobPage, LaneDepth, Mark, Marked,
-        OnUnknown, Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
+        OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };

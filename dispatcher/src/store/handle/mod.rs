@@ -3,6 +3,7 @@
 
 mod accept;
 mod chains;
+mod history;
 mod inbox;
 mod queue;
 mod records;

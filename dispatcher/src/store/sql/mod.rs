@@ -7,11 +7,18 @@ macro_rules! statements {
             sqlite: crate::store::sqlite::$noun::$name,
             postgres: crate::store::postgres::$noun::$name,
         };
-    )+};
+    )+
+        /// All of them with their names.
+        #[cfg(test)]
+        pub(in crate::store) const ALL: &[(&str, crate::store::access::Statement)] =
+            &[$((stringify!($name), $name)),+];
+    };
 }
 
 pub(super) mod accept;
 pub(super) mod chains;
+pub(super) mod collapse;
+pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;

@@ -25,4 +25,5 @@ statements! { queue:
     CANCEL_DELIVERIES,
     CANCEL_JOB,
     CANCEL_SCHEDULED,
+    REVIVE,
 }

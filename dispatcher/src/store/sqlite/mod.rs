@@ -6,7 +6,9 @@
 
 pub(super) mod accept;
 pub(super) mod chains;
+pub(super) mod collapse;
 pub(super) mod connect;
+pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;

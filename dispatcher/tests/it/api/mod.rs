@@ -1,8 +1,11 @@
 //! The REST API through its router, on a real store.
 
 mod bad_input;
+mod bulk;
+mod capacity;
 mod contacts;
 mod contract;
+mod dry_run;
 mod feed;
 mod idempotency;
 mod inbox;
@@ -154,7 +157,6 @@ impl Api {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
-            max_attempts: config.queue.max_attempts,
             strategy: config.strategy.clone(),
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {

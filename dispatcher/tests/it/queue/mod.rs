@@ -2,6 +2,7 @@
 
 mod claims;
 mod jobs;
+mod processes;
 mod recovery;
 mod times;
 

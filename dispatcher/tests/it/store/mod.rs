@@ -1,12 +1,15 @@
 //! The promises of the store. The cases use its public face only, so that every database has to pass the same.
 
 mod accept;
+mod collapse;
 mod faults;
 mod feed;
+mod history;
 mod inbox;
 mod jobs;
 mod queue;
 mod records;
+mod revive;
 mod unread;
 
 use std::time::Duration;
