@@ -95,6 +95,10 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Chains whose next step was begun by time, or passed over.
+    pub steps: Counter,
+    /// Channels that a failover left because they failed.
+    pub failovers: Family<ChannelLabel, Counter>,
 }
 
 impl Metrics {
@@ -213,6 +217,16 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
+        registry.register(
+            "chain_steps",
+            "Chains whose next step was begun by time, or passed over",
+            metrics.steps.clone(),
+        );
+        registry.register(
+            "chain_failovers",
+            "Channels that a failover left because they failed",
+            metrics.failovers.clone(),
+        );
         metrics
     }
 
@@ -241,6 +255,8 @@ impl Metrics {
             throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            steps: Counter::default(),
+            failovers: Family::default(),
         }
     }
 

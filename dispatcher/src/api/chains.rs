@@ -127,6 +127,7 @@ impl Layout<'_> {
                     reason: None,
                     started_at: None,
                     ended_at: None,
+                    told: false,
                     deliveries: mine
                         .map(|one| {
                             // Behind the last one there is nothing to go on to: it has the attempts that all others have.

@@ -110,6 +110,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(records::get, inbox::delete))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
+        .routes(routes!(inbox::acknowledge))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))

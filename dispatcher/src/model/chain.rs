@@ -200,8 +200,19 @@ pub struct Step {
     /// When it was over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Micros>,
+    /// It failed, and administrators know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
     /// One for each address.
     pub deliveries: Vec<StepDelivery>,
+}
+
+impl Step {
+    /// Whether it failed, and administrators have not been told.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.state == StepState::Failed && !self.told
+    }
 }
 
 /// The channels of one notification for one recipient.

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     model::{
         Chain, ChainId, Channel, DeliveryState, Lane, Micros, NewDelivery, NewNotification, Reached,
-        ReaderKeys, Reason, StepState,
+        ReaderKeys, Reason, Step,
     },
     strategy::{self, Effects, Event},
 };
@@ -316,18 +316,20 @@ pub(super) async fn untold(conn: &mut Access<'_>, limit: u32) -> Result<Vec<Fail
         .collect()
 }
 
-/// Takes the mark off the chains that were told of, unless another channel of theirs has failed since.
+/// Takes the mark off the chains that were told of; what has failed since is still to be told.
 pub(super) async fn told(tx: &mut Tx<'_>, seen: &[Chain]) -> Result<(), StoreError> {
-    let failed = |chain: &Chain| {
-        let failed = chain.steps.iter().filter(|step| step.state == StepState::Failed);
-        failed.count()
-    };
-    let seen: BTreeMap<ChainId, usize> = seen.iter().map(|chain| (chain.id, failed(chain))).collect();
+    let seen: BTreeMap<ChainId, &Chain> = seen.iter().map(|chain| (chain.id, chain)).collect();
     let ids: Vec<Uuid> = seen.keys().map(|id| id.0).collect();
     let mut chains = held(tx.conn.query(sql::CHAINS_BY_ID).list(&ids).all().await?)?;
-    chains.retain(|held| seen.get(&held.chain.id) == Some(&failed(&held.chain)));
     for held in &mut chains {
-        held.chain.untold = false;
+        let Some(seen) = seen.get(&held.chain.id) else {
+            continue;
+        };
+        let news = seen.steps.iter().map(Step::is_news);
+        for (step, news) in held.chain.steps.iter_mut().zip(news) {
+            step.told |= news;
+        }
+        held.chain.untold &= held.chain.steps.iter().any(Step::is_news);
     }
     carry_out(tx, chains).await
 }

@@ -23,6 +23,7 @@ fn step(channel: Channel, deliveries: usize) -> Step {
         reason: None,
         started_at: None,
         ended_at: None,
+        told: false,
         deliveries: (0..deliveries)
             .map(|_| StepDelivery {
                 id: DeliveryId::generate(),

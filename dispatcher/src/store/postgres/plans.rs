@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::connect;
 use crate::store::{
     Place, Server, migrate,
-    sql::{accept, inbox, queue, records},
+    sql::{accept, chains, inbox, queue, records},
 };
 
 /// Statements that walk a whole index on purpose: one that holds only what they ask for.
@@ -79,7 +79,7 @@ async fn every_statement_enters_by_an_index() {
     let database = rig::postgres::shared().unwrap().database("plans").unwrap();
     let mut conn = connection(&database).await;
     let mut faults = Vec::new();
-    for (name, statement) in [accept::ALL, inbox::ALL, queue::ALL, records::ALL].concat() {
+    for (name, statement) in [accept::ALL, chains::ALL, inbox::ALL, queue::ALL, records::ALL].concat() {
         let steps = plan(&mut conn, name, statement.postgres).await;
         for (at, step) in steps.iter().enumerate() {
             let Some(walked) = walked(step, steps.get(at + 1)) else {
