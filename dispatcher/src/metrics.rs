@@ -107,6 +107,10 @@ pub struct Metrics {
     pub drained: Counter,
     /// Times that what is spooled could not be stored.
     pub drain_errors: Counter,
+    /// Chains whose next step was begun by time, or passed over.
+    pub steps: Counter,
+    /// Channels that a failover left because they failed.
+    pub failovers: Family<ChannelLabel, Counter>,
 }
 
 /// Sums since the process began.
@@ -242,6 +246,16 @@ impl Metrics {
             metrics.receipts.clone(),
         );
         metrics.register_spool(registry);
+        registry.register(
+            "chain_steps",
+            "Chains whose next step was begun by time, or passed over",
+            metrics.steps.clone(),
+        );
+        registry.register(
+            "chain_failovers",
+            "Channels that a failover left because they failed",
+            metrics.failovers.clone(),
+        );
         metrics
     }
 
@@ -304,6 +318,8 @@ impl Metrics {
             spooled: Counter::default(),
             drained: Counter::default(),
             drain_errors: Counter::default(),
+            steps: Counter::default(),
+            failovers: Family::default(),
         }
     }
 

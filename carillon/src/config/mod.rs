@@ -16,7 +16,7 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, SmtpConfig, SpoolConfig, WebhookConfig,
+        RealtimeConfig, SmtpConfig, SpoolConfig, StrategyConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -53,6 +53,7 @@ pub(crate) struct Config {
     inbox: InboxConfig,
     realtime: RealtimeConfig,
     spool: SpoolConfig,
+    strategy: StrategyConfig,
     limits: LimitsConfig,
 }
 
@@ -196,6 +197,7 @@ impl Config {
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
             spool: self.spool.clone(),
+            strategy: self.strategy.clone(),
             limits: self.limits.clone(),
         }
     }

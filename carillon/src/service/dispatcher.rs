@@ -178,6 +178,7 @@ impl Running {
             verifier,
             service: dispatcher.service(),
             limits: parts.limits,
+            strategy: parts.strategy,
             realtime_lease: parts.queue.lease.0,
             live,
             closing: closing.clone(),
