@@ -97,6 +97,8 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Notifications that were refused as the queue was full.
+    pub queue_full: Counter,
 }
 
 /// Sums since the process began.
@@ -231,6 +233,11 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
+        registry.register(
+            "queue_full",
+            "Notifications that were refused as the queue was full",
+            metrics.queue_full.clone(),
+        );
         metrics
     }
 
@@ -259,6 +266,7 @@ impl Metrics {
             throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            queue_full: Counter::default(),
         }
     }
 

@@ -45,7 +45,7 @@ impl ApiState {
     pub fn new(config: ApiConfig) -> Self {
         super::condition::begin();
         let limits = RateLimits::new(&config.limits);
-        let capacity = Capacity::new(config.service.store().clone(), &config.limits);
+        let capacity = Capacity::new(config.service.clone(), &config.limits);
         Self(Arc::new(Inner {
             config,
             limits,
