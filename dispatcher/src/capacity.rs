@@ -268,12 +268,17 @@ impl Capacity {
     }
 
     async fn ask(&self) -> Result<Counted, StoreError> {
-        let lanes = self.0.service.store().queue_depths().await?;
+        let lanes = self.0.service.read(self.0.service.store().queue_depths()).await?;
         let all = lanes.iter().map(|lane| lane.depth).sum();
         // No tenant has more than all have.
         let near = all > self.0.bounds.tenant / 2;
         let tenants = match near {
-            true => Some(self.0.service.store().tenant_depths().await?),
+            true => Some(
+                self.0
+                    .service
+                    .read(self.0.service.store().tenant_depths())
+                    .await?,
+            ),
             false => None,
         };
         Ok(Counted { all, tenants })

@@ -30,6 +30,7 @@ mod problems;
 mod reader;
 mod records;
 mod references;
+mod remembered;
 mod state;
 mod templates;
 mod times;
@@ -46,7 +47,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
     body::NotificationBody,
-    health::{HealthView, health, ready, unready},
+    health::{HealthView, Readiness, health, readiness, ready},
     problems::{method_not_allowed, not_found},
     state::{ApiConfig, ApiState, Live, LiveStats},
     view::{AttemptView, DeliveryView, NotificationView, SentView},
@@ -55,7 +56,7 @@ pub use self::{
 /// The routes with their document, without fallbacks, to be merged with others. `others` documents what the process
 /// serves beside them.
 ///
-/// `/live` and `/ready` belong to the process; [`ready`] and [`unready`] are for it.
+/// `/live` and `/ready` belong to the process; [`ready`] and [`readiness`] are for it.
 pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     let (router, mut document) = documented().split_for_parts();
     document.merge(others);

@@ -6,7 +6,7 @@ use common::{ids::TenantId, token::Verifier};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{budget::RateLimits, under_way::UnderWay};
+use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
 use crate::{capacity::Capacity, config::LimitsConfig, service::Service, store::Store, template::Templates};
 
 /// State of every handler. Cheap to clone.
@@ -18,6 +18,7 @@ struct Inner {
     config: ApiConfig,
     limits: RateLimits,
     templates: Templates,
+    remembered: Remembered,
     capacity: Capacity,
     under_way: UnderWay,
 }
@@ -50,6 +51,7 @@ impl ApiState {
             config,
             limits,
             templates: Templates::default(),
+            remembered: Remembered::default(),
             capacity,
             under_way: UnderWay::default(),
         }))
@@ -61,6 +63,11 @@ impl ApiState {
 
     pub(crate) fn templates(&self) -> &Templates {
         &self.0.templates
+    }
+
+    /// Templates as they were found last.
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.0.remembered
     }
 
     pub(crate) fn capacity(&self) -> &Capacity {

@@ -1,5 +1,7 @@
 //! Notifications: what is said once, to whom, by which channels.
 
+use std::borrow::Cow;
+
 use common::{
     ids::{Name, NotificationId, TenantId},
     target::{Audience, Member},
@@ -106,7 +108,7 @@ pub struct Content {
 }
 
 /// One row of the inbox: under which key, and what readers still have to filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxRoute {
     /// The topic key of the routed member.
     pub key: TopicKey,
@@ -135,12 +137,12 @@ pub struct GroupJob {
 }
 
 /// Where the answer to an idempotent request is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKey {
     /// Whose: an API key's id or the token's `sub`; empty for the body's business key, which is the tenant's.
     pub credential: String,
     /// Which route.
-    pub route: &'static str,
+    pub route: Cow<'static, str>,
     /// The caller's key.
     pub key: String,
     /// SHA-256 of the request's body; another one under the same key is refused.
@@ -152,7 +154,7 @@ pub struct IdempotencyKey {
 }
 
 /// A notification as it is accepted: rendered, routed, with all its deliveries.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewNotification {
     /// Made before storing, so that an unclear commit can be settled by it.
     pub id: NotificationId,
@@ -191,6 +193,8 @@ pub struct NewNotification {
 pub enum Accepted {
     /// Committed and flushed.
     New,
+    /// Durable while the database is away, and stored when it is back.
+    Spooled,
     /// The key was known with the same request: this was answered the first time.
     Repeat {
         /// The HTTP status.

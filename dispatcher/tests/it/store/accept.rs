@@ -11,7 +11,7 @@ use super::{ask, fresh, listed, mailed, note, plain, present, put, reader, role_
 fn keyed(mut new: NewNotification, credential: &str, key: &str, body: &str) -> NewNotification {
     new.idempotency.push(IdempotencyKey {
         credential: credential.to_owned(),
-        route: "notifications",
+        route: "notifications".into(),
         key: key.to_owned(),
         request_hash: body.as_bytes().to_vec(),
         status: 201,
@@ -52,7 +52,7 @@ async fn of_many_with_one_key_exactly_one_is_stored() {
         match task.await.unwrap() {
             (id, Accepted::New) => assert_eq!(first.replace(id), None),
             (_, Accepted::Repeat { status, response }) => repeats.push((status, response)),
-            (_, Accepted::Mismatch) => panic!("the requests were the same"),
+            (_, other) => panic!("the requests were the same: {other:?}"),
         }
     }
     let first = first.unwrap();
