@@ -84,7 +84,7 @@ async fn of_many_with_one_key_at_two_processes_exactly_one_is_stored() {
             match task.await.unwrap() {
                 (id, Accepted::New) => assert_eq!(first.replace(id), None),
                 (_, Accepted::Repeat { response, .. }) => repeats.push(response),
-                (_, Accepted::Mismatch) => panic!("the requests were the same"),
+                (_, answer) => panic!("{answer:?}"),
             }
         }
         let first = first.unwrap().to_string();
