@@ -97,6 +97,8 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Notifications that were refused as the queue was full.
+    pub queue_full: Counter,
     /// Notifications that wait in the spool for the database.
     pub spool_depth: Gauge,
     /// Age of the first of them, seconds.
@@ -245,6 +247,11 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
+        registry.register(
+            "queue_full",
+            "Notifications that were refused as the queue was full",
+            metrics.queue_full.clone(),
+        );
         metrics.register_spool(registry);
         registry.register(
             "chain_steps",
@@ -313,6 +320,7 @@ impl Metrics {
             throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            queue_full: Counter::default(),
             spool_depth: Gauge::default(),
             spool_oldest: Gauge::default(),
             spooled: Counter::default(),
