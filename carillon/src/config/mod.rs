@@ -16,7 +16,7 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, SmtpConfig, WebhookConfig,
+        RealtimeConfig, RetentionConfig, SmtpConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -51,6 +51,7 @@ pub(crate) struct Config {
     smtp: SmtpConfig,
     webhook: WebhookConfig,
     inbox: InboxConfig,
+    retention: RetentionConfig,
     realtime: RealtimeConfig,
     limits: LimitsConfig,
 }
@@ -193,6 +194,7 @@ impl Config {
             smtp: self.smtp.clone(),
             webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
+            retention: self.retention.clone(),
             realtime: self.realtime.clone(),
             limits: self.limits.clone(),
         }

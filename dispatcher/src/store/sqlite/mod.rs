@@ -11,3 +11,4 @@ pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;
