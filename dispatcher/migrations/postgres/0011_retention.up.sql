@@ -20,7 +20,7 @@ CREATE FUNCTION needed_notifications(low UUID, high UUID, since BIGINT, most BIG
                 WHERE notification_id >= low AND notification_id < high AND done = 0
             UNION SELECT notification_id FROM delivery_history
                 WHERE notification_id >= low AND notification_id < high AND updated_at >= since) used
-        LIMIT most) some
+        LIMIT most) found
 $$;
 
 -- Drops the partitions of one month, the oldest that ended before a time (microseconds) and of which little is needed;
