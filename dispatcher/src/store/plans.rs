@@ -5,8 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, chains, connect, inbox, queue, records},
-    sqlite::{accept, collapse, connect, history, inbox, queue, records},
+    sqlite::{accept, chains, collapse, connect, history, inbox, queue, records},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.

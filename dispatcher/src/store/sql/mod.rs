@@ -22,6 +22,7 @@ pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;
 
 /// Every statement with its name.
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         inbox::ALL,
         queue::ALL,
         records::ALL,
+        retention::ALL,
     ]
     .concat()
 }
