@@ -91,6 +91,8 @@ impl Dispatcher {
         );
         let context = Arc::new(Context {
             config: config.queue,
+            strategy: config.strategy,
+            service: service.clone(),
             worker: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: store.clone(),
             channels,
@@ -121,6 +123,7 @@ impl Dispatcher {
             service.readers().clone(),
             realtime,
             metrics,
+            exclusive,
             context.stop.clone(),
         );
         tasks.spawn(async move {

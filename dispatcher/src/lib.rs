@@ -7,6 +7,7 @@
 //! | [`model`] | the values that all rooms speak of; no I/O |
 //! | [`api`] | a request becomes a [`model::NewNotification`], and an answer |
 //! | `template` | what a notification says, compiled and rendered |
+//! | `strategy` | which channel of a chain follows: pure decisions |
 //! | [`service`] | what the API calls: stores first, then tells sockets and workers |
 //! | `accepted` | what follows a commit: counts, and work for the queue |
 //! | [`store`] | all state; one writer, whole commits |
@@ -28,6 +29,8 @@ pub mod api;
 mod template;
 
 mod accepted;
+mod strategy;
+
 pub mod service;
 pub mod spool;
 pub mod store;

@@ -376,6 +376,11 @@ impl Service {
         self.0.realtime.bus_is_ready()
     }
 
+    /// A notification was refused as the queue is full.
+    pub(crate) fn count_refused(&self) {
+        self.0.metrics.queue_full.inc();
+    }
+
     /// What this process did since it began.
     #[must_use]
     pub(crate) fn totals(&self) -> Totals {

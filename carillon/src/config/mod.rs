@@ -16,7 +16,8 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, SchedulesConfig, SmtpConfig, SpoolConfig, WebhookConfig,
+        RealtimeConfig, RetentionConfig, SchedulesConfig, SmtpConfig, SpoolConfig, StrategyConfig,
+        WebhookConfig,
     },
     store::Place,
 };
@@ -51,8 +52,10 @@ pub(crate) struct Config {
     smtp: SmtpConfig,
     webhook: WebhookConfig,
     inbox: InboxConfig,
+    retention: RetentionConfig,
     realtime: RealtimeConfig,
     spool: SpoolConfig,
+    strategy: StrategyConfig,
     limits: LimitsConfig,
     schedules: SchedulesConfig,
 }
@@ -195,8 +198,10 @@ impl Config {
             smtp: self.smtp.clone(),
             webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
+            retention: self.retention.clone(),
             realtime: self.realtime.clone(),
             spool: self.spool.clone(),
+            strategy: self.strategy.clone(),
             limits: self.limits.clone(),
             schedules: self.schedules.clone(),
         }

@@ -7,10 +7,13 @@
 
 mod accept;
 mod address;
+mod arrangement;
 mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod chain_view;
+mod chains;
 mod condition;
 mod contacts;
 mod contract;
@@ -117,6 +120,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(records::get, inbox::delete))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
+        .routes(routes!(inbox::acknowledge))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))

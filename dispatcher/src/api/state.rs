@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
 use crate::{
     capacity::Capacity,
-    config::{LimitsConfig, SchedulesConfig},
+    config::{LimitsConfig, SchedulesConfig, StrategyConfig},
     service::Service,
     store::Store,
     template::Templates,
@@ -40,6 +40,8 @@ pub struct ApiConfig {
     pub limits: LimitsConfig,
     /// Bounds of recurring notifications.
     pub schedules: SchedulesConfig,
+    /// What chains do where a request says nothing else.
+    pub strategy: StrategyConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).
     pub realtime_lease: Duration,
     /// What the sockets' side knows for `stats`.

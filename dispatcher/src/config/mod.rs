@@ -3,6 +3,7 @@
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
 mod network;
+mod retention;
 mod retry;
 mod schedules;
 mod webhook;
@@ -10,6 +11,7 @@ mod webhook;
 pub(crate) use self::retry::LONGEST;
 pub use self::{
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
     schedules::SchedulesConfig,
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
@@ -17,12 +19,16 @@ pub use self::{
 
 use std::{path::PathBuf, time::Duration};
 
-use common::config::{Bytes, ConfigError, Span, number_or_text};
+use common::{
+    config::{Bytes, ConfigError, Span, number_or_text},
+    ids::Name,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
     database_url,
+    model::Reached,
     store::{Place, Server},
 };
 
@@ -282,6 +288,44 @@ impl Default for SpoolConfig {
     }
 }
 
+/// Section `[strategy]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StrategyConfig {
+    /// `escalate`: pause before a step that waits for `delivered`, where the request says none. Default `5s`.
+    pub delivered_within: Span,
+    /// `escalate`: pause before any other step, where the request says none. Default `5m`.
+    pub escalate_after: Span,
+    /// The role that is told when a channel failed and a `failover` goes on. Default `admin`; empty: nobody.
+    pub alert_role: String,
+    /// A tenant's administrators are told at most once in this time. Default `5m`.
+    pub alert_every: Span,
+}
+
+impl Default for StrategyConfig {
+    fn default() -> Self {
+        Self {
+            delivered_within: seconds(5),
+            escalate_after: seconds(300),
+            alert_role: "admin".to_owned(),
+            alert_every: seconds(300),
+        }
+    }
+}
+
+impl StrategyConfig {
+    /// The pause before a step of `escalate` that says none, in microseconds.
+    #[must_use]
+    pub fn pause(&self, waits_for: Reached) -> i64 {
+        let pause = if waits_for == Reached::Delivered {
+            self.delivered_within
+        } else {
+            self.escalate_after
+        };
+        i64::try_from(pause.0.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
 /// Section `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -335,10 +379,14 @@ pub struct DispatcherConfig {
     pub webhook: WebhookConfig,
     /// The inbox.
     pub inbox: InboxConfig,
+    /// How long history is kept.
+    pub retention: RetentionConfig,
     /// The channel realtime.
     pub realtime: RealtimeConfig,
     /// What is accepted while the database is away.
     pub spool: SpoolConfig,
+    /// Chains of channels.
+    pub strategy: StrategyConfig,
     /// What callers may ask for.
     pub limits: LimitsConfig,
     /// Recurring notifications.
@@ -375,6 +423,7 @@ impl DispatcherConfig {
             ("realtime.receipt_wait", millis(self.realtime.receipt_wait)),
             ("realtime.max_age", millis(self.realtime.max_age)),
             ("realtime.waiting_max", self.realtime.waiting_max as u64),
+            ("strategy.alert_every", millis(self.strategy.alert_every)),
             (
                 "limits.user_requests_per_minute",
                 u64::from(self.limits.user_requests_per_minute),
@@ -426,11 +475,16 @@ impl DispatcherConfig {
         if self.realtime.receipt_wait >= self.realtime.max_age {
             return refuse("realtime.receipt_wait", "must be less than realtime.max_age");
         }
+        let role = &self.strategy.alert_role;
+        if !role.is_empty() && Name::new(role).is_err() {
+            return refuse("strategy.alert_role", "is not the name of a role");
+        }
         if self.smtp.host.is_some() {
             self.validate_smtp()?;
         }
         self.webhook.validate()?;
         self.channels.validate()?;
+        self.retention.validate(&self.inbox)?;
         Ok(())
     }
 
@@ -547,6 +601,7 @@ mod tests {
             ),
             (r#"{"schedules":{"catch_up":0}}"#, "schedules.catch_up"),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
+            (r#"{"strategy":{"alert_every":"0s"}}"#, "strategy.alert_every"),
         ];
         for (json, key) in cases {
             let config: DispatcherConfig = serde_json::from_str(json).unwrap();

@@ -1,5 +1,6 @@
 //! What the dispatcher speaks of: plain values, no I/O.
 
+mod chain;
 mod channel;
 mod contact;
 mod delivery;
@@ -11,6 +12,7 @@ mod template;
 mod time;
 
 pub use self::{
+    chain::{Chain, ChainId, ChainState, Reached, Step, StepDelivery, StepState},
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
@@ -22,7 +24,7 @@ pub use self::{
     },
     schedule::{
         CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,
-        ScheduleClaim, ScheduleEnd, ScheduleState, Step, Timing,
+        ScheduleClaim, ScheduleEnd, ScheduleState, ScheduleStep, Timing,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 pub use self::{
     cron::{Cron, InvalidCron},
-    step::{CatchUp, Step},
+    step::{CatchUp, ScheduleStep},
     timing::{Missed, Rule, Timing},
 };
 use super::{Micros, NewNotification};

@@ -21,7 +21,7 @@ pub struct CatchUp {
 
 /// One step of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct ScheduleStep {
     /// The occurrence to run; none: what was due is left out.
     pub run: Option<Micros>,
     /// Occurrences that are left out, up to a number that is still worth counting.
@@ -33,7 +33,14 @@ pub struct Step {
 impl Timing {
     /// The step of a schedule whose occurrence `next_at` is due at `now`, and which ran `runs` times before.
     #[must_use]
-    pub fn step(&self, schedule: Uuid, next_at: Micros, now: Micros, runs: u64, bounds: CatchUp) -> Step {
+    pub fn step(
+        &self,
+        schedule: Uuid,
+        next_at: Micros,
+        now: Micros,
+        runs: u64,
+        bounds: CatchUp,
+    ) -> ScheduleStep {
         let wanted = match self.missed {
             Missed::All => bounds.most.max(1),
             Missed::Skip | Missed::Once => 1,
@@ -60,7 +67,7 @@ impl Timing {
         } else {
             self.after(until)
         };
-        Step {
+        ScheduleStep {
             run,
             missed: passed.saturating_sub(u64::from(run.is_some())),
             next,

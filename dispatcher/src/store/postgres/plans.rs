@@ -9,10 +9,11 @@ use super::connect;
 use crate::store::{Place, Server, migrate, sql};
 
 /// Statements that walk a whole index on purpose: one that holds only what they ask for.
-const WALKS: [(&str, &str); 3] = [
+const WALKS: [(&str, &str); 4] = [
     ("EXPIRED_LEASES", "deliveries_running"),
     ("DEPTHS", "deliveries_due"),
     ("TENANT_DEPTHS", "deliveries_due"),
+    ("NEXT_SCHEDULE", "schedules_due"),
 ];
 
 async fn connection(database: &rig::postgres::Database) -> PgConnection {

@@ -16,11 +16,13 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;
 pub(super) mod schedules;
 
 /// Every statement with its name.
@@ -28,11 +30,13 @@ pub(super) mod schedules;
 pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
     [
         accept::ALL,
+        chains::ALL,
         collapse::ALL,
         history::ALL,
         inbox::ALL,
         queue::ALL,
         records::ALL,
+        retention::ALL,
         schedules::ALL,
     ]
     .concat()

@@ -181,6 +181,7 @@ impl Api {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
+            strategy: config.strategy.clone(),
             schedules: config.schedules.clone(),
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
