@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
     "SCAN j ",
     "SCAN q ",
     "SCAN s ",
@@ -20,6 +20,8 @@ const SMALL: [&str; 10] = [
     "SCAN CONSTANT ROW",
     "SCAN (subquery",
     "SCAN (join",
+    // Holds only what is asked for.
+    "SCAN c USING INDEX chains_untold",
 ];
 
 /// Steps that enter by a part of a key under which much may lie.

@@ -12,4 +12,5 @@ mod queue;
 mod realtime;
 mod receipts;
 mod store;
+mod strategy;
 mod webhook;

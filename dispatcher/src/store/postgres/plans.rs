@@ -12,9 +12,11 @@ use crate::store::{
 };
 
 /// Statements that walk a whole index on purpose: one that holds only what they ask for.
-const WALKS: [(&str, &str); 2] = [
+const WALKS: [(&str, &str); 4] = [
     ("EXPIRED_LEASES", "deliveries_running"),
     ("DEPTHS", "deliveries_due"),
+    ("NEXT_STEP", "chains_due"),
+    ("UNTOLD_CHAINS", "chains_untold"),
 ];
 
 async fn connection(database: &rig::postgres::Database) -> PgConnection {
