@@ -16,7 +16,7 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, SmtpConfig, WebhookConfig,
+        RealtimeConfig, SmtpConfig, StrategyConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -52,6 +52,7 @@ pub(crate) struct Config {
     webhook: WebhookConfig,
     inbox: InboxConfig,
     realtime: RealtimeConfig,
+    strategy: StrategyConfig,
     limits: LimitsConfig,
 }
 
@@ -194,6 +195,7 @@ impl Config {
             webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
+            strategy: self.strategy.clone(),
             limits: self.limits.clone(),
         }
     }
