@@ -6,7 +6,7 @@ use common::{ids::TenantId, token::Verifier};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{budget::RateLimits, under_way::UnderWay};
+use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
 use crate::{
     capacity::Capacity,
     config::{LimitsConfig, StrategyConfig},
@@ -24,6 +24,7 @@ struct Inner {
     config: ApiConfig,
     limits: RateLimits,
     templates: Templates,
+    remembered: Remembered,
     capacity: Capacity,
     under_way: UnderWay,
 }
@@ -51,12 +52,14 @@ impl ApiState {
     /// The state for handlers.
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
+        super::condition::begin();
         let limits = RateLimits::new(&config.limits);
-        let capacity = Capacity::new(config.service.store().clone(), &config.limits);
+        let capacity = Capacity::new(config.service.clone(), &config.limits);
         Self(Arc::new(Inner {
             config,
             limits,
             templates: Templates::default(),
+            remembered: Remembered::default(),
             capacity,
             under_way: UnderWay::default(),
         }))
@@ -68,6 +71,11 @@ impl ApiState {
 
     pub(crate) fn templates(&self) -> &Templates {
         &self.0.templates
+    }
+
+    /// Templates as they were found last.
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.0.remembered
     }
 
     pub(crate) fn capacity(&self) -> &Capacity {

@@ -3,12 +3,14 @@
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
 mod network;
+mod retention;
 mod retry;
 mod webhook;
 
 pub(crate) use self::retry::LONGEST;
 pub use self::{
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
@@ -52,6 +54,8 @@ pub struct DatabaseConfig {
     pub read_connections: u32,
     /// Operations that share one transaction at the most. Default 512.
     pub group_max: usize,
+    /// What the database does not answer within this time counts as away. Default `2s`.
+    pub away_after: Span,
 }
 
 impl DatabaseConfig {
@@ -86,6 +90,7 @@ impl Default for DatabaseConfig {
             pooler: false,
             read_connections: 4,
             group_max: 512,
+            away_after: seconds(2),
         }
     }
 }
@@ -262,6 +267,25 @@ impl Default for RealtimeConfig {
     }
 }
 
+/// Section `[spool]`: what is accepted while the database is away, in Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// Notifications that may wait for the database; beyond, requests get 429. Default 200000.
+    pub max_notifications: u32,
+    /// Bytes that they may take. Default `256MiB`.
+    pub max_bytes: Bytes,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            max_notifications: 200_000,
+            max_bytes: Bytes(256 * 1024 * 1024),
+        }
+    }
+}
+
 /// Section `[strategy]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -353,8 +377,12 @@ pub struct DispatcherConfig {
     pub webhook: WebhookConfig,
     /// The inbox.
     pub inbox: InboxConfig,
+    /// How long history is kept.
+    pub retention: RetentionConfig,
     /// The channel realtime.
     pub realtime: RealtimeConfig,
+    /// What is accepted while the database is away.
+    pub spool: SpoolConfig,
     /// Chains of channels.
     pub strategy: StrategyConfig,
     /// What callers may ask for.
@@ -403,6 +431,9 @@ impl DispatcherConfig {
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
             ("limits.bulk_body_bytes", self.limits.bulk_body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
+            ("spool.max_notifications", u64::from(self.spool.max_notifications)),
+            ("spool.max_bytes", self.spool.max_bytes.0 as u64),
+            ("database.away_after", millis(self.database.away_after)),
             ("limits.json_depth", self.limits.json_depth as u64),
             ("limits.queued_max", self.limits.queued_max),
             ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
@@ -440,6 +471,7 @@ impl DispatcherConfig {
         }
         self.webhook.validate()?;
         self.channels.validate()?;
+        self.retention.validate(&self.inbox)?;
         Ok(())
     }
 

@@ -95,7 +95,7 @@ pub(super) fn of(one: &FailedOver, role: &Name, every: Span, lease_until: Micros
         expires_at: None,
         idempotency: vec![IdempotencyKey {
             credential: SENDER.to_owned(),
-            route: "alerts",
+            route: "alerts".into(),
             request_hash: key.clone().into_bytes(),
             key,
             status: 201,

@@ -45,6 +45,7 @@ migrations! {
     5 "0005_history",
     6 "0006_chains",
     9 "0009_collapse",
+    11 "0011_retention",
 }
 
 const TABLE: Statement = Statement {

@@ -30,6 +30,9 @@ pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
 #[cfg(test)]
+mod months;
+#[cfg(test)]
 mod plans;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;

@@ -22,3 +22,20 @@ pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;
+
+/// Every statement with its name.
+#[cfg(test)]
+pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
+    [
+        accept::ALL,
+        chains::ALL,
+        collapse::ALL,
+        history::ALL,
+        inbox::ALL,
+        queue::ALL,
+        records::ALL,
+        retention::ALL,
+    ]
+    .concat()
+}

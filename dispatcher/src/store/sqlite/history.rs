@@ -53,8 +53,8 @@ SELECT count(*), coalesce(min(created_at), 0) FROM (
 /// Their deliveries by channel and state.
 pub(in crate::store) const SUMS: &str = "
 SELECT d.channel, d.state, count(*) FROM (
-  SELECT id FROM notifications WHERE id >= ?1 AND id < ?2 AND +tenant = ?3 ORDER BY id DESC LIMIT ?4) n
-CROSS JOIN all_deliveries d ON d.notification_id = n.id
+  SELECT id FROM notifications WHERE id >= ?1 AND id < ?2 AND +tenant = ?3 ORDER BY id DESC LIMIT ?4) s
+CROSS JOIN all_deliveries d ON d.notification_id = s.id
 GROUP BY d.channel, d.state";
 
 /// Pending deliveries of each tenant.

@@ -9,6 +9,7 @@ mod inbox;
 mod jobs;
 mod queue;
 mod records;
+mod retention;
 mod revive;
 mod unread;
 
