@@ -14,4 +14,5 @@ mod receipts;
 mod scheduler;
 mod spool;
 mod store;
+mod strategy;
 mod webhook;
