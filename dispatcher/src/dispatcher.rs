@@ -15,6 +15,7 @@ use crate::{
     realtime::Realtime,
     receipts,
     service::Service,
+    spool::Spool,
     store::Store,
     wake::Wake,
 };
@@ -34,6 +35,8 @@ pub struct Parts {
     pub channels: Channels,
     /// Registered metrics.
     pub metrics: Metrics,
+    /// Where notifications go while the database is away; none: then they are refused.
+    pub spool: Option<Spool>,
     /// This process is the only one on the store: what a life before it held is taken back at once, without waiting for
     /// leases to run out.
     pub exclusive: bool,
@@ -59,6 +62,7 @@ impl Dispatcher {
             receipts,
             channels,
             metrics,
+            spool,
             exclusive,
         } = parts;
         let leases = Leases::default();
@@ -70,6 +74,7 @@ impl Dispatcher {
             config.realtime.clone(),
             settler.clone(),
             leases.clone(),
+            spool.as_ref().map(Spool::outcomes),
             metrics.clone(),
         );
         let retries = Retries::new(&config.queue, &config.channels);
@@ -80,9 +85,12 @@ impl Dispatcher {
             retries.clone(),
             wake.clone(),
             metrics.clone(),
+            spool.clone(),
         );
         let context = Arc::new(Context {
             config: config.queue,
+            strategy: config.strategy,
+            service: service.clone(),
             worker: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: store.clone(),
             channels,
@@ -99,6 +107,10 @@ impl Dispatcher {
 
         queue::rescue_at_start(&context, exclusive).await;
 
+        if let Some(spool) = spool {
+            tasks.spawn(spool.away().clone().watch(store.clone()));
+            tasks.spawn(spool.drain(store.clone(), wake.clone(), context.stop.clone()));
+        }
         tasks.spawn(flush.run(store, wake, metrics.clone()));
         tasks.spawn(realtime.clone().publish_waiting(waiters));
         tasks.spawn(realtime.clone().give_up_waiting());
@@ -109,6 +121,7 @@ impl Dispatcher {
             service.readers().clone(),
             realtime,
             metrics,
+            exclusive,
             context.stop.clone(),
         );
         tasks.spawn(async move {

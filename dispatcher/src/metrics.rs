@@ -1,6 +1,6 @@
 //! The dispatcher's Prometheus metrics. Names and labels stand here and nowhere else.
 
-use std::sync::atomic::AtomicU64;
+use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -12,6 +12,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use serde::Serialize;
 
 use crate::model::{Channel, Lane};
 
@@ -97,6 +99,38 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Notifications that were refused as the queue was full.
+    pub queue_full: Counter,
+    /// Notifications that wait in the spool for the database.
+    pub spool_depth: Gauge,
+    /// Age of the first of them, seconds.
+    pub spool_oldest: Gauge<f64, AtomicU64>,
+    /// Notifications that this process spooled.
+    pub spooled: Counter,
+    /// Notifications that this process took out of the spool, as the database has them.
+    pub drained: Counter,
+    /// Times that what is spooled could not be stored.
+    pub drain_errors: Counter,
+    /// Chains whose next step was begun by time, or passed over.
+    pub steps: Counter,
+    /// Channels that a failover left because they failed.
+    pub failovers: Family<ChannelLabel, Counter>,
+}
+
+/// Sums since the process began.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct Totals {
+    /// Notifications accepted.
+    created: u64,
+    /// Deliveries that a channel took.
+    sent: u64,
+    /// Deliveries that are dead or expired.
+    failed: u64,
+    /// Realtime deliveries for which nobody was online.
+    skipped: u64,
+    /// Deliveries that a channel took, by channel.
+    #[schema(value_type = Object)]
+    sent_by_channel: BTreeMap<&'static str, u64>,
 }
 
 impl Metrics {
@@ -220,7 +254,52 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
+        registry.register(
+            "queue_full",
+            "Notifications that were refused as the queue was full",
+            metrics.queue_full.clone(),
+        );
+        metrics.register_spool(registry);
+        registry.register(
+            "chain_steps",
+            "Chains whose next step was begun by time, or passed over",
+            metrics.steps.clone(),
+        );
+        registry.register(
+            "chain_failovers",
+            "Channels that a failover left because they failed",
+            metrics.failovers.clone(),
+        );
         metrics
+    }
+
+    fn register_spool(&self, registry: &mut Registry) {
+        registry.register(
+            "spool_depth",
+            "Notifications that wait in the spool for the database",
+            self.spool_depth.clone(),
+        );
+        registry.register_with_unit(
+            "spool_oldest",
+            "Age of the first notification in the spool",
+            Unit::Seconds,
+            self.spool_oldest.clone(),
+        );
+        registry.register(
+            "spooled",
+            "Notifications that this process spooled",
+            self.spooled.clone(),
+        );
+        registry.register(
+            "drained",
+            "Notifications that this process took out of the spool, as the database has them",
+            self.drained.clone(),
+        );
+        registry.register(
+            "drain_errors",
+            "Times that what is spooled could not be stored",
+            self.drain_errors.clone(),
+        );
     }
 
     /// Metrics that nobody reads.
@@ -249,6 +328,28 @@ impl Metrics {
             throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            queue_full: Counter::default(),
+            spool_depth: Gauge::default(),
+            spool_oldest: Gauge::default(),
+            spooled: Counter::default(),
+            drained: Counter::default(),
+            drain_errors: Counter::default(),
+            steps: Counter::default(),
+            failovers: Family::default(),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let of_channel = |channel: Channel| self.sent.get(&channel.into()).map_or(0, |sent| sent.get());
+        Totals {
+            created: self.created.get(),
+            sent: self.sent_all.get(),
+            failed: self.failed_all.get(),
+            skipped: self.skipped.get(),
+            sent_by_channel: Channel::ALL
+                .into_iter()
+                .map(|channel| (channel.as_str(), of_channel(channel)))
+                .collect(),
         }
     }
 

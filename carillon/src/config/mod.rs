@@ -16,7 +16,7 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, RetentionConfig, SmtpConfig, WebhookConfig,
+        RealtimeConfig, RetentionConfig, SmtpConfig, SpoolConfig, StrategyConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -53,6 +53,8 @@ pub(crate) struct Config {
     inbox: InboxConfig,
     retention: RetentionConfig,
     realtime: RealtimeConfig,
+    spool: SpoolConfig,
+    strategy: StrategyConfig,
     limits: LimitsConfig,
 }
 
@@ -196,6 +198,8 @@ impl Config {
             inbox: self.inbox.clone(),
             retention: self.retention.clone(),
             realtime: self.realtime.clone(),
+            spool: self.spool.clone(),
+            strategy: self.strategy.clone(),
             limits: self.limits.clone(),
         }
     }

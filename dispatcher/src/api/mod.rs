@@ -2,14 +2,18 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
-//! `templates`, `contacts`, `health`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
+//! `history`, `jobs`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
 
 mod accept;
 mod address;
+mod arrangement;
 mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod chain_view;
+mod chains;
+mod condition;
 mod contacts;
 mod contract;
 mod create;
@@ -19,7 +23,9 @@ mod dry_run;
 mod extract;
 mod feed;
 mod health;
+mod history;
 mod inbox;
+mod jobs;
 mod limits;
 mod plan;
 mod planner;
@@ -27,6 +33,7 @@ mod problems;
 mod reader;
 mod records;
 mod references;
+mod remembered;
 mod state;
 mod templates;
 mod times;
@@ -43,7 +50,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
     body::NotificationBody,
-    health::{HealthView, health, ready, unready},
+    health::{HealthView, Readiness, health, readiness, ready},
     problems::{method_not_allowed, not_found},
     state::{ApiConfig, ApiState, Live, LiveStats},
     view::{AttemptView, DeliveryView, NotificationView, SentView},
@@ -52,7 +59,7 @@ pub use self::{
 /// The routes with their document, without fallbacks, to be merged with others. `others` documents what the process
 /// serves beside them.
 ///
-/// `/live` and `/ready` belong to the process; [`ready`] and [`unready`] are for it.
+/// `/live` and `/ready` belong to the process; [`ready`] and [`readiness`] are for it.
 pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     let (router, mut document) = documented().split_for_parts();
     document.merge(others);
@@ -104,14 +111,20 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(inbox::bulk_read))
         .routes(routes!(templates::list_predefined))
         .routes(routes!(records::stats))
+        .routes(routes!(history::history))
+        .routes(routes!(history::sums))
+        .routes(routes!(jobs::job))
         .routes(routes!(records::get, inbox::delete))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
+        .routes(routes!(inbox::acknowledge))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
         .routes(routes!(health::with_token))
+        .routes(routes!(condition::detailed))
+        .routes(routes!(condition::metrics))
         .routes(routes!(health::health))
 }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod chains;
 mod codec;
 mod collapse;
 mod connect;
@@ -45,8 +46,8 @@ pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
-        AttemptStart, ChangesResult, ClaimRequest, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown,
-        Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError, TenantStats,
+        AttemptStart, ChangesResult, ClaimRequest, FailedOver, JobClaim, JobPage, LaneDepth, Mark, Marked,
+        OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };

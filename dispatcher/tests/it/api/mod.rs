@@ -3,10 +3,13 @@
 mod bad_input;
 mod bulk;
 mod capacity;
+mod collapse;
+mod condition;
 mod contacts;
 mod contract;
 mod dry_run;
 mod feed;
+mod history;
 mod idempotency;
 mod inbox;
 mod limits;
@@ -145,7 +148,11 @@ impl Api {
     }
 
     pub(crate) async fn start(config: DispatcherConfig) -> Self {
-        let world = World::new().await;
+        Self::on(World::new().await, config).await
+    }
+
+    /// On a world that the test has made.
+    pub(crate) async fn on(world: World, config: DispatcherConfig) -> Self {
         let running = world.start(config.clone()).await;
         let secret = SecretString::from(SECRET);
         let auth = AuthConfig {
@@ -157,6 +164,7 @@ impl Api {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
+            strategy: config.strategy.clone(),
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
                 std::future::ready(Live {
