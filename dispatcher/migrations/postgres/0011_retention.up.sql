@@ -18,6 +18,8 @@ CREATE FUNCTION needed_notifications(low UUID, high UUID, since BIGINT, most BIG
             UNION SELECT notification_id FROM scheduled WHERE notification_id >= low AND notification_id < high
             UNION SELECT notification_id FROM jobs
                 WHERE notification_id >= low AND notification_id < high AND done = 0
+            UNION SELECT notification_id FROM chains
+                WHERE notification_id >= low AND notification_id < high AND open = 1
             UNION SELECT notification_id FROM delivery_history
                 WHERE notification_id >= low AND notification_id < high AND updated_at >= since) used
         LIMIT most) found

@@ -13,7 +13,7 @@ use common::ids::NotificationId;
 use uuid::Uuid;
 
 use super::{
-    StoreError, codec::count, history::id_at, keys::Keys, positions::FILTERED, sql::retention as sql,
+    StoreError, chains, codec::count, history::id_at, keys::Keys, positions::FILTERED, sql::retention as sql,
     transaction::Tx,
 };
 use crate::model::Micros;
@@ -54,6 +54,10 @@ pub(super) async fn forget(tx: &mut Tx<'_>, limit: u32) -> Result<u64, StoreErro
     let notifications = forget_notifications(tx, before, i64::from(limit)).await?;
     if notifications > 0 {
         return Ok(notifications);
+    }
+    let ended = chains::forget(tx, before, i64::from(limit)).await?;
+    if ended > 0 {
+        return Ok(ended);
     }
     let months: i64 = tx.conn.query(sql::FORGET_MONTH).bind(before.0).scalar().await?;
     Ok(count(months))

@@ -85,6 +85,7 @@ WHERE n.id < $1::uuid AND n.visible_at < $2::bigint
   AND NOT EXISTS (SELECT 1 FROM delivery_history h WHERE h.notification_id = n.id AND h.updated_at >= $2::bigint)
   AND NOT EXISTS (SELECT 1 FROM scheduled s WHERE s.visible_at = n.visible_at AND s.notification_id = n.id)
   AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.notification_id = n.id AND j.done = 0)
+  AND NOT EXISTS (SELECT 1 FROM chains c WHERE c.notification_id = n.id AND c.open = 1)
 ORDER BY n.id LIMIT $3::bigint FOR UPDATE SKIP LOCKED";
 
 /// Deliveries of notifications `$1`, `$2` so many.

@@ -62,6 +62,7 @@ WHERE n.id < ?1 AND n.visible_at < ?2
     AND (+d.state IN ('pending', 'running') OR d.updated_at >= ?2))
   AND NOT EXISTS (SELECT 1 FROM scheduled s WHERE s.visible_at = n.visible_at AND s.notification_id = n.id)
   AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.notification_id = n.id AND j.done = 0)
+  AND NOT EXISTS (SELECT 1 FROM chains c WHERE c.notification_id = n.id AND c.open = 1)
 ORDER BY n.id LIMIT ?3";
 
 /// Deliveries of notifications `?1`, `?2` so many.
