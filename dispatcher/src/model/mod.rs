@@ -5,6 +5,8 @@ mod contact;
 mod delivery;
 mod inbox;
 mod notification;
+mod pause;
+mod redrive;
 mod template;
 mod time;
 
@@ -16,6 +18,10 @@ pub use self::{
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
         Notification, Strategy, overall_status,
+    },
+    pause::{Pause, Pauses},
+    redrive::{
+        CancelFate, Cancelled, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult, Redriven, Replaced,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,
