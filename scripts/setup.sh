@@ -14,6 +14,10 @@ cd "$(dirname "$0")/.."
 tools="${CARGO_TARGET_DIR:-$PWD/target}/tools"
 # smtp-sink, postfix and nginx live in sbin, which an ordinary user's PATH leaves out on Debian.
 export PATH="$tools/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# PostgreSQL's servers live in a folder for each version, where the tests look for the newest.
+for folder in "${PG_BIN:-}" /usr/lib/postgresql/*/bin; do
+    if [ -d "$folder" ]; then PATH="$PATH:$folder"; fi
+done
 export DEBIAN_FRONTEND=noninteractive
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -35,6 +39,9 @@ nginx nginx-light
 redis-server redis-server
 redis-sentinel redis-sentinel
 redis-cli redis-tools
+postgres postgresql
+psql postgresql-client
+pgbouncer pgbouncer
 openssl openssl
 strace strace
 python3 python3
@@ -67,6 +74,18 @@ release_services() {
         as_root rm -f "$policy"
         made_policy=""
     fi
+    if [ -n "$made_clusters" ]; then
+        as_root rm -f "$clusters"
+        made_clusters=""
+    fi
+}
+# Debian's package makes a database cluster of its own; nobody here needs it.
+clusters=/etc/postgresql-common/createcluster.d/carillon-setup.conf
+made_clusters=""
+hold_clusters() {
+    as_root mkdir -p "${clusters%/*}"
+    printf 'create_main_cluster = false\n' | as_root tee "$clusters" >/dev/null
+    made_clusters=1
 }
 trap release_services EXIT
 
@@ -92,7 +111,7 @@ system_packages() {
     fi
     if ! command -v apt-get >/dev/null; then
         die "this is not Debian; install by hand what brings these commands: ${commands[*]}" \
-            "(smtp-sink is part of Postfix; node should be 20 or newer)"
+            "(smtp-sink is part of Postfix; node should be 20 or newer, PostgreSQL 15 or newer)"
     fi
 
     say "installing: ${missing[*]}"
@@ -102,6 +121,7 @@ system_packages() {
         printf 'postfix postfix/main_mailer_type select No configuration\n' | as_root debconf-set-selections
     fi
     hold_services
+    if [[ " ${missing[*]} " == *" postgresql "* ]]; then hold_clusters; fi
     # --no-remove: Postfix conflicts with other mail servers; one that is in use must not vanish for a test.
     as_root apt-get -q -y --no-install-recommends --no-remove install "${missing[@]}" </dev/null ||
         die "apt could not install ${missing[*]}; if it would have removed another mail server," \
@@ -111,6 +131,8 @@ system_packages() {
     case " ${missing[*]} " in *" nginx-light "*) disable_service nginx ;; esac
     case " ${missing[*]} " in *" redis-server "*) disable_service redis-server ;; esac
     case " ${missing[*]} " in *" redis-sentinel "*) disable_service redis-sentinel ;; esac
+    case " ${missing[*]} " in *" postgresql "*) disable_service postgresql ;; esac
+    case " ${missing[*]} " in *" pgbouncer "*) disable_service pgbouncer ;; esac
 
     for tool in "${commands[@]}"; do
         hash -r

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use dispatcher::store::Place;
 
 /// Holds the database for this process; given back when it is dropped, and by the system when the process dies.
 #[derive(Debug)]
@@ -15,11 +16,22 @@ pub(crate) struct DatabaseLock {
 }
 
 impl DatabaseLock {
+    /// Takes the lock of a database that is one process's alone.
+    ///
+    /// # Errors
+    /// As [`DatabaseLock::take`].
+    pub(crate) fn of(place: &Place) -> anyhow::Result<Option<Self>> {
+        match place {
+            Place::File(path) => Ok(Some(Self::take(path)?)),
+            Place::Server(_) => Ok(None),
+        }
+    }
+
     /// Takes the lock beside the database, without waiting.
     ///
     /// # Errors
     /// When another process has it, or the file cannot be made.
-    pub(crate) fn take(database: &Path) -> anyhow::Result<Self> {
+    fn take(database: &Path) -> anyhow::Result<Self> {
         let mut path = database.as_os_str().to_owned();
         path.push(".lock");
         // SQLite gives its other files the mode of the database: what people were told is its owner's to read.

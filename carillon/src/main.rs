@@ -60,20 +60,20 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
         }
         Command::Token(args) => say(&token(&args, &config)?),
         Command::Migrate { step } => {
-            let path = config.database_path();
+            let place = config.database_place();
             secret::make_folder(&config.server.data_dir)?;
             let _lock = match step {
                 MigrateStep::Status => None,
-                MigrateStep::Up | MigrateStep::Down => Some(lock::DatabaseLock::take(&path)?),
+                MigrateStep::Up | MigrateStep::Down => lock::DatabaseLock::of(&place)?,
             };
             let status = runtime()?.block_on(async {
                 match step {
-                    MigrateStep::Up => migrate_up(&path).await,
-                    MigrateStep::Down => migrate_down(&path).await,
-                    MigrateStep::Status => migrate_status(&path).await,
+                    MigrateStep::Up => migrate_up(&place).await,
+                    MigrateStep::Down => migrate_down(&place).await,
+                    MigrateStep::Status => migrate_status(&place).await,
                 }
             });
-            let status = status.with_context(|| format!("the database {}", path.display()))?;
+            let status = status.with_context(|| format!("the database {place}"))?;
             for MigrationStatus {
                 version,
                 name,

@@ -52,6 +52,16 @@ pub enum Error {
         /// Redis's own words, with the code first.
         text: String,
     },
+    /// PostgreSQL answered with an error.
+    #[error("postgres at {at} answers {code}: {text}")]
+    Postgres {
+        /// Who answered.
+        at: std::net::SocketAddr,
+        /// The SQLSTATE.
+        code: String,
+        /// PostgreSQL's own words.
+        text: String,
+    },
     /// A state of affairs that is not the one that was needed.
     #[error("{0}")]
     Unfit(String),

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::{Error, wait, watcher::Watched};
+use crate::{Error, children, wait, watcher::Watched};
 
 /// Longest wait for the end of what was killed. Only a process inside a stuck system call takes longer than a moment.
 const KILLED: Duration = Duration::from_secs(10);
@@ -128,12 +128,18 @@ impl Process {
         })
     }
 
-    /// SIGKILL to the whole group, and waits for its end. Nothing happens where it has ended.
+    /// SIGKILL to the whole group and to its children in other groups, and waits for its end. Nothing happens where it
+    /// has ended.
     ///
     /// # Errors
     /// [`Error::System`], [`Error::Late`].
     pub fn kill(&self) -> Result<(), Error> {
         if let State::Running { .. } = *self.look() {
+            if !children::of(self.pid).is_empty() {
+                kill_process_group(self.pid, Signal::STOP)
+                    .map_err(|error| Error::system(format!("stopping {}", self.name))(error.into()))?;
+                children::kill(self.pid);
+            }
             kill_process_group(self.pid, Signal::KILL)
                 .map_err(|error| Error::system(format!("killing {}", self.name))(error.into()))?;
         }
@@ -162,7 +168,7 @@ impl Process {
         }
     }
 
-    /// SIGSTOP to the whole group: it keeps its sockets and does nothing. The kernel goes on accepting connections and
+    /// SIGSTOP to the whole group and to its children: it keeps its sockets and does nothing. The kernel goes on accepting connections and
     /// bytes for it.
     ///
     /// # Errors
@@ -196,6 +202,7 @@ impl Process {
             State::Running { paused, .. } => {
                 kill_process_group(self.pid, signal)
                     .map_err(|error| Error::system(format!("a signal to {}", self.name))(error.into()))?;
+                children::send(&children::of(self.pid), signal);
                 *paused = halted;
                 Ok(())
             }

@@ -17,19 +17,27 @@ use std::{
 /// Folders are deleted only where their name shows that they were made here.
 pub(crate) const FOLDER_PREFIX: &str = "carillon-rig-";
 
-/// Reads `+`/`-` and the words `group <id>` or `folder <path>`, one a line.
+/// Reads `+`/`-` and the words `group <id>`, `server <pid>` or `folder <path>`, one a line. A server is first asked to end at
+/// once, by SIGQUIT; its group is another line.
 const SCRIPT: &str = r#"
 nl='
 '
-groups=$nl; folders=$nl
+groups=$nl; servers=$nl; folders=$nl
 while IFS=' ' read -r what rest; do
   line=$nl$rest$nl
   case $what in
   +group) groups=$groups$rest$nl ;;
+  +server) servers=$servers$rest$nl ;;
   +folder) folders=$folders$rest$nl ;;
   -group) case $groups in *"$line"*) groups=${groups%%"$line"*}$nl${groups#*"$line"} ;; esac ;;
+  -server) case $servers in *"$line"*) servers=${servers%%"$line"*}$nl${servers#*"$line"} ;; esac ;;
   -folder) case $folders in *"$line"*) folders=${folders%%"$line"*}$nl${folders#*"$line"} ;; esac ;;
   esac
+done
+for server in $servers; do kill -s CONT "$server"; kill -s QUIT "$server"; done
+for server in $servers; do
+  looks=50
+  while [ "$looks" -gt 0 ] && kill -s 0 "$server"; do looks=$((looks - 1)); sleep 0.1; done
 done
 for group in $groups; do kill -s KILL -- "-$group"; done
 printf '%s' "$folders" | while IFS= read -r folder; do
@@ -47,6 +55,11 @@ impl Watched {
     /// Watches a process group.
     pub(crate) fn group(id: u32) -> Self {
         Self::new(format!("group {id}"))
+    }
+
+    /// Watches a server which leaves something behind unless it ends by itself, on SIGQUIT.
+    pub(crate) fn server(pid: u32) -> Self {
+        Self::new(format!("server {pid}"))
     }
 
     /// Watches a folder; `None` for a path that does not fit on a line.

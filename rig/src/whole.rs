@@ -1,12 +1,13 @@
 //! The whole on one machine: Redis, hubs, a dispatcher, and nginx before them.
 
-use std::{fmt::Write as _, fs::File, io::Read as _, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
     Error,
     carillon::{self, Node, Service},
     nginx::{self, Nginx},
     redis::{Engine, Plan},
+    secret,
 };
 
 /// Longest start of all nodes together, of debug builds on a machine that builds at the same time.
@@ -54,7 +55,7 @@ impl Whole {
     /// Of the first that does not come up.
     pub fn start(options: &Options) -> Result<Self, Error> {
         let redis = Engine::start(&options.redis)?;
-        let secret = secret()?;
+        let secret = secret::random()?;
         let config = config(&redis, &secret);
         let node = |service, port: Option<u16>| {
             Node::spawn(&carillon::Options {
@@ -179,12 +180,4 @@ fn config(redis: &Engine, secret: &str) -> String {
         writeln!(config, "{line}").ok();
     }
     config
-}
-
-/// 32 random bytes in hex.
-fn secret() -> Result<String, Error> {
-    let mut bytes = [0; 32];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(Error::system("reading /dev/urandom"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

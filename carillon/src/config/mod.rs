@@ -12,8 +12,11 @@ use common::{
     redis::{ClientError, RedisConfig, RedisKind},
     token::Verifier,
 };
-use dispatcher::config::{
-    DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
+use dispatcher::{
+    config::{
+        DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
+    },
+    store::Place,
 };
 use hub::HubConfig;
 use serde::Deserialize;
@@ -190,10 +193,7 @@ impl Config {
     }
 
     /// Where the database lies.
-    pub(crate) fn database_path(&self) -> std::path::PathBuf {
-        self.database
-            .path
-            .clone()
-            .unwrap_or_else(|| self.server.data_dir.join("carillon.db"))
+    pub(crate) fn database_place(&self) -> Place {
+        self.database.place(|| self.server.data_dir.join("carillon.db"))
     }
 }

@@ -26,7 +26,7 @@ fn load_for(service: Service, variables: &[(&str, &str)]) -> Result<Config, Conf
 fn the_commented_defaults_are_those_of_the_code() {
     let config = load(&[]).unwrap();
     let code = DispatcherConfig::default();
-    assert_eq!(config.database, code.database);
+    assert_eq!(format!("{:?}", config.database), format!("{:?}", code.database));
     assert_eq!(config.queue, code.queue);
     assert_eq!(config.inbox, code.inbox);
     assert_eq!(config.realtime, code.realtime);

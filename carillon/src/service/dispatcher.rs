@@ -90,11 +90,12 @@ pub(super) fn live_of(count: TenantCount) -> Live {
     }
 }
 
-/// The database, this process's alone.
+/// The database.
 #[derive(Debug)]
 pub(super) struct Database {
     store: Store,
-    _lock: DatabaseLock,
+    /// A file is one process's alone; a server is shared.
+    lock: Option<DatabaseLock>,
 }
 
 impl Database {
@@ -103,19 +104,19 @@ impl Database {
     /// # Errors
     /// When another process has it, or it cannot be read.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        let (parts, path) = (config.dispatcher(), config.database_path());
+        let (parts, place) = (config.dispatcher(), config.database_place());
         let store_config = StoreConfig {
             read_connections: parts.database.read_connections,
             group_max: parts.database.group_max,
             backfill: parts.inbox.backfill.0,
-            ..StoreConfig::new(&path)
+            ..StoreConfig::at(place.clone())
         };
         secret::make_folder(&config.server.data_dir)?;
-        let lock = DatabaseLock::take(&path)?;
+        let lock = DatabaseLock::of(&place)?;
         let opened = Store::open(&store_config).await;
         Ok(Self {
-            store: opened.with_context(|| format!("the database {}", path.display()))?,
-            _lock: lock,
+            store: opened.with_context(|| format!("the database {place}"))?,
+            lock,
         })
     }
 
@@ -158,7 +159,7 @@ impl Running {
             receipts,
             channels,
             metrics,
-            exclusive: true,
+            exclusive: database.lock.is_some(),
         })
         .await;
         let closing = CancellationToken::new();

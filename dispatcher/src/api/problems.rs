@@ -14,8 +14,8 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The answer to a failure of the store. Nothing of the request was stored.
 pub(crate) fn store_problem(error: StoreError) -> Problem {
     match error {
-        StoreError::Unavailable { reason } => {
-            tracing::warn!(%reason, "the store is not available");
+        StoreError::Unavailable { .. } | StoreError::Again => {
+            tracing::warn!(%error, "the store is not available");
             Problem::unavailable(
                 "the database is busy or away; nothing was stored, try again",
                 STORE_RETRY,

@@ -57,6 +57,16 @@ pub enum Strategy {
     All,
 }
 
+impl Strategy {
+    /// The name in the API and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+        }
+    }
+}
+
 /// What is said. Kept as one JSON text beside the columns that queries need.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Content {

@@ -3,17 +3,36 @@
 use std::collections::BTreeMap;
 
 use common::topic::TopicKind;
+use uuid::Uuid;
 
 use super::{
     StoreError,
-    codec::{hex, json},
-    deliveries, idempotency,
+    codec::json,
+    deliveries::{self, DeliveryRow},
+    idempotency,
     positions::{Arrival, FILTERED, StoredRoute, appear},
-    sqlite::accept as sql,
+    sql::accept as sql,
     totals::counts,
     transaction::Tx,
 };
 use crate::model::{Accepted, InboxFilter, Micros, NewNotification};
+
+/// Id, tenant, sender, audience, content, kind, category, lane, strategy, channels, created, visible, expires.
+type NotificationRow<'a> = (
+    Uuid,
+    &'a str,
+    &'a String,
+    Option<String>,
+    String,
+    &'a str,
+    &'a Option<String>,
+    i64,
+    &'static str,
+    String,
+    Micros,
+    Micros,
+    Option<Micros>,
+);
 
 /// One answer for each notification. Each stands for itself, but notifications of one call that share a request's key
 /// share its fate.
@@ -54,17 +73,20 @@ fn stored_routes(new: &NewNotification) -> Result<Vec<StoredRoute>, StoreError> 
 }
 
 /// The rows of accepted notifications as parameters; an empty table has none.
-struct Rows {
-    notifications: String,
+struct Rows<'a> {
+    notifications: Vec<NotificationRow<'a>>,
     arrivals: Vec<Arrival>,
-    scheduled: Option<String>,
-    deliveries: Option<String>,
-    jobs: Option<String>,
-    totals: String,
+    /// Visible, id, routes.
+    scheduled: Vec<(Micros, Uuid, String)>,
+    deliveries: Vec<DeliveryRow<'a>>,
+    /// Notification, tenant, job, due.
+    jobs: Vec<(Uuid, &'a str, String, Micros)>,
+    /// Tenant, created, sent, failed.
+    totals: Vec<(&'a str, i64, i64, i64)>,
 }
 
-impl Rows {
-    fn of(fresh: &[&NewNotification], now: Micros) -> Result<Self, StoreError> {
+impl<'a> Rows<'a> {
+    fn of(fresh: &[&'a NewNotification], now: Micros) -> Result<Self, StoreError> {
         let mut notifications = Vec::with_capacity(fresh.len());
         let mut arrivals = Vec::with_capacity(fresh.len());
         let mut scheduled = Vec::new();
@@ -72,15 +94,15 @@ impl Rows {
         let mut totals: BTreeMap<&str, (i64, i64, i64)> = BTreeMap::new();
         for new in fresh {
             notifications.push((
-                hex(new.id.0),
+                new.id.0,
                 new.tenant.as_str(),
                 &new.sender,
                 new.audience.as_ref().map(json).transpose()?,
                 json(&new.content)?,
                 new.content.kind.as_str(),
                 &new.content.category,
-                new.lane.number(),
-                new.strategy,
+                i64::from(new.lane.number()),
+                new.strategy.as_str(),
                 json(&new.channels)?,
                 new.created_at,
                 new.visible_at,
@@ -88,7 +110,7 @@ impl Rows {
             ));
             let routes = stored_routes(new)?;
             if new.visible_at > new.created_at {
-                scheduled.push((new.visible_at, hex(new.id.0), json(&routes)?));
+                scheduled.push((new.visible_at, new.id.0, json(&routes)?));
             } else if !routes.is_empty() {
                 arrivals.push(Arrival {
                     id: new.id,
@@ -97,7 +119,7 @@ impl Rows {
                 });
             }
             if let Some(job) = &new.job {
-                jobs.push((hex(new.id.0), new.tenant.as_str(), json(job)?, new.visible_at));
+                jobs.push((new.id.0, new.tenant.as_str(), json(job)?, new.visible_at));
             }
             let sums = totals.entry(new.tenant.as_str()).or_default();
             sums.0 += 1;
@@ -118,12 +140,12 @@ impl Rows {
             .map(|(tenant, (created, sent, failed))| (tenant, created, sent, failed))
             .collect();
         Ok(Self {
-            notifications: json(&notifications)?,
+            notifications,
             arrivals,
-            scheduled: (!scheduled.is_empty()).then(|| json(&scheduled)).transpose()?,
-            deliveries: deliveries::rows(made, now)?,
-            jobs: (!jobs.is_empty()).then(|| json(&jobs)).transpose()?,
-            totals: json(&totals)?,
+            scheduled,
+            deliveries: deliveries::rows(made, now),
+            jobs,
+            totals,
         })
     }
 }
@@ -131,27 +153,27 @@ impl Rows {
 async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     appear(tx, &rows.arrivals).await?;
-    sqlx::query(sql::INSERT_NOTIFICATIONS)
-        .bind(rows.notifications)
-        .execute(&mut *tx.conn)
+    tx.conn
+        .query(sql::INSERT_NOTIFICATIONS)
+        .rows(&rows.notifications)
+        .run()
         .await?;
-    if let Some(scheduled) = rows.scheduled {
-        sqlx::query(sql::INSERT_SCHEDULED)
-            .bind(scheduled)
-            .execute(&mut *tx.conn)
+    if !rows.scheduled.is_empty() {
+        tx.conn
+            .query(sql::INSERT_SCHEDULED)
+            .rows(&rows.scheduled)
+            .run()
             .await?;
     }
-    deliveries::insert(tx, rows.deliveries).await?;
-    if let Some(jobs) = rows.jobs {
-        sqlx::query(sql::INSERT_JOBS)
-            .bind(jobs)
+    deliveries::insert(tx, &rows.deliveries).await?;
+    if !rows.jobs.is_empty() {
+        tx.conn
+            .query(sql::INSERT_JOBS)
+            .rows(&rows.jobs)
             .bind(tx.now.0)
-            .execute(&mut *tx.conn)
+            .run()
             .await?;
     }
-    sqlx::query(sql::ADD_TOTALS)
-        .bind(rows.totals)
-        .execute(&mut *tx.conn)
-        .await?;
+    tx.conn.query(sql::ADD_TOTALS).rows(&rows.totals).run().await?;
     Ok(())
 }

@@ -7,12 +7,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::model::{Channel, Lane};
 
-/// An id as it stands in a JSON parameter.
-pub(super) fn hex(id: Uuid) -> String {
-    id.simple().to_string()
-}
-
-/// A parameter that holds many rows, or a column that holds a structure.
+/// A column that holds a structure.
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::unreadable("value", error))
 }
@@ -22,14 +17,19 @@ pub(super) fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T
     serde_json::from_str(text).map_err(|error| StoreError::unreadable(what, error))
 }
 
-/// A count that SQLite gives as a signed number.
+/// A count that the database gives as a signed number.
 pub(super) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
 
+/// A small number that the database gives as a long one.
+pub(super) fn small(what: &str, value: i64) -> Result<u32, StoreError> {
+    u32::try_from(value).map_err(|error| StoreError::unreadable(what, error))
+}
+
 /// Ids as a parameter.
-pub(super) fn ids(ids: impl IntoIterator<Item = Uuid>) -> Result<String, StoreError> {
-    json(&ids.into_iter().map(hex).collect::<Vec<_>>())
+pub(super) fn ids(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
+    ids.into_iter().collect()
 }
 
 pub(super) fn tenant_of(text: &str) -> Result<TenantId, StoreError> {
@@ -40,10 +40,10 @@ pub(super) fn user_of(text: &str) -> Result<Name, StoreError> {
     Name::new(text).map_err(|error| StoreError::unreadable("user", error))
 }
 
-pub(super) fn lane_of(number: i16) -> Result<Lane, StoreError> {
+pub(super) fn lane_of(number: i64) -> Result<Lane, StoreError> {
     Lane::ALL
         .into_iter()
-        .find(|lane| lane.number() == number)
+        .find(|lane| i64::from(lane.number()) == number)
         .ok_or_else(|| StoreError::unreadable("lane", number))
 }
 

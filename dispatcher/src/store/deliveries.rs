@@ -1,50 +1,60 @@
 //! New deliveries.
 
-use common::ids::NotificationId;
+use common::ids::{Name, NotificationId};
+use uuid::Uuid;
 
-use super::{
-    StoreError,
-    codec::{hex, json},
-    sqlite::accept as sql,
-    transaction::Tx,
-};
+use super::{StoreError, sql::accept as sql, transaction::Tx};
 use crate::model::{DeliveryState, Lane, Micros, NewDelivery};
 
 /// Inserts what [`rows`] made; a repeat of notification, user, channel and address is left out.
-pub(super) async fn insert(tx: &mut Tx<'_>, rows: Option<String>) -> Result<(), StoreError> {
-    if let Some(rows) = rows {
-        sqlx::query(sql::INSERT_DELIVERIES)
-            .bind(rows)
-            .execute(&mut *tx.conn)
-            .await?;
+pub(super) async fn insert(tx: &mut Tx<'_>, rows: &[DeliveryRow<'_>]) -> Result<(), StoreError> {
+    if !rows.is_empty() {
+        tx.conn.query(sql::INSERT_DELIVERIES).rows(rows).run().await?;
     }
     Ok(())
 }
 
-/// Deliveries with their notification, its tenant and lane, as a parameter; none where there are none.
+/// Id, notification, tenant, channel, user, address, lane, state, reason, due, lease, token, attempts at the most, now.
+pub(super) type DeliveryRow<'a> = (
+    Uuid,
+    Uuid,
+    &'a str,
+    &'static str,
+    Option<&'a str>,
+    &'a Option<String>,
+    i64,
+    &'static str,
+    Option<&'a str>,
+    Micros,
+    Option<Micros>,
+    i64,
+    i64,
+    Micros,
+);
+
+/// Deliveries with their notification, its tenant and lane, as rows.
 pub(super) fn rows<'a>(
     deliveries: impl Iterator<Item = (NotificationId, &'a str, Lane, &'a NewDelivery)>,
     now: Micros,
-) -> Result<Option<String>, StoreError> {
-    let rows: Vec<_> = deliveries
+) -> Vec<DeliveryRow<'a>> {
+    deliveries
         .map(|(notification, tenant, lane, new)| {
             (
-                hex(new.id.0),
-                hex(notification.0),
+                new.id.0,
+                notification.0,
                 tenant,
                 new.channel.as_str(),
-                &new.user,
+                new.user.as_ref().map(Name::as_str),
                 &new.address,
-                lane.number(),
+                i64::from(lane.number()),
                 new.state.as_str(),
-                &new.reason,
+                new.reason.as_deref(),
                 new.due_at,
                 new.lease_until,
                 i64::from(new.state == DeliveryState::Running),
-                new.max_attempts,
+                i64::from(new.max_attempts),
                 now,
             )
         })
-        .collect();
-    (!rows.is_empty()).then(|| json(&rows)).transpose()
+        .collect()
 }

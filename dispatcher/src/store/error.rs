@@ -6,6 +6,14 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::Conflict("an id"),
+            sqlx::Error::Database(database)
+                if database
+                    .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+                    .is_some() =>
+            {
+                let reason = error.to_string();
+                of_postgres(database.code().as_deref().unwrap_or_default(), reason)
+            }
             sqlx::Error::Database(database) => match primary_code(database.code().as_deref()) {
                 // ERROR, INTERNAL, CORRUPT, CONSTRAINT, MISMATCH, MISUSE, NOTADB: waiting does not help.
                 Some(1 | 2 | 11 | 19 | 20 | 21 | 26) => Self::Corrupt {
@@ -34,6 +42,21 @@ impl From<sqlx::Error> for StoreError {
 fn primary_code(code: Option<&str>) -> Option<i32> {
     code.and_then(|code| code.parse::<i32>().ok())
         .map(|code| code & 0xff)
+}
+
+/// By PostgreSQL's SQLSTATE (appendix A of its manual).
+fn of_postgres(code: &str, reason: String) -> StoreError {
+    match code {
+        // Serialisation failure, deadlock, lock not available.
+        "40001" | "40P01" | "55P03" => StoreError::Again,
+        // A statement's own time ran out.
+        "57014" => StoreError::Unavailable { reason },
+        _ => match code.get(..2) {
+            // Data that does not fit, constraints, syntax and names, internal errors: waiting does not help.
+            Some("21" | "22" | "23" | "42" | "XX") => StoreError::Corrupt { reason },
+            _ => StoreError::Unavailable { reason },
+        },
+    }
 }
 
 impl StoreError {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use common::ids::NotificationId;
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     ChangesResult, StoreError,
+    access::Access,
     inbox::items,
     keys::{Keys, floors},
-    sqlite::inbox as sql,
+    sql::inbox as sql,
 };
 use crate::model::{Change, Changes, Cursor, Micros, ReaderKeys};
 
@@ -25,16 +25,13 @@ enum Entry {
 /// Entries of the user's own key come first, and read-alls before everything: items carry the state at hand, so that
 /// applying in this order ends with it.
 pub(super) async fn changes(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     after: Option<&Cursor>,
     limit: u32,
 ) -> Result<ChangesResult, StoreError> {
     let keys = Keys::of(reader)?;
-    let counters: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql::COUNTERS)
-        .bind(&keys.all_json)
-        .fetch_all(&mut *conn)
-        .await?;
+    let counters: Vec<(String, i64, i64, i64)> = conn.query(sql::COUNTERS).list(&keys.all).all().await?;
     let counters: BTreeMap<String, (i64, i64)> = counters
         .into_iter()
         .map(|(key, position, _, floor)| (key, (position, floor)))
@@ -52,7 +49,7 @@ pub(super) async fn changes(
             more: false,
         }));
     };
-    let floors = floors(conn, reader, &keys.all_json).await?;
+    let floors = floors(conn, reader, &keys.all).await?;
     let mut cursor = BTreeMap::new();
     let mut entries = Vec::new();
     let mut left = limit.max(1) as usize;
@@ -106,7 +103,7 @@ pub(super) async fn changes(
 
 /// Up to `left` entries and one more, in the order of their positions.
 async fn key_entries(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     keys: &Keys,
     key: &str,
@@ -114,21 +111,23 @@ async fn key_entries(
     left: usize,
 ) -> Result<Vec<(i64, Entry)>, StoreError> {
     let limit = i64::try_from(left).unwrap_or(i64::MAX).saturating_add(1);
-    let arrivals: Vec<(i64, Uuid)> = sqlx::query_as(sql::FEED_ARRIVALS)
-        .bind(&keys.plain_json)
+    let arrivals: Vec<(i64, Uuid)> = conn
+        .query(sql::FEED_ARRIVALS)
+        .list(&keys.plain)
         .bind(reader.user.as_str())
         .bind(key)
         .bind(start)
         .bind(limit)
-        .fetch_all(&mut *conn)
+        .all()
         .await?;
-    let changes: Vec<(i64, String, Option<Uuid>, i64)> = sqlx::query_as(sql::FEED_CHANGES)
-        .bind(&keys.plain_json)
+    let changes: Vec<(i64, String, Option<Uuid>, i64)> = conn
+        .query(sql::FEED_CHANGES)
+        .list(&keys.plain)
         .bind(reader.user.as_str())
         .bind(key)
         .bind(start)
         .bind(limit)
-        .fetch_all(&mut *conn)
+        .all()
         .await?;
     let mut entries: Vec<(i64, Entry)> = arrivals
         .into_iter()
@@ -149,12 +148,12 @@ async fn key_entries(
 
 /// Adds the state at hand; of several entries for one notification the last is kept.
 async fn resolve(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     keys: &Keys,
     entries: Vec<Entry>,
 ) -> Result<Vec<Change>, StoreError> {
-    let floors = floors(conn, reader, &keys.all_json).await?;
+    let floors = floors(conn, reader, &keys.all).await?;
     let mut last: HashMap<Uuid, usize> = HashMap::with_capacity(entries.len());
     let mut gone = HashSet::new();
     let mut read_all = None;

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use common::ids::TenantId;
-use sqlx::SqliteConnection;
 
-use super::{StoreError, codec::json, sqlite::accept as sql, transaction::Tx};
+use super::{StoreError, access::Access, sql::accept as sql, transaction::Tx};
 use crate::model::{Accepted, IdempotencyKey, Micros, NewNotification};
 
 /// How long answers to repeat are kept.
@@ -20,7 +19,13 @@ struct KeyName<'a> {
 }
 
 /// Tenant, credential, route, key; hash, status, response.
-type KnownRow = (String, String, String, String, Vec<u8>, u16, String);
+type KnownRow = (String, String, String, String, Vec<u8>, i64, String);
+
+/// Tenant, credential, route, key, as they lie in the database.
+type Names<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// Names; hash, status, response.
+type FreshRow<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [u8], i64, &'a str);
 
 struct Known<'a> {
     hash: std::borrow::Cow<'a, [u8]>,
@@ -53,23 +58,19 @@ fn name<'a>(tenant: &'a TenantId, key: &'a IdempotencyKey) -> KeyName<'a> {
     }
 }
 
-/// Keys as a parameter; none where there are none.
-fn parameter<'a>(names: impl Iterator<Item = KeyName<'a>>) -> Result<Option<String>, StoreError> {
+/// Keys as rows, in the order in which every transaction takes them.
+fn sorted<'a>(names: impl Iterator<Item = KeyName<'a>>) -> Vec<Names<'a>> {
     let mut names: Vec<_> = names
         .map(|name| (name.tenant, name.credential, name.route, name.key))
         .collect();
     names.sort_unstable();
     names.dedup();
-    (!names.is_empty()).then(|| json(&names)).transpose()
+    names
 }
 
 /// The answers that are kept for keys.
-async fn kept(conn: &mut SqliteConnection, names: String, now: Micros) -> Result<Vec<KnownRow>, StoreError> {
-    Ok(sqlx::query_as(sql::KNOWN_KEYS)
-        .bind(names)
-        .bind(now.0)
-        .fetch_all(conn)
-        .await?)
+async fn kept(conn: &mut Access<'_>, names: &[Names<'_>], now: Micros) -> Result<Vec<KnownRow>, StoreError> {
+    Ok(conn.query(sql::KNOWN_KEYS).rows(names).bind(now.0).all().await?)
 }
 
 fn by_name(rows: &[KnownRow]) -> HashMap<KeyName<'_>, Known<'_>> {
@@ -83,7 +84,7 @@ fn by_name(rows: &[KnownRow]) -> HashMap<KeyName<'_>, Known<'_>> {
             };
             let known = Known {
                 hash: hash.into(),
-                status: *status,
+                status: u16::try_from(*status).unwrap_or(500),
                 response: response.into(),
                 call: None,
             };
@@ -94,14 +95,12 @@ fn by_name(rows: &[KnownRow]) -> HashMap<KeyName<'_>, Known<'_>> {
 
 /// What a request with these keys is told, by the first of them that is known.
 pub(super) async fn answered(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     tenant: &TenantId,
     keys: &[IdempotencyKey],
 ) -> Result<Option<Accepted>, StoreError> {
-    let Some(names) = parameter(keys.iter().map(|key| name(tenant, key)))? else {
-        return Ok(None);
-    };
-    let rows = kept(conn, names, Micros::now()).await?;
+    let names = sorted(keys.iter().map(|key| name(tenant, key)));
+    let rows = kept(conn, &names, Micros::now()).await?;
     let known = by_name(&rows);
     Ok(keys
         .iter()
@@ -118,10 +117,11 @@ pub(super) async fn judge(
         .copied()
         .flatten()
         .flat_map(|new| new.idempotency.iter().map(move |key| name(&new.tenant, key)));
-    let Some(names) = parameter(names)? else {
+    let names = sorted(names);
+    if names.is_empty() {
         return Ok(calls.iter().map(|call| vec![Accepted::New; call.len()]).collect());
-    };
-    let rows = kept(tx.conn, names, tx.now).await?;
+    }
+    let rows = kept(&mut tx.conn, &names, tx.now).await?;
     let mut known = by_name(&rows);
     let mut fresh = Vec::new();
     let mut answers = Vec::with_capacity(calls.len());
@@ -141,13 +141,13 @@ pub(super) async fn judge(
                 for key in &new.idempotency {
                     known.entry(name(&new.tenant, key)).or_insert_with(|| {
                         fresh.push((
-                            (
-                                new.tenant.as_str(),
-                                key.credential.as_str(),
-                                key.route,
-                                key.key.as_str(),
-                            ),
-                            (hex_bytes(&key.request_hash), key.status, key.response.as_str()),
+                            new.tenant.as_str(),
+                            key.credential.as_str(),
+                            key.route,
+                            key.key.as_str(),
+                            key.request_hash.as_slice(),
+                            i64::from(key.status),
+                            key.response.as_str(),
                         ));
                         Known {
                             hash: key.request_hash.as_slice().into(),
@@ -163,41 +163,31 @@ pub(super) async fn judge(
         answers.push(of_call);
     }
     if !fresh.is_empty() {
-        fresh.sort_unstable();
-        let rows = json(
-            &fresh
-                .iter()
-                .map(|((tenant, credential, route, key), (hash, status, response))| {
-                    (tenant, credential, route, key, hash, status, response)
-                })
-                .collect::<Vec<_>>(),
-        )?;
-        sqlx::query(sql::KEEP_KEYS)
-            .bind(rows)
+        fresh.sort_unstable_by_key(|row: &FreshRow<'_>| (row.0, row.1, row.2, row.3));
+        let kept = tx
+            .conn
+            .query(sql::KEEP_KEYS)
+            .rows(&fresh)
             .bind(tx.now.plus(KEEP_ANSWERS).0)
-            .execute(&mut *tx.conn)
+            .bind(tx.now.0)
+            .run()
             .await?;
+        // A row that is in the way and has not expired is of a transaction that committed since the look above.
+        if kept < fresh.len() as u64 {
+            return Err(StoreError::Again);
+        }
     }
     Ok(answers)
 }
 
-fn hex_bytes(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a string cannot fail.
-            write!(text, "{byte:02x}").unwrap_or_default();
-            text
-        })
-}
-
 /// Forgets answers that are no longer kept, a bounded number.
 pub(super) async fn prune(tx: &mut Tx<'_>, now: Micros, limit: u32) -> Result<u64, StoreError> {
-    let pruned = sqlx::query(sql::PRUNE_KEYS)
+    let pruned = tx
+        .conn
+        .query(sql::PRUNE_KEYS)
         .bind(now.0)
-        .bind(limit)
-        .execute(&mut *tx.conn)
+        .bind(i64::from(limit))
+        .run()
         .await?;
-    Ok(pruned.rows_affected())
+    Ok(pruned)
 }

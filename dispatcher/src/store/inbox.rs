@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use common::ids::NotificationId;
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     StoreError,
+    access::Access,
     codec::{count, from_json, ids},
     keys::{Floor, Keys, floors},
-    sqlite::inbox as sql,
+    sql::inbox as sql,
 };
 use crate::model::{InboxItem, ListFilter, Micros, ReaderKeys};
 
@@ -53,22 +53,19 @@ type ListRow = (Uuid, i64, i64, Option<i64>, Option<i64>, i64);
 /// Newest first. Each key's rows come in the order of their positions, and the heads are merged by time and id, so that
 /// pages neither repeat nor miss a row while nothing arrives.
 pub(super) async fn list(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     filter: &ListFilter,
 ) -> Result<Vec<InboxItem>, StoreError> {
     let keys = Keys::of(reader)?;
-    let floors = floors(conn, reader, &keys.all_json).await?;
+    let floors = floors(conn, reader, &keys.all).await?;
     let wanted = i64::from(filter.offset) + i64::from(filter.limit);
     if filter.limit == 0 {
         return Ok(Vec::new());
     }
     let mut sources: Vec<VecDeque<Listed>> = Vec::new();
     // Most keys of most readers never had a row.
-    let counters: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql::COUNTERS)
-        .bind(&keys.all_json)
-        .fetch_all(&mut *conn)
-        .await?;
+    let counters: Vec<(String, i64, i64, i64)> = conn.query(sql::COUNTERS).list(&keys.all).all().await?;
     for (key, ..) in counters.iter().filter(|(_, _, items, _)| *items > 0) {
         let key = key.as_str();
         let floor = floors.get(key).copied().unwrap_or_default();
@@ -84,8 +81,9 @@ pub(super) async fn list(
             (sql::LIST_REOPENED, floor.since_position, unread_only),
         ];
         for (statement, after, _) in queries.into_iter().filter(|(.., asked)| *asked) {
-            let rows: Vec<ListRow> = sqlx::query_as(statement)
-                .bind(&keys.plain_json)
+            let rows: Vec<ListRow> = conn
+                .query(statement)
+                .list(&keys.plain)
                 .bind(reader.user.as_str())
                 .bind(reader.tenant.as_str())
                 .bind(key)
@@ -95,7 +93,7 @@ pub(super) async fn list(
                 .bind(&filter.kind)
                 .bind(&filter.category)
                 .bind(wanted)
-                .fetch_all(&mut *conn)
+                .all()
                 .await?;
             let listed =
                 rows.into_iter().map(
@@ -162,13 +160,11 @@ impl Said {
 }
 
 pub(super) async fn contents(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     wanted: impl IntoIterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Said>, StoreError> {
-    let rows: Vec<(Uuid, Option<String>, String, i64)> = sqlx::query_as(sql::CONTENTS)
-        .bind(ids(wanted)?)
-        .fetch_all(conn)
-        .await?;
+    let rows: Vec<(Uuid, Option<String>, String, i64)> =
+        conn.query(sql::CONTENTS).list(&ids(wanted)).all().await?;
     rows.into_iter()
         .map(|(id, audience, content, created_at)| {
             let item = InboxItem {
@@ -235,19 +231,20 @@ type StateRow = (
 
 /// The reader's receipts of those of these notifications that are visible to it; a deleted one is not.
 pub(super) async fn states(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     keys: &Keys,
     floors: &HashMap<String, Floor>,
     wanted: impl IntoIterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Receipt>, StoreError> {
-    let rows: Vec<StateRow> = sqlx::query_as(sql::STATES)
-        .bind(&keys.plain_json)
+    let rows: Vec<StateRow> = conn
+        .query(sql::STATES)
+        .list(&keys.plain)
         .bind(reader.user.as_str())
         .bind(reader.tenant.as_str())
-        .bind(ids(wanted)?)
-        .bind(&keys.all_json)
-        .fetch_all(conn)
+        .list(&ids(wanted))
+        .list(&keys.all)
+        .all()
         .await?;
     let mut states: HashMap<Uuid, Receipt> = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -298,7 +295,7 @@ pub(super) async fn states(
 
 /// The items of these ids that the reader can see.
 pub(super) async fn items(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     keys: &Keys,
     floors: &HashMap<String, Floor>,
@@ -316,33 +313,35 @@ pub(super) async fn items(
 }
 
 pub(super) async fn item(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     id: NotificationId,
 ) -> Result<Option<InboxItem>, StoreError> {
     let keys = Keys::of(reader)?;
-    let floors = floors(conn, reader, &keys.all_json).await?;
+    let floors = floors(conn, reader, &keys.all).await?;
     Ok(items(conn, reader, &keys, &floors, &[id.0]).await?.remove(&id.0))
 }
 
 /// Exact, in a time that grows with the reader's keys and with rows of expressions, not with the inbox.
 pub(super) async fn unread(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
     keys: &Keys,
 ) -> Result<u64, StoreError> {
-    let plain: i64 = sqlx::query_scalar(sql::UNREAD_PLAIN)
+    let plain: i64 = conn
+        .query(sql::UNREAD_PLAIN)
         .bind(reader.tenant.as_str())
         .bind(reader.user.as_str())
-        .bind(&keys.plain_json)
-        .fetch_one(&mut *conn)
+        .list(&keys.plain)
+        .scalar()
         .await?;
-    let filtered: i64 = sqlx::query_scalar(sql::UNREAD_FILTERED)
-        .bind(&keys.plain_json)
+    let filtered: i64 = conn
+        .query(sql::UNREAD_FILTERED)
+        .list(&keys.plain)
         .bind(reader.user.as_str())
         .bind(reader.tenant.as_str())
-        .bind(&keys.filtered_json)
-        .fetch_one(&mut *conn)
+        .list(&keys.filtered)
+        .scalar()
         .await?;
     Ok(count(plain) + count(filtered))
 }

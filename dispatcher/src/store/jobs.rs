@@ -6,14 +6,14 @@ use common::{
     ids::{Name, NotificationId, TenantId},
     topic::{TopicKey, TopicKind},
 };
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     JobClaim, JobPage, StoreError,
+    access::Access,
     codec::{from_json, json, lane_of, tenant_of, user_of},
     deliveries,
-    sqlite::queue as sql,
+    sql::queue as sql,
     totals::{add_totals, counts},
     transaction::Tx,
 };
@@ -25,19 +25,19 @@ pub(super) async fn next_job(
     now: Micros,
     lease_until: Micros,
 ) -> Result<Option<JobClaim>, StoreError> {
-    let row: Option<(Uuid, String, String, Option<String>, i64)> = sqlx::query_as(sql::CLAIM_JOB)
+    let row: Option<(Uuid, String, String, Option<String>, i64)> = tx
+        .conn
+        .query(sql::CLAIM_JOB)
         .bind(now.0)
         .bind(worker)
         .bind(lease_until.0)
-        .fetch_optional(&mut *tx.conn)
+        .optional()
         .await?;
     let Some((id, tenant, job, cursor, token)) = row else {
         return Ok(None);
     };
-    let (lane, visible_at, expires_at): (i16, i64, Option<i64>) = sqlx::query_as(sql::JOB_NOTIFICATION)
-        .bind(id)
-        .fetch_one(&mut *tx.conn)
-        .await?;
+    let (lane, visible_at, expires_at): (i64, i64, Option<i64>) =
+        tx.conn.query(sql::JOB_NOTIFICATION).bind(id).one().await?;
     Ok(Some(JobClaim {
         notification: NotificationId(id),
         tenant: tenant_of(&tenant)?,
@@ -60,16 +60,18 @@ pub(super) struct Advance {
 }
 
 pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, StoreError> {
-    let moved = sqlx::query(sql::ADVANCE_JOB)
+    let moved = tx
+        .conn
+        .query(sql::ADVANCE_JOB)
         .bind(step.claim.notification.0)
         .bind(step.claim.token)
         .bind(&step.next)
         .bind(step.lease_until.0)
         .bind(i64::from(step.next.is_none()))
         .bind(tx.now.0)
-        .execute(&mut *tx.conn)
+        .run()
         .await?;
-    if moved.rows_affected() == 0 {
+    if moved == 0 {
         return Ok(false);
     }
     let claim = &step.claim;
@@ -77,8 +79,8 @@ pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, Sto
         .deliveries
         .iter()
         .map(|new| (claim.notification, claim.tenant.as_str(), claim.lane, new));
-    let rows = deliveries::rows(made, tx.now)?;
-    deliveries::insert(tx, rows).await?;
+    let rows = deliveries::rows(made, tx.now);
+    deliveries::insert(tx, &rows).await?;
     let mut sums = (0, 0);
     for delivery in &step.deliveries {
         let (sent, failed) = counts(delivery.state);
@@ -90,11 +92,7 @@ pub(super) async fn advance(tx: &mut Tx<'_>, step: &Advance) -> Result<bool, Sto
 
 /// A page of contacts; those that the audience means are answered. A contact's own `roles` and `stores` count where they
 /// are given, else what the user's newest token carried.
-pub(super) async fn page(
-    conn: &mut SqliteConnection,
-    claim: &JobClaim,
-    limit: u32,
-) -> Result<JobPage, StoreError> {
+pub(super) async fn page(conn: &mut Access<'_>, claim: &JobClaim, limit: u32) -> Result<JobPage, StoreError> {
     let audience = &claim.job.audience;
     let (after_tenant, after_user): (String, String) = match &claim.cursor {
         Some(cursor) => from_json("job's cursor", cursor)?,
@@ -102,18 +100,18 @@ pub(super) async fn page(
     };
     let all_tenants = audience.target.reaches_everyone();
     let limit = limit.max(1);
-    let rows: Vec<(String, String, String)> = if all_tenants {
-        sqlx::query_as(sql::JOB_CONTACTS_ALL)
-            .bind(&after_tenant)
-            .bind(&after_user)
+    let (statement, tenant) = if all_tenants {
+        (sql::JOB_CONTACTS_ALL, after_tenant.as_str())
     } else {
-        sqlx::query_as(sql::JOB_CONTACTS)
-            .bind(claim.tenant.as_str())
-            .bind(&after_user)
-    }
-    .bind(limit)
-    .fetch_all(&mut *conn)
-    .await?;
+        (sql::JOB_CONTACTS, claim.tenant.as_str())
+    };
+    let rows: Vec<(String, String, String)> = conn
+        .query(statement)
+        .bind(tenant)
+        .bind(&after_user)
+        .bind(i64::from(limit))
+        .all()
+        .await?;
     let next = match rows.last() {
         Some((tenant, user, _)) if rows.len() >= limit as usize => Some(json(&(tenant, user))?),
         _ => None,
@@ -122,10 +120,8 @@ pub(super) async fn page(
         .iter()
         .map(|(tenant, user, _)| (tenant.as_str(), user.as_str()))
         .collect();
-    let memberships: Vec<(String, String, String)> = sqlx::query_as(sql::JOB_MEMBERSHIPS)
-        .bind(json(&people)?)
-        .fetch_all(&mut *conn)
-        .await?;
+    let memberships: Vec<(String, String, String)> =
+        conn.query(sql::JOB_MEMBERSHIPS).rows(&people).all().await?;
     let mut carried: HashMap<(&str, &str), Vec<TopicKey>> = HashMap::new();
     for (tenant, user, key) in &memberships {
         // Rows of expressions are no keys of anybody.

@@ -2,18 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::SqliteConnection;
-
-use super::{StoreError, codec::json, positions::FILTERED, sqlite::inbox as sql};
+use super::{StoreError, access::Access, positions::FILTERED, sql::inbox as sql};
 use crate::model::{Micros, ReaderKeys};
 
 /// A reader's keys as parameters: plain ones, and those under which rows of expressions lie.
 pub(super) struct Keys {
     pub(super) plain: Vec<String>,
     pub(super) filtered: Vec<String>,
-    pub(super) plain_json: String,
-    pub(super) filtered_json: String,
-    pub(super) all_json: String,
+    pub(super) all: Vec<String>,
 }
 
 impl Keys {
@@ -27,9 +23,7 @@ impl Keys {
             .collect();
         let filtered: Vec<String> = plain.iter().map(|key| format!("{FILTERED}{key}")).collect();
         Ok(Self {
-            plain_json: json(&plain)?,
-            filtered_json: json(&filtered)?,
-            all_json: json(&plain.iter().chain(&filtered).collect::<Vec<_>>())?,
+            all: plain.iter().chain(&filtered).cloned().collect(),
             plain,
             filtered,
         })
@@ -59,15 +53,16 @@ impl Floor {
 }
 
 pub(super) async fn floors(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     reader: &ReaderKeys,
-    keys: &str,
+    keys: &[String],
 ) -> Result<HashMap<String, Floor>, StoreError> {
-    let rows: Vec<(String, i64, i64, i64, i64, Option<i64>)> = sqlx::query_as(sql::FLOORS)
+    let rows: Vec<(String, i64, i64, i64, i64, Option<i64>)> = conn
+        .query(sql::FLOORS)
         .bind(reader.tenant.as_str())
         .bind(reader.user.as_str())
-        .bind(keys)
-        .fetch_all(conn)
+        .list(keys)
+        .all()
         .await?;
     Ok(rows
         .into_iter()

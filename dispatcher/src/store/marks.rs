@@ -6,14 +6,14 @@ use common::{
     ids::{NotificationId, TenantId},
     topic::TopicKey,
 };
+use uuid::Uuid;
 
 use super::{
     Mark, Marked, Reach, ReadAll, StoreError,
-    codec::{hex, json},
     inbox::{Receipt, states, unread},
     keys::{Floor, Keys, floors},
     positions::{FILTERED, take_positions},
-    sqlite::{inbox as sql, queue as queue_sql},
+    sql::{inbox as sql, queue as queue_sql},
     transaction::Tx,
 };
 use crate::model::{Micros, ReaderKeys};
@@ -22,18 +22,17 @@ use crate::model::{Micros, ReaderKeys};
 /// user counts from now; the user's own key counts from the beginning.
 pub(super) async fn touch(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), StoreError> {
     let keys = Keys::of(reader)?;
-    let known: Vec<String> = sqlx::query_scalar(sql::KNOWN_MEMBERSHIPS)
+    let known: Vec<String> = tx
+        .conn
+        .query(sql::KNOWN_MEMBERSHIPS)
         .bind(reader.tenant.as_str())
         .bind(reader.user.as_str())
-        .fetch_all(&mut *tx.conn)
+        .scalars()
         .await?;
     let own = TopicKey::user(&reader.tenant, &reader.user);
     let is_new = known.is_empty();
     let known: HashSet<String> = known.into_iter().collect();
-    let counters: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql::COUNTERS)
-        .bind(&keys.all_json)
-        .fetch_all(&mut *tx.conn)
-        .await?;
+    let counters: Vec<(String, i64, i64, i64)> = tx.conn.query(sql::COUNTERS).list(&keys.all).all().await?;
     let counters: BTreeMap<String, (i64, i64)> = counters
         .into_iter()
         .map(|(key, position, items, _)| (key, (position, items)))
@@ -63,21 +62,23 @@ pub(super) async fn touch(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), St
         }
     }
     if !begins.is_empty() {
-        sqlx::query(sql::INSERT_MEMBERSHIPS)
+        tx.conn
+            .query(sql::INSERT_MEMBERSHIPS)
             .bind(reader.tenant.as_str())
             .bind(reader.user.as_str())
-            .bind(json(&begins)?)
+            .rows(&begins)
             .bind(tx.now.0)
-            .execute(&mut *tx.conn)
+            .run()
             .await?;
     }
     if !is_new {
-        sqlx::query(sql::REFRESH_MEMBERSHIPS)
+        tx.conn
+            .query(sql::REFRESH_MEMBERSHIPS)
             .bind(reader.tenant.as_str())
             .bind(reader.user.as_str())
-            .bind(&keys.all_json)
+            .list(&keys.all)
             .bind(tx.now.0)
-            .execute(&mut *tx.conn)
+            .run()
             .await?;
     }
     Ok(())
@@ -91,19 +92,23 @@ async fn backfill_start(tx: &mut Tx<'_>, key: &str) -> Result<(i64, i64), StoreE
 
 /// The position of the newest row that became visible before a time, 0 for none.
 async fn newest_before(tx: &mut Tx<'_>, key: &str, time: Micros) -> Result<i64, StoreError> {
-    let position: Option<i64> = sqlx::query_scalar(sql::NEWEST_BEFORE)
+    let position: Option<i64> = tx
+        .conn
+        .query(sql::NEWEST_BEFORE)
         .bind(key)
         .bind(time.0)
-        .fetch_optional(&mut *tx.conn)
+        .scalar_optional()
         .await?;
     Ok(position.unwrap_or_default())
 }
 
 async fn ordinal_at(tx: &mut Tx<'_>, key: &str, position: i64) -> Result<i64, StoreError> {
-    let ordinal: Option<i64> = sqlx::query_scalar(sql::ORDINAL_AT)
+    let ordinal: Option<i64> = tx
+        .conn
+        .query(sql::ORDINAL_AT)
         .bind(key)
         .bind(position)
-        .fetch_optional(&mut *tx.conn)
+        .scalar_optional()
         .await?;
     Ok(ordinal.unwrap_or_default())
 }
@@ -142,8 +147,8 @@ pub(super) async fn mark(
     mark: Mark,
 ) -> Result<Marked, StoreError> {
     let keys = Keys::of(reader)?;
-    let floors = floors(tx.conn, reader, &keys.all_json).await?;
-    let mut states = states(tx.conn, reader, &keys, &floors, wanted.iter().map(|id| id.0)).await?;
+    let floors = floors(&mut tx.conn, reader, &keys.all).await?;
+    let mut states = states(&mut tx.conn, reader, &keys, &floors, wanted.iter().map(|id| id.0)).await?;
     let mut changed = Vec::new();
     let mut rows = Vec::new();
     let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
@@ -168,7 +173,7 @@ pub(super) async fn mark(
         }
         changed.push(*id);
         rows.push((
-            hex(id.0),
+            id.0,
             after.key.clone(),
             after.ordinal,
             after.delivered_at,
@@ -181,11 +186,12 @@ pub(super) async fn mark(
         ));
     }
     if !rows.is_empty() {
-        sqlx::query(sql::PUT_RECEIPTS)
+        tx.conn
+            .query(sql::PUT_RECEIPTS)
             .bind(reader.tenant.as_str())
             .bind(reader.user.as_str())
-            .bind(json(&rows)?)
-            .execute(&mut *tx.conn)
+            .rows(&rows)
+            .run()
             .await?;
     }
     if !counts.is_empty() {
@@ -193,12 +199,13 @@ pub(super) async fn mark(
             .into_iter()
             .map(|(key, (done, reopened))| (key, done, reopened))
             .collect();
-        sqlx::query(sql::ADD_COUNTS)
+        tx.conn
+            .query(sql::ADD_COUNTS)
             .bind(reader.tenant.as_str())
             .bind(reader.user.as_str())
-            .bind(json(&counts)?)
+            .rows(&counts)
             .bind(tx.now.0)
-            .execute(&mut *tx.conn)
+            .run()
             .await?;
     }
     // That a device has it or showed it is nothing that other devices have to draw.
@@ -208,11 +215,11 @@ pub(super) async fn mark(
         Mark::Read | Mark::Unread | Mark::Archived | Mark::Unarchived => Some("state"),
     };
     if let Some(op) = op {
-        own_changes(tx, reader, op, changed.iter().map(|id| Some(hex(id.0))).collect()).await?;
+        own_changes(tx, reader, op, changed.iter().map(|id| Some(id.0)).collect()).await?;
     }
     Ok(Marked {
         changed,
-        unread: unread(tx.conn, reader, &keys).await?,
+        unread: unread(&mut tx.conn, reader, &keys).await?,
     })
 }
 
@@ -221,7 +228,7 @@ async fn own_changes(
     tx: &mut Tx<'_>,
     reader: &ReaderKeys,
     op: &str,
-    ids: Vec<Option<String>>,
+    ids: Vec<Option<Uuid>>,
 ) -> Result<(), StoreError> {
     if ids.is_empty() {
         return Ok(());
@@ -232,12 +239,9 @@ async fn own_changes(
     let (first, _) = first.get(key.as_str()).copied().unwrap_or_default();
     let rows: Vec<_> = (first..)
         .zip(&ids)
-        .map(|(position, id)| (key.as_str(), position, op, id, tx.now))
+        .map(|(position, id)| (key.as_str(), position, op, *id, tx.now))
         .collect();
-    sqlx::query(sql::INSERT_CHANGES)
-        .bind(json(&rows)?)
-        .execute(&mut *tx.conn)
-        .await?;
+    tx.conn.query(sql::INSERT_CHANGES).rows(&rows).run().await?;
     Ok(())
 }
 
@@ -247,11 +251,8 @@ pub(super) async fn mark_all_read(
     reach: &Reach,
 ) -> Result<ReadAll, StoreError> {
     let keys = Keys::of(reader)?;
-    let before = unread(tx.conn, reader, &keys).await?;
-    let counters: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql::COUNTERS)
-        .bind(&keys.all_json)
-        .fetch_all(&mut *tx.conn)
-        .await?;
+    let before = unread(&mut tx.conn, reader, &keys).await?;
+    let counters: Vec<(String, i64, i64, i64)> = tx.conn.query(sql::COUNTERS).list(&keys.all).all().await?;
     let mut marks = Vec::with_capacity(counters.len());
     // The feed names a time: up to the first row that stays unread.
     let mut at = tx.now.0;
@@ -264,26 +265,28 @@ pub(super) async fn mark_all_read(
                 continue;
             }
         };
-        let next: Option<i64> = sqlx::query_scalar(sql::FIRST_AFTER)
+        let next: Option<i64> = tx
+            .conn
+            .query(sql::FIRST_AFTER)
             .bind(&key)
             .bind(named)
-            .fetch_optional(&mut *tx.conn)
+            .scalar_optional()
             .await?;
         at = at.min(next.map_or(i64::MAX, |next| next - 1));
         let ordinal = ordinal_at(tx, &key, named).await?;
         marks.push((key, named, ordinal));
     }
-    let rows = json(&marks)?;
     for statement in [sql::RAISE_WATERMARKS, sql::CLOSE_REOPENED, sql::RECOUNT] {
-        sqlx::query(statement)
+        tx.conn
+            .query(statement)
             .bind(reader.tenant.as_str())
             .bind(reader.user.as_str())
-            .bind(&rows)
+            .rows(&marks)
             .bind(tx.now.0)
-            .execute(&mut *tx.conn)
+            .run()
             .await?;
     }
-    let unread = unread(tx.conn, reader, &keys).await?;
+    let unread = unread(&mut tx.conn, reader, &keys).await?;
     let count = before.saturating_sub(unread);
     if count > 0 {
         read_all_entry(tx, reader, at).await?;
@@ -304,47 +307,40 @@ pub(super) async fn withdraw(
     tenant: &TenantId,
     id: NotificationId,
 ) -> Result<bool, StoreError> {
-    let visible_at: Option<i64> = sqlx::query_scalar(sql::WITHDRAW)
+    let visible_at: Option<i64> = tx
+        .conn
+        .query(sql::WITHDRAW)
         .bind(id.0)
         .bind(tenant.as_str())
-        .fetch_optional(&mut *tx.conn)
+        .scalar_optional()
         .await?;
     let Some(visible_at) = visible_at else {
         return Ok(false);
     };
-    sqlx::query(queue_sql::CANCEL_SCHEDULED)
+    tx.conn
+        .query(queue_sql::CANCEL_SCHEDULED)
         .bind(visible_at)
         .bind(id.0)
-        .execute(&mut *tx.conn)
+        .run()
         .await?;
     for statement in [queue_sql::CANCEL_DELIVERIES, queue_sql::CANCEL_JOB] {
-        sqlx::query(statement)
-            .bind(id.0)
-            .bind(tx.now.0)
-            .execute(&mut *tx.conn)
-            .await?;
+        tx.conn.query(statement).bind(id.0).bind(tx.now.0).run().await?;
     }
-    let mut keys: Vec<String> = sqlx::query_scalar(sql::WITHDRAW_ROWS)
-        .bind(id.0)
-        .fetch_all(&mut *tx.conn)
-        .await?;
+    let mut keys: Vec<String> = tx.conn.query(sql::WITHDRAW_ROWS).bind(id.0).scalars().await?;
     if keys.is_empty() {
         return Ok(true);
     }
     keys.sort_unstable();
     keys.dedup();
     for statement in [sql::UNCOUNT_REOPENED, sql::CLEAR_REOPENED] {
-        sqlx::query(statement).bind(id.0).execute(&mut *tx.conn).await?;
+        tx.conn.query(statement).bind(id.0).run().await?;
     }
     let first = take_positions(tx, keys.into_iter().map(|key| (key, 1, 0)).collect()).await?;
     let rows: Vec<_> = first
         .iter()
-        .map(|(key, (position, _))| (key, position, "withdraw", hex(id.0), tx.now))
+        .map(|(key, (position, _))| (key, *position, "withdraw", id.0, tx.now))
         .collect();
-    sqlx::query(sql::INSERT_CHANGES)
-        .bind(json(&rows)?)
-        .execute(&mut *tx.conn)
-        .await?;
+    tx.conn.query(sql::INSERT_CHANGES).rows(&rows).run().await?;
     Ok(true)
 }
 
@@ -352,22 +348,17 @@ pub(super) async fn withdraw(
 /// the inbox again.
 pub(super) async fn prune_changes(tx: &mut Tx<'_>, limit: u32) -> Result<u64, StoreError> {
     let oldest = tx.now.minus(tx.config.feed_retention);
-    let rows: Vec<(String, i64)> = sqlx::query_as(sql::OLD_CHANGES)
+    let rows: Vec<(String, i64)> = tx
+        .conn
+        .query(sql::OLD_CHANGES)
         .bind(oldest.0)
-        .bind(limit)
-        .fetch_all(&mut *tx.conn)
+        .bind(i64::from(limit))
+        .all()
         .await?;
     if rows.is_empty() {
         return Ok(0);
     }
-    let entries = json(&rows)?;
-    sqlx::query(sql::RAISE_FLOORS)
-        .bind(&entries)
-        .execute(&mut *tx.conn)
-        .await?;
-    let pruned = sqlx::query(sql::PRUNE_CHANGES)
-        .bind(&entries)
-        .execute(&mut *tx.conn)
-        .await?;
-    Ok(pruned.rows_affected())
+    tx.conn.query(sql::RAISE_FLOORS).rows(&rows).run().await?;
+    let pruned = tx.conn.query(sql::PRUNE_CHANGES).rows(&rows).run().await?;
+    Ok(pruned)
 }

@@ -1,17 +1,28 @@
 //! Migrations: numbered pairs, embedded, each applied in a transaction of its own.
 
-use std::path::Path;
-
-use sqlx::{Connection, SqliteConnection};
-
-use super::{StoreError, sqlite::connect};
+use super::{Place, StoreError, access::Statement, connect, link::Link};
 use crate::model::Micros;
 
 struct Migration {
     version: i64,
     name: &'static str,
-    up: &'static str,
-    down: &'static str,
+    up: Script,
+    down: Script,
+}
+
+/// A step, as each database takes it.
+struct Script {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+macro_rules! script {
+    ($file:literal, $way:literal) => {
+        Script {
+            sqlite: include_str!(concat!("../../migrations/sqlite/", $file, $way)),
+            postgres: include_str!(concat!("../../migrations/postgres/", $file, $way)),
+        }
+    };
 }
 
 macro_rules! migrations {
@@ -19,8 +30,8 @@ macro_rules! migrations {
         const MIGRATIONS: &[Migration] = &[$(Migration {
             version: $version,
             name: $file,
-            up: include_str!(concat!("../../migrations/sqlite/", $file, ".up.sql")),
-            down: include_str!(concat!("../../migrations/sqlite/", $file, ".down.sql")),
+            up: script!($file, ".up.sql"),
+            down: script!($file, ".down.sql"),
         }),+];
     };
 }
@@ -33,8 +44,33 @@ migrations! {
     4 "0004_records",
 }
 
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
-    version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL)";
+const TABLE: Statement = Statement {
+    sqlite: "CREATE TABLE IF NOT EXISTS schema_migrations (
+        version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+    postgres: "CREATE TABLE IF NOT EXISTS schema_migrations (
+        version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL)",
+};
+
+/// One migrates at a time. SQLite's transaction that writes is such a lock itself.
+const LOCK: Statement = Statement {
+    sqlite: "SELECT 1",
+    postgres: "SELECT 1 FROM pg_advisory_xact_lock(4994418267301)",
+};
+
+const NOTE: Statement = both(
+    "INSERT INTO schema_migrations (version, name, applied_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+);
+
+const FORGET: Statement = both("DELETE FROM schema_migrations WHERE version = $1");
+
+const APPLIED: Statement = both("SELECT version FROM schema_migrations ORDER BY version");
+
+const fn both(statement: &'static str) -> Statement {
+    Statement {
+        sqlite: statement,
+        postgres: statement,
+    }
+}
 
 /// One migration that this version knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,46 +87,47 @@ pub struct MigrationStatus {
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] for a database of a newer version; [`StoreError::Unavailable`] where it cannot be opened.
-pub async fn migrate_up(path: &Path) -> Result<Vec<MigrationStatus>, StoreError> {
-    let mut conn = connect::writer(path).await?;
-    up(&mut conn).await?;
-    finish(conn).await
+pub async fn migrate_up(place: &Place) -> Result<Vec<MigrationStatus>, StoreError> {
+    let mut link = connect::migrator(place).await?;
+    up_on(&mut link).await?;
+    finish(link).await
 }
 
 /// Takes the newest applied migration back, with the data of its tables, and says where the database stands.
 ///
 /// # Errors
 /// As [`migrate_up`].
-pub async fn migrate_down(path: &Path) -> Result<Vec<MigrationStatus>, StoreError> {
-    let mut conn = connect::writer(path).await?;
-    let applied = applied(&mut conn).await?;
+pub async fn migrate_down(place: &Place) -> Result<Vec<MigrationStatus>, StoreError> {
+    let mut link = connect::migrator(place).await?;
+    let newest = applied(&mut link).await?.last().copied();
     if let Some(migration) = MIGRATIONS
         .iter()
-        .rev()
-        .find(|migration| applied.contains(&migration.version))
+        .find(|migration| Some(migration.version) == newest)
     {
-        let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::raw_sql(migration.down).execute(&mut *transaction).await?;
-        sqlx::query("DELETE FROM schema_migrations WHERE version = ?1")
-            .bind(migration.version)
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = link.begin().await?;
+        let mut conn = transaction.access();
+        conn.query(LOCK).run().await?;
+        // Another process may have been faster.
+        if conn.query(FORGET).bind(migration.version).run().await? == 1 {
+            conn.script(migration.down.sqlite, migration.down.postgres)
+                .await?;
+        }
         transaction.commit().await?;
     }
-    finish(conn).await
+    finish(link).await
 }
 
 /// Says where the database stands. Makes an empty database where there is none.
 ///
 /// # Errors
 /// As [`migrate_up`].
-pub async fn migrate_status(path: &Path) -> Result<Vec<MigrationStatus>, StoreError> {
-    finish(connect::writer(path).await?).await
+pub async fn migrate_status(place: &Place) -> Result<Vec<MigrationStatus>, StoreError> {
+    finish(connect::migrator(place).await?).await
 }
 
-async fn finish(mut conn: SqliteConnection) -> Result<Vec<MigrationStatus>, StoreError> {
-    let applied = applied(&mut conn).await?;
-    conn.close().await?;
+async fn finish(mut link: Link) -> Result<Vec<MigrationStatus>, StoreError> {
+    let applied = applied(&mut link).await?;
+    link.close().await?;
     let status = |migration: &Migration| MigrationStatus {
         version: migration.version,
         name: migration.name,
@@ -99,42 +136,44 @@ async fn finish(mut conn: SqliteConnection) -> Result<Vec<MigrationStatus>, Stor
     Ok(MIGRATIONS.iter().map(status).collect())
 }
 
-pub(super) async fn up(conn: &mut SqliteConnection) -> Result<(), StoreError> {
-    let done = applied(conn).await?;
+pub(super) async fn up(place: &Place) -> Result<(), StoreError> {
+    let mut link = connect::migrator(place).await?;
+    up_on(&mut link).await?;
+    link.close().await
+}
+
+async fn up_on(link: &mut Link) -> Result<(), StoreError> {
+    let done = applied(link).await?;
     for migration in MIGRATIONS
         .iter()
         .filter(|migration| !done.contains(&migration.version))
     {
-        let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = link.begin().await?;
+        let mut conn = transaction.access();
+        conn.query(LOCK).run().await?;
         // Another process may have been faster.
-        let inserted = sqlx::query(
-            "INSERT INTO schema_migrations (version, name, applied_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        )
-        .bind(migration.version)
-        .bind(migration.name)
-        .bind(Micros::now().0)
-        .execute(&mut *transaction)
-        .await?;
-        if inserted.rows_affected() == 1 {
-            sqlx::raw_sql(migration.up).execute(&mut *transaction).await?;
+        let noted = conn
+            .query(NOTE)
+            .bind(migration.version)
+            .bind(migration.name)
+            .bind(Micros::now().0)
+            .run()
+            .await?;
+        if noted == 1 {
+            conn.script(migration.up.sqlite, migration.up.postgres).await?;
         }
         transaction.commit().await?;
     }
     Ok(())
 }
 
-async fn applied(conn: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
-    let exists: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'",
-    )
-    .fetch_one(&mut *conn)
-    .await?;
-    if exists == 0 {
-        sqlx::raw_sql(TABLE).execute(&mut *conn).await?;
-    }
-    let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM schema_migrations ORDER BY version")
-        .fetch_all(&mut *conn)
-        .await?;
+async fn applied(link: &mut Link) -> Result<Vec<i64>, StoreError> {
+    let mut transaction = link.begin().await?;
+    let mut conn = transaction.access();
+    conn.query(LOCK).run().await?;
+    conn.query(TABLE).run().await?;
+    let applied: Vec<i64> = conn.query(APPLIED).scalars().await?;
+    transaction.commit().await?;
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
     match applied.last() {
         Some(&found) if found > newest => Err(StoreError::Corrupt {
@@ -151,18 +190,20 @@ async fn applied(conn: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
 mod tests {
     use super::*;
 
-    async fn tables(path: &Path) -> Vec<String> {
-        let mut conn = connect::writer(path).await.unwrap();
-        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name")
-            .fetch_all(&mut conn)
-            .await
-            .unwrap()
+    const TABLES: Statement = Statement {
+        sqlite: "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name",
+        postgres: "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
+    };
+
+    async fn tables(place: &Place) -> Vec<String> {
+        let mut link = connect::writer(place).await.unwrap();
+        link.access().query(TABLES).scalars().await.unwrap()
     }
 
     #[tokio::test]
     async fn every_migration_goes_up_and_down_again() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store.db");
+        let path = Place::File(folder.path().join("store.db"));
         assert!(
             migrate_status(&path)
                 .await
@@ -191,11 +232,15 @@ mod tests {
     #[tokio::test]
     async fn a_newer_database_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store.db");
+        let path = Place::File(folder.path().join("store.db"));
         migrate_up(&path).await.unwrap();
-        let mut conn = connect::writer(&path).await.unwrap();
-        sqlx::query("INSERT INTO schema_migrations VALUES (9999, 'later', 0)")
-            .execute(&mut conn)
+        let mut link = connect::writer(&path).await.unwrap();
+        link.access()
+            .query(NOTE)
+            .bind(9999_i64)
+            .bind("later")
+            .bind(0_i64)
+            .run()
             .await
             .unwrap();
         let error = migrate_up(&path).await.unwrap_err();

@@ -4,7 +4,9 @@
 //! connections of their own and see whole commits. Statements stand in one catalogue per database (`sqlite`).
 
 mod accept;
+mod access;
 mod codec;
+mod connect;
 mod deliveries;
 mod error;
 mod feed;
@@ -13,13 +15,17 @@ mod idempotency;
 mod inbox;
 mod jobs;
 mod keys;
+mod link;
 mod marks;
 mod migrate;
 #[cfg(test)]
 mod plans;
 mod positions;
+mod postgres;
 mod queue;
 mod records;
+mod rows;
+mod sql;
 mod sqlite;
 mod totals;
 mod transaction;
@@ -33,7 +39,7 @@ pub use self::{
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
         AttemptStart, ChangesResult, ClaimRequest, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown,
-        ReadAll, Rescued, StoreConfig, StoreError, TenantStats,
+        Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };

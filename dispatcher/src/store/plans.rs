@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{
-    migrate,
+    Place, migrate,
     sqlite::{accept, connect, inbox, queue, records},
 };
 
@@ -33,8 +33,9 @@ const WIDE: [&str; 5] = [
 
 async fn plan(statement: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    let mut conn = connect::writer(&folder.path().join("store.db")).await.unwrap();
-    migrate::up(&mut conn).await.unwrap();
+    let path = folder.path().join("store.db");
+    migrate::up(&Place::File(path.clone())).await.unwrap();
+    let mut conn = connect::writer(&path).await.unwrap();
     sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
         .fetch_all(&mut conn)
         .await

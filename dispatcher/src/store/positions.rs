@@ -3,13 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use common::{ids::NotificationId, topic::TopicKey};
+use uuid::Uuid;
 
-use super::{
-    StoreError,
-    codec::{hex, json},
-    sqlite::accept as sql,
-    transaction::Tx,
-};
+use super::{StoreError, sql::accept as sql, transaction::Tx};
 use crate::model::Micros;
 
 /// Positions are counted under this prefix for rows that readers filter.
@@ -40,33 +36,29 @@ pub(super) async fn appear(tx: &mut Tx<'_>, arrivals: &[Arrival]) -> Result<(), 
         .collect();
     let mut next = take_positions(tx, wanted).await?;
     let rows = inbox_rows(arrivals, &mut next)?;
-    sqlx::query(sql::INSERT_INBOX)
-        .bind(rows)
-        .execute(&mut *tx.conn)
-        .await?;
+    tx.conn.query(sql::INSERT_INBOX).rows(&rows).run().await?;
     Ok(())
 }
 
-fn inbox_rows(arrivals: &[Arrival], next: &mut HashMap<String, (i64, i64)>) -> Result<String, StoreError> {
+/// Key, position, ordinal, notification, visible, filter.
+type InboxRow<'a> = (&'a String, i64, i64, Uuid, Micros, &'a Option<String>);
+
+fn inbox_rows<'a>(
+    arrivals: &'a [Arrival],
+    next: &mut HashMap<String, (i64, i64)>,
+) -> Result<Vec<InboxRow<'a>>, StoreError> {
     let mut rows = Vec::new();
     for arrival in arrivals {
         for (key, filter) in &arrival.routes {
             let Some((position, ordinal)) = next.get_mut(key.as_str()) else {
                 return Err(StoreError::unreadable("counter", "missing"));
             };
-            rows.push((
-                key,
-                *position,
-                *ordinal,
-                hex(arrival.id.0),
-                arrival.visible_at,
-                filter,
-            ));
+            rows.push((key, *position, *ordinal, arrival.id.0, arrival.visible_at, filter));
             *position += 1;
             *ordinal += 1;
         }
     }
-    json(&rows)
+    Ok(rows)
 }
 
 /// Takes positions of the feeds of keys that are sorted, of which some are for rows of the inbox; answers the first of
@@ -75,10 +67,7 @@ pub(super) async fn take_positions(
     tx: &mut Tx<'_>,
     wanted: Vec<(String, i64, i64)>,
 ) -> Result<HashMap<String, (i64, i64)>, StoreError> {
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql::TAKE_POSITIONS)
-        .bind(json(&wanted)?)
-        .fetch_all(&mut *tx.conn)
-        .await?;
+    let rows: Vec<(String, i64, i64)> = tx.conn.query(sql::TAKE_POSITIONS).rows(&wanted).all().await?;
     let mut last: HashMap<String, (i64, i64)> = rows
         .into_iter()
         .map(|(key, position, items)| (key, (position, items)))

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use common::ids::{DeliveryId, NotificationId};
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     AttemptStart, ClaimRequest, LaneDepth, OnUnknown, Rescued, StoreError,
-    codec::{channel_of, count, from_json, hex, ids, json, tenant_of, user_of},
+    access::Access,
+    codec::{channel_of, count, from_json, ids, small, tenant_of, user_of},
     positions::{Arrival, StoredRoute, appear},
-    sqlite::queue as sql,
+    sql::queue as sql,
     totals::{add_totals, counts},
     transaction::Tx,
 };
@@ -24,38 +24,34 @@ type ClaimedRow = (
     Option<String>,
     i64,
     i64,
-    u32,
-    u32,
+    i64,
+    i64,
 );
 type NotificationRow = (Uuid, String, Option<i64>, i64, i64, String, Option<String>);
 
 pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-    let channels = match request.channels.as_slice() {
-        [] => None,
-        channels => Some(json(
-            &channels
-                .iter()
-                .map(|channel| channel.as_str())
-                .collect::<Vec<_>>(),
-        )?),
-    };
-    let mut rows: Vec<ClaimedRow> = sqlx::query_as(sql::CLAIM)
+    let channels: Vec<&str> = request.channels.iter().map(|channel| channel.as_str()).collect();
+    let mut rows: Vec<ClaimedRow> = tx
+        .conn
+        .query(sql::CLAIM)
         .bind(request.lane.number())
         .bind(request.now.0)
-        .bind(channels)
-        .bind(request.limit)
+        .list_or_null((!channels.is_empty()).then_some(channels.as_slice()))
+        .bind(i64::from(request.limit))
         .bind(request.lease_until.0)
         .bind(&request.worker)
-        .fetch_all(&mut *tx.conn)
+        .all()
         .await?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     rows.sort_unstable_by_key(|row| (row.5, row.0));
     let wanted: HashSet<Uuid> = rows.iter().map(|row| row.1).collect();
-    let found: Vec<NotificationRow> = sqlx::query_as(sql::CLAIMED_NOTIFICATIONS)
-        .bind(ids(wanted)?)
-        .fetch_all(&mut *tx.conn)
+    let found: Vec<NotificationRow> = tx
+        .conn
+        .query(sql::CLAIMED_NOTIFICATIONS)
+        .list(&ids(wanted))
+        .all()
         .await?;
     let mut notifications = HashMap::with_capacity(found.len());
     for (id, tenant, expires_at, created_at, visible_at, content, audience) in found {
@@ -89,8 +85,8 @@ pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec
                     address,
                     lane: request.lane,
                     token,
-                    attempts,
-                    max_attempts,
+                    attempts: small("attempts", attempts)?,
+                    max_attempts: small("attempts", max_attempts)?,
                     expires_at: *expires_at,
                     created_at: *created_at,
                     visible_at: *visible_at,
@@ -119,18 +115,15 @@ pub(super) async fn begin_attempts(
         .iter()
         .map(|start| {
             (
-                hex(start.delivery.0),
+                start.delivery.0,
                 start.token,
-                start.number,
+                i64::from(start.number),
                 start.started_at,
-                &start.provider,
+                start.provider.as_deref(),
             )
         })
         .collect();
-    let rows = sqlx::query_as(sql::BEGIN_ATTEMPTS)
-        .bind(json(&input)?)
-        .fetch_all(&mut *tx.conn)
-        .await?;
+    let rows = tx.conn.query(sql::BEGIN_ATTEMPTS).rows(&input).all().await?;
     Ok(deal(
         starts.iter().map(|start| (start.delivery, start.token)),
         rows,
@@ -148,18 +141,20 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Resu
         .iter()
         .map(|one| {
             (
-                hex(one.delivery.0),
+                one.delivery.0,
                 one.token,
                 one.state.as_str(),
                 one.due_at,
-                &one.reason,
+                one.reason.as_deref(),
             )
         })
         .collect();
-    let rows: Vec<(Uuid, i64, String, String)> = sqlx::query_as(sql::SETTLE)
-        .bind(json(&input)?)
+    let rows: Vec<(Uuid, i64, String, String)> = tx
+        .conn
+        .query(sql::SETTLE)
+        .rows(&input)
         .bind(tx.now.0)
-        .fetch_all(&mut *tx.conn)
+        .all()
         .await?;
     let mut settled = Vec::with_capacity(rows.len());
     let mut totals: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
@@ -176,19 +171,20 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Resu
         .filter(|one| one.outcome.is_some() && held.contains(&(one.delivery.0, one.token)))
         .map(|one| {
             (
-                hex(one.delivery.0),
+                one.delivery.0,
                 one.token,
                 one.outcome,
-                &one.reason,
-                &one.response,
+                one.reason.as_deref(),
+                one.response.as_deref(),
             )
         })
         .collect();
     if !ended.is_empty() {
-        sqlx::query(sql::END_ATTEMPTS)
-            .bind(json(&ended)?)
+        tx.conn
+            .query(sql::END_ATTEMPTS)
+            .rows(&ended)
             .bind(tx.now.0)
-            .execute(&mut *tx.conn)
+            .run()
             .await?;
     }
     add_totals(tx, totals).await?;
@@ -204,12 +200,9 @@ pub(super) async fn extend(
 ) -> Result<Vec<bool>, StoreError> {
     let input: Vec<_> = leases
         .iter()
-        .map(|(delivery, token, until)| (hex(delivery.0), token, until))
+        .map(|(delivery, token, until)| (delivery.0, *token, *until))
         .collect();
-    let rows = sqlx::query_as(sql::EXTEND)
-        .bind(json(&input)?)
-        .fetch_all(&mut *tx.conn)
-        .await?;
+    let rows = tx.conn.query(sql::EXTEND).rows(&input).all().await?;
     Ok(deal(
         leases.iter().map(|(delivery, token, _)| (*delivery, *token)),
         rows,
@@ -219,22 +212,25 @@ pub(super) async fn extend(
 pub(super) async fn release(tx: &mut Tx<'_>, leases: &[(DeliveryId, i64)]) -> Result<(), StoreError> {
     let input: Vec<_> = leases
         .iter()
-        .map(|(delivery, token)| (hex(delivery.0), *token))
+        .map(|(delivery, token)| (delivery.0, *token))
         .collect();
-    let released: Vec<(Uuid, i64)> = sqlx::query_as(sql::RELEASE)
-        .bind(json(&input)?)
+    let released: Vec<(Uuid, i64)> = tx
+        .conn
+        .query(sql::RELEASE)
+        .rows(&input)
         .bind(tx.now.0)
-        .fetch_all(&mut *tx.conn)
+        .all()
         .await?;
     let none: Option<&str> = None;
     let ended: Vec<_> = released
         .into_iter()
-        .map(|(id, token)| (hex(id), token, "interrupted", none, none))
+        .map(|(id, token)| (id, token, "interrupted", none, none))
         .collect();
-    sqlx::query(sql::END_ATTEMPTS)
-        .bind(json(&ended)?)
+    tx.conn
+        .query(sql::END_ATTEMPTS)
+        .rows(&ended)
         .bind(tx.now.0)
-        .execute(&mut *tx.conn)
+        .run()
         .await?;
     Ok(())
 }
@@ -245,18 +241,21 @@ pub(super) async fn rescue(
     limit: u32,
     on_unknown: fn(Channel) -> OnUnknown,
 ) -> Result<Rescued, StoreError> {
-    let rows: Vec<(Uuid, i64, String, u32, u32, i64)> = sqlx::query_as(sql::EXPIRED_LEASES)
+    let rows: Vec<(Uuid, i64, String, i64, i64, i64)> = tx
+        .conn
+        .query(sql::EXPIRED_LEASES)
         .bind(now.0)
-        .bind(limit)
-        .fetch_all(&mut *tx.conn)
+        .bind(i64::from(limit))
+        .all()
         .await?;
     // A job whose lease ran out is due by that; only a lease that still runs has to be taken back.
-    let jobs = sqlx::query(sql::RESCUE_JOBS)
+    let jobs = tx
+        .conn
+        .query(sql::RESCUE_JOBS)
         .bind(tx.now.0)
         .bind(now.0)
-        .execute(&mut *tx.conn)
-        .await?
-        .rows_affected();
+        .run()
+        .await?;
     let mut rescued = Rescued {
         jobs,
         ..Rescued::default()
@@ -268,7 +267,7 @@ pub(super) async fn rescue(
         let is_unknown = open > 0;
         if is_unknown {
             rescued.unknown += 1;
-            unknown.push((hex(id), token));
+            unknown.push((id, token));
         }
         let channel = channel_of(&channel)?;
         let (state, reason) = match is_unknown.then(|| on_unknown(channel)) {
@@ -291,10 +290,7 @@ pub(super) async fn rescue(
         });
     }
     if !settled.is_empty() {
-        sqlx::query(sql::MARK_UNKNOWN)
-            .bind(json(&unknown)?)
-            .execute(&mut *tx.conn)
-            .await?;
+        tx.conn.query(sql::MARK_UNKNOWN).rows(&unknown).run().await?;
         settle(tx, &settled.iter().collect::<Vec<_>>()).await?;
     }
     Ok(rescued)
@@ -305,14 +301,16 @@ pub(super) async fn make_visible(
     now: Micros,
     limit: u32,
 ) -> Result<Vec<NotificationId>, StoreError> {
-    let rows: Vec<(i64, Uuid, String)> = sqlx::query_as(sql::DUE_SCHEDULED)
+    let rows: Vec<(i64, Uuid, String)> = tx
+        .conn
+        .query(sql::DUE_SCHEDULED)
         .bind(now.0)
-        .bind(limit)
-        .fetch_all(&mut *tx.conn)
+        .bind(i64::from(limit))
+        .all()
         .await?;
-    let Some((last_at, last_id, _)) = rows.last() else {
+    if rows.is_empty() {
         return Ok(Vec::new());
-    };
+    }
     let mut arrivals = Vec::with_capacity(rows.len());
     for (visible_at, id, routes) in &rows {
         let routes: Vec<StoredRoute> = from_json("routes", routes)?;
@@ -323,16 +321,23 @@ pub(super) async fn make_visible(
         });
     }
     appear(tx, &arrivals).await?;
-    sqlx::query(sql::DELETE_SCHEDULED)
-        .bind(last_at)
-        .bind(last_id)
-        .execute(&mut *tx.conn)
+    tx.conn
+        .query(sql::DELETE_SCHEDULED)
+        .rows(
+            &rows
+                .iter()
+                .map(|(visible_at, id, _)| (*visible_at, *id))
+                .collect::<Vec<_>>(),
+        )
+        .run()
         .await?;
-    let due = ids(rows.iter().map(|(_, id, _)| *id))?;
-    let tenants: Vec<(String,)> = sqlx::query_as(sql::DELIVER_VISIBLE)
-        .bind(&due)
+    let due = ids(rows.iter().map(|(_, id, _)| *id));
+    let tenants: Vec<(String,)> = tx
+        .conn
+        .query(sql::DELIVER_VISIBLE)
+        .list(&due)
         .bind(tx.now.0)
-        .fetch_all(&mut *tx.conn)
+        .all()
         .await?;
     let mut totals: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for (tenant,) in &tenants {
@@ -342,17 +347,19 @@ pub(super) async fn make_visible(
     Ok(arrivals.into_iter().map(|arrival| arrival.id).collect())
 }
 
-pub(super) async fn next_due(conn: &mut SqliteConnection) -> Result<Option<Micros>, StoreError> {
-    let due: Option<i64> = sqlx::query_scalar(sql::NEXT_DUE).fetch_one(conn).await?;
+pub(super) async fn next_due(conn: &mut Access<'_>) -> Result<Option<Micros>, StoreError> {
+    let due: Option<i64> = conn.query(sql::NEXT_DUE).scalar().await?;
     Ok(due.map(Micros))
 }
 
-pub(super) async fn depths(conn: &mut SqliteConnection) -> Result<Vec<LaneDepth>, StoreError> {
-    let rows: Vec<(i16, i64, Option<i64>)> = sqlx::query_as(sql::DEPTHS).fetch_all(conn).await?;
+pub(super) async fn depths(conn: &mut Access<'_>) -> Result<Vec<LaneDepth>, StoreError> {
+    let rows: Vec<(i64, i64, Option<i64>)> = conn.query(sql::DEPTHS).all().await?;
     Ok(Lane::ALL
         .into_iter()
         .map(|lane| {
-            let row = rows.iter().find(|(number, ..)| *number == lane.number());
+            let row = rows
+                .iter()
+                .find(|(number, ..)| *number == i64::from(lane.number()));
             let (depth, oldest) = row.map_or((0, None), |(_, depth, oldest)| (count(*depth), *oldest));
             LaneDepth {
                 lane,

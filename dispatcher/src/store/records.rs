@@ -3,19 +3,19 @@
 use std::collections::HashMap;
 
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     StoreError, TenantStats,
-    codec::{channel_of, count, from_json, ids, json, lane_of, user_of},
-    sqlite::records as sql,
+    access::Access,
+    codec::{channel_of, count, from_json, ids, json, lane_of, small, user_of},
+    sql::records as sql,
     transaction::Tx,
 };
 use crate::model::{Attempt, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template};
 
 /// Deliveries of one notification that are shown.
-const SHOWN_DELIVERIES: u32 = 2000;
+const SHOWN_DELIVERIES: i64 = 2000;
 
 type NotificationRow = (
     Uuid,
@@ -23,7 +23,7 @@ type NotificationRow = (
     String,
     Option<String>,
     String,
-    i16,
+    i64,
     String,
     String,
     i64,
@@ -44,7 +44,7 @@ type DeliveryRow = (
 );
 type AttemptRow = (
     Uuid,
-    u32,
+    i64,
     i64,
     Option<i64>,
     Option<String>,
@@ -53,14 +53,15 @@ type AttemptRow = (
 );
 
 pub(super) async fn notification(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     tenant: &TenantId,
     id: NotificationId,
 ) -> Result<Option<(Notification, Vec<Delivery>)>, StoreError> {
-    let row: Option<NotificationRow> = sqlx::query_as(sql::NOTIFICATION)
+    let row: Option<NotificationRow> = conn
+        .query(sql::NOTIFICATION)
         .bind(id.0)
         .bind(tenant.as_str())
-        .fetch_optional(&mut *conn)
+        .optional()
         .await?;
     let Some((
         _,
@@ -95,19 +96,21 @@ pub(super) async fn notification(
         withdrawn: withdrawn != 0,
         open: open != 0,
     };
-    let rows: Vec<DeliveryRow> = sqlx::query_as(sql::DELIVERIES)
+    let rows: Vec<DeliveryRow> = conn
+        .query(sql::DELIVERIES)
         .bind(id.0)
         .bind(SHOWN_DELIVERIES)
-        .fetch_all(&mut *conn)
+        .all()
         .await?;
-    let attempts: Vec<AttemptRow> = sqlx::query_as(sql::ATTEMPTS)
-        .bind(ids(rows.iter().map(|row| row.0))?)
-        .fetch_all(&mut *conn)
+    let attempts: Vec<AttemptRow> = conn
+        .query(sql::ATTEMPTS)
+        .list(&ids(rows.iter().map(|row| row.0)))
+        .all()
         .await?;
     let mut by_delivery: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
     for (delivery, number, started, finished, outcome, reason, response) in attempts {
         by_delivery.entry(delivery).or_default().push(Attempt {
-            number,
+            number: small("attempt", number)?,
             started_at: Micros(started),
             finished_at: finished.map(Micros),
             outcome,
@@ -143,24 +146,26 @@ pub(super) async fn put_contacts(
         .iter()
         .map(|(user, contact)| Ok((user.as_str(), json(contact)?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
-    sqlx::query(sql::PUT_CONTACTS)
+    tx.conn
+        .query(sql::PUT_CONTACTS)
         .bind(tenant.as_str())
-        .bind(json(&rows)?)
+        .rows(&rows)
         .bind(tx.now.0)
-        .execute(&mut *tx.conn)
+        .run()
         .await?;
     Ok(())
 }
 
 pub(super) async fn contacts(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     tenant: &TenantId,
     users: &[Name],
 ) -> Result<Vec<Option<Contact>>, StoreError> {
-    let rows: Vec<(String, String)> = sqlx::query_as(sql::CONTACTS)
+    let rows: Vec<(String, String)> = conn
+        .query(sql::CONTACTS)
         .bind(tenant.as_str())
-        .bind(json(users)?)
-        .fetch_all(conn)
+        .list(&users.iter().map(Name::as_str).collect::<Vec<_>>())
+        .all()
         .await?;
     let found: HashMap<String, String> = rows.into_iter().collect();
     users
@@ -179,12 +184,14 @@ pub(super) async fn delete_contact(
     tenant: &TenantId,
     user: &Name,
 ) -> Result<bool, StoreError> {
-    let deleted = sqlx::query(sql::DELETE_CONTACT)
+    let deleted = tx
+        .conn
+        .query(sql::DELETE_CONTACT)
         .bind(tenant.as_str())
         .bind(user.as_str())
-        .execute(&mut *tx.conn)
+        .run()
         .await?;
-    Ok(deleted.rows_affected() > 0)
+    Ok(deleted > 0)
 }
 
 pub(super) async fn create_template(
@@ -193,21 +200,24 @@ pub(super) async fn create_template(
     body: &NewTemplate,
 ) -> Result<Result<Template, StoreError>, StoreError> {
     let id = Uuid::now_v7();
-    let inserted = sqlx::query(sql::INSERT_TEMPLATE)
+    let inserted = tx
+        .conn
+        .query(sql::INSERT_TEMPLATE)
         .bind(id)
         .bind(tenant.as_str())
         .bind(&body.name)
         .bind(tx.now.0)
-        .execute(&mut *tx.conn)
+        .run()
         .await?;
-    if inserted.rows_affected() == 0 {
+    if inserted == 0 {
         return Ok(Err(StoreError::Conflict("the template's name")));
     }
-    sqlx::query(sql::INSERT_TEMPLATE_VERSION)
+    tx.conn
+        .query(sql::INSERT_TEMPLATE_VERSION)
         .bind(id)
         .bind(json(body)?)
         .bind(tx.now.0)
-        .execute(&mut *tx.conn)
+        .run()
         .await?;
     Ok(Ok(Template {
         id,
@@ -219,7 +229,7 @@ pub(super) async fn create_template(
     }))
 }
 
-type TemplateRow = (Uuid, u32, String, i64, i64);
+type TemplateRow = (Uuid, i64, String, i64, i64);
 
 fn template(
     tenant: &TenantId,
@@ -228,7 +238,7 @@ fn template(
     Ok(Template {
         id,
         tenant: Some(tenant.clone()),
-        version,
+        version: small("version", version)?,
         body: from_json("template", &body)?,
         created_at: Micros(created),
         updated_at: Micros(updated),
@@ -236,54 +246,48 @@ fn template(
 }
 
 pub(super) async fn template_by_id(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<Option<Template>, StoreError> {
-    let row = sqlx::query_as(sql::TEMPLATE_BY_ID)
+    let row = conn
+        .query(sql::TEMPLATE_BY_ID)
         .bind(id)
         .bind(tenant.as_str())
-        .fetch_optional(conn)
+        .optional()
         .await?;
     row.map(|row| template(tenant, row)).transpose()
 }
 
 pub(super) async fn template_by_name(
-    conn: &mut SqliteConnection,
+    conn: &mut Access<'_>,
     tenant: &TenantId,
     name: &str,
 ) -> Result<Option<Template>, StoreError> {
-    let row = sqlx::query_as(sql::TEMPLATE_BY_NAME)
+    let row = conn
+        .query(sql::TEMPLATE_BY_NAME)
         .bind(tenant.as_str())
         .bind(name)
-        .fetch_optional(conn)
+        .optional()
         .await?;
     row.map(|row| template(tenant, row)).transpose()
 }
 
-pub(super) async fn templates(
-    conn: &mut SqliteConnection,
-    tenant: &TenantId,
-) -> Result<Vec<Template>, StoreError> {
-    let rows: Vec<TemplateRow> = sqlx::query_as(sql::TEMPLATES)
-        .bind(tenant.as_str())
-        .fetch_all(conn)
-        .await?;
+pub(super) async fn templates(conn: &mut Access<'_>, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
+    let rows: Vec<TemplateRow> = conn.query(sql::TEMPLATES).bind(tenant.as_str()).all().await?;
     rows.into_iter().map(|row| template(tenant, row)).collect()
 }
 
-pub(super) async fn stats(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<TenantStats, StoreError> {
-    let row: Option<(i64, i64, i64)> = sqlx::query_as(sql::TOTALS)
-        .bind(tenant.as_str())
-        .fetch_optional(&mut *conn)
-        .await?;
+pub(super) async fn stats(conn: &mut Access<'_>, tenant: &TenantId) -> Result<TenantStats, StoreError> {
+    let row: Option<(i64, i64, i64)> = conn.query(sql::TOTALS).bind(tenant.as_str()).optional().await?;
     let (created, sent, failed) = row.unwrap_or_default();
     // `;` follows `:`, so these are the keys of the tenant's users.
-    let unread: i64 = sqlx::query_scalar(sql::UNREAD_OF_TENANT)
+    let unread: i64 = conn
+        .query(sql::UNREAD_OF_TENANT)
         .bind(tenant.as_str())
         .bind(format!("{tenant}:u:"))
         .bind(format!("{tenant}:u;"))
-        .fetch_one(conn)
+        .scalar()
         .await?;
     Ok(TenantStats {
         created: count(created),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{StoreError, codec::json, sqlite::accept as sql, transaction::Tx};
+use super::{StoreError, sql::accept as sql, transaction::Tx};
 use crate::model::DeliveryState;
 
 /// What a delivery in this state adds to `sent` and `failed`.
@@ -21,13 +21,10 @@ pub(super) async fn add_totals(
     let totals: Vec<_> = totals
         .into_iter()
         .filter(|(_, sums)| *sums != (0, 0))
-        .map(|(tenant, (sent, failed))| (tenant, 0, sent, failed))
+        .map(|(tenant, (sent, failed))| (tenant, 0_i64, sent, failed))
         .collect();
     if !totals.is_empty() {
-        sqlx::query(sql::ADD_TOTALS)
-            .bind(json(&totals)?)
-            .execute(&mut *tx.conn)
-            .await?;
+        tx.conn.query(sql::ADD_TOTALS).rows(&totals).run().await?;
     }
     Ok(())
 }

@@ -3,14 +3,13 @@
 use std::{future::Future, pin::Pin};
 
 use common::topic::TopicKey;
-use sqlx::SqliteConnection;
 
-use super::{StoreConfig, StoreError};
+use super::{StoreConfig, StoreError, access::Access};
 use crate::model::Micros;
 
 /// A transaction at hand.
 pub(super) struct Tx<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: Access<'c>,
     pub(super) config: &'c StoreConfig,
     pub(super) now: Micros,
     /// Keys whose feeds got entries.

@@ -1,8 +1,9 @@
 //! What goes into the store and comes out of it, beside the model.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
+use secrecy::SecretString;
 
 use crate::model::{Changes, Channel, Contact, Cursor, GroupJob, Lane, Micros};
 
@@ -24,13 +25,72 @@ pub enum StoreError {
     /// A unique name is taken.
     #[error("{0} is taken")]
     Conflict(&'static str),
+    /// Another transaction was faster, and nothing was done; done again it sees what that one did. The writer does so
+    /// itself, a few times.
+    #[error("another transaction was faster; try again")]
+    Again,
+}
+
+/// Where the store is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// An SQLite file; made when it does not exist.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Server(Server),
+}
+
+impl fmt::Display for Place {
+    /// For people; without what has to stay secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(_) => f.write_str("of database.url"),
+        }
+    }
+}
+
+/// A PostgreSQL database, and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `postgres://user:password@host:port/database`, with the parameters that sqlx knows, such as `sslmode`.
+    pub url: SecretString,
+    /// Connections that accept, and that write what readers do. Each commits groups of its own.
+    pub connections: u32,
+    /// Connections of the queue.
+    pub queue_connections: u32,
+    /// A statement that takes longer is ended by the server.
+    pub statement_timeout: Duration,
+    /// A lock that is waited for longer is given up.
+    pub lock_timeout: Duration,
+    /// How long a connection may take to be made, and an answer to come beyond the statement's own time.
+    pub connect_timeout: Duration,
+    /// A pooler stands in between that gives every transaction another connection: nothing is prepared for longer than
+    /// its use, settings are made in every transaction, and nobody listens for hints.
+    pub pooler: bool,
+}
+
+impl Server {
+    /// The defaults, for a URL.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: SecretString::from(url.into()),
+            connections: 3,
+            queue_connections: 2,
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            pooler: false,
+        }
+    }
 }
 
 /// Where the store is, and its bounds.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// The database file; made when it does not exist.
-    pub path: PathBuf,
+    /// The database.
+    pub place: Place,
     /// Read-only connections.
     pub read_connections: u32,
     /// Operations of one transaction at the most.
@@ -46,11 +106,23 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// The defaults, for a database at `path`.
+    /// The defaults, for an SQLite file at `path`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self::at(Place::File(path.into()))
+    }
+
+    /// The defaults, for a PostgreSQL database.
+    #[must_use]
+    pub fn server(url: impl Into<String>) -> Self {
+        Self::at(Place::Server(Server::new(url)))
+    }
+
+    /// The defaults, for a database.
+    #[must_use]
+    pub fn at(place: Place) -> Self {
         Self {
-            path: path.into(),
+            place,
             read_connections: 4,
             group_max: 512,
             queue_max: 4096,

@@ -7,6 +7,8 @@ mod carillon;
 mod cluster;
 mod link;
 mod nginx;
+mod pgbouncer;
+mod postgres;
 mod process;
 mod sentinel;
 mod single;

@@ -1,11 +1,13 @@
-//! Stand-ins for what this crate cannot build.
+//! Stand-ins for what this crate cannot build, and a way into a database.
 
 use std::{
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use rig::folder::Folder;
+use rig::{Error, folder::Folder, postgres::Connection};
 
 /// Ready when the file `red` is not in its folder; ends with 0 on SIGTERM and SIGINT; `token` prints who asks.
 const STAND_IN: &str = r#"#!/usr/bin/env python3
@@ -51,6 +53,18 @@ http {
 }
 CONF
 "#;
+
+/// Logs in by the URL of a database.
+pub(crate) fn log_in(url: &str, within: Duration) -> Result<Connection, Error> {
+    let parts = url
+        .strip_prefix("postgres://")
+        .and_then(|rest| rest.split_once('@'));
+    let (login, place) = parts.unwrap();
+    let (role, password) = login.split_once(':').unwrap();
+    let (address, database) = place.split_once('/').unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    Connection::open(address, role, password, database, within)
+}
 
 /// An executable like Carillon's, in this folder.
 pub(crate) fn stand_in(folder: &Folder) -> PathBuf {

@@ -30,7 +30,7 @@ impl Store {
         if keys.is_empty() {
             return Ok(None);
         }
-        idempotency::answered(&mut *self.snapshot().await?, tenant, keys).await
+        idempotency::answered(&mut self.snapshot().await?.access(), tenant, keys).await
     }
 
     /// Takes a notification back for everyone: gone from every inbox, with a tombstone in the feeds of its keys; what is

@@ -10,15 +10,17 @@ use std::{fmt, sync::Arc};
 
 use common::ids::{Name, TenantId};
 use dashmap::DashMap;
-use sqlx::{Sqlite, SqlitePool, Transaction};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use super::{
-    StoreConfig, StoreError, migrate,
-    sqlite::connect,
+    Place, StoreConfig, StoreError,
+    connect::{self, Readers},
+    link::Transaction,
+    migrate,
     transaction::{Pending, Tx},
     watch::Watchers,
-    writer::{Call, Slot, Work, Writer},
+    writer::{Call, Shared, Slot, Work, Writer},
 };
 use crate::model::Micros;
 
@@ -27,9 +29,13 @@ use crate::model::Micros;
 pub struct Store(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    queue: mpsc::Sender<Work>,
-    readers: SqlitePool,
-    config: StoreConfig,
+    /// What is accepted, and what readers do.
+    front: mpsc::Sender<Work>,
+    /// What the queue does. In SQLite both are one.
+    back: mpsc::Sender<Work>,
+    writers: TaskTracker,
+    readers: Readers,
+    config: Arc<StoreConfig>,
     pub(super) watchers: Arc<Watchers>,
     /// The keys that a user came with last, hashed, and when that was written.
     pub(super) seen: DashMap<(TenantId, Name), (u64, Micros)>,
@@ -38,7 +44,7 @@ pub(super) struct Inner {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("path", &self.0.config.path)
+            .field("place", &self.0.config.place)
             .finish_non_exhaustive()
     }
 }
@@ -50,21 +56,41 @@ impl Store {
     /// [`StoreError::Corrupt`] for a database of a newer version or one that does not flush its commits,
     /// [`StoreError::Unavailable`] where it cannot be opened.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
-        let mut conn = connect::writer(&config.path).await?;
-        migrate::up(&mut conn).await?;
-        let readers = connect::readers(&config.path, config.read_connections).await?;
-        let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
+        migrate::up(&config.place).await?;
+        let config = Arc::new(config.clone());
+        let readers = Readers::open(&config).await?;
         let watchers = Arc::new(Watchers::default());
-        let writer = Writer {
-            conn,
-            config: config.clone(),
-            queue: waiting,
-            watchers: Arc::clone(&watchers),
+        let writers = TaskTracker::new();
+        let start = async |count: u32| {
+            let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
+            let shared: Shared = Arc::new(Mutex::new(waiting));
+            for _ in 0..count.max(1) {
+                let writer = Writer {
+                    link: Some(connect::writer(&config.place).await?),
+                    config: Arc::clone(&config),
+                    queue: Arc::clone(&shared),
+                    watchers: Arc::clone(&watchers),
+                    unclear: false,
+                };
+                writers.spawn(writer.run());
+            }
+            Ok::<_, StoreError>(queue)
         };
-        tokio::spawn(writer.run());
-        let config = config.clone();
+        let (front, back) = match &config.place {
+            Place::File(_) => {
+                let queue = start(1).await?;
+                (queue.clone(), queue)
+            }
+            Place::Server(server) => (
+                start(server.connections).await?,
+                start(server.queue_connections).await?,
+            ),
+        };
+        writers.close();
         Ok(Self(Arc::new(Inner {
-            queue,
+            front,
+            back,
+            writers,
             readers,
             config,
             watchers,
@@ -74,11 +100,11 @@ impl Store {
 
     /// Does what was sent before, then closes. Later operations are refused with [`StoreError::Unavailable`].
     pub async fn close(&self) {
-        let (reply, closed) = oneshot::channel();
-        if self.0.queue.send(Work::Close(reply)).await.is_ok() {
-            // An error says that the writer is gone, which is what was asked for.
-            closed.await.unwrap_or_default();
+        for queue in [&self.0.front, &self.0.back] {
+            // An error says that the writers are gone, which is what was asked for.
+            queue.send(Work::Close).await.unwrap_or_default();
         }
+        self.0.writers.wait().await;
         self.0.readers.close().await;
     }
 
@@ -93,13 +119,18 @@ impl Store {
         answer.await.map_err(|_| StoreError::closed())?
     }
 
-    /// Waits for room in the writer's queue, but not for ever.
+    /// Waits for room in the writers' queue, but not for ever.
     async fn send(&self, work: Work) -> Result<(), StoreError> {
-        match tokio::time::timeout(self.0.config.wait_max, self.0.queue.send(work)).await {
+        let queue = if work.is_of_queue() {
+            &self.0.back
+        } else {
+            &self.0.front
+        };
+        match tokio::time::timeout(self.0.config.wait_max, queue.send(work)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(StoreError::closed()),
             Err(_) => Err(StoreError::Unavailable {
-                reason: "the writer's queue is full".to_owned(),
+                reason: "the writers' queue is full".to_owned(),
             }),
         }
     }
@@ -110,6 +141,7 @@ impl Store {
         answer.await.map_err(|_| StoreError::closed())?
     }
 
+    /// An operation of its own.
     pub(super) async fn single<I, O, F>(&self, input: I, act: F) -> Result<O, StoreError>
     where
         I: Send + Sync + 'static,
@@ -121,8 +153,20 @@ impl Store {
         answer.await.map_err(|_| StoreError::closed())?
     }
 
+    /// An operation that takes only rows which nobody has locked, on the queue's connections.
+    pub(super) async fn claiming<I, O, F>(&self, input: I, act: F) -> Result<O, StoreError>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        F: for<'a> Fn(&'a I, &'a mut Tx<'_>) -> Pending<'a, O> + Send + Sync + 'static,
+    {
+        let (slot, answer) = Slot::new(input);
+        self.send(Work::Claim(Box::new(Call { slot, act }))).await?;
+        answer.await.map_err(|_| StoreError::closed())?
+    }
+
     /// All reads of it see one commit.
-    pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.0.readers.begin().await?)
+    pub(super) async fn snapshot(&self) -> Result<Transaction<'static>, StoreError> {
+        self.0.readers.snapshot().await
     }
 }

@@ -16,7 +16,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        self.single(request, |request, tx| Box::pin(queue::claim(tx, request)))
+        self.claiming(request, |request, tx| Box::pin(queue::claim(tx, request)))
             .await
     }
 
@@ -74,7 +74,7 @@ impl Store {
         limit: u32,
         on_unknown: fn(Channel) -> OnUnknown,
     ) -> Result<Rescued, StoreError> {
-        self.single((now, limit, on_unknown), |(now, limit, on_unknown), tx| {
+        self.claiming((now, limit, on_unknown), |(now, limit, on_unknown), tx| {
             Box::pin(queue::rescue(tx, *now, *limit, *on_unknown))
         })
         .await
@@ -85,7 +85,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn next_due(&self) -> Result<Option<Micros>, StoreError> {
-        queue::next_due(&mut *self.snapshot().await?).await
+        queue::next_due(&mut self.snapshot().await?.access()).await
     }
 
     /// Scheduled notifications whose time has come get their positions; their rows in the inbox count as delivered.
@@ -121,7 +121,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn job_page(&self, claim: &JobClaim, limit: u32) -> Result<JobPage, StoreError> {
-        jobs::page(&mut *self.snapshot().await?, claim, limit).await
+        jobs::page(&mut self.snapshot().await?.access(), claim, limit).await
     }
 
     /// Inserts a page's deliveries and moves the job's cursor in one transaction; a repeat of notification, user, channel
@@ -152,6 +152,6 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn queue_depths(&self) -> Result<Vec<LaneDepth>, StoreError> {
-        queue::depths(&mut *self.snapshot().await?).await
+        queue::depths(&mut self.snapshot().await?.access()).await
     }
 }

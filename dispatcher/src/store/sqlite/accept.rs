@@ -7,14 +7,15 @@ FROM json_each(?1) j CROSS JOIN idempotency i
   ON i.tenant = j.value ->> 0 AND i.credential = j.value ->> 1 AND i.route = j.value ->> 2 AND i.key = j.value ->> 3
 WHERE i.expires_at > ?2";
 
-/// A row that is in the way is an expired one.
+/// Only an expired row that is in the way is replaced: `?3` is the present.
 pub(in crate::store) const KEEP_KEYS: &str = "
 INSERT INTO idempotency (tenant, credential, route, key, request_hash, status, response, expires_at)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6, ?2
 FROM json_each(?1) WHERE true
 ON CONFLICT (tenant, credential, route, key) DO UPDATE SET
   request_hash = excluded.request_hash, status = excluded.status, response = excluded.response,
-  expires_at = excluded.expires_at";
+  expires_at = excluded.expires_at
+WHERE idempotency.expires_at <= ?3";
 
 /// Takes `[key, entries, items]`, sorted by key: the order in which every transaction locks them.
 pub(in crate::store) const TAKE_POSITIONS: &str = "
@@ -62,3 +63,6 @@ ON CONFLICT (tenant) DO UPDATE SET
 pub(in crate::store) const PRUNE_KEYS: &str = "
 DELETE FROM idempotency WHERE (tenant, credential, route, key) IN
   (SELECT tenant, credential, route, key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
+
+/// Whether a notification is there.
+pub(in crate::store) const IS_STORED: &str = "SELECT 1 FROM notifications WHERE id = ?1";

@@ -94,9 +94,10 @@ pub(in crate::store) const DUE_SCHEDULED: &str =
     "SELECT visible_at, notification_id, routes FROM scheduled WHERE visible_at <= ?1
 ORDER BY visible_at, notification_id LIMIT ?2";
 
-/// Up to the last of those that were found due, in the same order.
-pub(in crate::store) const DELETE_SCHEDULED: &str =
-    "DELETE FROM scheduled WHERE (visible_at, notification_id) <= (?1, ?2)";
+/// Takes `[visible_at, notification]`.
+pub(in crate::store) const DELETE_SCHEDULED: &str = "
+DELETE FROM scheduled WHERE (visible_at, notification_id) IN
+  (SELECT CAST(value ->> 0 AS INTEGER), unhex(value ->> 1) FROM json_each(?1))";
 
 /// Rows of the inbox have no worker: they are delivered when they are visible.
 pub(in crate::store) const DELIVER_VISIBLE: &str = "

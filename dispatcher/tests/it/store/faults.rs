@@ -2,10 +2,10 @@ use std::time::{Duration, Instant};
 
 use dispatcher::{
     model::Lane,
-    store::{Store, StoreConfig, StoreError},
+    store::{Store, StoreError},
 };
 
-use super::{ask, fresh, listed, mailed, put, reader, to, user_key};
+use super::{ask, fresh, fresh_with, listed, mailed, put, reader, to, user_key};
 
 #[tokio::test]
 async fn a_full_disk_refuses_the_new_and_keeps_the_old() {
@@ -33,10 +33,8 @@ async fn a_full_disk_refuses_the_new_and_keeps_the_old() {
 
 #[tokio::test]
 async fn a_full_queue_makes_callers_wait_but_not_for_ever() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = StoreConfig::new(folder.path().join("store.db"));
-    config.queue_max = 1;
-    let store = Store::open(&config).await.unwrap();
+    let fresh = fresh_with(|config| config.queue_max = 1).await;
+    let store = fresh.store.clone();
     // From here on the clock jumps whenever everybody waits for the database.
     tokio::time::pause();
     let callers: Vec<_> = (0..50)
@@ -50,7 +48,7 @@ async fn a_full_queue_makes_callers_wait_but_not_for_ever() {
         match caller.await.unwrap() {
             Ok(_) => stored += 1,
             Err(error) => {
-                let reason = "the writer's queue is full".to_owned();
+                let reason = "the writers' queue is full".to_owned();
                 assert_eq!(error, StoreError::Unavailable { reason });
             }
         }

@@ -6,11 +6,12 @@ use std::{
 use common::ids::NotificationId;
 use dispatcher::{
     model::{Change, Cursor, Micros},
-    store::{ChangesResult, Mark, Store, StoreConfig},
+    store::{ChangesResult, Mark},
 };
 
 use super::{
-    changes, fresh, known, listed, mark, note, plain, present, put, reader, role_key, tenant, to, user_key,
+    changes, fresh, fresh_with, known, listed, mark, note, plain, present, put, reader, role_key, tenant, to,
+    user_key,
 };
 
 fn upserts(changes: &[Change]) -> Vec<NotificationId> {
@@ -166,10 +167,7 @@ async fn a_watch_wakes_for_its_own_keys_only() {
 
 #[tokio::test]
 async fn a_cursor_of_another_database_or_from_before_what_is_kept_is_told_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = StoreConfig::new(folder.path().join("store.db"));
-    config.feed_retention = Duration::ZERO;
-    let store = Store::open(&config).await.unwrap();
+    let store = fresh_with(|config| config.feed_retention = Duration::ZERO).await;
     let me = known(&store, "u", &[]).await;
     let id = put(&store, to(user_key("u"))).await;
     let old = present(&store, &me).await;

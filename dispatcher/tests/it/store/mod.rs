@@ -11,6 +11,7 @@ mod unread;
 
 use std::time::Duration;
 
+use crate::support::{Database, name, notification, tenant, user_key};
 use common::{
     ids::{DeliveryId, NotificationId},
     target::{Audience, Target},
@@ -23,15 +24,12 @@ use dispatcher::{
     },
     store::{ChangesResult, ClaimRequest, Mark, Marked, Store, StoreConfig},
 };
-use tempfile::TempDir;
-
-use crate::support::{name, notification, tenant, user_key};
 
 /// A database of its own.
 struct Fresh {
     store: Store,
     config: StoreConfig,
-    _folder: TempDir,
+    _database: Database,
 }
 
 impl std::ops::Deref for Fresh {
@@ -43,12 +41,17 @@ impl std::ops::Deref for Fresh {
 }
 
 async fn fresh() -> Fresh {
-    let folder = tempfile::tempdir().unwrap();
-    let config = StoreConfig::new(folder.path().join("store.db"));
+    fresh_with(|_| {}).await
+}
+
+async fn fresh_with(change: impl FnOnce(&mut StoreConfig)) -> Fresh {
+    let database = Database::new();
+    let mut config = database.config();
+    change(&mut config);
     Fresh {
         store: Store::open(&config).await.unwrap(),
         config,
-        _folder: folder,
+        _database: database,
     }
 }
 

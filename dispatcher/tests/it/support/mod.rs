@@ -1,5 +1,6 @@
 //! What the tests share: names, settings, patience; a world to run in, and the notifications to send through it.
 
+mod database;
 mod notifications;
 mod outbox;
 pub(crate) mod sink;
@@ -17,6 +18,7 @@ use common::{
 use dispatcher::{config::DispatcherConfig, model::ReaderKeys};
 
 pub(crate) use self::{
+    database::Database,
     notifications::{by_email, by_realtime, email, in_inbox, later, notification, to_group},
     outbox::Outbox,
     world::{Running, World},

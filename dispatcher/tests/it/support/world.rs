@@ -1,5 +1,6 @@
 //! A dispatcher on a store of its own.
 
+use super::{Database, Outbox, eventually, soon, tenant, user_key};
 use common::{
     bus::{Bus, BusLimits, MemoryBus},
     ids::{MessageId, NotificationId},
@@ -14,16 +15,13 @@ use dispatcher::{
     service::Service,
     store::{Store, StoreConfig},
 };
-use tempfile::TempDir;
-
-use super::{Outbox, eventually, soon, tenant, user_key};
 
 /// What outlives a dispatcher: the folder and the store in it.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) metrics: Metrics,
-    _dir: TempDir,
+    _database: Database,
 }
 
 /// A running dispatcher.
@@ -45,15 +43,15 @@ impl World {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer();
         drop(logs.try_init());
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = StoreConfig::new(dir.path().join("carillon.db"));
+        let database = Database::new();
+        let mut config = database.config();
         change(&mut config);
         let store = Store::open(&config).await.unwrap();
         Self {
             store,
             bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
             metrics: Metrics::new(),
-            _dir: dir,
+            _database: database,
         }
     }
 

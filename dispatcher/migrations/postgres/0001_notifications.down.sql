@@ -1,0 +1,4 @@
+DROP TABLE totals;
+DROP TABLE idempotency;
+DROP TABLE scheduled;
+DROP TABLE notifications;

@@ -1,0 +1,3 @@
+DROP TABLE jobs;
+DROP TABLE attempts;
+DROP TABLE deliveries;

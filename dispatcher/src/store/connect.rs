@@ -1,0 +1,124 @@
+//! Connections to whichever database it is.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, Transaction as SqlxTransaction};
+
+use super::{
+    Place, Server, StoreConfig, StoreError,
+    access::Prepared,
+    link::{Link, Transaction},
+    postgres, sqlite,
+};
+
+/// Opens a connection that writes.
+pub(super) async fn writer(place: &Place) -> Result<Link, StoreError> {
+    match place {
+        Place::File(path) => Ok(Link::Sqlite(sqlite::connect::writer(path).await?)),
+        Place::Server(server) => {
+            let connected = postgres::connect::writer(server);
+            let conn = tokio::time::timeout(server.connect_timeout, connected)
+                .await
+                .map_err(|_| too_slow())??;
+            Ok(Link::Postgres {
+                conn,
+                prepared: prepared(server),
+                begin: format!("BEGIN{}", postgres::connect::settings(server)),
+            })
+        }
+    }
+}
+
+/// Opens a connection that changes the schema: what it does may take long.
+pub(super) async fn migrator(place: &Place) -> Result<Link, StoreError> {
+    match place {
+        Place::File(_) => writer(place).await,
+        Place::Server(server) => {
+            let patient = Server {
+                statement_timeout: MIGRATION,
+                lock_timeout: MIGRATION,
+                ..server.clone()
+            };
+            writer(&Place::Server(patient)).await
+        }
+    }
+}
+
+/// How long a statement of a migration may take.
+const MIGRATION: Duration = Duration::from_mins(30);
+
+/// How long a transaction may take in all before its connection is given up; none: as long as it takes.
+pub(super) fn patience(place: &Place) -> Option<Duration> {
+    match place {
+        Place::File(_) => None,
+        Place::Server(server) => Some(server.statement_timeout + server.connect_timeout),
+    }
+}
+
+fn prepared(server: &Server) -> Prepared {
+    if server.pooler {
+        Prepared::EachTime
+    } else {
+        Prepared::Kept
+    }
+}
+
+pub(super) fn too_slow() -> StoreError {
+    StoreError::Unavailable {
+        reason: "the database did not answer in time".to_owned(),
+    }
+}
+
+/// The connections that read.
+pub(super) enum Readers {
+    Sqlite(SqlitePool),
+    Postgres {
+        pool: PgPool,
+        prepared: Prepared,
+        begin: String,
+    },
+}
+
+impl Readers {
+    pub(super) async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        match &config.place {
+            Place::File(path) => Ok(Self::Sqlite(
+                sqlite::connect::readers(path, config.read_connections).await?,
+            )),
+            Place::Server(server) => Ok(Self::Postgres {
+                pool: postgres::connect::readers(server, config.read_connections)?,
+                prepared: prepared(server),
+                begin: format!(
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{}",
+                    postgres::connect::settings(server)
+                ),
+            }),
+        }
+    }
+
+    /// All reads of it see one commit.
+    pub(super) async fn snapshot(&self) -> Result<Transaction<'static>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(pool) => {
+                let transaction: SqlxTransaction<'static, Sqlite> = pool.begin().await?;
+                Transaction::Sqlite(transaction)
+            }
+            Self::Postgres {
+                pool,
+                prepared,
+                begin,
+            } => {
+                let begin = AssertSqlSafe(begin.clone());
+                let transaction: SqlxTransaction<'static, Postgres> = pool.begin_with(begin).await?;
+                Transaction::Postgres(transaction, *prepared)
+            }
+        })
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres { pool, .. } => pool.close().await,
+        }
+    }
+}

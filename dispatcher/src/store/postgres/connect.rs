@@ -1,0 +1,66 @@
+//! Connections.
+
+use std::{fmt::Write, str::FromStr, time::Duration};
+
+use secrecy::ExposeSecret;
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::store::{Server, StoreError};
+
+/// How long a reader waits for a connection of the pool.
+const POOL_WAIT: Duration = Duration::from_secs(5);
+
+fn options(server: &Server) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(server.url.expose_secret())
+        .map_err(|error| StoreError::unreadable("database.url", error))?
+        .application_name("carillon");
+    if server.pooler {
+        return Ok(options.statement_cache_capacity(0));
+    }
+    Ok(options.options([
+        (
+            "statement_timeout",
+            server.statement_timeout.as_millis().to_string(),
+        ),
+        ("lock_timeout", server.lock_timeout.as_millis().to_string()),
+        (
+            "idle_in_transaction_session_timeout",
+            (server.statement_timeout * 3).as_millis().to_string(),
+        ),
+        // The database may have another default; what is answered has to be flushed.
+        ("synchronous_commit", "on".to_owned()),
+    ]))
+}
+
+/// What is set at the begin of each transaction where a session's settings do not last: appended to `BEGIN`.
+pub(in crate::store) fn settings(server: &Server) -> String {
+    let mut text = String::new();
+    if server.pooler {
+        for (name, time) in [
+            ("statement_timeout", server.statement_timeout),
+            ("lock_timeout", server.lock_timeout),
+        ] {
+            // Writing to a string cannot fail.
+            write!(text, "; SET LOCAL {name} = {}", time.as_millis()).unwrap_or_default();
+        }
+        text.push_str("; SET LOCAL synchronous_commit = on");
+    }
+    text
+}
+
+/// A connection that writes.
+pub(in crate::store) async fn writer(server: &Server) -> Result<PgConnection, StoreError> {
+    Ok(options(server)?.connect().await?)
+}
+
+/// The connections that read; made when they are needed.
+pub(in crate::store) fn readers(server: &Server, connections: u32) -> Result<PgPool, StoreError> {
+    Ok(PgPoolOptions::new()
+        .max_connections(connections.max(1))
+        .acquire_timeout(POOL_WAIT.min(server.connect_timeout * 2))
+        .test_before_acquire(false)
+        .connect_lazy_with(options(server)?))
+}

@@ -1,0 +1,4 @@
+//! PostgreSQL's catalogue.
+
+pub(super) mod connect;
+pub(super) use super::sqlite::{accept, inbox, queue, records};

@@ -1,0 +1,16 @@
+//! The statements: what one catalogue has, the other has too.
+
+/// Joins the constants of a name in both catalogues.
+macro_rules! statements {
+    ($noun:ident: $($name:ident),+ $(,)?) => {$(
+        pub(in crate::store) const $name: crate::store::access::Statement = crate::store::access::Statement {
+            sqlite: crate::store::sqlite::$noun::$name,
+            postgres: crate::store::postgres::$noun::$name,
+        };
+    )+};
+}
+
+pub(super) mod accept;
+pub(super) mod inbox;
+pub(super) mod queue;
+pub(super) mod records;
