@@ -8,8 +8,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     channels::Channels,
     config::DispatcherConfig,
-    lease::{Leases, Settler},
+    lease::{Leases, Settler, Tenants},
     metrics::Metrics,
+    operations::Operations,
+    pausing::Pausing,
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
@@ -71,12 +73,14 @@ impl Dispatcher {
             leases.clone(),
             metrics.clone(),
         );
+        let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
         let service = Service::new(
             store.clone(),
             realtime.clone(),
             channels.clone(),
             wake.clone(),
             metrics.clone(),
+            Operations::new(store.clone(), wake.clone(), metrics.clone(), pausing.clone()),
         );
         let context = Arc::new(Context {
             config: config.queue,
@@ -91,9 +95,15 @@ impl Dispatcher {
             stop: CancellationToken::new(),
             tasks: tasks.clone(),
             can_hold: AtomicBool::new(true),
+            pausing: pausing.clone(),
+            tenants: Tenants::default(),
         });
 
         queue::rescue_at_start(&context, exclusive).await;
+        // What is paused is known before anything is claimed.
+        if let Err(error) = pausing.refresh().await {
+            tracing::warn!(%error, "it could not be read what is paused");
+        }
 
         tasks.spawn(flush.run(store, wake, metrics.clone()));
         tasks.spawn(realtime.clone().publish_waiting(waiters));
@@ -111,6 +121,7 @@ impl Dispatcher {
             receipts.await;
             drop(drained);
         });
+        tasks.spawn(pausing.run(context.stop.clone()));
         queue::spawn(&context);
         let kill = tasks.kill.clone().drop_guard();
         Self {

@@ -91,6 +91,10 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Pauses of the queue that hold.
+    pub pauses: Gauge,
+    /// Dead letters that were sent again.
+    pub redriven: Counter,
 }
 
 impl Metrics {
@@ -198,6 +202,12 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
+        registry.register("queue_pauses", "Pauses of the queue that hold", metrics.pauses.clone());
+        registry.register(
+            "queue_redriven",
+            "Dead letters that were sent again",
+            metrics.redriven.clone(),
+        );
         metrics
     }
 
@@ -224,6 +234,8 @@ impl Metrics {
             email_seconds: seconds(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            pauses: Gauge::default(),
+            redriven: Counter::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     channels::Channels,
     metrics::Metrics,
     model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys, Reason},
+    operations::Operations,
     realtime::Realtime,
     receipts::Readers,
     store::{Mark, Marked, ReadAll, Store, StoreError},
@@ -29,6 +30,7 @@ struct Inner {
     channels: Channels,
     wake: Wake,
     metrics: Metrics,
+    operations: Operations,
 }
 
 /// What a notification needs after its commit.
@@ -51,6 +53,7 @@ impl Service {
         channels: Channels,
         wake: Wake,
         metrics: Metrics,
+        operations: Operations,
     ) -> Self {
         let readers = Readers::new(store.clone(), realtime.clone());
         Self(Arc::new(Inner {
@@ -60,6 +63,7 @@ impl Service {
             channels,
             wake,
             metrics,
+            operations,
         }))
     }
 
@@ -204,6 +208,12 @@ impl Service {
     #[must_use]
     pub fn wake(&self) -> &Wake {
         &self.0.wake
+    }
+
+    /// What operators ask of the queue.
+    #[must_use]
+    pub fn operations(&self) -> &Operations {
+        &self.0.operations
     }
 
     /// Whether deliveries by this channel can go out.

@@ -11,6 +11,6 @@ mod settle;
 pub(crate) use self::{
     hold::{Lease, Leases},
     retry::{Ended, Next, decide},
-    room::{Room, reserved},
+    room::{Room, Tenants, reserved},
     settle::{Done, Settler},
 };

@@ -6,6 +6,7 @@
 
 mod claim;
 mod jobs;
+mod rate;
 mod shares;
 mod upkeep;
 mod work;
@@ -17,9 +18,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     channels::Channels,
     config::QueueConfig,
-    lease::{Leases, Settler},
+    lease::{Leases, Settler, Tenants},
     metrics::Metrics,
     model::{Channel, Micros},
+    pausing::Pausing,
     realtime::Realtime,
     store::{OnUnknown, Store},
     wake::Wake,
@@ -43,6 +45,9 @@ pub(crate) struct Context {
     pub(crate) tasks: Tasks,
     /// False while leases cannot be extended: then nothing more is taken.
     pub(crate) can_hold: AtomicBool,
+    pub(crate) pausing: Pausing,
+    /// How many deliveries this process holds of each tenant.
+    pub(crate) tenants: Tenants,
 }
 
 /// The tasks of a dispatcher: counted, and dropped where they stand when it is killed.

@@ -150,7 +150,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
+pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     appear(tx, &rows.arrivals).await?;
     tx.conn

@@ -63,7 +63,7 @@ async fn look(
     after: &str,
 ) -> Result<Vec<(String, String)>, StoreError> {
     conn.query(sql::FLOWS)
-        .bind(i64::from(request.lane.number()))
+        .bind(request.lane.number())
         .bind(request.now.0)
         .list(channels)
         .bind(after)
@@ -117,12 +117,12 @@ async fn lease(
         .collect();
     tx.conn
         .query(sql::CLAIM)
-        .bind(i64::from(request.lane.number()))
+        .bind(request.lane.number())
         .bind(request.now.0)
         .rows(&flows)
         .bind(i64::try_from(each).unwrap_or(i64::MAX))
         .bind(request.lease_until.0)
-        .bind(&*request.worker)
+        .bind(&request.worker)
         .all()
         .await
 }

@@ -8,11 +8,12 @@ use super::{
     access::Access,
     codec::{channel_of, from_json, ids, json, lane_of, small, user_of},
     operate::add_failed,
+    records,
     sql::operate as sql,
     transaction::Tx,
 };
 use crate::model::{
-    Channel, DeadFilter, DeadLetter, DeadPlace, Micros, Redrive, RedriveResult, Redriven,
+    Attempt, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, Redrive, RedriveResult, Redriven,
 };
 
 /// Rows that are read at once where a text is looked for, and how many of them at the most for one page.
@@ -130,14 +131,16 @@ pub(super) async fn one(
     conn: &mut Access<'_>,
     tenant: &TenantId,
     id: DeliveryId,
-) -> Result<Option<DeadLetter>, StoreError> {
+) -> Result<Option<(DeadLetter, Vec<Attempt>)>, StoreError> {
     let row: Option<DeadRow> = conn
         .query(sql::DEAD_LETTER)
         .bind(id.0)
         .bind(tenant.as_str())
         .optional()
         .await?;
-    row.map(letter).transpose()
+    let Some(row) = row else { return Ok(None) };
+    let attempts = records::attempts(conn, [id.0]).await?.remove(&id.0);
+    Ok(Some((letter(row)?, attempts.unwrap_or_default())))
 }
 
 pub(super) async fn redrive(

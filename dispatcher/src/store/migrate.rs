@@ -42,6 +42,7 @@ migrations! {
     2 "0002_queue",
     3 "0003_inbox",
     4 "0004_records",
+    7 "0007_operations",
 }
 
 const TABLE: Statement = Statement {

@@ -5,10 +5,13 @@
 
 mod accept;
 mod access;
+mod claim;
 mod codec;
 mod connect;
+mod dead;
 mod deliveries;
 mod error;
+mod fair;
 mod feed;
 mod handle;
 mod idempotency;
@@ -18,6 +21,8 @@ mod keys;
 mod link;
 mod marks;
 mod migrate;
+mod operate;
+mod pauses;
 #[cfg(test)]
 mod plans;
 mod positions;
@@ -38,7 +43,7 @@ pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
-        AttemptStart, ChangesResult, ClaimRequest, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown,
+        AttemptStart, ChangesResult, ClaimRequest, ClaimRules, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown,
         Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,

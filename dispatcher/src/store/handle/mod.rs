@@ -3,6 +3,7 @@
 
 mod accept;
 mod inbox;
+mod operate;
 mod queue;
 mod records;
 

@@ -1,4 +1,4 @@
 //! PostgreSQL's catalogue.
 
 pub(super) mod connect;
-pub(super) use super::sqlite::{accept, inbox, queue, records};
+pub(super) use super::sqlite::{accept, inbox, operate, queue, records};

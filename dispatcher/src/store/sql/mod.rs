@@ -12,5 +12,6 @@ macro_rules! statements {
 
 pub(super) mod accept;
 pub(super) mod inbox;
+pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;

@@ -7,5 +7,6 @@
 pub(super) mod accept;
 pub(super) mod connect;
 pub(super) mod inbox;
+pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
