@@ -10,8 +10,12 @@ use crate::{
     config::DispatcherConfig,
     lease::{Leases, Settler, Tenants},
     metrics::Metrics,
+<<<<<<< HEAD
     operations::Operations,
     pausing::Pausing,
+=======
+    model::Micros,
+>>>>>>> main
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
@@ -123,6 +127,15 @@ impl Dispatcher {
         });
         tasks.spawn(pausing.run(context.stop.clone()));
         queue::spawn(&context);
+        let (store, wake) = (context.store.clone(), context.wake.clone());
+        tasks.spawn(async move {
+            loop {
+                store.work_elsewhere().await;
+                wake.all();
+                wake.visible(Micros(0));
+                wake.jobs();
+            }
+        });
         let kill = tasks.kill.clone().drop_guard();
         Self {
             service,

@@ -1,26 +1,26 @@
 -- Contacts and templates.
 
 CREATE TABLE contacts (
-    tenant TEXT NOT NULL,
-    user TEXT NOT NULL,
+    tenant TEXT COLLATE "C" NOT NULL,
+    "user" TEXT COLLATE "C" NOT NULL,
     body TEXT NOT NULL,
-    updated_at INTEGER NOT NULL,
-    PRIMARY KEY (tenant, user)
-) WITHOUT ROWID;
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant, "user")
+);
 
 CREATE TABLE templates (
-    id BLOB NOT NULL PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    name TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
+    id UUID NOT NULL PRIMARY KEY,
+    tenant TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    version BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
     UNIQUE (tenant, name)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE template_versions (
-    template_id BLOB NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
-    version INTEGER NOT NULL,
+    template_id UUID NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
+    version BIGINT NOT NULL,
     body TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
+    created_at BIGINT NOT NULL,
     PRIMARY KEY (template_id, version)
-) WITHOUT ROWID;
+);

@@ -42,7 +42,11 @@ migrations! {
     2 "0002_queue",
     3 "0003_inbox",
     4 "0004_records",
+<<<<<<< HEAD
     7 "0007_operations",
+=======
+    5 "0005_history",
+>>>>>>> main
 }
 
 const TABLE: Statement = Statement {

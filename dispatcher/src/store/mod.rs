@@ -14,6 +14,7 @@ mod error;
 mod fair;
 mod feed;
 mod handle;
+mod hints;
 mod idempotency;
 mod inbox;
 mod jobs;

@@ -36,7 +36,7 @@ pub(super) async fn pause(tx: &mut Tx<'_>, pause: &Pause) -> Result<(), StoreErr
         .query(sql::PAUSE)
         .bind(pause.tenant.as_ref().map_or("", TenantId::as_str))
         .bind(pause.channel.map_or("", Channel::as_str))
-        .bind(pause.reason.as_deref())
+        .bind(pause.reason.clone())
         .bind(pause.paused_by.as_str())
         .bind(pause.paused_at.0)
         .bind(pause.ends_at.map(|end| end.0))

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     AttemptStart, LaneDepth, OnUnknown, Rescued, StoreError,
     access::Access,
-    codec::{channel_of, count, from_json, ids, small},
+    codec::{channel_of, count, from_json, ids},
     positions::{Arrival, StoredRoute, appear},
     sql::queue as sql,
     totals::{add_totals, counts},

@@ -14,6 +14,8 @@ pub(super) struct Tx<'c> {
     pub(super) now: Micros,
     /// Keys whose feeds got entries.
     pub(super) touched: Vec<TopicKey>,
+    /// The queue has something new to do.
+    pub(super) work: bool,
 }
 
 pub(super) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -9,11 +9,23 @@ use common::topic::TopicKey;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
+/// A key, as processes tell each other of it. Two keys of one hash wake each other's readers, who look and find nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct KeyHash(pub(super) u64);
+
+impl KeyHash {
+    /// The same in every process of a version (FNV-1a).
+    pub(super) fn of(key: &str) -> Self {
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        Self(key.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step))
+    }
+}
+
 /// Who waits for which key.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     next: AtomicU64,
-    waiting: DashMap<String, Vec<(u64, Arc<Notify>)>>,
+    waiting: DashMap<KeyHash, Vec<(u64, Arc<Notify>)>>,
 }
 
 impl Watchers {
@@ -25,14 +37,14 @@ impl Watchers {
             watchers: Arc::clone(self),
         };
         for key in keys {
-            let mut waiting = self.waiting.entry(key.as_str().to_owned()).or_default();
+            let mut waiting = self.waiting.entry(KeyHash::of(key.as_str())).or_default();
             waiting.push((watch.id, Arc::clone(&watch.notify)));
         }
         watch
     }
 
     /// To be called after the commit.
-    pub(super) fn wake<'a>(&self, keys: impl IntoIterator<Item = &'a str>) {
+    pub(super) fn wake_hashes(&self, keys: &[KeyHash]) {
         if self.waiting.is_empty() {
             return;
         }
@@ -42,6 +54,15 @@ impl Watchers {
                     // Keeps one permit where nobody waits at the moment: a wake-up between query and wait is not lost.
                     notify.notify_one();
                 }
+            }
+        }
+    }
+
+    /// Everything may have changed.
+    pub(super) fn wake_all(&self) {
+        for waiting in &self.waiting {
+            for (_, notify) in waiting.iter() {
+                notify.notify_one();
             }
         }
     }
@@ -67,12 +88,14 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         for key in &self.keys {
-            self.watchers.waiting.remove_if_mut(key.as_str(), |_, waiting| {
-                if let Some(at) = waiting.iter().position(|(id, _)| *id == self.id) {
-                    waiting.swap_remove(at);
-                }
-                waiting.is_empty()
-            });
+            self.watchers
+                .waiting
+                .remove_if_mut(&KeyHash::of(key.as_str()), |_, waiting| {
+                    if let Some(at) = waiting.iter().position(|(id, _)| *id == self.id) {
+                        waiting.swap_remove(at);
+                    }
+                    waiting.is_empty()
+                });
         }
     }
 }
@@ -87,11 +110,13 @@ mod tests {
         let key = TopicKey::everyone();
         let mut one = watchers.watch(std::slice::from_ref(&key));
         let mut two = watchers.watch(std::slice::from_ref(&key));
-        watchers.wake([":e"]);
+        watchers.wake_hashes(&[KeyHash::of(":e")]);
         one.changed().await;
         two.changed().await;
         drop(one);
-        watchers.wake([":e", "t:a"]);
+        watchers.wake_hashes(&[KeyHash::of(":e"), KeyHash::of("t:a")]);
+        two.changed().await;
+        watchers.wake_all();
         two.changed().await;
         drop(two);
         assert!(watchers.waiting.is_empty());

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Place, StoreConfig, StoreError,
     connect::{self, Readers},
+    hints::Hints,
     link::Transaction,
     migrate,
     transaction::{Pending, Tx},
@@ -38,6 +39,7 @@ pub(super) struct Inner {
     readers: Readers,
     config: Arc<StoreConfig>,
     pub(super) watchers: Arc<Watchers>,
+    hints: Hints,
     /// The keys that a user came with last, hashed, and when that was written.
     pub(super) seen: DashMap<(TenantId, Name), (u64, Micros)>,
 }
@@ -61,6 +63,11 @@ impl Store {
         let config = Arc::new(config.clone());
         let readers = Readers::open(&config).await?;
         let watchers = Arc::new(Watchers::default());
+        let server = match &config.place {
+            Place::File(_) => None,
+            Place::Server(server) => Some(server),
+        };
+        let hints = Hints::start(server, &watchers)?;
         let writers = TaskTracker::new();
         let start = async |count: u32| {
             let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
@@ -71,6 +78,7 @@ impl Store {
                     config: Arc::clone(&config),
                     queue: Arc::clone(&shared),
                     watchers: Arc::clone(&watchers),
+                    hints: hints.clone(),
                     unclear: false,
                 };
                 writers.spawn(writer.run());
@@ -95,6 +103,7 @@ impl Store {
             readers,
             config,
             watchers,
+            hints,
             seen: DashMap::new(),
         })))
     }
@@ -107,6 +116,12 @@ impl Store {
         }
         self.0.writers.wait().await;
         self.0.readers.close().await;
+    }
+
+    /// Returns when another process on the same database made work for the queue, or may have. Never where there can be no
+    /// other.
+    pub(crate) async fn work_elsewhere(&self) {
+        self.0.hints.work().await;
     }
 
     /// Bounds the database file to so many bytes, to the page; none lifts the bound. What does not fit is refused with

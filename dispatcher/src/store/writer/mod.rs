@@ -16,7 +16,6 @@ use std::{
     },
 };
 
-use common::topic::TopicKey;
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
@@ -24,11 +23,12 @@ use self::group::perform;
 pub(super) use self::work::{Call, Slot, Work};
 use super::{
     Place, StoreConfig, StoreError, connect,
+    hints::Hints,
     link::{Link, Uncommitted},
     sql::accept as sql,
     sqlite,
     transaction::Tx,
-    watch::Watchers,
+    watch::{KeyHash, Watchers},
 };
 use crate::model::{Accepted, Micros};
 
@@ -50,6 +50,7 @@ pub(super) struct Writer {
     pub(super) config: Arc<StoreConfig>,
     pub(super) queue: Shared,
     pub(super) watchers: Arc<Watchers>,
+    pub(super) hints: Hints,
     /// An attempt at the group at hand ended in a commit of which nobody knows.
     pub(super) unclear: bool,
 }
@@ -272,7 +273,7 @@ impl Writer {
 
     async fn transaction_at(&mut self, group: &mut [Work], stage: &Stage) -> Result<(), Fault> {
         let config = Arc::clone(&self.config);
-        let watchers = Arc::clone(&self.watchers);
+        let (watchers, hints) = (Arc::clone(&self.watchers), self.hints.clone());
         let link = self.link().await.map_err(Fault::Broken)?;
         let mut transaction = link.begin().await.map_err(Fault::Broken)?;
         let mut tx = Tx {
@@ -280,9 +281,10 @@ impl Writer {
             config: &config,
             now: Micros::now(),
             touched: Vec::new(),
+            work: false,
         };
         let result = perform(&mut tx, group).await;
-        let touched = std::mem::take(&mut tx.touched);
+        let (touched, work) = (std::mem::take(&mut tx.touched), tx.work);
         drop(tx);
         if let Err(error) = result {
             if let Err(failed) = transaction.rollback().await {
@@ -296,7 +298,9 @@ impl Writer {
             Uncommitted::Refused(error) => Fault::Work(error),
             Uncommitted::Unclear(error) => Fault::Unclear(error),
         })?;
-        watchers.wake(touched.iter().map(TopicKey::as_str));
+        let keys: Vec<KeyHash> = touched.iter().map(|key| KeyHash::of(key.as_str())).collect();
+        watchers.wake_hashes(&keys);
+        hints.tell(keys, work);
         Ok(())
     }
 }
