@@ -10,12 +10,9 @@ use crate::{
     config::DispatcherConfig,
     lease::{Leases, Settler, Tenants},
     metrics::Metrics,
-<<<<<<< HEAD
+    model::Micros,
     operations::Operations,
     pausing::Pausing,
-=======
-    model::Micros,
->>>>>>> main
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,

@@ -1,9 +1,5 @@
 DROP TABLE jobs;
 DROP TABLE attempts;
-<<<<<<< HEAD
 DROP TABLE delivery_history;
 DROP TABLE deliveries;
 DROP FUNCTION delivery_recipient(TEXT, TEXT, TEXT);
-=======
-DROP TABLE deliveries;
->>>>>>> main

@@ -2,7 +2,6 @@
 
 -- `position` counts the entries of a key's feed, `items` its inbox rows. Entries up to `floor` may be gone.
 CREATE TABLE counters (
-<<<<<<< HEAD
     key TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     position BIGINT NOT NULL,
     items BIGINT NOT NULL,
@@ -20,31 +19,11 @@ CREATE TABLE inbox (
     withdrawn BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (key, position)
 );
-=======
-    key TEXT NOT NULL PRIMARY KEY,
-    position INTEGER NOT NULL,
-    items INTEGER NOT NULL,
-    floor INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-
--- Rows with a filter lie under 'x:' and the key, with a counter of their own.
-CREATE TABLE inbox (
-    key TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL,
-    notification_id BLOB NOT NULL,
-    visible_at INTEGER NOT NULL,
-    filter TEXT,
-    withdrawn INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (key, position)
-) WITHOUT ROWID;
->>>>>>> main
 
 CREATE INDEX inbox_notification ON inbox (notification_id, key);
 CREATE INDEX inbox_withdrawn ON inbox (key, ordinal) WHERE withdrawn = 1;
 
 CREATE TABLE changes (
-<<<<<<< HEAD
     key TEXT COLLATE "C" NOT NULL,
     position BIGINT NOT NULL,
     op TEXT NOT NULL,
@@ -52,15 +31,6 @@ CREATE TABLE changes (
     at BIGINT NOT NULL,
     PRIMARY KEY (key, position)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02);
-=======
-    key TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    op TEXT NOT NULL,
-    notification_id BLOB,
-    at INTEGER NOT NULL,
-    PRIMARY KEY (key, position)
-) WITHOUT ROWID;
->>>>>>> main
 
 CREATE INDEX changes_age ON changes (at);
 
@@ -68,7 +38,6 @@ CREATE INDEX changes_age ON changes (at);
 -- Above the watermark (or the membership's begin) every row counts as unread but the `done` ones; below it only the
 -- `reopened` ones do.
 CREATE TABLE readers (
-<<<<<<< HEAD
     tenant TEXT COLLATE "C" NOT NULL,
     "user" TEXT COLLATE "C" NOT NULL,
     key TEXT COLLATE "C" NOT NULL,
@@ -106,43 +75,4 @@ CREATE TABLE receipts (
 
 CREATE INDEX receipts_ordinal ON receipts (tenant, "user", key, ordinal, done);
 CREATE INDEX receipts_reopened ON receipts (tenant, "user", key, ordinal) WHERE reopened = 1;
-=======
-    tenant TEXT NOT NULL,
-    user TEXT NOT NULL,
-    key TEXT NOT NULL,
-    since_position INTEGER NOT NULL,
-    since_ordinal INTEGER NOT NULL,
-    first_seen INTEGER NOT NULL,
-    last_seen INTEGER NOT NULL,
-    -- Whether the newest token still carried the key.
-    current INTEGER NOT NULL,
-    read_position INTEGER NOT NULL DEFAULT 0,
-    read_ordinal INTEGER NOT NULL DEFAULT 0,
-    read_at INTEGER,
-    done INTEGER NOT NULL DEFAULT 0,
-    reopened INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, user, key)
-) WITHOUT ROWID;
-
-CREATE TABLE receipts (
-    tenant TEXT NOT NULL,
-    user TEXT NOT NULL,
-    notification_id BLOB NOT NULL,
-    key TEXT NOT NULL,
-    ordinal INTEGER NOT NULL,
-    delivered_at INTEGER,
-    seen_at INTEGER,
-    read_at INTEGER,
-    archived_at INTEGER,
-    deleted_at INTEGER,
-    -- Explicitly unread below the watermark.
-    reopened INTEGER NOT NULL,
-    -- Read, archived or deleted by itself.
-    done INTEGER NOT NULL,
-    PRIMARY KEY (tenant, user, notification_id)
-) WITHOUT ROWID;
-
-CREATE INDEX receipts_ordinal ON receipts (tenant, user, key, ordinal, done);
-CREATE INDEX receipts_reopened ON receipts (tenant, user, key, ordinal) WHERE reopened = 1;
->>>>>>> main
 CREATE INDEX receipts_reopened_notification ON receipts (notification_id) WHERE reopened = 1;

@@ -76,7 +76,6 @@ pub(crate) struct Place {
     room: Arc<Room>,
     lane: usize,
     /// Held for its end alone.
-    #[expect(dead_code, reason = "dropped with the place")]
     seat: Option<Seat>,
 }
 
@@ -136,7 +135,7 @@ pub(crate) struct Turn {
 impl Place {
     /// The same, counted for its tenant too.
     pub(crate) fn seated(mut self, seat: Seat) -> Self {
-        self.seat = Some(seat);
+        self.seat.replace(seat);
         self
     }
 

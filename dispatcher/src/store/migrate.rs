@@ -42,11 +42,8 @@ migrations! {
     2 "0002_queue",
     3 "0003_inbox",
     4 "0004_records",
-<<<<<<< HEAD
-    7 "0007_operations",
-=======
     5 "0005_history",
->>>>>>> main
+    7 "0007_operations",
 }
 
 const TABLE: Statement = Statement {

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, connect, inbox, queue, records},
+    sqlite::{accept, connect, inbox, operate, queue, records},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -50,6 +50,7 @@ async fn hot_statements_use_indexes() {
     let mut faults = Vec::new();
     for (name, statement, may_sort) in [
         ("known keys", accept::KNOWN_KEYS, false),
+        ("flows", queue::FLOWS, false),
         ("claim", queue::CLAIM, false),
         ("claimed notifications", queue::CLAIMED_NOTIFICATIONS, false),
         ("begin", queue::BEGIN_ATTEMPTS, false),
@@ -98,6 +99,13 @@ async fn hot_statements_use_indexes() {
         ("totals", records::TOTALS, false),
         ("unread of a tenant", records::UNREAD_OF_TENANT, false),
         ("rescue jobs", queue::RESCUE_JOBS, false),
+        ("dead letters", operate::DEAD_LETTERS, false),
+        ("dead letter", operate::DEAD_LETTER, false),
+        ("redrive", operate::REDRIVE, false),
+        ("address taken", operate::ADDRESS_TAKEN, false),
+        ("discard", operate::DISCARD, false),
+        ("cancel pending", operate::CANCEL_PENDING, false),
+        ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

@@ -99,3 +99,5 @@ WITH old AS MATERIALIZED (
   ORDER BY expires_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED)
 DELETE FROM idempotency i USING old
 WHERE i.tenant = old.tenant AND i.credential = old.credential AND i.route = old.route AND i.key = old.key";
+
+pub(in crate::store) const IS_STORED: &str = "SELECT 1::bigint FROM notifications WHERE id = $1::uuid";

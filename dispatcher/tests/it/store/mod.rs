@@ -22,7 +22,7 @@ use dispatcher::{
         Channel, Content, Cursor, DeliveryState, InboxFilter, InboxRoute, Lane, ListFilter, Micros,
         NewDelivery, NewNotification, ReaderKeys,
     },
-    store::{ChangesResult, ClaimRequest, Mark, Marked, Store, StoreConfig},
+    store::{ChangesResult, ClaimRequest, ClaimRules, Mark, Marked, Store, StoreConfig},
 };
 
 /// A database of its own.
@@ -145,6 +145,7 @@ fn ask(lane: Lane, limit: u32) -> ClaimRequest {
         channels: Vec::new(),
         now,
         lease_until: now.plus(Duration::from_secs(30)),
+        rules: ClaimRules::default(),
     }
 }
 
