@@ -202,7 +202,11 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
-        registry.register("queue_pauses", "Pauses of the queue that hold", metrics.pauses.clone());
+        registry.register(
+            "queue_pauses",
+            "Pauses of the queue that hold",
+            metrics.pauses.clone(),
+        );
         registry.register(
             "queue_redriven",
             "Dead letters that were sent again",

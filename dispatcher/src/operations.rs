@@ -25,6 +25,13 @@ pub struct Swept {
     pub more: bool,
 }
 
+/// What is done with many dead letters.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Redrive { attempts: u32 },
+    Discard,
+}
+
 /// The handle for operators. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Operations {
@@ -96,18 +103,7 @@ impl Operations {
         most: u32,
         attempts: u32,
     ) -> Result<Swept, StoreError> {
-        self.sweep(tenant, filter, most, async |deliveries| {
-            let redrive = Redrive {
-                deliveries,
-                attempts,
-                ..Redrive::default()
-            };
-            Ok(match self.redrive(tenant, redrive).await? {
-                RedriveResult::Redriven(redriven) => redriven.len() as u64,
-                RedriveResult::AddressTaken => 0,
-            })
-        })
-        .await
+        self.sweep(tenant, filter, most, Act::Redrive { attempts }).await
     }
 
     /// Takes deliveries out of the dead letters; they stay dead. How many.
@@ -128,10 +124,7 @@ impl Operations {
         filter: &DeadFilter,
         most: u32,
     ) -> Result<Swept, StoreError> {
-        self.sweep(tenant, filter, most, async |deliveries| {
-            self.discard(tenant, deliveries).await
-        })
-        .await
+        self.sweep(tenant, filter, most, Act::Discard).await
     }
 
     /// Walks the list once, so that what dies again on the way is not taken again.
@@ -140,7 +133,7 @@ impl Operations {
         tenant: &TenantId,
         filter: &DeadFilter,
         most: u32,
-        act: impl AsyncFn(Vec<DeliveryId>) -> Result<u64, StoreError>,
+        act: Act,
     ) -> Result<Swept, StoreError> {
         let mut filter = filter.clone();
         // What dies from now on is not meant, and would come before the place that the walk has reached.
@@ -156,7 +149,8 @@ impl Operations {
                 .await?;
             left = left.saturating_sub(u32::try_from(letters.len()).unwrap_or(u32::MAX));
             if !letters.is_empty() {
-                swept.count += act(letters.iter().map(|letter| letter.id).collect()).await?;
+                let deliveries = letters.iter().map(|letter| letter.id).collect();
+                swept.count += self.act(tenant, deliveries, act).await?;
             }
             match next {
                 Some(place) => after = Some(place),
@@ -165,6 +159,23 @@ impl Operations {
         }
         swept.more = true;
         Ok(swept)
+    }
+
+    async fn act(&self, tenant: &TenantId, deliveries: Vec<DeliveryId>, act: Act) -> Result<u64, StoreError> {
+        match act {
+            Act::Discard => self.discard(tenant, deliveries).await,
+            Act::Redrive { attempts } => {
+                let redrive = Redrive {
+                    deliveries,
+                    attempts,
+                    ..Redrive::default()
+                };
+                Ok(match self.redrive(tenant, redrive).await? {
+                    RedriveResult::Redriven(redriven) => redriven.len() as u64,
+                    RedriveResult::AddressTaken => 0,
+                })
+            }
+        }
     }
 
     /// Pauses, on this node at once and on the others within a second. What is being sent goes on.

@@ -88,7 +88,11 @@ impl Pausing {
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "it could not be read what is paused; what is known holds on");
             }
-            if stop.run_until_cancelled(tokio::time::sleep(REFRESH)).await.is_none() {
+            if stop
+                .run_until_cancelled(tokio::time::sleep(REFRESH))
+                .await
+                .is_none()
+            {
                 return;
             }
         }

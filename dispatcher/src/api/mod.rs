@@ -10,6 +10,7 @@ mod budget;
 mod contacts;
 mod contract;
 mod create;
+mod dead_letters;
 mod docs;
 mod draft;
 mod extract;
@@ -17,11 +18,15 @@ mod feed;
 mod health;
 mod inbox;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod planner;
 mod problems;
 mod reader;
 mod records;
+mod replay;
+mod revise;
 mod state;
 mod templates;
 mod times;
@@ -95,7 +100,15 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(inbox::bulk_read))
         .routes(routes!(templates::list_predefined))
         .routes(routes!(records::stats))
-        .routes(routes!(records::get, inbox::delete))
+        .routes(routes!(records::get, operate::update, inbox::delete))
+        .routes(routes!(operate::cancel))
+        .routes(routes!(operate::retry))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_all))
+        .routes(routes!(dead_letters::discard_all))
+        .routes(routes!(dead_letters::get, dead_letters::discard))
+        .routes(routes!(replay::replay))
+        .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
         .routes(routes!(feed::changes))

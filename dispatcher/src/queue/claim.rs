@@ -175,7 +175,14 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
         for plan in plans {
             let request = request(&plan, rooms, context.tenants.held());
             let result = context.store.claim(request).await;
-            found += taken(context, &mut rooms[plan.room], &plan, result, &mut failed, lease_until);
+            found += taken(
+                context,
+                &mut rooms[plan.room],
+                &plan,
+                result,
+                &mut failed,
+                lease_until,
+            );
         }
     } else {
         let claims = plans
@@ -183,7 +190,14 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
             .map(|plan| context.store.claim(request(plan, rooms, HashMap::new())));
         let results = join_all(claims).await;
         for (plan, result) in plans.into_iter().zip(results) {
-            found += taken(context, &mut rooms[plan.room], &plan, result, &mut failed, lease_until);
+            found += taken(
+                context,
+                &mut rooms[plan.room],
+                &plan,
+                result,
+                &mut failed,
+                lease_until,
+            );
         }
     }
     context

@@ -37,8 +37,21 @@ type DeadRow = (
 );
 
 fn letter(row: DeadRow) -> Result<DeadLetter, StoreError> {
-    let (id, notification, channel, user, address, lane, reason, died_at, attempts, response, created, expires, content) =
-        row;
+    let (
+        id,
+        notification,
+        channel,
+        user,
+        address,
+        lane,
+        reason,
+        died_at,
+        attempts,
+        response,
+        created,
+        expires,
+        content,
+    ) = row;
     Ok(DeadLetter {
         id: DeliveryId(id),
         notification: NotificationId(notification),

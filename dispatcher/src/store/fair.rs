@@ -122,7 +122,10 @@ mod tests {
     }
 
     fn expect(pairs: &[(&str, usize)]) -> HashMap<String, usize> {
-        pairs.iter().map(|(id, count)| ((*id).to_owned(), *count)).collect()
+        pairs
+            .iter()
+            .map(|(id, count)| ((*id).to_owned(), *count))
+            .collect()
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
-        AttemptStart, ChangesResult, ClaimRequest, ClaimRules, JobClaim, JobPage, LaneDepth, Mark, Marked, OnUnknown,
-        Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
+        AttemptStart, ChangesResult, ClaimRequest, ClaimRules, JobClaim, JobPage, LaneDepth, Mark, Marked,
+        OnUnknown, Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };

@@ -123,11 +123,7 @@ pub(super) async fn replace(
     if unscheduled == 0 {
         return Ok(Replaced::Due);
     }
-    for statement in [
-        sql::FORGET_DELIVERIES,
-        sql::FORGET_JOB,
-        sql::FORGET_NOTIFICATION,
-    ] {
+    for statement in [sql::FORGET_DELIVERIES, sql::FORGET_JOB, sql::FORGET_NOTIFICATION] {
         tx.conn.query(statement).bind(new.id.0).run().await?;
     }
     tx.conn

@@ -4,8 +4,8 @@ use common::ids::{DeliveryId, NotificationId, TenantId};
 
 use crate::{
     model::{
-        Attempt, Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, NewNotification, Pause, Pauses, Redrive,
-        RedriveResult, Replaced,
+        Attempt, Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, NewNotification, Pause, Pauses,
+        Redrive, RedriveResult, Replaced,
     },
     store::{Store, StoreError, dead, operate, pauses},
 };
@@ -32,7 +32,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn resume(&self, tenant: Option<TenantId>, channel: Option<Channel>) -> Result<bool, StoreError> {
+    pub async fn resume(
+        &self,
+        tenant: Option<TenantId>,
+        channel: Option<Channel>,
+    ) -> Result<bool, StoreError> {
         self.single((tenant, channel), |(tenant, channel), tx| {
             Box::pin(pauses::resume(tx, tenant.as_ref(), *channel))
         })

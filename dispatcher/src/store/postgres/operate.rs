@@ -114,7 +114,8 @@ SELECT count(*) FROM delivery_history d JOIN all_deliveries o ON o.notification_
   AND o.channel = d.channel AND o.address = $2::text AND o.\"user\" IS NOT DISTINCT FROM d.\"user\"
 WHERE d.id = $1::uuid";
 
-pub(in crate::store) const EDIT_ADDRESS: &str = "UPDATE deliveries SET address = $2::text WHERE id = $1::uuid";
+pub(in crate::store) const EDIT_ADDRESS: &str =
+    "UPDATE deliveries SET address = $2::text WHERE id = $1::uuid";
 
 pub(in crate::store) const EDIT_CONTENT: &str = "
 INSERT INTO delivery_edits (delivery_id, notification_id, content, edited_by, edited_at)
