@@ -57,6 +57,8 @@ doc: ## build the API documentation, warnings denied
 rust: ## all Rust tests, the crash test included
 	$(call step,Rust tests)
 	cargo test $(LOCKED) --workspace
+	$(call step,the dispatcher on PostgreSQL)
+	CARILLON_TEST_DATABASE=postgres cargo test $(LOCKED) -p dispatcher --test it -- --skip on_sqlite
 
 js: ## the browser client: types and tests
 	$(call step,JavaScript client)
@@ -94,7 +96,7 @@ load: ## load test against a release build; ARGS go to the harness
 	cargo build $(LOCKED) --release -p carillon -p loadtest
 	$(TARGET_DIR)/release/loadtest $(or $(ARGS),idle)
 
-cluster: ## Redis Cluster, two hubs, dispatcher and nginx until Ctrl-C; ARGS="--redis sentinel --hubs 3"
+cluster: ## Redis Cluster, PostgreSQL, two hubs, two dispatchers and nginx until Ctrl-C; ARGS="--redis sentinel --hubs 3"
 	cargo build $(LOCKED) -p carillon -p rig
 	$(TARGET_DIR)/debug/rig cluster --carillon $(TARGET_DIR)/debug/carillon $(ARGS)
 

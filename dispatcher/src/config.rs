@@ -5,10 +5,11 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use common::config::{Bytes, ConfigError, Span, number_or_text};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
+    database_url,
     model::Channel,
     store::{Place, Server},
 };
@@ -303,6 +304,13 @@ impl DispatcherConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, problem: &str| Err(ConfigError::invalid(key, problem));
         let positive = [
+            ("database.connections", u64::from(self.database.connections)),
+            (
+                "database.queue_connections",
+                u64::from(self.database.queue_connections),
+            ),
+            ("database.lock_timeout", millis(self.database.lock_timeout)),
+            ("database.connect_timeout", millis(self.database.connect_timeout)),
             (
                 "database.read_connections",
                 u64::from(self.database.read_connections),
@@ -331,6 +339,9 @@ impl DispatcherConfig {
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be more than 0");
+        }
+        if self.database.url.is_some() {
+            self.validate_server()?;
         }
         if self.queue.shares.contains(&0) {
             return refuse("queue.shares", "a lane with share 0 would never be worked off");
@@ -361,6 +372,31 @@ impl DispatcherConfig {
         }
         if self.smtp.host.is_some() {
             self.validate_smtp()?;
+        }
+        Ok(())
+    }
+
+    fn validate_server(&self) -> Result<(), ConfigError> {
+        let database = &self.database;
+        let refuse = |key: &str, problem: &str| Err(ConfigError::invalid(format!("database.{key}"), problem));
+        if let Some(url) = &database.url {
+            database_url::check(url.expose_secret())
+                .map_err(|problem| ConfigError::invalid("database.url", problem))?;
+        }
+        if database.path.is_some() {
+            return refuse(
+                "path",
+                "is for SQLite, and database.url is set: leave one of them out",
+            );
+        }
+        if database.statement_timeout.0 <= database.lock_timeout.0 {
+            return refuse("statement_timeout", "must be more than database.lock_timeout");
+        }
+        if database.statement_timeout.0 >= self.queue.lease.0 {
+            return refuse(
+                "statement_timeout",
+                "must be less than queue.lease, else a claim ends before it is answered",
+            );
         }
         Ok(())
     }
@@ -418,6 +454,21 @@ mod tests {
     fn impossible_values_name_their_key() {
         let cases = [
             (r#"{"queue":{"lease":"20s","heartbeat":"10s"}}"#, "queue.lease"),
+            (r#"{"database":{"url":"mysql://h/a"}}"#, "database.url"),
+            (
+                r#"{"database":{"url":"postgres://h/a","path":"b"}}"#,
+                "database.path",
+            ),
+            (
+                r#"{"database":{"url":"postgres://h/a","statement_timeout":"5s"}}"#,
+                "database.statement_timeout",
+            ),
+            (
+                r#"{"database":{"url":"postgres://h/a","statement_timeout":"30s"}}"#,
+                "queue.lease",
+            ),
+            (r#"{"database":{"connections":0}}"#, "database.connections"),
+            (r#"{"database":{"lock_timeout":"0s"}}"#, "database.lock_timeout"),
             (r#"{"queue":{"heartbeat":"0s"}}"#, "queue.heartbeat"),
             (r#"{"queue":{"shares":[1,1,1,0]}}"#, "queue.shares"),
             (r#"{"queue":{"retry":[]}}"#, "queue.retry"),

@@ -38,6 +38,7 @@ mod realtime;
 mod receipts;
 
 pub mod config;
+mod database_url;
 mod dispatcher;
 pub mod metrics;
 

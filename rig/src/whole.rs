@@ -1,4 +1,4 @@
-//! The whole on one machine: Redis, hubs, a dispatcher, and nginx before them.
+//! The whole on one machine: Redis, PostgreSQL, hubs, dispatchers, and nginx before them.
 
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -6,6 +6,7 @@ use crate::{
     Error,
     carillon::{self, Node, Service},
     nginx::{self, Nginx},
+    postgres,
     redis::{Engine, Plan},
     secret,
 };
@@ -14,6 +15,9 @@ use crate::{
 const START: Duration = Duration::from_secs(120);
 /// Longest drain of a node: the default of `server.shutdown_deadline`, and some.
 const DRAIN: Duration = Duration::from_secs(40);
+
+/// What the database is called.
+pub const DATABASE: &str = "carillon";
 
 /// What the whole is made of.
 #[derive(Debug, Clone)]
@@ -25,9 +29,11 @@ pub struct Options {
     /// Public port of the first hub, with the internal one behind it, then the next hub's; any free ones where it does not
     /// matter.
     pub hub_port: Option<u16>,
-    /// Whether there is a dispatcher.
-    pub dispatcher: bool,
-    /// Its public port, with the internal one behind it.
+    /// PostgreSQL; without it, a dispatcher has SQLite.
+    pub postgres: Option<postgres::Options>,
+    /// How many dispatchers; at most one without PostgreSQL.
+    pub dispatchers: usize,
+    /// Public port of the first dispatcher, with the internal one behind it, then the next one's.
     pub dispatcher_port: Option<u16>,
     /// Where nginx's configuration lies, and what it is started with beside the addresses; without it there is no nginx.
     pub edge: Option<(PathBuf, nginx::Options)>,
@@ -43,7 +49,8 @@ pub struct Whole {
     // In the order in which they end.
     edge: Option<Nginx>,
     hubs: Vec<Node>,
-    dispatcher: Option<Node>,
+    dispatchers: Vec<Node>,
+    postgres: Option<postgres::Server>,
     redis: Engine,
     secret: String,
 }
@@ -52,11 +59,24 @@ impl Whole {
     /// Starts all and waits until all are ready.
     ///
     /// # Errors
-    /// Of the first that does not come up.
+    /// Of the first that does not come up; [`Error::Unfit`] for several dispatchers without PostgreSQL.
     pub fn start(options: &Options) -> Result<Self, Error> {
+        if options.postgres.is_none() && options.dispatchers > 1 {
+            let text = "SQLite is one dispatcher's: several need PostgreSQL";
+            return Err(Error::Unfit(text.to_owned()));
+        }
+        let postgres = options
+            .postgres
+            .as_ref()
+            .map(postgres::Server::start)
+            .transpose()?;
+        let database = postgres
+            .as_ref()
+            .map(|server| server.create_database(DATABASE))
+            .transpose()?;
         let redis = Engine::start(&options.redis)?;
         let secret = secret::random()?;
-        let config = config(&redis, &secret);
+        let config = config(&redis, database.as_deref(), &secret);
         let node = |service, port: Option<u16>| {
             Node::spawn(&carillon::Options {
                 service,
@@ -68,20 +88,23 @@ impl Whole {
             })
         };
         // All at once, then wait.
-        let dispatcher = options
-            .dispatcher
-            .then(|| node(Service::Dispatcher, options.dispatcher_port))
-            .transpose()?;
-        let hub_ports = (0..).map(|step: u16| options.hub_port.map(|port| port.saturating_add(2 * step)));
-        let hubs = hub_ports.take(options.hubs).map(|port| node(Service::Hub, port));
-        let hubs = hubs.collect::<Result<Vec<_>, _>>()?;
-        for node in hubs.iter().chain(&dispatcher) {
+        let several = |service, count, first: Option<u16>| {
+            let ports = (0..).map(move |step: u16| first.map(|port| port.saturating_add(2 * step)));
+            ports
+                .take(count)
+                .map(|port| node(service, port))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let dispatchers = several(Service::Dispatcher, options.dispatchers, options.dispatcher_port)?;
+        let hubs = several(Service::Hub, options.hubs, options.hub_port)?;
+        for node in hubs.iter().chain(&dispatchers) {
             node.wait_until_ready(START)?;
         }
         let mut whole = Self {
             edge: None,
             hubs,
-            dispatcher,
+            dispatchers,
+            postgres,
             redis,
             secret,
         };
@@ -90,7 +113,7 @@ impl Whole {
                 source,
                 &nginx::Options {
                     hubs: whole.hubs.iter().map(Node::address).collect(),
-                    dispatchers: whole.dispatcher.iter().map(Node::address).collect(),
+                    dispatchers: whole.dispatchers.iter().map(Node::address).collect(),
                     ..edge.clone()
                 },
             )?);
@@ -110,10 +133,16 @@ impl Whole {
         &self.hubs
     }
 
-    /// The dispatcher.
+    /// The dispatchers.
     #[must_use]
-    pub fn dispatcher(&self) -> Option<&Node> {
-        self.dispatcher.as_ref()
+    pub fn dispatchers(&self) -> &[Node] {
+        &self.dispatchers
+    }
+
+    /// PostgreSQL.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&postgres::Server> {
+        self.postgres.as_ref()
     }
 
     /// nginx.
@@ -131,7 +160,7 @@ impl Whole {
     /// Everything of Carillon and nginx that has ended, with the end of its log.
     #[must_use]
     pub fn ended(&self) -> Vec<(SocketAddr, Error)> {
-        let nodes = self.hubs.iter().chain(&self.dispatcher);
+        let nodes = self.hubs.iter().chain(&self.dispatchers);
         let nodes = nodes.filter_map(|node| Some((node.address(), node.check().err()?)));
         let edge = self
             .edge
@@ -140,7 +169,8 @@ impl Whole {
         nodes.chain(edge).collect()
     }
 
-    /// Ends all in order, each asked and waited for: nginx, hubs, dispatcher; then Redis, which has nothing to lose. A
+    /// Ends all in order, each asked and waited for: nginx, hubs, dispatchers; then PostgreSQL and Redis, whose
+    /// data goes with them. A
     /// node leaves out its lame-duck time, as nobody sends it anything any more.
     ///
     /// # Errors
@@ -150,7 +180,7 @@ impl Whole {
             edge.process().terminate()?;
             edge.process().wait(DRAIN)?;
         }
-        for group in [&self.hubs[..], self.dispatcher.as_slice()] {
+        for group in [&self.hubs[..], &self.dispatchers[..]] {
             for node in group {
                 node.interrupt()?;
             }
@@ -163,7 +193,7 @@ impl Whole {
 }
 
 /// Of every node. Strings are quoted as Rust quotes them, which TOML reads for what stands in addresses.
-fn config(redis: &Engine, secret: &str) -> String {
+fn config(redis: &Engine, database: Option<&str>, secret: &str) -> String {
     let mut config = String::from("# Of all nodes; listeners and data folder are flags.\n");
     let lines = [
         "[server]".to_owned(),
@@ -175,7 +205,8 @@ fn config(redis: &Engine, secret: &str) -> String {
         format!("kind = {:?}", redis.kind()),
         format!("urls = {:?}", redis.urls()),
     ];
-    for line in lines {
+    let database = database.map(|url| format!("[database]\nurl = {url:?}"));
+    for line in lines.into_iter().chain(database) {
         // Writing to a string cannot fail.
         writeln!(config, "{line}").ok();
     }

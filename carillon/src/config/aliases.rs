@@ -2,6 +2,8 @@
 
 use common::config::Alias;
 
+use super::database_parts::DATABASE_URL;
+
 /// Variables of the seed systems (S0.11, S1.15, S3.15). The first of a key wins.
 pub(super) const ALIASES: &[Alias] = &[
     Alias {
@@ -43,6 +45,11 @@ pub(super) const ALIASES: &[Alias] = &[
         variable: "REDIS_ADDR",
         key: "redis.kind",
         translate: redis_servers,
+    },
+    Alias {
+        variable: DATABASE_URL,
+        key: "database.url",
+        translate: Alias::text,
     },
     Alias {
         variable: "SMTP_HOST",

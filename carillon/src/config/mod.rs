@@ -1,6 +1,7 @@
 //! The whole configuration: every section, and what each process needs of it.
 
 mod aliases;
+mod database_parts;
 #[cfg(test)]
 mod tests;
 
@@ -70,7 +71,7 @@ impl Config {
         if let Some(path) = &options.config {
             loader = loader.file(path)?;
         }
-        loader = loader.environment(environment, ALIASES)?;
+        loader = loader.environment(database_parts::joined(environment)?, ALIASES)?;
         if let Some(address) = options.listen {
             loader = loader.set("server.listen", address.to_string())?;
         }

@@ -68,6 +68,81 @@ fn the_seeds_variables_configure_carillon() {
     assert_eq!(implicit.unwrap().smtp.tls, dispatcher::config::SmtpTls::Tls);
 }
 
+/// S0.11, S3.15.
+#[test]
+fn the_seeds_variables_say_where_the_database_is() {
+    use secrecy::ExposeSecret;
+    let url = |variables: &[(&str, &str)]| {
+        let url = load(variables).unwrap().database.url;
+        url.map(|url| url.expose_secret().to_owned())
+    };
+    for (variables, expected) in [
+        (&[][..], None),
+        (
+            &[(
+                "DATABASE_URL",
+                "postgresql+asyncpg://user:password@localhost:5432/notification_db",
+            )],
+            Some("postgresql+asyncpg://user:password@localhost:5432/notification_db"),
+        ),
+        (
+            &[
+                ("DB_HOST", "localhost"),
+                ("DB_PORT", "5432"),
+                ("DB_NAME", "voiceassistant"),
+            ],
+            Some("postgres://localhost:5432/voiceassistant"),
+        ),
+        (
+            &[
+                ("DB_HOST", "::1"),
+                ("DB_USER", "a@b"),
+                ("DB_PASSWORD", "p/w:%?#é"),
+                ("DB_NAME", "n"),
+            ],
+            Some("postgres://a%40b:p%2Fw%3A%25%3F%23%C3%A9@[::1]:5432/n"),
+        ),
+        // The whole wins over its parts, and our own name over both.
+        (
+            &[
+                ("DB_HOST", "a"),
+                ("DB_NAME", "n"),
+                ("DATABASE_URL", "postgres://b/n"),
+            ],
+            Some("postgres://b/n"),
+        ),
+        (
+            &[
+                ("DATABASE_URL", "postgres://b/n"),
+                ("CARILLON_DATABASE__URL", "postgres://c/n"),
+            ],
+            Some("postgres://c/n"),
+        ),
+        (&[("DB_HOST", ""), ("DB_PORT", "5432"), ("DB_NAME", "n")], None),
+    ] {
+        assert_eq!(url(variables).as_deref(), expected, "{variables:?}");
+    }
+    for (variables, named) in [
+        (
+            &[("DB_HOST", "h"), ("DB_PORT", "five"), ("DB_NAME", "n")][..],
+            "DB_PORT",
+        ),
+        (&[("DB_HOST", "h")], "DB_NAME"),
+        (
+            &[("DB_HOST", "h"), ("DB_NAME", "n"), ("DB_PASSWORD", "s3cret")],
+            "DB_USER",
+        ),
+        (&[("DB_HOST", "h/s3cret"), ("DB_NAME", "n")], "DB_HOST"),
+        (&[("DATABASE_URL", "mysql://u:s3cret@h/n")], "database.url"),
+    ] {
+        let refused = load(variables).unwrap_err().to_string();
+        assert!(
+            refused.contains(named) && !refused.contains("s3cret"),
+            "{refused}"
+        );
+    }
+}
+
 const SECRET: (&str, &str) = ("CARILLON_AUTH__SECRET", "0123456789abcdef0123456789abcdef");
 const CLUSTER: [Service; 2] = [Service::Hub, Service::Dispatcher];
 

@@ -323,7 +323,8 @@ pub(super) async fn withdraw(
         .bind(id.0)
         .run()
         .await?;
-    for statement in [queue_sql::CANCEL_DELIVERIES, queue_sql::CANCEL_JOB] {
+    // The job first: a page that is on its way holds its row, and its deliveries are seen by what follows.
+    for statement in [queue_sql::CANCEL_JOB, queue_sql::CANCEL_DELIVERIES] {
         tx.conn.query(statement).bind(id.0).bind(tx.now.0).run().await?;
     }
     let mut keys: Vec<String> = tx.conn.query(sql::WITHDRAW_ROWS).bind(id.0).scalars().await?;

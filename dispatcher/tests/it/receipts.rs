@@ -191,7 +191,7 @@ async fn what_is_not_stored_stays_in_the_stream_for_the_next_dispatcher() {
 }
 
 #[tokio::test]
-async fn a_store_that_comes_back_gets_what_it_refused() {
+async fn on_sqlite_a_store_that_comes_back_gets_what_it_refused() {
     let world = World::new().await;
     let running = world.start_with(quick(), Channels::default(), true).await;
     let ids = running.accept((0..300).map(|_| for_inbox()).collect()).await;

@@ -23,7 +23,8 @@ fn nodes_know_redis_nginx_knows_nodes_and_all_end_in_order() {
         redis: Plan::Single(Options::default()),
         hubs: 2,
         hub_port: None,
-        dispatcher: true,
+        postgres: Some(rig::postgres::Options::fast()),
+        dispatchers: 2,
         dispatcher_port: None,
         edge: Some((source.path().to_owned(), rig::nginx::Options::default())),
         program: Some(stand_in(&folder)),
@@ -33,16 +34,18 @@ fn nodes_know_redis_nginx_knows_nodes_and_all_end_in_order() {
     let Engine::Single(server) = whole.redis() else {
         panic!("{whole:?}")
     };
-    let dispatcher = whole.dispatcher().unwrap();
+    let postgres = whole.postgres().unwrap();
+    let dispatchers = whole.dispatchers();
     let logs = whole
         .hubs()
         .iter()
-        .chain([dispatcher])
+        .chain(dispatchers)
         .map(rig::carillon::Node::log);
     for log in logs {
         let lines = [
             "kind = \"servers\"",
             &format!("urls = [\"{}\"]", server.url()),
+            &format!("[database]\nurl = \"{}\"", postgres.url("carillon")),
             whole.secret(),
         ];
         assert!(lines.iter().all(|line| log.contains(line)), "{log}");
@@ -51,11 +54,15 @@ fn nodes_know_redis_nginx_knows_nodes_and_all_end_in_order() {
     let [first, second] = whole.hubs() else {
         panic!("{whole:?}")
     };
+    let [dispatcher, another] = dispatchers else {
+        panic!("{whole:?}")
+    };
     let behind = format!(
-        "{} {} for {} ",
+        "{} {} for {} {} ",
         first.address(),
         second.address(),
-        dispatcher.address()
+        dispatcher.address(),
+        another.address()
     );
     assert_eq!(http::get(nginx, "/hubs", SOON).unwrap().body, behind);
 
@@ -63,11 +70,34 @@ fn nodes_know_redis_nginx_knows_nodes_and_all_end_in_order() {
     first.kill().unwrap();
     let ended: Vec<_> = whole.ended().into_iter().map(|(address, _)| address).collect();
     assert_eq!(ended, [first.address()]);
-    let left = [second.pid(), dispatcher.pid(), server.pid()];
+    let left = [
+        second.pid(),
+        dispatcher.pid(),
+        another.pid(),
+        server.pid(),
+        postgres.pid(),
+    ];
     whole.stop().unwrap();
     for pid in left {
         assert!(!PathBuf::from(format!("/proc/{pid}")).exists(), "{pid} is left");
     }
+}
+
+#[test]
+fn sqlite_is_one_dispatcher_s() {
+    let refused = Whole::start(&whole::Options {
+        redis: Plan::Single(Options::default()),
+        hubs: 1,
+        hub_port: None,
+        postgres: None,
+        dispatchers: 2,
+        dispatcher_port: None,
+        edge: None,
+        program: None,
+        environment: Vec::new(),
+    })
+    .unwrap_err();
+    assert!(refused.to_string().contains("PostgreSQL"), "{refused}");
 }
 
 #[test]
@@ -91,7 +121,8 @@ fn the_command_shows_where_everything_is_until_it_is_interrupted() {
     for what in [
         "hub 1",
         "hub 2",
-        "dispatcher",
+        "dispatcher 2",
+        "postgres",
         "nginx",
         "redis",
         "TOKEN=",

@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc};
 use common::ids::{Name, TenantId};
 use dashmap::DashMap;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Place, StoreConfig, StoreError,
@@ -72,6 +72,7 @@ impl Store {
         let start = async |count: u32| {
             let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
             let shared: Shared = Arc::new(Mutex::new(waiting));
+            let closing = CancellationToken::new();
             for _ in 0..count.max(1) {
                 let writer = Writer {
                     link: Some(connect::writer(&config.place).await?),
@@ -79,6 +80,7 @@ impl Store {
                     queue: Arc::clone(&shared),
                     watchers: Arc::clone(&watchers),
                     hints: hints.clone(),
+                    closing: closing.clone(),
                     unclear: false,
                 };
                 writers.spawn(writer.run());

@@ -100,4 +100,5 @@ WITH old AS MATERIALIZED (
 DELETE FROM idempotency i USING old
 WHERE i.tenant = old.tenant AND i.credential = old.credential AND i.route = old.route AND i.key = old.key";
 
-pub(in crate::store) const IS_STORED: &str = "SELECT 1::bigint FROM notifications WHERE id = $1::uuid";
+/// Whether a notification is there.
+pub(in crate::store) const IS_STORED: &str = "SELECT 1::bigint FROM notifications WHERE id = $1";

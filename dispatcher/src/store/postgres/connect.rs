@@ -20,7 +20,12 @@ fn options(server: &Server) -> Result<PgConnectOptions, StoreError> {
     if server.pooler {
         return Ok(options.statement_cache_capacity(0));
     }
-    Ok(options.options([
+    Ok(options.options(session(server)))
+}
+
+/// What holds for every transaction.
+fn session(server: &Server) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
         (
             "statement_timeout",
             server.statement_timeout.as_millis().to_string(),
@@ -32,21 +37,23 @@ fn options(server: &Server) -> Result<PgConnectOptions, StoreError> {
         ),
         // The database may have another default; what is answered has to be flushed.
         ("synchronous_commit", "on".to_owned()),
-    ]))
+    ];
+    // Every statement is short and enters by a key: a plan that was made while a table was small must not read the whole
+    // of it when it has grown.
+    settings.extend(
+        ["jit", "enable_seqscan", "enable_hashjoin", "enable_mergejoin"].map(|name| (name, "off".to_owned())),
+    );
+    settings
 }
 
 /// What is set at the begin of each transaction where a session's settings do not last: appended to `BEGIN`.
 pub(in crate::store) fn settings(server: &Server) -> String {
     let mut text = String::new();
     if server.pooler {
-        for (name, time) in [
-            ("statement_timeout", server.statement_timeout),
-            ("lock_timeout", server.lock_timeout),
-        ] {
+        for (name, value) in session(server) {
             // Writing to a string cannot fail.
-            write!(text, "; SET LOCAL {name} = {}", time.as_millis()).unwrap_or_default();
+            write!(text, "; SET LOCAL {name} = '{value}'").unwrap_or_default();
         }
-        text.push_str("; SET LOCAL synchronous_commit = on");
     }
     text
 }

@@ -39,9 +39,6 @@ macro_rules! together {
 }
 
 pub(super) async fn perform(tx: &mut Tx<'_>, group: &mut [Work]) -> Result<(), StoreError> {
-    together!(tx, group, Settle, queue::settle);
-    together!(tx, group, Extend, queue::extend);
-    together!(tx, group, Begin, queue::begin_attempts);
     let calls: Vec<&[NewNotification]> = group
         .iter()
         .filter_map(|work| {
@@ -60,6 +57,10 @@ pub(super) async fn perform(tx: &mut Tx<'_>, group: &mut [Work]) -> Result<(), S
             }
         }
     }
+    // Counters are locked before deliveries.
+    together!(tx, group, Settle, queue::settle);
+    together!(tx, group, Extend, queue::extend);
+    together!(tx, group, Begin, queue::begin_attempts);
     // Claims come last and see what the group made due.
     for work in group.iter_mut() {
         if let Work::Claim(single) | Work::Other(single) = work {

@@ -17,6 +17,7 @@ use std::{
 };
 
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::group::perform;
@@ -51,6 +52,8 @@ pub(super) struct Writer {
     pub(super) queue: Shared,
     pub(super) watchers: Arc<Watchers>,
     pub(super) hints: Hints,
+    /// The writers of this queue do what is there, and end.
+    pub(super) closing: CancellationToken,
     /// An attempt at the group at hand ended in a commit of which nobody knows.
     pub(super) unclear: bool,
 }
@@ -87,7 +90,7 @@ impl Writer {
         loop {
             if waiting.is_empty() {
                 taken.clear();
-                if self.queue.lock().await.recv_many(&mut taken, group_max).await == 0 {
+                if self.take(&mut taken, group_max).await == 0 {
                     break;
                 }
                 waiting.extend(taken.drain(..));
@@ -96,7 +99,7 @@ impl Writer {
                 match waiting.pop_front() {
                     Some(Work::Limit(bytes, reply)) => drop(reply.send(self.limit_size(bytes).await)),
                     // What was sent before is still done; what comes later is refused by the closed queue.
-                    Some(Work::Close) => self.queue.lock().await.close(),
+                    Some(Work::Close) => self.closing.cancel(),
                     _ => {}
                 }
                 continue;
@@ -109,6 +112,19 @@ impl Writer {
             && let Err(error) = link.close().await
         {
             tracing::warn!(%error, "a writer of the store did not close cleanly");
+        }
+    }
+
+    /// Takes what waits; 0: the queue is closed, and nothing is left.
+    async fn take(&self, taken: &mut Vec<Work>, most: usize) -> usize {
+        let mut queue = self.queue.lock().await;
+        tokio::select! {
+            biased;
+            count = queue.recv_many(taken, most) => count,
+            () = self.closing.cancelled() => {
+                queue.close();
+                queue.recv_many(taken, most).await
+            }
         }
     }
 

@@ -207,7 +207,7 @@ async fn an_orderly_stop_waits_for_sends_and_counts_no_attempt_for_the_rest() {
 }
 
 #[tokio::test]
-async fn a_store_without_room_sends_nothing_twice_and_forgets_nothing() {
+async fn on_sqlite_a_store_without_room_sends_nothing_twice_and_forgets_nothing() {
     let world = World::new().await;
     let all: Vec<_> = (0..300).map(|_| in_lane(Lane::Medium)).collect();
     let ids = world.stored(all).await;

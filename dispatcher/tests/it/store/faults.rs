@@ -8,7 +8,7 @@ use dispatcher::{
 use super::{ask, fresh, fresh_with, listed, mailed, put, reader, to, user_key};
 
 #[tokio::test]
-async fn a_full_disk_refuses_the_new_and_keeps_the_old() {
+async fn on_sqlite_a_full_disk_refuses_the_new_and_keeps_the_old() {
     let store = fresh().await;
     let me = reader("u", &[]);
     let mut stored = vec![put(&store, to(user_key("u"))).await];
@@ -32,7 +32,7 @@ async fn a_full_disk_refuses_the_new_and_keeps_the_old() {
 }
 
 #[tokio::test]
-async fn a_full_queue_makes_callers_wait_but_not_for_ever() {
+async fn on_sqlite_a_full_queue_makes_callers_wait_but_not_for_ever() {
     let fresh = fresh_with(|config| config.queue_max = 1).await;
     let store = fresh.store.clone();
     // From here on the clock jumps whenever everybody waits for the database.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rig::{
-    nginx,
+    nginx, postgres,
     redis::{self, ClusterOptions, Plan, SentinelOptions},
     whole,
 };
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Redis, hubs, a dispatcher and nginx, until Ctrl-C
+    /// Redis, PostgreSQL, hubs, dispatchers and nginx, until Ctrl-C
     Cluster(Cluster),
 }
 
@@ -28,13 +28,22 @@ pub(crate) struct Cluster {
     /// The form of Redis
     #[arg(long, value_enum, default_value_t = Form::Cluster)]
     redis: Form,
+    /// The dispatchers' database
+    #[arg(long, value_enum, default_value_t = Store::Postgres)]
+    database: Store,
+    /// Port of PostgreSQL [default: any free one]
+    #[arg(long, value_name = "PORT")]
+    database_port: Option<u16>,
+    /// How many dispatchers [default: 2 with PostgreSQL, 1 with SQLite]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    dispatchers: Option<u16>,
     /// How many hubs
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]
     hubs: u16,
     /// Public port of the first hub; its internal one and the other hubs' follow
     #[arg(long, default_value_t = 8000)]
     hub_port: u16,
-    /// Public port of the dispatcher; its internal one follows
+    /// Public port of the first dispatcher; its internal one and the other dispatchers' follow
     #[arg(long, default_value_t = 9005)]
     dispatcher_port: u16,
     /// Port of nginx
@@ -65,6 +74,15 @@ enum Form {
     Single,
 }
 
+/// Databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Store {
+    /// One server that all dispatchers share
+    Postgres,
+    /// A file, of one dispatcher
+    Sqlite,
+}
+
 impl Cluster {
     pub(crate) fn options(&self) -> whole::Options {
         let port = |number| (!self.any_ports).then_some(number);
@@ -76,7 +94,17 @@ impl Cluster {
             },
             hubs: self.hubs.into(),
             hub_port: port(self.hub_port),
-            dispatcher: true,
+            postgres: (self.database == Store::Postgres).then(|| postgres::Options {
+                port: self.database_port,
+                ..postgres::Options::default()
+            }),
+            dispatchers: self.dispatchers.map_or_else(
+                || match self.database {
+                    Store::Postgres => 2,
+                    Store::Sqlite => 1,
+                },
+                usize::from,
+            ),
             dispatcher_port: port(self.dispatcher_port),
             edge: Some((
                 self.nginx.clone(),

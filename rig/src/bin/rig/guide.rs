@@ -6,7 +6,7 @@ use rig::{
     carillon::Node,
     nginx::Nginx,
     redis::{Engine, Server},
-    whole::Whole,
+    whole::{DATABASE, Whole},
 };
 
 /// The tenant of the examples.
@@ -16,18 +16,24 @@ pub(crate) fn text(whole: &Whole) -> String {
     let mut text = String::from("\n");
     let mut line = |what: &str, rest: &str| {
         // Writing to a string cannot fail.
-        writeln!(text, "{what:<12} {rest}").ok();
+        writeln!(text, "{what:<13} {rest}").ok();
     };
     for (number, node) in whole.hubs().iter().enumerate() {
         line(&format!("hub {}", number + 1), &node_line(node));
     }
-    if let Some(node) = whole.dispatcher() {
-        line("dispatcher", &node_line(node));
+    for (number, node) in whole.dispatchers().iter().enumerate() {
+        line(&format!("dispatcher {}", number + 1), &node_line(node));
     }
     if let Some(edge) = whole.edge() {
         line(
             "nginx",
             &format!("{}  logs in {}/log", edge.url(), edge.folder().display()),
+        );
+    }
+    if let Some(server) = whole.postgres() {
+        line(
+            "postgres",
+            &format!("{}  pid {}", server.url(DATABASE), server.pid()),
         );
     }
     for (what, server) in servers(whole.redis()) {
@@ -88,7 +94,7 @@ A token, for everything below:
   TOKEN=$({program} token --config {config} --tenant {TENANT} --user anna --scope "notifications:write publish")
 A stream that shows what arrives, from any hub:
   curl -N -H "Authorization: Bearer $TOKEN" {edge}/api/v1/sse
-A notification, through the dispatcher:
+A notification, through any dispatcher:
   curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" {edge}/api/v1/notifications \
     -d '{{"to":{{"user":"anna"}},"title":"Hello","content":"from a cluster"}}'
 A message to a topic's readers, through a hub's internal listener:

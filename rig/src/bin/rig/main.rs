@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 /// Whether everything held until the end.
 fn run(cluster: &args::Cluster, interrupts: &Receiver<()>) -> Result<bool, Error> {
-    say("starting Redis, hubs, dispatcher, nginx ...");
+    say("starting PostgreSQL, Redis, hubs, dispatchers, nginx ...");
     let whole = Whole::start(&cluster.options())?;
     say(&guide::text(&whole));
     let end = cluster
