@@ -45,11 +45,10 @@ pub(in crate::store) const REPLACEABLE: &str = "
 SELECT visible_at, created_at, withdrawn, CASE WHEN cancelled_at IS NULL THEN 0 ELSE 1 END::bigint FROM notifications
 WHERE id = $1::uuid AND tenant = $2::text FOR UPDATE";
 
-/// How many of a notification's deliveries a worker has or had, and how many had a failed end from the beginning.
+/// How many of a notification's deliveries a worker has or had, and how many had a failed end from the beginning. Locks
+/// nothing: who makes it visible locks its deliveries after its time.
 pub(in crate::store) const REPLACED_DELIVERIES: &str = "
-WITH held AS MATERIALIZED (
-  SELECT d.token FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id FOR UPDATE)
-SELECT (SELECT count(*) FROM held WHERE token > 0)
+SELECT (SELECT count(*) FROM deliveries WHERE notification_id = $1::uuid AND token > 0)
     + (SELECT count(*) FROM delivery_history WHERE notification_id = $1::uuid AND token > 0),
   (SELECT count(*) FROM delivery_history WHERE notification_id = $1::uuid AND state IN ('dead', 'expired'))";
 

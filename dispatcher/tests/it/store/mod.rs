@@ -5,6 +5,7 @@ mod faults;
 mod feed;
 mod inbox;
 mod jobs;
+mod operate;
 mod queue;
 mod records;
 mod unread;
