@@ -100,7 +100,7 @@ check_helm() {
     fi
     # Values of CI: everything optional switched on, so that every template is rendered.
     local values
-    for values in minimal full cluster; do
+    for values in minimal full cluster postgres; do
         "$helm" lint --strict helm/carillon -f "helm/carillon/ci/$values.yaml"
         "$helm" template carillon helm/carillon --kube-version "$kubernetes.0" -f "helm/carillon/ci/$values.yaml" \
             >"$work/$values.yaml"
@@ -118,14 +118,22 @@ check_helm() {
     refused auth.secret
     refused redis.kind -f helm/carillon/ci/minimal.yaml --set cluster.enabled=true
     refused redis.urls -f helm/carillon/ci/minimal.yaml --set cluster.enabled=true --set redis.kind=servers
-    say "Helm: linted, rendered with ci/{minimal,full,cluster}.yaml, refused without a secret and a cluster without Redis"
+    refused database.url -f helm/carillon/ci/postgres.yaml --set database.url=
+    refused database.kind -f helm/carillon/ci/minimal.yaml --set database.kind=mysql
+    # Who has a volume of its own, and how many of it there are.
+    kinds() { grep -E '^kind: (Deployment|StatefulSet|PodDisruptionBudget)$' "$work/$1.yaml" | sort | uniq -c | tr -s ' \n' ' '; }
+    [ "$(kinds full)" = " 1 kind: StatefulSet " ]
+    [ "$(kinds cluster)" = " 1 kind: Deployment 1 kind: PodDisruptionBudget 1 kind: StatefulSet " ]
+    [ "$(kinds postgres)" = " 2 kind: Deployment 2 kind: PodDisruptionBudget " ]
+    say "Helm: linted, rendered with ci/{minimal,full,cluster,postgres}.yaml, refused without a secret, a cluster without Redis," \
+        "PostgreSQL without its address"
 
     if ! validate="$(obtain kubectl-validate "$validate_module")"; then
         left_out+=("Kubernetes schemas: no kubectl-validate, and none could be built (needs Go and the network)")
         return
     fi
     # ServiceMonitor and PrometheusRule are another project's kinds; their schemas are not built in.
-    for values in full cluster; do
+    for values in full cluster postgres; do
         mkdir "$work/objects-$values"
         python3 scripts/split_manifests.py "$work/$values.yaml" "$work/objects-$values"
         "$validate" --version "$kubernetes" "$work/objects-$values" >"$work/validate.log" 2>&1 || {

@@ -263,8 +263,16 @@ pub struct LimitsConfig {
     pub service_requests_per_second: u32,
     /// Bytes of a request's body. Default `1MiB`.
     pub body_bytes: Bytes,
+    /// Bytes of the body of a request for many notifications. Default `8MiB`.
+    pub bulk_body_bytes: Bytes,
     /// Items of a bulk request. Default 1000.
     pub bulk_items: usize,
+    /// How deep arrays and objects of a body may nest. Default 64.
+    pub json_depth: usize,
+    /// Deliveries that may wait in the queue, of all tenants. Default 100000.
+    pub queued_max: u64,
+    /// Deliveries of one tenant that may wait in the queue. Default 100000.
+    pub queued_max_per_tenant: u64,
 }
 
 impl Default for LimitsConfig {
@@ -273,7 +281,11 @@ impl Default for LimitsConfig {
             user_requests_per_minute: 100,
             service_requests_per_second: 10_000,
             body_bytes: Bytes(1024 * 1024),
+            bulk_body_bytes: Bytes(8 * 1024 * 1024),
             bulk_items: 1000,
+            json_depth: 64,
+            queued_max: 100_000,
+            queued_max_per_tenant: 100_000,
         }
     }
 }
@@ -335,7 +347,11 @@ impl DispatcherConfig {
                 u64::from(self.limits.service_requests_per_second),
             ),
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
+            ("limits.bulk_body_bytes", self.limits.bulk_body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
+            ("limits.json_depth", self.limits.json_depth as u64),
+            ("limits.queued_max", self.limits.queued_max),
+            ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be more than 0");

@@ -16,6 +16,7 @@
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
 //! | `receipts` | what readers do, from sockets and from the API alike |
+//! | `capacity` | how much may wait |
 //!
 //! [`Dispatcher`] wires them from [`config`]; [`metrics`] has every metric's name.
 
@@ -27,6 +28,7 @@ mod template;
 pub mod service;
 pub mod store;
 
+mod capacity;
 mod lease;
 pub mod operations;
 mod pausing;

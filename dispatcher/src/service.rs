@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::{
     ids::{NotificationId, TenantId},
+    target::Audience,
     topic::TopicKey,
 };
 
@@ -14,7 +15,7 @@ use crate::{
     operations::Operations,
     realtime::Realtime,
     receipts::Readers,
-    store::{Mark, Marked, ReadAll, Store, StoreError},
+    store::{Mark, Marked, ReadAll, Standing, Store, StoreError},
     wake::Wake,
 };
 
@@ -44,6 +45,8 @@ struct AfterCommit {
     scheduled: bool,
     /// Deliveries that had their end with the acceptance: the inbox, and what has no address or no configuration.
     ended: Vec<(Channel, DeliveryState, Option<Reason>)>,
+    /// It may have taken another one's place, on pages of these keys.
+    replaces: Option<(Standing, Vec<TopicKey>)>,
 }
 
 impl Service {
@@ -111,8 +114,29 @@ impl Service {
             if let Some(frames) = after.frames {
                 self.0.realtime.publish_accepted(frames).await;
             }
+            if let Some((standing, keys)) = after.replaces {
+                self.tell_replaced(&standing, &keys).await;
+            }
         }
         Ok(accepted)
+    }
+
+    /// Tells open pages that an older notification has given its place.
+    async fn tell_replaced(&self, standing: &Standing, keys: &[TopicKey]) {
+        match self.0.store.replaced_by(standing).await {
+            Ok(Some(replaced)) => self.tell_withdrawn(keys, replaced),
+            Ok(None) => {}
+            // It is withdrawn; open pages learn it from the change feed.
+            Err(error) => tracing::warn!(%error, "sockets are not told of a replaced notification"),
+        }
+    }
+
+    fn tell_withdrawn(&self, keys: &[TopicKey], id: NotificationId) {
+        for key in keys {
+            self.0
+                .realtime
+                .publish_changed(key, Some(&[id]), "withdrawn", None);
+        }
     }
 
     /// Marks notifications for a reader, and tells the reader's devices.
@@ -162,19 +186,8 @@ impl Service {
                     None
                 }
             };
-            let mut keys: Vec<TopicKey> = audience
-                .map(|audience| audience.target.routes(&tenant))
-                .unwrap_or_default()
-                .into_iter()
-                .map(|route| route.key)
-                .collect();
-            keys.dedup();
-            for key in keys {
-                service
-                    .0
-                    .realtime
-                    .publish_changed(&key, Some(&[id]), "withdrawn", None);
-            }
+            let keys = audience.map(|audience| routed(&audience, &tenant));
+            service.tell_withdrawn(&keys.unwrap_or_default(), id);
             Ok(true)
         })
         .await
@@ -223,6 +236,14 @@ impl Service {
     }
 }
 
+/// The keys of an audience's routes.
+fn routed(audience: &Audience, tenant: &TenantId) -> Vec<TopicKey> {
+    let routes = audience.target.routes(tenant);
+    let mut keys: Vec<TopicKey> = routes.into_iter().map(|route| route.key).collect();
+    keys.dedup();
+    keys
+}
+
 impl AfterCommit {
     fn of(notification: &NewNotification, now: Micros) -> Self {
         let scheduled = notification.visible_at > now && notification.visible_at > notification.created_at;
@@ -242,6 +263,12 @@ impl AfterCommit {
                 .filter(|one| matches!(one.state, DeliveryState::Delivered | DeliveryState::Dead))
                 .map(|one| (one.channel, one.state, one.reason.clone()))
                 .collect(),
+            replaces: Standing::of(notification).zip(
+                notification
+                    .audience
+                    .as_ref()
+                    .map(|audience| routed(audience, &notification.tenant)),
+            ),
         }
     }
 }

@@ -53,7 +53,15 @@ async fn the_cluster_s_processes_take_what_compose_gives_them() {
     let services = services("compose.yaml");
     assert_eq!(
         services.keys().collect::<Vec<_>>(),
-        ["dispatcher", "hub-1", "hub-2", "nginx", "redis"]
+        [
+            "dispatcher-1",
+            "dispatcher-2",
+            "hub-1",
+            "hub-2",
+            "nginx",
+            "postgres",
+            "redis"
+        ]
     );
     for (name, service) in &services {
         for needed in ["healthcheck", "stop_grace_period", "mem_limit", "restart"] {
@@ -87,6 +95,39 @@ async fn the_cluster_s_processes_take_what_compose_gives_them() {
     }
 }
 
+#[test]
+fn the_dispatchers_are_told_which_database_postgres_has() {
+    let services = services("compose.yaml");
+    let given: BTreeMap<_, _> = environment(&services["postgres"]).into_iter().collect();
+    for name in ["dispatcher-1", "dispatcher-2"] {
+        let told: BTreeMap<_, _> = environment(&services[name]).into_iter().collect();
+        assert_eq!(told["DB_HOST"], "postgres");
+        for (ours, theirs) in [
+            ("DB_NAME", "POSTGRES_DB"),
+            ("DB_USER", "POSTGRES_USER"),
+            ("DB_PASSWORD", "POSTGRES_PASSWORD"),
+        ] {
+            assert_eq!(told[ours], given[theirs], "{name}");
+        }
+    }
+}
+
+/// Such a server starts, as far as another version can tell.
+#[test]
+fn postgres_takes_the_settings_that_compose_gives_it() {
+    let services = services("compose.yaml");
+    let mut words = words(&services["postgres"]["command"]).into_iter();
+    assert_eq!(words.next(), Some("postgres"));
+    let mut options = rig::postgres::Options::fast();
+    while let Some(flag) = words.next() {
+        assert_eq!(flag, "-c");
+        let (name, value) = words.next().unwrap().split_once('=').unwrap();
+        options = options.setting(name, value);
+    }
+    assert!(options.settings.len() > 2, "{options:?}");
+    rig::postgres::Server::start(&options).unwrap();
+}
+
 #[tokio::test]
 async fn nginx_is_told_where_the_processes_are() {
     let services = services("compose.yaml");
@@ -101,10 +142,9 @@ async fn nginx_is_told_where_the_processes_are() {
     };
     let hubs = ["hub-1", "hub-2"].map(|name| format!("{}:8000", address(&services[name])));
     assert_eq!(of("CARILLON_HUBS"), hubs.join(" "));
-    assert_eq!(
-        of("CARILLON_DISPATCHERS"),
-        format!("{}:9005", address(&services["dispatcher"]))
-    );
+    let dispatchers =
+        ["dispatcher-1", "dispatcher-2"].map(|name| format!("{}:9005", address(&services[name])));
+    assert_eq!(of("CARILLON_DISPATCHERS"), dispatchers.join(" "));
     let folder = tempfile::tempdir().unwrap();
     let rendered = tokio::process::Command::new(repository().join("nginx/render.sh"))
         .arg(folder.path())
@@ -115,7 +155,9 @@ async fn nginx_is_told_where_the_processes_are() {
     assert!(rendered.status.success(), "{rendered:?}");
     let upstreams = std::fs::read_to_string(folder.path().join("conf.d/upstreams.conf")).unwrap();
     assert!(
-        hubs.iter().all(|hub| upstreams.contains(hub.as_str())),
+        hubs.iter()
+            .chain(&dispatchers)
+            .all(|node| upstreams.contains(node.as_str())),
         "{upstreams}"
     );
 }

@@ -20,6 +20,10 @@ pub const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
 
+/// A request extension that bounds how deep arrays and objects nest in bodies of the routes it is put on.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyDepth(pub usize);
+
 /// A body that says it is JSON, within the route's limit, not yet parsed: see [`parse_body`].
 #[derive(Debug, Clone)]
 pub struct JsonText(pub Bytes);
@@ -37,6 +41,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
             let detail = format!("the body may have at most {limit} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
         };
+        let depth = request.extensions().get::<BodyDepth>().map(|depth| depth.0);
         // A length that is announced is believed before anything of it is read.
         if request.body().size_hint().lower() > limit as u64 {
             return Err(too_large());
@@ -46,7 +51,13 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
             return Err(body_timeout());
         };
         match body {
-            Ok(body) => Ok(Self(body.to_bytes())),
+            Ok(body) => {
+                let body = body.to_bytes();
+                match depth {
+                    Some(most) if depth_of(&body) > most => Err(too_deep(most)),
+                    _ => Ok(Self(body)),
+                }
+            }
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
             Err(_) => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -55,6 +66,38 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
             )),
         }
     }
+}
+
+/// How deep arrays and objects nest, without looking whether the text is JSON otherwise.
+fn depth_of(json: &[u8]) -> usize {
+    let (mut depth, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+/// 422: the body nests deeper than is read.
+fn too_deep(most: usize) -> Problem {
+    let detail = format!("arrays and objects may nest {most} deep");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_deep", detail)
 }
 
 /// 408: the body did not arrive within [`BODY_TIME`].
@@ -304,6 +347,21 @@ mod tests {
             "{\n \"a\": \"http://x \\\" //\", \n \"b\": 1 \n}"
         );
         assert_eq!(strip(r#"{"a":"//"}"#), None);
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_texts() {
+        for (json, depth) in [
+            ("", 0),
+            ("1", 0),
+            ("{}", 1),
+            (r#"{"a":[{"b":1},[]]}"#, 3),
+            (r#"{"a":"[[[\"[{"}"#, 1),
+            (r#"{"a":"\\"}[[]]"#, 2),
+            ("}}[[", 2),
+        ] {
+            assert_eq!(depth_of(json.as_bytes()), depth, "{json}");
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ mod serve;
 pub use self::{
     auth::{Authenticator, Caller, bearer},
     body::{
-        BODY_TIME, BodyLimit, JsonBody, JsonText, body_timeout, is_json, not_json, parse_body, parse_json,
-        parse_query,
+        BODY_TIME, BodyDepth, BodyLimit, JsonBody, JsonText, body_timeout, is_json, not_json, parse_body,
+        parse_json, parse_query,
     },
     bounded_writes::BoundedWrites,
     connection::Connection,

@@ -3,13 +3,15 @@
 //! Here is only what may be written. What it means is in [`super::draft`].
 
 use common::target::Audience;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// A notification to create. Unknown fields are refused; of several names for one thing, one is enough, and two that
 /// differ are refused.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+///
+/// Writing it gives one text for bodies that say the same.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotificationBody {
     /// Whom it is for: `{"user":"u1"}`, `{"users":[…]}`, `{"role":"r"}`, `{"store":"s"}`, `{"topic":"t"}`,
@@ -53,12 +55,15 @@ pub struct NotificationBody {
     pub collapse_key: Option<String>,
     /// Groups rows of the inbox.
     pub group_key: Option<String>,
-    /// The same key with the same body is one notification, for 24 hours.
+    /// The same key with the same body is one notification of the tenant, for 24 hours, whichever route it comes by.
     pub idempotency_key: Option<String>,
     /// Clients are asked to acknowledge.
     pub receipt: Option<bool>,
     /// Who says so; echoed.
     pub source: Option<String>,
+    /// Answers what would be done, and does nothing; like `?dry_run=true`.
+    #[serde(skip_serializing)]
+    pub dry_run: Option<bool>,
 
     /// Alias of `content`. Without any target, address and channel it means everyone of the tenant.
     pub message: Option<String>,

@@ -29,6 +29,9 @@ type Limiter = RateLimiter<
 /// Seconds after which the keys of callers who have gone are let go.
 const SWEEP_SECONDS: i64 = 60;
 
+/// Items of a bulk request that cost as much as one request.
+const ITEMS_A_REQUEST: usize = 10;
+
 /// The callers' budgets in this process.
 #[derive(Debug)]
 pub(crate) struct RateLimits {
@@ -65,16 +68,35 @@ impl RateLimits {
         }
     }
 
+    /// Takes one request.
     pub(crate) fn check(&self, caller: &Identity) -> Budget {
         self.sweep();
+        self.take(caller, NonZeroU32::MIN)
+    }
+
+    /// Takes what a request for so many items costs more than one: one in all for every [`ITEMS_A_REQUEST`] begun. The one
+    /// that every request costs is taken. None: it costs nothing more.
+    pub(crate) fn charge(&self, caller: &Identity, items: usize) -> Option<Budget> {
+        let cost = u32::try_from(items.div_ceil(ITEMS_A_REQUEST)).unwrap_or(u32::MAX);
+        Some(self.take(caller, NonZeroU32::new(cost.saturating_sub(1))?))
+    }
+
+    fn take(&self, caller: &Identity, number: NonZeroU32) -> Budget {
         let key = (caller.tenant.clone(), caller.user.clone());
         let (limiter, limit) = if caller.is_service() {
             (&self.services, self.service_limit)
         } else {
             (&self.users, self.user_limit)
         };
-        match limiter.check_key(&key) {
-            Ok(snapshot) => {
+        match limiter.check_key_n(&key, number) {
+            // More than the whole budget never fits, however long one waits.
+            Err(_) => Budget {
+                limit,
+                remaining: 0,
+                reset: Duration::ZERO,
+                refused: true,
+            },
+            Ok(Ok(snapshot)) => {
                 let remaining = snapshot.remaining_burst_capacity();
                 let used = limit.saturating_sub(remaining);
                 Budget {
@@ -84,7 +106,7 @@ impl RateLimits {
                     refused: false,
                 }
             }
-            Err(not_until) => {
+            Ok(Err(not_until)) => {
                 let reset = not_until.wait_time_from(DefaultClock::default().now());
                 Budget {
                     limit,
@@ -94,6 +116,16 @@ impl RateLimits {
                 }
             }
         }
+    }
+
+    /// Items of one request that a whole budget pays for.
+    pub(crate) fn items_max(&self, caller: &Identity) -> usize {
+        let limit = if caller.is_service() {
+            self.service_limit
+        } else {
+            self.user_limit
+        };
+        (limit as usize).saturating_mul(ITEMS_A_REQUEST)
     }
 
     /// A key whose budget is whole again tells nothing and is let go.

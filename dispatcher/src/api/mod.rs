@@ -2,17 +2,21 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
-//! `templates`, `contacts`, `health`, `docs`.
+//! `templates`, `contacts`, `health`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
 
+mod accept;
 mod address;
+mod batch;
 mod body;
 mod budget;
+mod bulk;
 mod contacts;
 mod contract;
 mod create;
 mod dead_letters;
 mod docs;
 mod draft;
+mod dry_run;
 mod extract;
 mod feed;
 mod health;
@@ -25,18 +29,20 @@ mod planner;
 mod problems;
 mod reader;
 mod records;
+mod references;
 mod replay;
 mod revise;
 mod state;
 mod templates;
 mod times;
+mod under_way;
 mod view;
 mod words;
 
 use std::sync::Arc;
 
 use axum::{Extension, Router, middleware, routing};
-use common::http::{Authenticator, BodyLimit};
+use common::http::{Authenticator, BodyDepth, BodyLimit};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -60,6 +66,7 @@ pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(Extension(BodyLimit(state.limits.body_bytes.0)))
+        .layer(Extension(BodyDepth(state.limits.json_depth)))
         .layer(Extension(Authenticator(Arc::clone(&state.verifier))))
         .with_state(state.clone())
 }
@@ -95,6 +102,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(create::send))
         .routes(routes!(create::multi_channel))
         .routes(routes!(create::from_template))
+        .routes(routes!(bulk::bulk))
+        .routes(routes!(batch::batch))
         .routes(routes!(inbox::unread_count))
         .routes(routes!(inbox::read_all))
         .routes(routes!(inbox::bulk_read))

@@ -1,5 +1,7 @@
 //! From a checked body to what is stored: template, contacts, deliveries, rows of the inbox.
 
+use std::sync::Arc;
+
 use common::{
     http::Problem,
     ids::{Name, NotificationId},
@@ -12,16 +14,15 @@ use serde_json::{Map, Value, json};
 use super::{
     draft::{Draft, TemplateReference},
     planner::Planner,
-    problems::store_problem,
+    references::References,
     state::ApiState,
     words::{parse_channels, priority},
 };
 use crate::{
     model::{
-        Channel, Contact, Content, GroupJob, InboxFilter, InboxRoute, Kind, Lane, NewNotification, Strategy,
-        Template,
+        Channel, Content, GroupJob, InboxFilter, InboxRoute, Kind, Lane, NewNotification, Strategy, Template,
     },
-    template::{RenderError, Rendered, find_predefined},
+    template::{RenderError, Rendered},
 };
 
 /// A notification that is ready to be accepted.
@@ -30,109 +31,204 @@ pub(crate) struct Plan {
     pub(crate) notification: NewNotification,
     /// S1's `results`: by the caller's channel name, whether it was accepted for sending.
     pub(crate) results: Vec<(String, bool)>,
+    /// The version of the template that it was made with.
+    pub(crate) template_version: Option<u32>,
 }
 
 /// Plans a notification. Nothing is stored.
 pub(crate) async fn plan(state: &ApiState, caller: &Identity, draft: Draft) -> Result<Plan, Problem> {
-    let template = match &draft.template {
-        Some(reference) => lookup(state, caller, reference, &draft).await?,
-        None => None,
-    };
-    let rendered = template
-        .as_ref()
-        .map(|template| rendered(state, template, draft.variables.0, &draft.variables.1))
-        .transpose()?;
-    let channels = channels(&draft, template.as_ref())?;
-    let users = users(state, caller, &draft, &channels).await?;
+    let mut references = References::default();
+    references
+        .add_templates(state, caller, std::iter::once(&draft))
+        .await?;
+    let outline = Outline::of(state, draft, &references)?;
+    references
+        .add_contacts(state, caller, std::iter::once(&outline))
+        .await?;
+    outline.plan(state, caller, &references)
+}
 
-    let (title, content, html) = match rendered {
-        Some(Rendered { title, content, html }) => (title, content, html.or(draft.html)),
-        None => (
-            required("title", draft.title)?,
-            required("content", draft.content)?,
-            draft.html,
-        ),
-    };
-    let body = template.as_ref().map(|template| &template.body);
-    let (priority, lane) = match (draft.priority, body.and_then(|body| body.priority.as_ref())) {
-        (Some(given), _) => given,
-        (None, Some(word)) => priority(Value::String(word.clone()))?,
-        (None, None) => (json!("normal"), Lane::Medium),
-    };
-    let kind = draft
-        .kind
-        .or_else(|| body.and_then(|body| body.kind))
-        .unwrap_or(Kind::Info);
-
-    let inbox = match &draft.audience {
-        Some(audience) if channels.iter().any(|(_, channel)| *channel == Channel::InApp) => {
-            routes(audience, caller)
-        }
-        _ => Vec::new(),
-    };
-    let mut planner = Planner {
-        state,
-        audience: draft.audience.as_ref(),
-        users: &users,
-        visible: draft.visible_at <= draft.now,
-        now: draft.now,
-        due_at: draft.visible_at,
-        deliveries: Vec::new(),
-        job: Vec::new(),
-    };
-    let mut results = Vec::with_capacity(channels.len());
-    for (name, channel) in &channels {
-        let accepted = match channel {
-            Channel::InApp => planner.in_app(!inbox.is_empty()),
-            Channel::Realtime => planner.realtime(),
-            external => planner.external(*external, &draft.addresses.of(*external)),
-        };
-        results.push((name.clone(), accepted));
+/// Plans many notifications, each for itself. What they refer to is looked up once for all of them. An error is the
+/// store's, and of no single one.
+pub(crate) async fn plan_all(
+    state: &ApiState,
+    caller: &Identity,
+    drafts: Vec<Result<Draft, Problem>>,
+) -> Result<Vec<Result<Plan, Problem>>, Problem> {
+    let mut references = References::default();
+    references
+        .add_templates(state, caller, drafts.iter().flatten())
+        .await?;
+    let mut outlines = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        outlines.push(draft.and_then(|draft| Outline::of(state, draft, &references)));
+        rest_after(outlines.len()).await;
     }
-    let Planner { deliveries, job, .. } = planner;
-    let job = draft
-        .audience
-        .clone()
-        .filter(|_| !job.is_empty())
-        .map(|audience| GroupJob {
-            audience,
-            max_attempts: state.max_attempts,
-            channels: job,
+    references
+        .add_contacts(state, caller, outlines.iter().flatten())
+        .await?;
+    let mut plans = Vec::with_capacity(outlines.len());
+    for outline in outlines {
+        plans.push(outline.and_then(|outline| outline.plan(state, caller, &references)));
+        rest_after(plans.len()).await;
+    }
+    Ok(plans)
+}
+
+/// Lets others have the thread now and then: a thousand templates take milliseconds.
+async fn rest_after(done: usize) {
+    if done.is_multiple_of(64) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A draft with its template rendered and its channels known: what contacts it needs can be said.
+#[derive(Debug)]
+pub(super) struct Outline {
+    draft: Draft,
+    template: Option<Arc<Template>>,
+    rendered: Option<Rendered>,
+    channels: Vec<(String, Channel)>,
+    /// Whom it names, without those who are left out.
+    users: Vec<Name>,
+}
+
+impl Outline {
+    fn of(state: &ApiState, draft: Draft, references: &References) -> Result<Self, Problem> {
+        let template = match &draft.template {
+            Some(reference) => chosen(reference, &draft, references)?,
+            None => None,
+        };
+        let rendered = template
+            .as_ref()
+            .map(|template| rendered(state, template, draft.variables.0, &draft.variables.1))
+            .transpose()?;
+        let channels = channels(&draft, template.as_deref())?;
+        let users = named_users(&draft);
+        Ok(Self {
+            draft,
+            template,
+            rendered,
+            channels,
+            users,
+        })
+    }
+
+    /// The users whose contacts say where an external channel reaches them.
+    pub(super) fn contacts_needed(&self, state: &ApiState) -> &[Name] {
+        let needed = self.channels.iter().any(|(_, channel)| {
+            channel.is_external()
+                && state.service.is_configured(*channel)
+                && self.draft.addresses.of(*channel).is_empty()
         });
-    let notification = NewNotification {
-        id: NotificationId::generate(),
-        tenant: caller.tenant.clone(),
-        sender: caller.user.as_str().to_owned(),
-        audience: draft.audience,
-        content: Content {
-            title,
-            content,
-            html,
-            kind,
-            priority,
-            category: draft.category,
-            data: draft.data,
-            source: draft.source,
-            template: template.map(|template| template.body.name),
-            group_key: draft.group_key,
-            collapse_key: draft.collapse_key,
-            receipt: draft.receipt,
-        },
-        lane,
-        strategy: Strategy::All,
-        channels: channels.into_iter().map(|(name, _)| name).collect(),
-        inbox,
-        deliveries,
-        job,
-        created_at: draft.now,
-        visible_at: draft.visible_at,
-        expires_at: draft.expires_at,
-        idempotency: Vec::new(),
-    };
-    Ok(Plan {
-        notification,
-        results,
-    })
+        if needed { &self.users } else { &[] }
+    }
+
+    fn plan(self, state: &ApiState, caller: &Identity, references: &References) -> Result<Plan, Problem> {
+        let Self {
+            draft,
+            template,
+            rendered,
+            channels,
+            users,
+        } = self;
+        let (title, content, html) = match rendered {
+            Some(Rendered { title, content, html }) => (title, content, html.or(draft.html)),
+            None => (
+                required("title", draft.title)?,
+                required("content", draft.content)?,
+                draft.html,
+            ),
+        };
+        let body = template.as_ref().map(|template| &template.body);
+        let (priority, lane) = match (draft.priority, body.and_then(|body| body.priority.as_ref())) {
+            (Some(given), _) => given,
+            (None, Some(word)) => priority(Value::String(word.clone()))?,
+            (None, None) => (json!("normal"), Lane::Medium),
+        };
+        let kind = draft
+            .kind
+            .or_else(|| body.and_then(|body| body.kind))
+            .unwrap_or(Kind::Info);
+
+        let inbox = match &draft.audience {
+            Some(audience) if channels.iter().any(|(_, channel)| *channel == Channel::InApp) => {
+                routes(audience, caller)
+            }
+            _ => Vec::new(),
+        };
+        let users: Vec<_> = users
+            .into_iter()
+            .map(|user| {
+                let contact = references.contact(&user);
+                (user, contact)
+            })
+            .collect();
+        let mut planner = Planner {
+            state,
+            audience: draft.audience.as_ref(),
+            users: &users,
+            visible: draft.visible_at <= draft.now,
+            now: draft.now,
+            due_at: draft.visible_at,
+            deliveries: Vec::new(),
+            job: Vec::new(),
+        };
+        let mut results = Vec::with_capacity(channels.len());
+        for (name, channel) in &channels {
+            let accepted = match channel {
+                Channel::InApp => planner.in_app(!inbox.is_empty()),
+                Channel::Realtime => planner.realtime(),
+                external => planner.external(*external, &draft.addresses.of(*external)),
+            };
+            results.push((name.clone(), accepted));
+        }
+        let Planner { deliveries, job, .. } = planner;
+        let job = draft
+            .audience
+            .clone()
+            .filter(|_| !job.is_empty())
+            .map(|audience| GroupJob {
+                audience,
+                max_attempts: state.max_attempts,
+                channels: job,
+            });
+        let notification = NewNotification {
+            id: NotificationId::generate(),
+            tenant: caller.tenant.clone(),
+            sender: caller.user.as_str().to_owned(),
+            audience: draft.audience,
+            content: Content {
+                title,
+                content,
+                html,
+                kind,
+                priority,
+                category: draft.category,
+                data: draft.data,
+                source: draft.source,
+                template: template.as_ref().map(|template| template.body.name.clone()),
+                group_key: draft.group_key,
+                collapse_key: draft.collapse_key,
+                receipt: draft.receipt,
+            },
+            lane,
+            strategy: Strategy::All,
+            channels: channels.into_iter().map(|(name, _)| name).collect(),
+            inbox,
+            deliveries,
+            job,
+            created_at: draft.now,
+            visible_at: draft.visible_at,
+            expires_at: draft.expires_at,
+            idempotency: Vec::new(),
+        };
+        Ok(Plan {
+            notification,
+            results,
+            template_version: template.map(|template| template.version),
+        })
+    }
 }
 
 fn required(field: &'static str, text: Option<String>) -> Result<String, Problem> {
@@ -147,13 +243,12 @@ fn required(field: &'static str, text: Option<String>) -> Result<String, Problem
 
 /// The template that the body names: the tenant's own by id or name, else a predefined one. S3's example names one
 /// beside title and content: where it does not exist, these are sent.
-async fn lookup(
-    state: &ApiState,
-    caller: &Identity,
+fn chosen(
     reference: &TemplateReference,
     draft: &Draft,
-) -> Result<Option<Template>, Problem> {
-    let found = find(state, caller, &reference.name).await?;
+    references: &References,
+) -> Result<Option<Arc<Template>>, Problem> {
+    let found = references.template(&reference.name);
     if found.is_none() && !(draft.title.is_some() && draft.content.is_some()) {
         return Err(Problem::invalid(
             "unknown_template",
@@ -162,29 +257,6 @@ async fn lookup(
         ));
     }
     Ok(found)
-}
-
-/// A template by id or name.
-pub(crate) async fn find(
-    state: &ApiState,
-    caller: &Identity,
-    name: &str,
-) -> Result<Option<Template>, Problem> {
-    if let Ok(id) = uuid::Uuid::parse_str(name)
-        && let Some(template) = state
-            .store()
-            .template_by_id(&caller.tenant, id)
-            .await
-            .map_err(store_problem)?
-    {
-        return Ok(Some(template));
-    }
-    let own = state
-        .store()
-        .template_by_name(&caller.tenant, name)
-        .await
-        .map_err(store_problem)?;
-    Ok(own.or_else(|| find_predefined(name).cloned()))
 }
 
 /// A template with values, which came in the field of this name.
@@ -256,36 +328,18 @@ fn has_topic(target: &Target) -> bool {
     }
 }
 
-/// The users that are named, with their contacts, where an external channel needs them.
-async fn users(
-    state: &ApiState,
-    caller: &Identity,
-    draft: &Draft,
-    channels: &[(String, Channel)],
-) -> Result<Vec<(Name, Option<Contact>)>, Problem> {
+/// The users that are named and not left out.
+fn named_users(draft: &Draft) -> Vec<Name> {
     let Some(audience) = &draft.audience else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
     let mut users = match &audience.target {
         Target::User(user) => vec![user.clone()],
         Target::Users(users) => users.clone(),
-        _ => return Ok(Vec::new()),
+        _ => return Vec::new(),
     };
     users.retain(|user| !audience.except.covers(user.as_str(), ""));
-    let needed = channels.iter().any(|(_, channel)| {
-        channel.is_external()
-            && state.service.is_configured(*channel)
-            && draft.addresses.of(*channel).is_empty()
-    });
-    if !needed {
-        return Ok(users.into_iter().map(|user| (user, None)).collect());
-    }
-    let contacts = state
-        .store()
-        .contacts(&caller.tenant, &users)
-        .await
-        .map_err(store_problem)?;
-    Ok(users.into_iter().zip(contacts).collect())
+    users
 }
 
 /// Rows of the inbox. A topic has none: nobody can tell afterwards who was subscribed.

@@ -17,8 +17,9 @@ use super::{
     dead_letters::no_dead_letter,
     extract::{DeliveryOf, Operator, OptionalBody},
     operate::redriven,
-    plan::{find, rendered},
+    plan::rendered,
     problems::store_problem,
+    references::find,
     state::ApiState,
 };
 use crate::model::{

@@ -6,8 +6,8 @@ use common::{ids::TenantId, token::Verifier};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::budget::RateLimits;
-use crate::{config::LimitsConfig, service::Service, store::Store, template::Templates};
+use super::{budget::RateLimits, under_way::UnderWay};
+use crate::{capacity::Capacity, config::LimitsConfig, service::Service, store::Store, template::Templates};
 
 /// State of every handler. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ struct Inner {
     config: ApiConfig,
     limits: RateLimits,
     templates: Templates,
+    capacity: Capacity,
+    under_way: UnderWay,
 }
 
 /// What the API is made of.
@@ -44,10 +46,13 @@ impl ApiState {
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
         let limits = RateLimits::new(&config.limits);
+        let capacity = Capacity::new(config.service.store().clone(), &config.limits);
         Self(Arc::new(Inner {
             config,
             limits,
             templates: Templates::default(),
+            capacity,
+            under_way: UnderWay::default(),
         }))
     }
 
@@ -57,6 +62,14 @@ impl ApiState {
 
     pub(crate) fn templates(&self) -> &Templates {
         &self.0.templates
+    }
+
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.0.capacity
+    }
+
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.0.under_way
     }
 
     pub(crate) fn rate_limits(&self) -> &RateLimits {

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use super::{
     draft,
     extract::{Segment, TemplateWriter},
-    plan,
     problems::store_problem,
+    references,
     state::ApiState,
     words,
 };
@@ -280,7 +280,7 @@ pub(crate) async fn get(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<TemplateView>, Problem> {
-    let template = plan::find(&state, &caller, &id).await?;
+    let template = references::find(&state, &caller, &id).await?;
     let template = template.ok_or_else(|| Problem::not_found("there is no such template"))?;
     Ok(Json(TemplateView::stored(&state, template)))
 }

@@ -285,7 +285,7 @@ impl AttemptView {
 }
 
 /// Keeps the first character of each half of an email address, and the ends of anything else.
-fn mask(address: &str) -> String {
+pub(super) fn mask(address: &str) -> String {
     let first = |text: &str| text.chars().next().map(String::from).unwrap_or_default();
     if let Some((local, domain)) = address.rsplit_once('@') {
         let tail = domain

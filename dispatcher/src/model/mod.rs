@@ -3,6 +3,7 @@
 mod channel;
 mod contact;
 mod delivery;
+mod history;
 mod inbox;
 mod notification;
 mod pause;
@@ -14,6 +15,7 @@ pub use self::{
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
+    history::{Progress, SentFilter, SentPage, Sums},
     inbox::{Change, Changes, Cursor, InboxItem, InvalidCursor, ListFilter, ReaderKeys},
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,

@@ -8,9 +8,11 @@ use uuid::Uuid;
 use super::{
     StoreError,
     codec::json,
+    collapse::{self, Replaced},
     deliveries::{self, DeliveryRow},
     idempotency,
-    positions::{Arrival, FILTERED, StoredRoute, appear},
+    marks::take_back,
+    positions::{Arrival, FILTERED, StoredRoute, appear_among},
     sql::accept as sql,
     totals::counts,
     transaction::Tx,
@@ -153,7 +155,9 @@ impl<'a> Rows<'a> {
 pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     tx.work |= !(rows.deliveries.is_empty() && rows.jobs.is_empty() && rows.scheduled.is_empty());
-    appear(tx, &rows.arrivals).await?;
+    let replaced = collapse::take(tx, fresh).await?;
+    let others = collapse::keys_of(tx, &replaced).await?;
+    appear_among(tx, &rows.arrivals, &others).await?;
     tx.conn
         .query(sql::INSERT_NOTIFICATIONS)
         .rows(&rows.notifications)
@@ -176,5 +180,8 @@ pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Resul
             .await?;
     }
     tx.conn.query(sql::ADD_TOTALS).rows(&rows.totals).run().await?;
+    for Replaced { tenant, id } in replaced {
+        take_back(tx, tenant, id, "collapsed").await?;
+    }
     Ok(())
 }

@@ -73,11 +73,11 @@ impl Access<'_> {
     pub(super) fn query(&mut self, statement: Statement) -> Query<'_> {
         let (conn, arguments) = match self {
             Self::Sqlite(conn) => (
-                Access::Sqlite(&mut **conn),
+                Access::Sqlite(conn),
                 Arguments::Sqlite(SqliteArguments::default()),
             ),
             Self::Postgres(conn, prepared) => (
-                Access::Postgres(&mut **conn, *prepared),
+                Access::Postgres(conn, *prepared),
                 Arguments::Postgres(PgArguments::default()),
             ),
         };
@@ -96,8 +96,8 @@ impl Access<'_> {
         postgres: &'static str,
     ) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(conn) => drop(sqlx::raw_sql(sqlite).execute(&mut **conn).await?),
-            Self::Postgres(conn, _) => drop(sqlx::raw_sql(postgres).execute(&mut **conn).await?),
+            Self::Sqlite(conn) => sqlx::raw_sql(sqlite).execute(&mut **conn).await.map(|_| ())?,
+            Self::Postgres(conn, _) => sqlx::raw_sql(postgres).execute(&mut **conn).await.map(|_| ())?,
         }
         Ok(())
     }

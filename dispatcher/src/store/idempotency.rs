@@ -70,7 +70,7 @@ fn sorted<'a>(names: impl Iterator<Item = KeyName<'a>>) -> Vec<Names<'a>> {
 
 /// The answers that are kept for keys.
 async fn kept(conn: &mut Access<'_>, names: &[Names<'_>], now: Micros) -> Result<Vec<KnownRow>, StoreError> {
-    Ok(conn.query(sql::KNOWN_KEYS).rows(names).bind(now.0).all().await?)
+    conn.query(sql::KNOWN_KEYS).rows(names).bind(now.0).all().await
 }
 
 fn by_name(rows: &[KnownRow]) -> HashMap<KeyName<'_>, Known<'_>> {
@@ -178,6 +178,24 @@ pub(super) async fn judge(
         }
     }
     Ok(answers)
+}
+
+/// Puts another answer in the place of the one that is kept under a key.
+pub(super) async fn amend(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    key: &IdempotencyKey,
+) -> Result<(), StoreError> {
+    tx.conn
+        .query(sql::AMEND_ANSWER)
+        .bind(tenant.as_str())
+        .bind(key.credential.as_str())
+        .bind(key.route)
+        .bind(key.key.as_str())
+        .bind(key.response.as_str())
+        .run()
+        .await?;
+    Ok(())
 }
 
 /// Forgets answers that are no longer kept, a bounded number.

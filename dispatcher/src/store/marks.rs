@@ -307,6 +307,16 @@ pub(super) async fn withdraw(
     tenant: &TenantId,
     id: NotificationId,
 ) -> Result<bool, StoreError> {
+    take_back(tx, tenant, id, "withdrawn").await
+}
+
+/// The same for a reason, which its cancelled deliveries tell.
+pub(super) async fn take_back(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+    reason: &'static str,
+) -> Result<bool, StoreError> {
     let visible_at: Option<i64> = tx
         .conn
         .query(sql::WITHDRAW)
@@ -324,9 +334,19 @@ pub(super) async fn withdraw(
         .run()
         .await?;
     // The job first: a page that is on its way holds its row, and its deliveries are seen by what follows.
-    for statement in [queue_sql::CANCEL_JOB, queue_sql::CANCEL_DELIVERIES] {
-        tx.conn.query(statement).bind(id.0).bind(tx.now.0).run().await?;
-    }
+    tx.conn
+        .query(queue_sql::CANCEL_JOB)
+        .bind(id.0)
+        .bind(tx.now.0)
+        .run()
+        .await?;
+    tx.conn
+        .query(queue_sql::CANCEL_DELIVERIES)
+        .bind(id.0)
+        .bind(tx.now.0)
+        .bind(reason)
+        .run()
+        .await?;
     let mut keys: Vec<String> = tx.conn.query(sql::WITHDRAW_ROWS).bind(id.0).scalars().await?;
     if keys.is_empty() {
         return Ok(true);

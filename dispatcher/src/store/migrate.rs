@@ -44,6 +44,7 @@ migrations! {
     4 "0004_records",
     5 "0005_history",
     7 "0007_operations",
+    9 "0009_collapse",
 }
 
 const TABLE: Statement = Statement {

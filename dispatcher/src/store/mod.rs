@@ -7,6 +7,7 @@ mod accept;
 mod access;
 mod claim;
 mod codec;
+mod collapse;
 mod connect;
 mod dead;
 mod deliveries;
@@ -15,6 +16,7 @@ mod fair;
 mod feed;
 mod handle;
 mod hints;
+mod history;
 mod idempotency;
 mod inbox;
 mod jobs;
@@ -39,6 +41,7 @@ mod types;
 mod watch;
 mod writer;
 
+pub(crate) use self::collapse::Standing;
 use self::types::Reach;
 pub use self::{
     handle::Store,

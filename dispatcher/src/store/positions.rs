@@ -23,7 +23,16 @@ pub(super) struct Arrival {
 
 /// Gives positions, once a key, and files the rows.
 pub(super) async fn appear(tx: &mut Tx<'_>, arrivals: &[Arrival]) -> Result<(), StoreError> {
-    let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
+    appear_among(tx, arrivals, &[]).await
+}
+
+/// The same, with other keys locked in the one order, of which positions are taken later in the transaction.
+pub(super) async fn appear_among(
+    tx: &mut Tx<'_>,
+    arrivals: &[Arrival],
+    others: &[String],
+) -> Result<(), StoreError> {
+    let mut wanted: BTreeMap<&str, i64> = others.iter().map(|key| (key.as_str(), 0)).collect();
     for (key, _) in arrivals.iter().flat_map(|arrival| &arrival.routes) {
         *wanted.entry(key.as_str()).or_default() += 1;
     }
@@ -36,6 +45,9 @@ pub(super) async fn appear(tx: &mut Tx<'_>, arrivals: &[Arrival]) -> Result<(), 
         .collect();
     let mut next = take_positions(tx, wanted).await?;
     let rows = inbox_rows(arrivals, &mut next)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
     tx.conn.query(sql::INSERT_INBOX).rows(&rows).run().await?;
     Ok(())
 }

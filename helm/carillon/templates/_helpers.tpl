@@ -42,6 +42,18 @@ internal: 8001
 {{- end -}}
 
 {{- /*
+Whether dispatchers are a Deployment: "true" or nothing.
+*/ -}}
+{{- define "carillon.manyDispatchers" -}}
+{{- if not (has .Values.database.kind (list "sqlite" "postgres")) -}}
+{{- fail "set database.kind: sqlite or postgres" -}}
+{{- end -}}
+{{- if and .Values.cluster.enabled (eq .Values.database.kind "postgres") -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- /*
 Names and labels of a component. Standalone has those that it had before there were others. Each takes a dict: root, component.
 */ -}}
 {{- define "carillon.partName" -}}

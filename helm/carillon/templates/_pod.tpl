@@ -1,6 +1,6 @@
 {{- /*
 What the pods of all components share. Takes a dict: root, component (standalone, hub, dispatcher), public and internal (ports),
-resources, data (whether there is a volume of that name).
+resources, data (its folder is "volume", which somebody else brings, "scratch", or "" for none).
 */ -}}
 {{- define "carillon.pod" -}}
 {{- $ := .root -}}
@@ -62,6 +62,15 @@ spec:
               key: redis-password
               # A Redis without a password needs none.
               optional: true
+        {{- end }}
+        {{- if and (eq $.Values.database.kind "postgres") (ne .component "hub") }}
+        - name: CARILLON_DATABASE__URL
+          valueFrom:
+            secretKeyRef:
+              name: {{ include "carillon.secretName" $ }}
+              key: database-url
+        - name: CARILLON_DATABASE__POOLER
+          value: {{ $.Values.database.pooler | quote }}
         {{- end }}
         {{- if and $.Values.smtp.host (ne .component "hub") }}
         - name: SMTP_HOST
@@ -128,9 +137,13 @@ spec:
         name: {{ include "carillon.name" $ }}
     - name: tmp
       emptyDir: {}
-  {{- if eq .component "hub" }}
+    {{- if eq .data "scratch" }}
+    - name: data
+      emptyDir: {}
+    {{- end }}
+  {{- if ne .data "volume" }}
   topologySpreadConstraints:
-    # A machine that is lost should take few hubs with it.
+    # A machine that is lost should take few of them with it.
     - maxSkew: 1
       topologyKey: kubernetes.io/hostname
       whenUnsatisfiable: ScheduleAnyway

@@ -4,7 +4,7 @@ use common::ids::{NotificationId, TenantId};
 
 use crate::{
     model::{Accepted, IdempotencyKey, Micros, NewNotification},
-    store::{Store, StoreError, idempotency, marks, writer::Work},
+    store::{Standing, Store, StoreError, collapse, idempotency, marks, writer::Work},
 };
 
 impl Store {
@@ -33,6 +33,26 @@ impl Store {
         idempotency::answered(&mut self.snapshot().await?.access(), tenant, keys).await
     }
 
+    /// What a new notification with a collapse key replaced, as long as it stands itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn replaced_by(&self, new: &Standing) -> Result<Option<NotificationId>, StoreError> {
+        collapse::replaced_by(&mut self.snapshot().await?.access(), new).await
+    }
+
+    /// Puts another answer in the place of the one that is kept under a key, where the store judged otherwise than the caller
+    /// had foretold.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn amend_answer(&self, tenant: &TenantId, key: IdempotencyKey) -> Result<(), StoreError> {
+        self.single((tenant.clone(), key), |(tenant, key), tx| {
+            Box::pin(idempotency::amend(tx, tenant, key))
+        })
+        .await
+    }
+
     /// Takes a notification back for everyone: gone from every inbox, with a tombstone in the feeds of its keys; what is
     /// pending is cancelled, what runs is not tried again. False where the tenant has none, or has taken it back.
     ///
@@ -45,7 +65,7 @@ impl Store {
         .await
     }
 
-    /// Forgets expired idempotency keys and old entries of the feed, at most so many of each. Answers how many it
+    /// Forgets expired idempotency keys, old entries of the feed and of collapse keys, at most so many of each. Answers how many it
     /// forgot: below `limit` there is no more.
     ///
     /// # Errors
@@ -54,7 +74,8 @@ impl Store {
         self.single((now, limit), |(now, limit), tx| {
             Box::pin(async move {
                 let keys = idempotency::prune(tx, *now, *limit).await?;
-                Ok(keys.max(marks::prune_changes(tx, *limit).await?))
+                let changes = marks::prune_changes(tx, *limit).await?;
+                Ok(keys.max(changes).max(collapse::prune(tx, *limit).await?))
             })
         })
         .await

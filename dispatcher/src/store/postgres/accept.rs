@@ -21,6 +21,10 @@ ON CONFLICT (tenant, credential, route, key) DO UPDATE SET
   expires_at = excluded.expires_at
 WHERE idempotency.expires_at <= $9::bigint";
 
+pub(in crate::store) const AMEND_ANSWER: &str = "
+UPDATE idempotency SET response = $5::text
+WHERE tenant = $1::text AND credential = $2::text AND route = $3::text AND key = $4::text";
+
 /// Takes `[key, entries, items]`, locks the counters in the order of their keys.
 pub(in crate::store) const TAKE_POSITIONS: &str = "
 INSERT INTO counters AS c (key, position, items)

@@ -24,7 +24,9 @@ macro_rules! terminal {
 }
 
 pub(super) mod accept;
+pub(super) mod collapse;
 pub(super) mod connect;
+pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod operate;
 pub(super) mod queue;

@@ -252,7 +252,7 @@ JOIN readers m ON m.tenant = j.tenant AND m.\"user\" = j.username
 WHERE m.current = 1";
 
 /// What is pending ends; what runs is marked, so that a settlement at the same time, which may not see the withdrawal,
-/// does not make it pending again.
+/// does not make it pending again. `$3` says why.
 pub(in crate::store) const CANCEL_DELIVERIES: &str = concat!(
     "
 WITH held AS MATERIALIZED (
@@ -267,7 +267,7 @@ WITH held AS MATERIALIZED (
 INSERT INTO delivery_history (",
     columns!(),
     ")
-SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'cancelled', 'withdrawn', due_at, lease_until, token,
+SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'cancelled', $3::text, due_at, lease_until, token,
   max_attempts, worker, $2::bigint FROM gone"
 );
 

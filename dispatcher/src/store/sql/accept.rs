@@ -3,6 +3,7 @@
 statements! { accept:
     KNOWN_KEYS,
     KEEP_KEYS,
+    AMEND_ANSWER,
     TAKE_POSITIONS,
     INSERT_NOTIFICATIONS,
     INSERT_INBOX,

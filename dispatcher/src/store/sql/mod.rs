@@ -11,6 +11,8 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod collapse;
+pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod operate;
 pub(super) mod queue;

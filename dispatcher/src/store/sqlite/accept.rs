@@ -17,6 +17,9 @@ ON CONFLICT (tenant, credential, route, key) DO UPDATE SET
   expires_at = excluded.expires_at
 WHERE idempotency.expires_at <= ?3";
 
+pub(in crate::store) const AMEND_ANSWER: &str = "
+UPDATE idempotency SET response = ?5 WHERE tenant = ?1 AND credential = ?2 AND route = ?3 AND key = ?4";
+
 /// Takes `[key, entries, items]`, sorted by key: the order in which every transaction locks them.
 pub(in crate::store) const TAKE_POSITIONS: &str = "
 INSERT INTO counters (key, position, items)

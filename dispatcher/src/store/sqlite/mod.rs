@@ -5,7 +5,9 @@
 //! the order of a join; a unary `+` keeps a condition from choosing an index.
 
 pub(super) mod accept;
+pub(super) mod collapse;
 pub(super) mod connect;
+pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod operate;
 pub(super) mod queue;

@@ -44,6 +44,8 @@ async fn every_route_is_in_the_document() {
         "get /api/v1/notifications/templates",
         "get /api/v1/notifications/stats",
         "post /api/v1/notifications/send",
+        "post /api/v1/notifications/bulk",
+        "post /api/v1/notifications/batch",
         "post /api/v1/templates",
         "get /api/v1/templates",
         "get /api/v1/templates/{id}",

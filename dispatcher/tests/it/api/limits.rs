@@ -83,3 +83,70 @@ async fn bulk_calls_are_bounded() {
         .await
         .expect(200);
 }
+
+#[tokio::test]
+async fn ten_items_cost_as_much_as_one_request() {
+    let mut config = crate::support::quick();
+    config.limits.user_requests_per_minute = 5;
+    let api = Api::start(config).await;
+    let who = Who::user("u1").scope("notifications:write");
+    let items = |number: usize| {
+        let item = json!({ "user_id": "u2", "title": "T", "content": "C" });
+        json!({ "notifications": vec![item; number] })
+    };
+    const BULK: &str = "/api/v1/notifications/bulk";
+    for (number, left) in [(1, "4"), (10, "3"), (11, "1")] {
+        let answer = api.post(&who, BULK, &items(number)).await;
+        answer.expect(200);
+        assert_eq!(answer.header("ratelimit-remaining"), Some(left), "{number}");
+    }
+    let stored = api.stored().await;
+    let refused = api.post(&who, BULK, &items(11)).await;
+    assert_eq!(refused.problem(), (429, "rate_limited".to_owned(), None));
+    assert_eq!(refused.header("ratelimit-remaining"), Some("0"));
+    assert!(refused.header("retry-after").is_some());
+    // What no wait would ever allow is said as such.
+    let fresh = Who::user("u9").scope("notifications:write");
+    let never = api.post(&fresh, BULK, &items(51)).await;
+    assert_eq!(
+        never.problem(),
+        (422, "too_many".to_owned(), Some("notifications".to_owned()))
+    );
+    assert_eq!(api.stored().await, stored);
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_in_size_and_depth() {
+    let mut config = crate::support::quick();
+    config.limits.body_bytes = common::config::Bytes(2048);
+    config.limits.bulk_body_bytes = common::config::Bytes(4096);
+    config.limits.json_depth = 8;
+    let api = Api::start(config).await;
+    let who = Who::service();
+    let body = |content: &str, data: &str| {
+        format!(r#"{{"user_id":"u1","title":"T","content":"{content}","data":{data}}}"#)
+    };
+    let long = body(&"x".repeat(3000), "{}");
+    let one = api.json("POST", &who, "/api/v1/notifications", &long).await;
+    assert_eq!(one.problem(), (413, "body_too_large".to_owned(), None));
+    let bulk = format!(r#"{{"notifications":[{long}]}}"#);
+    api.json("POST", &who, "/api/v1/notifications/bulk", &bulk)
+        .await
+        .expect(200);
+    let two = format!(r#"{{"notifications":[{long},{long}]}}"#);
+    for path in ["/api/v1/notifications/bulk", "/api/v1/notifications/batch"] {
+        let refused = api.json("POST", &who, path, &two).await;
+        assert_eq!(refused.problem(), (413, "body_too_large".to_owned(), None));
+    }
+    // Seven in `data` and the body itself.
+    let nested = |depth: usize| format!(r#"{}1{}"#, r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    for (depth, status) in [(7, 201), (8, 422)] {
+        let text = body("C [[[[[[[[[[", &nested(depth));
+        let answer = api.json("POST", &who, "/api/v1/notifications", &text).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        if status == 422 {
+            assert_eq!(answer.problem().1, "too_deep");
+        }
+    }
+    assert_eq!(api.stored().await, 2);
+}

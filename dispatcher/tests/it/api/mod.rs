@@ -1,8 +1,11 @@
 //! The REST API through its router, on a real store.
 
 mod bad_input;
+mod bulk;
+mod capacity;
 mod contacts;
 mod contract;
+mod dry_run;
 mod feed;
 mod idempotency;
 mod inbox;

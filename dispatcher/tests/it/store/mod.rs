@@ -1,8 +1,10 @@
 //! The promises of the store. The cases use its public face only, so that every database has to pass the same.
 
 mod accept;
+mod collapse;
 mod faults;
 mod feed;
+mod history;
 mod inbox;
 mod jobs;
 mod operate;

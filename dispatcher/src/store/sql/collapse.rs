@@ -1,0 +1,8 @@
+//! Replacing: each statement of both catalogues.
+
+statements! { collapse:
+    TAKE_COLLAPSES,
+    INBOX_KEYS,
+    REPLACED_BY,
+    PRUNE_COLLAPSES,
+}
