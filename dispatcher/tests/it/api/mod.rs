@@ -5,11 +5,14 @@ mod bulk;
 mod capacity;
 mod contacts;
 mod contract;
+mod dead_letters;
 mod dry_run;
 mod feed;
 mod idempotency;
 mod inbox;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod records;
 mod templates;
@@ -33,7 +36,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::support::{Running, World, quick, smtp::SmtpServer};
+use crate::support::{Outbox, Running, World, quick, smtp::SmtpServer};
 
 const SECRET: &str = "a secret of the tests, long enough for HS256";
 
@@ -147,6 +150,17 @@ impl Api {
     pub(crate) async fn start(config: DispatcherConfig) -> Self {
         let world = World::new().await;
         let running = world.start(config.clone()).await;
+        Self::on(world, running, &config)
+    }
+
+    /// With emails that the test ends, `room` of them at once.
+    pub(crate) async fn with_outbox(config: DispatcherConfig, room: usize) -> (Outbox, Self) {
+        let world = World::new().await;
+        let (running, outbox) = world.start_outbox(config.clone(), room).await;
+        (outbox, Self::on(world, running, &config))
+    }
+
+    fn on(world: World, running: Running, config: &DispatcherConfig) -> Self {
         let secret = SecretString::from(SECRET);
         let auth = AuthConfig {
             default_tenant: Some(TenantId::new("t1").unwrap()),
