@@ -8,7 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     channels::Channels,
     config::DispatcherConfig,
-    lease::{Leases, Settler, Tenants},
+    lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::Micros,
     operations::Operations,
@@ -75,13 +75,21 @@ impl Dispatcher {
             metrics.clone(),
         );
         let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
+        let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(
             store.clone(),
             realtime.clone(),
             channels.clone(),
+            retries.clone(),
             wake.clone(),
             metrics.clone(),
-            Operations::new(store.clone(), wake.clone(), metrics.clone(), pausing.clone()),
+            Operations::new(
+                store.clone(),
+                wake.clone(),
+                metrics.clone(),
+                pausing.clone(),
+                retries.clone(),
+            ),
         );
         let context = Arc::new(Context {
             config: config.queue,
@@ -89,6 +97,7 @@ impl Dispatcher {
             store: store.clone(),
             channels,
             realtime: realtime.clone(),
+            retries,
             leases,
             settler,
             wake: wake.clone(),

@@ -1,6 +1,6 @@
 //! The dispatcher's Prometheus metrics. Names and labels stand here and nowhere else.
 
-use std::sync::atomic::AtomicU64;
+use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -12,6 +12,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use serde::Serialize;
 
 use crate::model::{Channel, Lane};
 
@@ -87,6 +89,10 @@ pub struct Metrics {
     pub store_refusals: Counter,
     /// Time of one mail's transmission, seconds.
     pub email_seconds: Histogram,
+    /// Time of one webhook call, seconds.
+    pub webhook_seconds: Histogram,
+    /// Deliveries that waited for their turn without having been tried, by channel.
+    pub throttled: Family<ChannelLabel, Counter>,
     /// Realtime frames that the bus did not take at first.
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
@@ -95,6 +101,22 @@ pub struct Metrics {
     pub pauses: Gauge,
     /// Dead letters that were sent again.
     pub redriven: Counter,
+}
+
+/// Sums since the process began.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct Totals {
+    /// Notifications accepted.
+    created: u64,
+    /// Deliveries that a channel took.
+    sent: u64,
+    /// Deliveries that are dead or expired.
+    failed: u64,
+    /// Realtime deliveries for which nobody was online.
+    skipped: u64,
+    /// Deliveries that a channel took, by channel.
+    #[schema(value_type = Object)]
+    sent_by_channel: BTreeMap<&'static str, u64>,
 }
 
 impl Metrics {
@@ -192,6 +214,17 @@ impl Metrics {
             Unit::Seconds,
             metrics.email_seconds.clone(),
         );
+        registry.register_with_unit(
+            "webhook_send",
+            "Time of one webhook call",
+            Unit::Seconds,
+            metrics.webhook_seconds.clone(),
+        );
+        registry.register(
+            "delivery_throttled",
+            "Deliveries that waited for their turn without having been tried, by channel",
+            metrics.throttled.clone(),
+        );
         registry.register(
             "realtime_bus_retries",
             "Frames that the bus did not take at first",
@@ -236,10 +269,26 @@ impl Metrics {
             leases_lost: Counter::default(),
             store_refusals: Counter::default(),
             email_seconds: seconds(),
+            webhook_seconds: seconds(),
+            throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
             pauses: Gauge::default(),
             redriven: Counter::default(),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let of_channel = |channel: Channel| self.sent.get(&channel.into()).map_or(0, |sent| sent.get());
+        Totals {
+            created: self.created.get(),
+            sent: self.sent_all.get(),
+            failed: self.failed_all.get(),
+            skipped: self.skipped.get(),
+            sent_by_channel: Channel::ALL
+                .into_iter()
+                .map(|channel| (channel.as_str(), of_channel(channel)))
+                .collect(),
         }
     }
 

@@ -3,10 +3,11 @@
 use common::ids::{DeliveryId, NotificationId, TenantId};
 
 use crate::{
+    lease::Retries,
     metrics::Metrics,
     model::{
-        Cancelled, Channel, DeadFilter, DeadPlace, Micros, NewNotification, Pause, Pauses, Redrive,
-        RedriveResult, Replaced,
+        Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, NewNotification, Pause, Pauses,
+        Redrive, RedriveResult, Replaced,
     },
     pausing::Pausing,
     store::{Store, StoreError},
@@ -28,7 +29,7 @@ pub struct Swept {
 /// What is done with many dead letters.
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    Redrive { attempts: u32 },
+    Redrive,
     Discard,
 }
 
@@ -39,16 +40,30 @@ pub struct Operations {
     wake: Wake,
     metrics: Metrics,
     pausing: Pausing,
+    retries: Retries,
 }
 
 impl Operations {
-    pub(crate) fn new(store: Store, wake: Wake, metrics: Metrics, pausing: Pausing) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        wake: Wake,
+        metrics: Metrics,
+        pausing: Pausing,
+        retries: Retries,
+    ) -> Self {
         Self {
             store,
             wake,
             metrics,
             pausing,
+            retries,
         }
+    }
+
+    /// Attempts of a delivery by this channel that is sent again.
+    #[must_use]
+    pub fn attempts(&self, channel: Channel) -> u32 {
+        self.retries.of(channel).max_attempts()
     }
 
     /// Stops what a notification has that was not begun. None: the tenant has no such notification.
@@ -101,9 +116,8 @@ impl Operations {
         tenant: &TenantId,
         filter: &DeadFilter,
         most: u32,
-        attempts: u32,
     ) -> Result<Swept, StoreError> {
-        self.sweep(tenant, filter, most, Act::Redrive { attempts }).await
+        self.sweep(tenant, filter, most, Act::Redrive).await
     }
 
     /// Takes deliveries out of the dead letters; they stay dead. How many.
@@ -149,8 +163,7 @@ impl Operations {
                 .await?;
             left = left.saturating_sub(u32::try_from(letters.len()).unwrap_or(u32::MAX));
             if !letters.is_empty() {
-                let deliveries = letters.iter().map(|letter| letter.id).collect();
-                swept.count += self.act(tenant, deliveries, act).await?;
+                swept.count += self.act(tenant, &letters, act).await?;
             }
             match next {
                 Some(place) => after = Some(place),
@@ -161,13 +174,18 @@ impl Operations {
         Ok(swept)
     }
 
-    async fn act(&self, tenant: &TenantId, deliveries: Vec<DeliveryId>, act: Act) -> Result<u64, StoreError> {
+    async fn act(&self, tenant: &TenantId, letters: &[DeadLetter], act: Act) -> Result<u64, StoreError> {
         match act {
-            Act::Discard => self.discard(tenant, deliveries).await,
-            Act::Redrive { attempts } => {
+            Act::Discard => {
+                let deliveries = letters.iter().map(|letter| letter.id).collect();
+                self.discard(tenant, deliveries).await
+            }
+            Act::Redrive => {
                 let redrive = Redrive {
-                    deliveries,
-                    attempts,
+                    deliveries: letters
+                        .iter()
+                        .map(|letter| (letter.id, self.attempts(letter.channel)))
+                        .collect(),
                     ..Redrive::default()
                 };
                 Ok(match self.redrive(tenant, redrive).await? {

@@ -10,7 +10,8 @@ use common::{
 
 use crate::{
     channels::Channels,
-    metrics::Metrics,
+    lease::Retries,
+    metrics::{Metrics, Totals},
     model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys, Reason},
     operations::Operations,
     realtime::Realtime,
@@ -29,6 +30,7 @@ struct Inner {
     realtime: Realtime,
     readers: Readers,
     channels: Channels,
+    retries: Retries,
     wake: Wake,
     metrics: Metrics,
     operations: Operations,
@@ -54,6 +56,7 @@ impl Service {
         store: Store,
         realtime: Realtime,
         channels: Channels,
+        retries: Retries,
         wake: Wake,
         metrics: Metrics,
         operations: Operations,
@@ -64,6 +67,7 @@ impl Service {
             realtime,
             readers,
             channels,
+            retries,
             wake,
             metrics,
             operations,
@@ -229,10 +233,27 @@ impl Service {
         &self.0.operations
     }
 
+    /// Whether the bus takes frames at the moment.
+    #[must_use]
+    pub(crate) fn bus_is_ready(&self) -> bool {
+        self.0.realtime.bus_is_ready()
+    }
+
+    /// What this process did since it began.
+    #[must_use]
+    pub(crate) fn totals(&self) -> Totals {
+        self.0.metrics.totals()
+    }
+
     /// Whether deliveries by this channel can go out.
     #[must_use]
     pub fn is_configured(&self, channel: Channel) -> bool {
         self.0.channels.is_configured(channel)
+    }
+
+    /// Attempts of a delivery by this channel before it is dead.
+    pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
+        self.0.retries.of(channel).max_attempts()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     account::Account,
     folder::Folder,
     port::Port,
-    postgres::{ADMINISTRATOR, Access, Connection, OWNER, Server},
+    postgres::{self, ADMINISTRATOR, Access, Connection, OWNER, Server},
     process::{Process, program},
     wait,
 };
@@ -52,6 +52,21 @@ pub struct Pgbouncer {
     access: Access,
     account: Account,
     folder: Folder,
+}
+
+static SHARED: Mutex<Option<&'static Pgbouncer>> = Mutex::new(None);
+
+/// The one before [`postgres::shared`], with transaction pooling, that all of this process share.
+///
+/// # Errors
+/// As [`Pgbouncer::start`]; the next call tries again.
+pub fn shared() -> Result<&'static Pgbouncer, Error> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pooler) = *shared {
+        return Ok(pooler);
+    }
+    let pooler = Pgbouncer::start(postgres::shared()?, &Options::default())?;
+    Ok(shared.insert(Box::leak(Box::new(pooler))))
 }
 
 impl Pgbouncer {

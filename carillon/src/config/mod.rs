@@ -15,7 +15,8 @@ use common::{
 };
 use dispatcher::{
     config::{
-        DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig, RealtimeConfig, SmtpConfig,
+        ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
+        RealtimeConfig, SmtpConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -46,7 +47,9 @@ pub(crate) struct Config {
     pub(crate) hub: HubConfig,
     database: DatabaseConfig,
     queue: QueueConfig,
+    channels: ChannelsConfig,
     smtp: SmtpConfig,
+    webhook: WebhookConfig,
     inbox: InboxConfig,
     realtime: RealtimeConfig,
     limits: LimitsConfig,
@@ -186,7 +189,9 @@ impl Config {
         DispatcherConfig {
             database: self.database.clone(),
             queue: self.queue.clone(),
+            channels: self.channels.clone(),
             smtp: self.smtp.clone(),
+            webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
             limits: self.limits.clone(),

@@ -28,10 +28,12 @@ fn the_commented_defaults_are_those_of_the_code() {
     let code = DispatcherConfig::default();
     assert_eq!(format!("{:?}", config.database), format!("{:?}", code.database));
     assert_eq!(config.queue, code.queue);
+    assert_eq!(config.channels, code.channels);
     assert_eq!(config.inbox, code.inbox);
     assert_eq!(config.realtime, code.realtime);
     assert_eq!(config.limits, code.limits);
     assert_eq!(format!("{:?}", config.smtp), format!("{:?}", code.smtp));
+    assert_eq!(format!("{:?}", config.webhook), format!("{:?}", code.webhook));
 }
 
 #[test]

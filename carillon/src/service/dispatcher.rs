@@ -151,7 +151,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let parts = config.dispatcher();
         let metrics = metrics.register(dispatcher::metrics::Metrics::register);
-        let channels = Channels::new(&parts.smtp, &metrics)?;
+        let channels = Channels::new(&parts, &metrics)?;
         let dispatcher = Dispatcher::start(dispatcher::Parts {
             config: parts.clone(),
             store: database.store.clone(),
@@ -166,7 +166,6 @@ impl Running {
         let api = ApiState::new(ApiConfig {
             verifier,
             service: dispatcher.service(),
-            max_attempts: parts.queue.max_attempts,
             limits: parts.limits,
             realtime_lease: parts.queue.lease.0,
             live,

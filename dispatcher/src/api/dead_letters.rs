@@ -351,7 +351,7 @@ pub(crate) async fn replay_all(
     let swept = state
         .service
         .operations()
-        .redrive_all(&caller.tenant, &filter, limit, state.max_attempts)
+        .redrive_all(&caller.tenant, &filter, limit)
         .await
         .map_err(store_problem)?;
     tracing::info!(by = %caller.user, tenant = %caller.tenant, count = swept.count, "dead letters are sent again");

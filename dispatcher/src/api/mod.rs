@@ -2,7 +2,7 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
-//! `templates`, `contacts`, `health`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
+//! `history`, `jobs`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
 
 mod accept;
 mod address;
@@ -10,6 +10,7 @@ mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod condition;
 mod contacts;
 mod contract;
 mod create;
@@ -20,7 +21,9 @@ mod dry_run;
 mod extract;
 mod feed;
 mod health;
+mod history;
 mod inbox;
+mod jobs;
 mod limits;
 mod operate;
 mod pauses;
@@ -109,6 +112,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(inbox::bulk_read))
         .routes(routes!(templates::list_predefined))
         .routes(routes!(records::stats))
+        .routes(routes!(history::history))
+        .routes(routes!(history::sums))
+        .routes(routes!(jobs::job))
         .routes(routes!(records::get, operate::update, inbox::delete))
         .routes(routes!(operate::cancel))
         .routes(routes!(operate::retry))
@@ -126,5 +132,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
         .routes(routes!(health::with_token))
+        .routes(routes!(condition::detailed))
+        .routes(routes!(condition::metrics))
         .routes(routes!(health::health))
 }

@@ -223,11 +223,10 @@ pub(crate) async fn retry(
     let dead = wanted
         .iter()
         .filter(|delivery| delivery.state == DeliveryState::Dead)
-        .map(|delivery| delivery.id)
+        .map(|delivery| (delivery.id, state.service.operations().attempts(delivery.channel)))
         .collect();
     let redrive = Redrive {
         deliveries: dead,
-        attempts: state.max_attempts,
         by: caller.user.as_str().to_owned(),
         ..Redrive::default()
     };

@@ -190,7 +190,6 @@ impl Outline {
             .filter(|_| !job.is_empty())
             .map(|audience| GroupJob {
                 audience,
-                max_attempts: state.max_attempts,
                 channels: job,
             });
         let notification = NewNotification {

@@ -38,7 +38,7 @@ impl Planner<'_> {
             due_at: self.due_at,
             lease_until: None,
             max_attempts: if channel.is_external() {
-                self.state.max_attempts
+                self.state.service.max_attempts(channel)
             } else {
                 OWN_ATTEMPTS
             },

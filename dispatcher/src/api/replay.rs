@@ -106,8 +106,7 @@ pub(crate) async fn replay(
         return anew(&state, &caller, letter, address, content).await;
     }
     let redrive = Redrive {
-        deliveries: vec![id],
-        attempts: state.max_attempts,
+        deliveries: vec![(id, state.service.operations().attempts(letter.channel))],
         // The same address is no correction.
         address: address.filter(|address| letter.address.as_ref() != Some(address)),
         content,
@@ -231,7 +230,7 @@ async fn anew(
             reason: None,
             due_at: now,
             lease_until: None,
-            max_attempts: state.max_attempts,
+            max_attempts: state.service.max_attempts(letter.channel),
         }],
         job: None,
         created_at: now,

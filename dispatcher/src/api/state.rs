@@ -29,8 +29,6 @@ pub struct ApiConfig {
     pub verifier: Arc<Verifier>,
     /// Accepts and reads, and tells sockets and workers of it.
     pub service: Service,
-    /// Attempts of a delivery before it is dead (`queue.max_attempts`).
-    pub max_attempts: u32,
     /// What callers may ask for.
     pub limits: LimitsConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).
@@ -45,6 +43,7 @@ impl ApiState {
     /// The state for handlers.
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
+        super::condition::begin();
         let limits = RateLimits::new(&config.limits);
         let capacity = Capacity::new(config.service.store().clone(), &config.limits);
         Self(Arc::new(Inner {

@@ -6,6 +6,7 @@ mod mail;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
 mod smtp;
+mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,11 +17,12 @@ pub use self::memory::{MemoryChannel, Sent};
 pub use self::{
     address::{InvalidAddress, mask_address, parse_address},
     email::Email,
+    webhook::{Resolver, Webhook},
 };
 use crate::{
-    config::SmtpConfig,
+    config::DispatcherConfig,
     metrics::Metrics,
-    model::{Channel, Claimed, Outcome},
+    model::{Channel, Claimed, Micros, Outcome},
     store::OnUnknown,
 };
 
@@ -54,6 +56,7 @@ pub(crate) struct Capacity {
 #[derive(Debug)]
 enum Adapter {
     Email(Box<Email>),
+    Webhook(Box<Webhook>),
     #[cfg(any(test, feature = "test-util"))]
     Memory(MemoryChannel),
 }
@@ -67,10 +70,25 @@ impl Channels {
     ///
     /// # Errors
     /// [`ConfigError`] names the key.
-    pub fn new(smtp: &SmtpConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
+    pub fn new(config: &DispatcherConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
+        Self::resolving(config, Resolver::System, metrics)
+    }
+
+    /// The same, with names that stand for what `resolver` says.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn resolving(
+        config: &DispatcherConfig,
+        resolver: Resolver,
+        metrics: &Metrics,
+    ) -> Result<Self, ConfigError> {
         let mut adapters = BTreeMap::new();
-        if let Some(email) = Email::new(smtp, metrics.clone())? {
+        if let Some(email) = Email::new(&config.smtp, metrics.clone())? {
             adapters.insert(Channel::Email, Adapter::Email(Box::new(email)));
+        }
+        if let Some(webhook) = Webhook::new(config, resolver, metrics.clone())? {
+            adapters.insert(Channel::Webhook, Adapter::Webhook(Box::new(webhook)));
         }
         Ok(Self(Arc::new(adapters)))
     }
@@ -98,6 +116,7 @@ impl Channels {
     pub fn on_unknown(&self, channel: Channel) -> OnUnknown {
         match self.0.get(&channel) {
             Some(Adapter::Email(email)) => email.on_unknown(),
+            Some(Adapter::Webhook(webhook)) => webhook.on_unknown(),
             #[cfg(any(test, feature = "test-util"))]
             Some(Adapter::Memory(memory)) => memory.on_unknown(),
             None if channel == Channel::Sms => OnUnknown::Hold,
@@ -109,15 +128,29 @@ impl Channels {
     pub(crate) fn capacities(&self) -> impl Iterator<Item = (Channel, Capacity)> {
         self.0.iter().map(|(channel, adapter)| match adapter {
             Adapter::Email(email) => (*channel, email.capacity()),
+            Adapter::Webhook(webhook) => (*channel, webhook.capacity()),
             #[cfg(any(test, feature = "test-util"))]
             Adapter::Memory(memory) => (*channel, memory.capacity()),
         })
+    }
+
+    /// Whether a delivery may be sent now; else when to ask again. To be asked before its attempt begins, as what has to
+    /// wait for its turn has not been tried.
+    ///
+    /// # Errors
+    /// The time before which it has no turn.
+    pub(crate) fn admit(&self, delivery: &Claimed) -> Result<(), Micros> {
+        match self.0.get(&delivery.channel) {
+            Some(Adapter::Webhook(webhook)) => webhook.admit(delivery),
+            _ => Ok(()),
+        }
     }
 
     /// Sends one delivery.
     pub(crate) async fn send(&self, delivery: &Claimed) -> Report {
         match self.0.get(&delivery.channel) {
             Some(Adapter::Email(email)) => email.send(delivery).await,
+            Some(Adapter::Webhook(webhook)) => webhook.send(delivery).await,
             #[cfg(any(test, feature = "test-util"))]
             Some(Adapter::Memory(memory)) => memory.send(delivery).await,
             None => Outcome::NotConfigured.into(),
@@ -129,6 +162,7 @@ impl Channels {
         for adapter in self.0.values() {
             match adapter {
                 Adapter::Email(email) => email.close().await,
+                Adapter::Webhook(webhook) => webhook.close(),
                 #[cfg(any(test, feature = "test-util"))]
                 Adapter::Memory(_) => {}
             }

@@ -1,7 +1,6 @@
 //! What follows an attempt: a pure decision.
 
-use std::time::Duration;
-
+use super::policy::RetryPolicy;
 use crate::{
     model::{Channel, DeliveryState, Micros, Outcome, Reason},
     store::OnUnknown,
@@ -18,6 +17,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) number: u32,
     /// The last number that may be tried.
     pub(crate) max_attempts: u32,
+    /// When the notification became visible; its age counts from here.
+    pub(crate) visible_at: Micros,
     /// No attempt begins at or after this.
     pub(crate) expires_at: Option<Micros>,
     /// What the channel does with the unknown.
@@ -45,11 +46,41 @@ impl Next {
     }
 }
 
-/// Pauses between attempts. `schedule[n - 1]` follows attempt `n`, the last one repeats; `random` from 0 to 1 makes a
-/// pause up to a fifth longer, so that what failed together does not come back together, and never shorter than promised.
-/// A provider's own wish counts where it is later. Realtime is bounded by its age alone ([`Ended::expires_at`]), as a
-/// frame is worth nothing when it is old.
-pub(crate) fn decide(ended: &Ended<'_>, schedule: &[Duration], now: Micros, random: f64) -> Next {
+/// What follows where a delivery has no turn before `until`: it was not tried, so no pause and no attempt counts.
+pub(crate) fn wait(
+    until: Micros,
+    visible_at: Micros,
+    expires_at: Option<Micros>,
+    policy: &RetryPolicy,
+) -> Next {
+    again(until, visible_at, expires_at, policy, "throttled")
+}
+
+/// Due again, unless that is too late.
+fn again(
+    due_at: Micros,
+    visible_at: Micros,
+    expires_at: Option<Micros>,
+    policy: &RetryPolicy,
+    reason: &'static str,
+) -> Next {
+    if expires_at.is_some_and(|expires_at| due_at >= expires_at) {
+        return Next::end(DeliveryState::Expired, Some("expired"));
+    }
+    if policy.max_age().is_some_and(|age| due_at >= visible_at.plus(age)) {
+        return Next::end(DeliveryState::Dead, Some("too_old"));
+    }
+    Next {
+        state: DeliveryState::Pending,
+        due_at: Some(due_at),
+        reason: Some(Reason::Borrowed(reason)),
+    }
+}
+
+/// What follows an attempt, by the channel's policy; `random` from 0 to 1 is its jitter. A provider's own wish counts where
+/// it is later, up to what the policy hears. Realtime is bounded by its age alone ([`Ended::expires_at`]), as a frame is
+/// worth nothing when it is old.
+pub(crate) fn decide(ended: &Ended<'_>, policy: &RetryPolicy, now: Micros, random: f64) -> Next {
     use DeliveryState::{Dead, Delivered, Expired, Skipped};
 
     let (not_before, reason) = match ended.outcome {
@@ -62,35 +93,23 @@ pub(crate) fn decide(ended: &Ended<'_>, schedule: &[Duration], now: Micros, rand
         Outcome::Unknown if ended.on_unknown == OnUnknown::Hold => return Next::end(Dead, Some("unknown")),
         Outcome::Unknown => (now, "unknown"),
         Outcome::Retry => (now, "retry"),
-        Outcome::Throttled { until } => (*until, "throttled"),
+        Outcome::Throttled { until } => ((*until).min(now.plus(policy.longest_wish())), "throttled"),
     };
     if ended.channel != Channel::Realtime && ended.number >= ended.max_attempts {
         return Next::end(Dead, Some("attempts_exhausted"));
     }
-    let step = usize::try_from(ended.number.saturating_sub(1)).unwrap_or(usize::MAX);
-    let pause = schedule
-        .get(step)
-        .or_else(|| schedule.last())
-        .copied()
-        .unwrap_or_default();
-    let due_at = now
-        .plus(pause.mul_f64(1.0 + random.clamp(0.0, 1.0) / 5.0))
-        .max(not_before);
-    if ended.expires_at.is_some_and(|expires_at| due_at >= expires_at) {
-        return Next::end(Expired, Some("expired"));
-    }
-    Next {
-        state: DeliveryState::Pending,
-        due_at: Some(due_at),
-        reason: Some(Reason::Borrowed(reason)),
-    }
+    let due_at = now.plus(policy.pause(ended.number, random)).max(not_before);
+    again(due_at, ended.visible_at, ended.expires_at, policy, reason)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::{QueueConfig, RetryConfig};
 
     const NOW: Micros = Micros(1_000_000_000);
     const MINUTES: [Duration; 3] = [
@@ -99,12 +118,17 @@ mod tests {
         Duration::from_secs(900),
     ];
 
+    fn minutes() -> RetryPolicy {
+        RetryPolicy::list(MINUTES.to_vec())
+    }
+
     fn ended(outcome: &Outcome, number: u32) -> Ended<'_> {
         Ended {
             channel: Channel::Email,
             outcome,
             number,
             max_attempts: 4,
+            visible_at: NOW,
             expires_at: None,
             on_unknown: OnUnknown::Resend,
         }
@@ -113,11 +137,11 @@ mod tests {
     #[test]
     fn pauses_follow_the_schedule_then_it_is_dead() {
         for (number, seconds) in [(1, 60), (2, 300), (3, 900)] {
-            let next = decide(&ended(&Outcome::Retry, number), &MINUTES, NOW, 0.0);
+            let next = decide(&ended(&Outcome::Retry, number), &minutes(), NOW, 0.0);
             assert_eq!(next.due_at, Some(NOW.plus(Duration::from_secs(seconds))));
             assert_eq!(next.state, DeliveryState::Pending);
         }
-        let next = decide(&ended(&Outcome::Retry, 4), &MINUTES, NOW, 0.0);
+        let next = decide(&ended(&Outcome::Retry, 4), &minutes(), NOW, 0.0);
         assert_eq!(next, Next::end(DeliveryState::Dead, Some("attempts_exhausted")));
     }
 
@@ -128,7 +152,7 @@ mod tests {
             ..ended(&Outcome::Retry, 50)
         };
         assert_eq!(
-            decide(&ended, &MINUTES, NOW, 0.0).due_at,
+            decide(&ended, &minutes(), NOW, 0.0).due_at,
             Some(NOW.plus(MINUTES[2]))
         );
     }
@@ -136,9 +160,19 @@ mod tests {
     #[test]
     fn a_provider_may_ask_for_a_longer_pause_but_not_for_a_shorter_one() {
         let late = NOW.plus(Duration::from_secs(3600));
-        let next = decide(&ended(&Outcome::Throttled { until: late }, 1), &MINUTES, NOW, 0.5);
+        let next = decide(
+            &ended(&Outcome::Throttled { until: late }, 1),
+            &minutes(),
+            NOW,
+            0.5,
+        );
         assert_eq!(next.due_at, Some(late));
-        let next = decide(&ended(&Outcome::Throttled { until: NOW }, 1), &MINUTES, NOW, 0.0);
+        let next = decide(
+            &ended(&Outcome::Throttled { until: NOW }, 1),
+            &minutes(),
+            NOW,
+            0.0,
+        );
         assert_eq!(next.due_at, Some(NOW.plus(MINUTES[0])));
     }
 
@@ -149,14 +183,47 @@ mod tests {
             expires_at: Some(NOW.plus(MINUTES[0])),
             ..ended(&outcome, 1)
         };
-        assert_eq!(decide(&ended, &MINUTES, NOW, 0.0).state, DeliveryState::Expired);
+        assert_eq!(decide(&ended, &minutes(), NOW, 0.0).state, DeliveryState::Expired);
+    }
+
+    #[test]
+    fn what_is_too_old_is_not_tried_again() {
+        let config: RetryConfig = serde_json::from_str(r#"{"max_age":"10m","jitter":0}"#).unwrap();
+        let policy = RetryPolicy::new(&config, &QueueConfig::default());
+        let age = |seconds| Ended {
+            visible_at: NOW.minus(Duration::from_secs(seconds)),
+            ..ended(&Outcome::Retry, 1)
+        };
+        assert_eq!(decide(&age(539), &policy, NOW, 0.0).state, DeliveryState::Pending);
+        let dead = Next::end(DeliveryState::Dead, Some("too_old"));
+        assert_eq!(decide(&age(540), &policy, NOW, 0.0), dead);
+        let visible_at = NOW.minus(Duration::from_secs(599));
+        let until = NOW.plus(Duration::from_secs(1));
+        assert_eq!(wait(until, visible_at, None, &policy), dead);
+        assert_eq!(wait(NOW, visible_at, None, &policy).due_at, Some(NOW));
+        assert_eq!(
+            wait(NOW, visible_at, Some(NOW), &policy).state,
+            DeliveryState::Expired
+        );
+    }
+
+    #[test]
+    fn a_providers_wish_is_heard_up_to_a_bound() {
+        let late = NOW.plus(Duration::from_hours(1000));
+        let next = decide(
+            &ended(&Outcome::Throttled { until: late }, 1),
+            &minutes(),
+            NOW,
+            0.0,
+        );
+        assert_eq!(next.due_at, Some(NOW.plus(Duration::from_hours(24))));
     }
 
     #[test]
     fn the_channel_says_what_becomes_of_the_unknown() {
         let outcome = Outcome::Unknown;
         assert_eq!(
-            decide(&ended(&outcome, 1), &MINUTES, NOW, 0.0).state,
+            decide(&ended(&outcome, 1), &minutes(), NOW, 0.0).state,
             DeliveryState::Pending
         );
         let held = Ended {
@@ -164,7 +231,7 @@ mod tests {
             ..ended(&outcome, 1)
         };
         assert_eq!(
-            decide(&held, &MINUTES, NOW, 0.0),
+            decide(&held, &minutes(), NOW, 0.0),
             Next::end(DeliveryState::Dead, Some("unknown"))
         );
     }
@@ -177,16 +244,13 @@ mod tests {
             number: 50,
             ..ended(&outcome, 1)
         };
-        assert_eq!(
-            decide(&ended, &MINUTES[..1], NOW, 0.0).state,
-            DeliveryState::Pending
-        );
+        assert_eq!(decide(&ended, &minutes(), NOW, 0.0).state, DeliveryState::Pending);
     }
 
     proptest! {
         #[test]
         fn jitter_only_lengthens_and_by_a_fifth_at_most(number in 1u32..4, random in 0.0f64..1.0) {
-            let due = decide(&ended(&Outcome::Retry, number), &MINUTES, NOW, random).due_at.unwrap();
+            let due = decide(&ended(&Outcome::Retry, number), &minutes(), NOW, random).due_at.unwrap();
             let pause = MINUTES[number as usize - 1];
             prop_assert!(due >= NOW.plus(pause) && due <= NOW.plus(pause * 6 / 5));
         }

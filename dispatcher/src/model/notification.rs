@@ -94,7 +94,7 @@ pub struct Content {
     /// The template's name, where one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// A newer notification with the same key replaces it where it still waits for a socket.
+    /// A newer notification with the same key and target replaces it: in inboxes, in the queue, and where it waits for a socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapse_key: Option<String>,
     /// Groups rows of the inbox.
@@ -132,8 +132,6 @@ pub struct GroupJob {
     pub audience: Audience,
     /// By what.
     pub channels: Vec<Channel>,
-    /// Attempts of each delivery.
-    pub max_attempts: u32,
 }
 
 /// Where the answer to an idempotent request is kept.

@@ -66,10 +66,8 @@ pub struct DeadPlace {
 /// Dead letters to be sent again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Redrive {
-    /// Which.
-    pub deliveries: Vec<DeliveryId>,
-    /// Attempts that each may have from now on.
-    pub attempts: u32,
+    /// Which, and how many attempts each may have from now on.
+    pub deliveries: Vec<(DeliveryId, u32)>,
     /// Sent to this address from now on; only of a single one.
     pub address: Option<String>,
     /// Says this from now on; only of a single one.

@@ -100,7 +100,7 @@ fn deliveries(context: &Context, job: &JobClaim, page: &JobPage) -> Vec<NewDeliv
                 reason: (!fits).then_some(Reason::Borrowed("recipient_invalid")),
                 due_at: job.visible_at,
                 lease_until: None,
-                max_attempts: job.job.max_attempts,
+                max_attempts: context.retries.of(channel).max_attempts(),
             });
         }
     }

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     channels::Channels,
     config::QueueConfig,
-    lease::{Leases, Settler, Tenants},
+    lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::{Channel, Micros},
     pausing::Pausing,
@@ -36,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) channels: Channels,
     pub(crate) realtime: Realtime,
+    pub(crate) retries: Retries,
     pub(crate) leases: Leases,
     pub(crate) settler: Settler,
     pub(crate) wake: Wake,
@@ -74,23 +75,21 @@ impl Context {
 
     /// The channel's policy in the form that the store takes: a plain function, so one for each combination there is.
     fn on_unknown(&self) -> fn(Channel) -> OnUnknown {
-        fn paid_holds(channel: Channel) -> OnUnknown {
-            if channel == Channel::Sms {
-                OnUnknown::Hold
-            } else {
-                OnUnknown::Resend
-            }
+        fn policy<const MAIL: bool, const HOOK: bool>(channel: Channel) -> OnUnknown {
+            let holds = match channel {
+                Channel::Sms => true,
+                Channel::Email => MAIL,
+                Channel::Webhook => HOOK,
+                _ => false,
+            };
+            if holds { OnUnknown::Hold } else { OnUnknown::Resend }
         }
-        fn paid_and_mail_hold(channel: Channel) -> OnUnknown {
-            if channel == Channel::Email {
-                OnUnknown::Hold
-            } else {
-                paid_holds(channel)
-            }
-        }
-        match self.channels.on_unknown(Channel::Email) {
-            OnUnknown::Resend => paid_holds,
-            OnUnknown::Hold => paid_and_mail_hold,
+        let holds = |channel| self.channels.on_unknown(channel) == OnUnknown::Hold;
+        match (holds(Channel::Email), holds(Channel::Webhook)) {
+            (false, false) => policy::<false, false>,
+            (false, true) => policy::<false, true>,
+            (true, false) => policy::<true, false>,
+            (true, true) => policy::<true, true>,
         }
     }
 }

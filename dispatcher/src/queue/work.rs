@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Context;
 use crate::{
-    lease::{Done, Ended, Lease, Next, decide},
+    lease::{Done, Ended, Lease, Next, decide, wait},
     model::{Channel, Claimed, DeliveryState, Micros, Reason, Settlement},
     store::AttemptStart,
 };
@@ -73,7 +73,7 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
     }
 }
 
-/// What ends a delivery without an attempt.
+/// What ends a delivery without an attempt, or puts it off.
 fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
     let end = |state, reason| {
         Some(Next {
@@ -92,7 +92,18 @@ fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
         // Only unknown ends lead here: each was counted as an attempt when it began.
         end(DeliveryState::Dead, "attempts_exhausted")
     } else {
-        None
+        let until = context.channels.admit(delivery).err()?;
+        context
+            .metrics
+            .throttled
+            .get_or_create(&delivery.channel.into())
+            .inc();
+        Some(wait(
+            until,
+            delivery.visible_at,
+            delivery.expires_at,
+            context.retries.of(delivery.channel),
+        ))
     }
 }
 
@@ -115,11 +126,12 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
         outcome: &report.outcome,
         number: delivery.attempts + 1,
         max_attempts: delivery.max_attempts,
+        visible_at: delivery.visible_at,
         expires_at: delivery.expires_at,
         on_unknown: context.channels.on_unknown(delivery.channel),
     };
-    let retry: Vec<_> = context.config.retry.iter().map(|pause| pause.0).collect();
-    let next = decide(&ended, &retry, Micros::now(), fastrand::f64());
+    let policy = context.retries.of(delivery.channel);
+    let next = decide(&ended, policy, Micros::now(), fastrand::f64());
     let outcome = report.outcome.as_str();
     context
         .settler

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     config::RealtimeConfig,
-    lease::{Done, Ended, Lease, Leases, Settler, decide},
+    lease::{Done, Ended, Lease, Leases, RetryPolicy, Settler, decide},
     metrics::Metrics,
     model::{Channel, Claimed, DeliveryState, Micros, NewNotification, Outcome, Reason, Settlement},
     store::OnUnknown,
@@ -133,6 +133,11 @@ impl Realtime {
         Some(Frames { message, deliveries })
     }
 
+    /// Whether the bus takes frames at the moment.
+    pub(crate) fn bus_is_ready(&self) -> bool {
+        self.0.bus.ready()
+    }
+
     /// Hands what was prepared to the bus, after the commit and in its order. Nobody who accepts waits for the bus: where too
     /// much waits already, the queue tries again.
     pub(crate) async fn publish_accepted(&self, frames: Frames) {
@@ -215,10 +220,12 @@ impl Realtime {
             outcome: &Outcome::Retry,
             number: sent.attempt.unwrap_or(1),
             max_attempts: u32::MAX,
+            visible_at: sent.visible_at,
             expires_at: Some(sent.expires_at),
             on_unknown: OnUnknown::Resend,
         };
-        let next = decide(&ended, &[*retry_after], Micros::now(), fastrand::f64());
+        let policy = RetryPolicy::list(vec![*retry_after]);
+        let next = decide(&ended, &policy, Micros::now(), fastrand::f64());
         let reason = if next.state == DeliveryState::Pending {
             "bus_unavailable"
         } else {

@@ -161,7 +161,7 @@ pub(super) async fn redrive(
     tenant: &TenantId,
     redrive: &Redrive,
 ) -> Result<RedriveResult, StoreError> {
-    if let (Some(address), [id]) = (&redrive.address, redrive.deliveries.as_slice()) {
+    if let (Some(address), [(id, _)]) = (&redrive.address, redrive.deliveries.as_slice()) {
         let taken: i64 = tx
             .conn
             .query(sql::ADDRESS_TAKEN)
@@ -173,14 +173,17 @@ pub(super) async fn redrive(
             return Ok(RedriveResult::AddressTaken);
         }
     }
-    let wanted = ids(redrive.deliveries.iter().map(|id| id.0));
+    let wanted: Vec<(Uuid, i64)> = redrive
+        .deliveries
+        .iter()
+        .map(|(id, attempts)| (id.0, i64::from(*attempts)))
+        .collect();
     let rows: Vec<(Uuid, i64)> = tx
         .conn
         .query(sql::REDRIVE)
         .bind(tenant.as_str())
-        .list(&wanted)
+        .rows(&wanted)
         .bind(tx.now.0)
-        .bind(i64::from(redrive.attempts))
         .all()
         .await?;
     for (id, _) in &rows {

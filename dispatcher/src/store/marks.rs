@@ -140,6 +140,17 @@ fn marked(before: &Receipt, mark: Mark, floor: &Floor, now: i64) -> Receipt {
     after
 }
 
+/// One transaction at a time works on a reader's counts and watermarks.
+async fn lock(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), StoreError> {
+    tx.conn
+        .query(sql::LOCK_READER)
+        .bind(reader.tenant.as_str())
+        .bind(reader.user.as_str())
+        .run()
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn mark(
     tx: &mut Tx<'_>,
     reader: &ReaderKeys,
@@ -147,6 +158,12 @@ pub(super) async fn mark(
     mark: Mark,
 ) -> Result<Marked, StoreError> {
     let keys = Keys::of(reader)?;
+    if mark == Mark::Unread {
+        // What is unread below a watermark is counted singly, which a withdrawal undoes: not at the same time.
+        let ids: Vec<Uuid> = wanted.iter().map(|id| id.0).collect();
+        tx.conn.query(sql::LOCK_NOTIFICATIONS).list(&ids).run().await?;
+    }
+    lock(tx, reader).await?;
     let floors = floors(&mut tx.conn, reader, &keys.all).await?;
     let mut states = states(&mut tx.conn, reader, &keys, &floors, wanted.iter().map(|id| id.0)).await?;
     let mut changed = Vec::new();
@@ -251,8 +268,11 @@ pub(super) async fn mark_all_read(
     reach: &Reach,
 ) -> Result<ReadAll, StoreError> {
     let keys = Keys::of(reader)?;
-    let before = unread(&mut tx.conn, reader, &keys).await?;
+    lock(tx, reader).await?;
     let counters: Vec<(String, i64, i64, i64)> = tx.conn.query(sql::COUNTERS).list(&keys.all).all().await?;
+    // What arrives from here on stays unread, and may be in either count.
+    let before = unread(&mut tx.conn, reader, &keys).await?;
+    let items: i64 = counters.iter().map(|(_, _, items, _)| items).sum();
     let mut marks = Vec::with_capacity(counters.len());
     // The feed names a time: up to the first row that stays unread.
     let mut at = tx.now.0;
@@ -288,10 +308,16 @@ pub(super) async fn mark_all_read(
     }
     let unread = unread(&mut tx.conn, reader, &keys).await?;
     let count = before.saturating_sub(unread);
-    if count > 0 {
+    if count > 0 || (before > 0 && arrived_since(tx, &keys, items).await?) {
         read_all_entry(tx, reader, at).await?;
     }
     Ok(ReadAll { count, unread })
+}
+
+/// Whether the keys got rows from another transaction since they had so many.
+async fn arrived_since(tx: &mut Tx<'_>, keys: &Keys, items: i64) -> Result<bool, StoreError> {
+    let counters: Vec<(String, i64, i64, i64)> = tx.conn.query(sql::COUNTERS).list(&keys.all).all().await?;
+    Ok(counters.iter().map(|(_, _, items, _)| items).sum::<i64>() > items)
 }
 
 async fn read_all_entry(tx: &mut Tx<'_>, reader: &ReaderKeys, at: i64) -> Result<(), StoreError> {

@@ -33,6 +33,8 @@ mod postgres;
 mod queue;
 mod records;
 mod rows;
+#[cfg(test)]
+mod schema;
 mod sql;
 mod sqlite;
 mod totals;
@@ -48,7 +50,7 @@ pub use self::{
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
         AttemptStart, ChangesResult, ClaimRequest, ClaimRules, JobClaim, JobPage, LaneDepth, Mark, Marked,
-        OnUnknown, Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
+        OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };

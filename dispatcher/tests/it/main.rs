@@ -12,3 +12,4 @@ mod queue;
 mod realtime;
 mod receipts;
 mod store;
+mod webhook;

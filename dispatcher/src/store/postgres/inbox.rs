@@ -1,10 +1,23 @@
 //! The inbox, the change feed and what readers do.
 
+/// The filter of the inbox row `i`. A NUL is no text to PostgreSQL, and no user who could read has one.
+macro_rules! filter {
+    () => {
+        r"replace(i.filter, '\u0000', '\ufffd')::jsonb"
+    };
+}
+
 /// Whether the filter of the inbox row `i` lets the reader through: `$1` the reader's keys, `$2` the user.
 macro_rules! fits {
     () => {
-        "(i.filter IS NULL OR (coalesce(i.filter::jsonb -> 'require' <@ to_jsonb($1::text[]), true)
-    AND NOT coalesce(i.filter::jsonb -> 'except' ? $2::text, false)))"
+        concat!(
+            "(i.filter IS NULL OR (coalesce(",
+            filter!(),
+            " -> 'require' <@ to_jsonb($1::text[]), true)
+    AND NOT coalesce(",
+            filter!(),
+            " -> 'except' ? $2::text, false)))"
+        )
     };
 }
 
@@ -265,3 +278,13 @@ WITH held AS MATERIALIZED (
   JOIN counters c ON c.key = s.key
   ORDER BY c.key FOR NO KEY UPDATE OF c)
 UPDATE counters c SET floor = greatest(c.floor, held.position) FROM held WHERE c.key = held.key";
+
+/// Holds the rows of one reader, in the order of their keys: its counts and watermarks are read, judged and written again by
+/// one transaction at a time.
+pub(in crate::store) const LOCK_READER: &str = "
+SELECT key FROM readers WHERE tenant = $1::text AND \"user\" = $2::text ORDER BY key FOR NO KEY UPDATE";
+
+/// Keeps notifications from being withdrawn until the transaction ends.
+pub(in crate::store) const LOCK_NOTIFICATIONS: &str = "
+SELECT n.id FROM (SELECT * FROM unnest($1::uuid[]) AS j (id) ORDER BY id) j
+CROSS JOIN LATERAL (SELECT n.id FROM notifications n WHERE n.id = j.id FOR SHARE) n";

@@ -29,5 +29,7 @@ pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod operate;
+#[cfg(test)]
+mod plans;
 pub(super) mod queue;
 pub(super) mod records;

@@ -84,25 +84,26 @@ SELECT d.id, d.notification_id, d.channel, d.\"user\", d.address, d.lane, d.reas
 FROM delivery_history d JOIN notifications n ON n.id = d.notification_id
 WHERE d.id = $1::uuid AND d.tenant = $2::text AND d.state = 'dead' AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
 
-/// Dead deliveries `$2` of tenant `$1` come back from the history and are due at `$3`, with `$4` more attempts; their
-/// tokens go on growing. Not those whose notification will not be sent any more.
+/// Dead deliveries of tenant `$1` come back from the history and are due at `$4`; takes `[delivery, further attempts]`.
+/// Their tokens go on growing. Not those whose notification will not be sent any more.
 pub(in crate::store) const REDRIVE: &str = concat!(
     "
 WITH dead AS MATERIALIZED (
-  SELECT h.id, h.notification_id FROM unnest($2::uuid[]) AS s (id) JOIN delivery_history h ON h.id = s.id
+  SELECT h.id, h.notification_id, s.attempts FROM unnest($2::uuid[], $3::bigint[]) AS s (id, attempts) JOIN delivery_history h ON h.id = s.id
   JOIN notifications n ON n.id = h.notification_id
   WHERE h.tenant = $1::text AND h.state = 'dead' AND coalesce(h.reason, '') NOT LIKE 'discarded%'
-    AND n.withdrawn = 0 AND n.cancelled_at IS NULL AND (n.expires_at IS NULL OR n.expires_at > $3::bigint)
+    AND n.withdrawn = 0 AND n.cancelled_at IS NULL AND (n.expires_at IS NULL OR n.expires_at > $4::bigint)
   ORDER BY h.id FOR UPDATE OF h
 ), gone AS (
   DELETE FROM delivery_history h USING dead WHERE h.id = dead.id AND h.notification_id = dead.notification_id
-  RETURNING h.id, h.notification_id, h.tenant, h.channel, h.\"user\", h.address, h.lane, h.token
+  RETURNING h.id, h.notification_id, h.tenant, h.channel, h.\"user\", h.address, h.lane, h.token,
+    dead.attempts
 )
 INSERT INTO deliveries (",
     columns!(),
     ")
-SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'pending', NULL, $3::bigint, NULL, token,
-  $4::bigint + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = gone.id), NULL, $3::bigint
+SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'pending', NULL, $4::bigint, NULL, token,
+  attempts + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = gone.id), NULL, $4::bigint
 FROM gone
 RETURNING id, lane"
 );

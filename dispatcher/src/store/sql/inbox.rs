@@ -30,4 +30,6 @@ statements! { inbox:
     OLD_CHANGES,
     PRUNE_CHANGES,
     RAISE_FLOORS,
+    LOCK_READER,
+    LOCK_NOTIFICATIONS,
 }

@@ -7,7 +7,12 @@ macro_rules! statements {
             sqlite: crate::store::sqlite::$noun::$name,
             postgres: crate::store::postgres::$noun::$name,
         };
-    )+};
+    )+
+        /// All of them with their names.
+        #[cfg(test)]
+        pub(in crate::store) const ALL: &[(&str, crate::store::access::Statement)] =
+            &[$((stringify!($name), $name)),+];
+    };
 }
 
 pub(super) mod accept;
@@ -17,3 +22,18 @@ pub(super) mod inbox;
 pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
+
+/// Every statement with its name.
+#[cfg(test)]
+pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
+    [
+        accept::ALL,
+        collapse::ALL,
+        history::ALL,
+        inbox::ALL,
+        operate::ALL,
+        queue::ALL,
+        records::ALL,
+    ]
+    .concat()
+}

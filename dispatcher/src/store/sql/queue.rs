@@ -26,4 +26,5 @@ statements! { queue:
     CANCEL_DELIVERIES,
     CANCEL_JOB,
     CANCEL_SCHEDULED,
+    REVIVE,
 }

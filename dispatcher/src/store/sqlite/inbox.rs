@@ -227,3 +227,8 @@ pub(in crate::store) const RAISE_FLOORS: &str = "
 UPDATE counters SET floor = max(floor, s.position)
 FROM (SELECT value ->> 0 AS key, max(value ->> 1) AS position FROM json_each(?1) GROUP BY 1) s
 WHERE counters.key = s.key";
+
+/// Nobody else writes while a transaction of SQLite does.
+pub(in crate::store) const LOCK_READER: &str = "SELECT ?1 IS NULL OR ?2 IS NULL";
+
+pub(in crate::store) const LOCK_NOTIFICATIONS: &str = "SELECT ?1 IS NULL";

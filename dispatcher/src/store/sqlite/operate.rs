@@ -62,12 +62,12 @@ SELECT d.id, d.notification_id, d.channel, d.user, d.address, d.lane, d.reason, 
 FROM deliveries d CROSS JOIN notifications n ON n.id = d.notification_id
 WHERE d.id = ?1 AND d.tenant = ?2 AND +d.state = 'dead' AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
 
-/// Dead deliveries `?2` of tenant `?1` are due at `?3`, with `?4` more attempts; their tokens go on growing. Not those whose
+/// Dead deliveries of tenant `?1` are due at `?3`; takes `[delivery, further attempts]`. Their tokens go on growing. Not those whose
 /// notification will not be sent any more.
 pub(in crate::store) const REDRIVE: &str = "
 UPDATE deliveries SET state = 'pending', reason = NULL, due_at = ?3, lease_until = NULL, worker = NULL, updated_at = ?3,
-  max_attempts = ?4 + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id)
-FROM (SELECT unhex(value) AS id FROM json_each(?2)) s
+  max_attempts = s.attempts + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id)
+FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS attempts FROM json_each(?2)) s
 WHERE deliveries.id = s.id AND deliveries.tenant = ?1 AND +deliveries.state = 'dead'
   AND coalesce(deliveries.reason, '') NOT LIKE 'discarded%'
   AND EXISTS (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id AND n.withdrawn = 0

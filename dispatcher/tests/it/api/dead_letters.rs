@@ -23,7 +23,11 @@ async fn refused(api: &Api, sent: &mut Outbox, body: &Value) -> Claimed {
     let delivery = sent.next("an email").await.end(Outcome::Rejected);
     eventually("it is dead", async || {
         let id = delivery.id.to_string();
-        list(api, "").await.iter().any(|one| one["id"] == id.as_str()).then_some(())
+        list(api, "")
+            .await
+            .iter()
+            .any(|one| one["id"] == id.as_str())
+            .then_some(())
     })
     .await;
     delivery
@@ -42,8 +46,18 @@ async fn they_are_listed_searched_and_shown() {
     assert_eq!(all.len(), 2);
     assert_eq!(all[0]["id"], second.id.to_string(), "the newest first");
     assert_eq!(
-        (&all[0]["title"], &all[0]["address"], &all[0]["reason"], &all[0]["attempts"]),
-        (&json!("Grüße"), &json!("b@example.com"), &json!("rejected"), &json!(1))
+        (
+            &all[0]["title"],
+            &all[0]["address"],
+            &all[0]["reason"],
+            &all[0]["attempts"]
+        ),
+        (
+            &json!("Grüße"),
+            &json!("b@example.com"),
+            &json!("rejected"),
+            &json!(1)
+        )
     );
     for (query, count) in [
         ("q=invoice", 1),
@@ -60,7 +74,10 @@ async fn they_are_listed_searched_and_shown() {
     let next = page["next"].as_str().unwrap();
     let rest = list(&api, &format!("limit=1&after={next}")).await;
     assert_eq!(rest[0]["id"], first.id.to_string());
-    let one = api.get(&operator(), &format!("{PATH}/{}", first.id)).await.expect(200);
+    let one = api
+        .get(&operator(), &format!("{PATH}/{}", first.id))
+        .await
+        .expect(200);
     assert_eq!(one["history"][0]["outcome"], "rejected");
     for (query, field) in [
         ("limit=0", "limit"),
@@ -100,16 +117,27 @@ async fn one_is_corrected_and_replayed_under_its_id() {
     let (mut sent, api) = Api::with_outbox(quick(), 4).await;
     let dead = refused(&api, &mut sent, &mail("T", "a@example.com")).await;
     let replay = format!("{PATH}/{}/replay", dead.id);
-    let refused = api.post(&operator(), &replay, &json!({ "address": "no address" })).await;
-    assert_eq!(refused.problem(), (422, "invalid_address".to_owned(), Some("address".to_owned())));
+    let refused = api
+        .post(&operator(), &replay, &json!({ "address": "no address" }))
+        .await;
+    assert_eq!(
+        refused.problem(),
+        (422, "invalid_address".to_owned(), Some("address".to_owned()))
+    );
     let refused = api.post(&operator(), &replay, &json!({ "variables": {} })).await;
     assert_eq!(refused.problem().2.as_deref(), Some("variables"));
     let body = json!({ "address": "b@example.com", "title": "T2" });
     let replayed = api.post(&operator(), &replay, &body).await.expect(200);
     assert_eq!(replayed["id"], dead.id.to_string());
     let again = sent.deliver().await;
-    assert_eq!((again.id, again.address.as_deref()), (dead.id, Some("b@example.com")));
-    assert_eq!((again.content.title.as_str(), again.content.content.as_str()), ("T2", "C"));
+    assert_eq!(
+        (again.id, again.address.as_deref()),
+        (dead.id, Some("b@example.com"))
+    );
+    assert_eq!(
+        (again.content.title.as_str(), again.content.content.as_str()),
+        ("T2", "C")
+    );
     let twice = api.post(&operator(), &replay, &body).await;
     assert_eq!(twice.problem().0, 404);
 }
@@ -118,9 +146,13 @@ async fn one_is_corrected_and_replayed_under_its_id() {
 async fn a_template_is_rendered_anew_with_corrected_variables() {
     let (mut sent, api) = Api::with_outbox(quick(), 4).await;
     let template = json!({ "name": "hello", "title": "Hello {{ name }}", "content": "Dear {{ name }}", "channel": "email" });
-    api.post(&Who::service().scope("templates:write"), "/api/v1/templates", &template)
-        .await
-        .expect(201);
+    api.post(
+        &Who::service().scope("templates:write"),
+        "/api/v1/templates",
+        &template,
+    )
+    .await
+    .expect(201);
     let body = json!({ "template": "hello", "variables": { "name": "Bbo" }, "recipient": "a@example.com" });
     let dead = refused(&api, &mut sent, &body).await;
     let replay = format!("{PATH}/{}/replay", dead.id);
@@ -130,7 +162,10 @@ async fn a_template_is_rendered_anew_with_corrected_variables() {
         .await
         .expect(200);
     let again = sent.deliver().await;
-    assert_eq!((again.content.title.as_str(), again.content.content.as_str()), ("Hello Bob", "Dear Bob"));
+    assert_eq!(
+        (again.content.title.as_str(), again.content.content.as_str()),
+        ("Hello Bob", "Dear Bob")
+    );
 }
 
 #[tokio::test]
@@ -164,15 +199,22 @@ async fn many_are_replayed_or_discarded_by_filter_and_in_bounds() {
         let refused = post("replay", body.clone()).await;
         assert_eq!(refused.problem().2.as_deref(), Some(field), "{body}");
     }
-    let discarded = post("discard", json!({ "filter": { "q": "BAD" } })).await.expect(200);
+    let discarded = post("discard", json!({ "filter": { "q": "BAD" } }))
+        .await
+        .expect(200);
     assert_eq!(discarded, json!({ "count": 1, "more": false }));
-    let replayed = post("replay", json!({ "filter": { "q": "good" }, "limit": 2 })).await.expect(200);
+    let replayed = post("replay", json!({ "filter": { "q": "good" }, "limit": 2 }))
+        .await
+        .expect(200);
     assert_eq!(replayed, json!({ "count": 2, "more": true }));
     for _ in 0..2 {
         // They die again, and are not taken again by the same call.
         sent.next("a replayed one").await.end(Outcome::Rejected);
     }
-    eventually("all three are dead again", async || (list(&api, "").await.len() == 3).then_some(())).await;
+    eventually("all three are dead again", async || {
+        (list(&api, "").await.len() == 3).then_some(())
+    })
+    .await;
     let replayed = post("replay", json!({ "all": true })).await.expect(200);
     assert_eq!(replayed, json!({ "count": 3, "more": false }));
     for _ in 0..3 {

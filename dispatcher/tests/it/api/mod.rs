@@ -3,11 +3,14 @@
 mod bad_input;
 mod bulk;
 mod capacity;
+mod collapse;
+mod condition;
 mod contacts;
 mod contract;
 mod dead_letters;
 mod dry_run;
 mod feed;
+mod history;
 mod idempotency;
 mod inbox;
 mod limits;
@@ -171,7 +174,6 @@ impl Api {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
-            max_attempts: config.queue.max_attempts,
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
                 std::future::ready(Live {

@@ -60,15 +60,27 @@ async fn cancel_says_of_each_delivery_whether_it_was_in_time() {
         if way.iter().any(|one| one.delivery.id.to_string() == id) {
             assert_eq!(fate["fate"], "on_the_way");
         } else if gone.id.to_string() != id {
-            assert_eq!((&fate["fate"], &fate["state"]), (&json!("stopped"), &json!("cancelled")));
+            assert_eq!(
+                (&fate["fate"], &fate["state"]),
+                (&json!("stopped"), &json!("cancelled"))
+            );
         }
     }
     // What was on the way is not tried again.
     way.remove(0).end(Outcome::Retry);
     way.remove(0).end(Outcome::Delivered);
     let states = until(&api, &id, "sent").await;
-    let states: Vec<_> = states["deliveries"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
-    assert_eq!(states.iter().filter(|state| **state == "cancelled").count(), 2, "{states:?}");
+    let states: Vec<_> = states["deliveries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["state"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        states.iter().filter(|state| **state == "cancelled").count(),
+        2,
+        "{states:?}"
+    );
     assert!(sent.is_empty());
 }
 
@@ -79,12 +91,18 @@ async fn cancel_too_late_and_by_others() {
     sent.deliver().await;
     until(&api, &id, "sent").await;
     let late = act(&api, &Who::service(), &id, "/cancel").await.expect(200);
-    assert_eq!((&late["status"], &late["stopped"]), (&json!("too_late"), &json!(0)));
+    assert_eq!(
+        (&late["status"], &late["stopped"]),
+        (&json!("too_late"), &json!(0))
+    );
     for (who, status) in [
         (Who::user("another").scope("notifications:write"), 404),
         (Who::service().tenant("t2"), 404),
         (Who::user("service"), 403),
-        (Who::user("admin").scope("notifications:write notifications:admin"), 200),
+        (
+            Who::user("admin").scope("notifications:write notifications:admin"),
+            200,
+        ),
     ] {
         let answer = act(&api, &who, &id, "/cancel").await;
         assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
@@ -101,7 +119,10 @@ async fn retry_sends_what_is_dead_under_its_id() {
     let fine = sent.deliver().await.id;
     until(&api, &id, "sent").await;
     let retried = act(&api, &Who::service(), &id, "/retry").await.expect(200);
-    assert_eq!((&retried["retried"], &retried["status"]), (&json!([dead]), &json!("pending")));
+    assert_eq!(
+        (&retried["retried"], &retried["status"]),
+        (&json!([dead]), &json!("pending"))
+    );
     assert_eq!(retried["not_retried"][0]["id"], json!(fine));
     let again = sent.deliver().await;
     assert_eq!((again.id, again.attempts), (dead, 1));
@@ -126,7 +147,10 @@ async fn retry_of_named_deliveries() {
     for (ids, field) in [
         (json!([]), "deliveries"),
         (json!(["x"]), "deliveries[0]"),
-        (json!([first, "0198aaaa-0000-7000-8000-000000000000"]), "deliveries[1]"),
+        (
+            json!([first, "0198aaaa-0000-7000-8000-000000000000"]),
+            "deliveries[1]",
+        ),
     ] {
         let refused = api.post(&Who::service(), &path(&id, "/retry"), &body(ids)).await;
         assert_eq!(refused.problem().2.as_deref(), Some(field));
@@ -152,15 +176,23 @@ async fn a_scheduled_one_is_changed_before_its_time() {
     let made = api.created(&body).await;
     let id = made["id"].as_str().unwrap();
     // What is not named stays.
-    let changed = put(&api, id, &json!({ "title": "T2", "priority": "high" })).await.expect(200);
+    let changed = put(&api, id, &json!({ "title": "T2", "priority": "high" }))
+        .await
+        .expect(200);
     assert_eq!(
         (&changed["title"], &changed["content"], &changed["priority"]),
         (&json!("T2"), &json!("C"), &json!("high"))
     );
     assert_eq!(changed["scheduled_at"], made["scheduled_at"]);
-    assert_eq!((&changed["id"], &changed["created_at"]), (&made["id"], &made["created_at"]));
+    assert_eq!(
+        (&changed["id"], &changed["created_at"]),
+        (&made["id"], &made["created_at"])
+    );
     let view = api.get(&Who::service(), &path(id, "")).await.expect(200);
-    assert_eq!((&view["title"], &view["status"]), (&json!("T2"), &json!("scheduled")));
+    assert_eq!(
+        (&view["title"], &view["status"]),
+        (&json!("T2"), &json!("scheduled"))
+    );
     assert_eq!(view["deliveries"][0]["address"], "a@example.com");
     assert_eq!(api.stored().await, 1);
     // Nonsense changes nothing.
@@ -169,7 +201,9 @@ async fn a_scheduled_one_is_changed_before_its_time() {
     let refused = put(&api, id, &json!({ "idempotency_key": "k" })).await;
     assert_eq!(refused.problem().2.as_deref(), Some("idempotency_key"));
     // To another address, at once.
-    put(&api, id, &json!({ "recipient": "b@example.com", "delay": 0 })).await.expect(200);
+    put(&api, id, &json!({ "recipient": "b@example.com", "delay": 0 }))
+        .await
+        .expect(200);
     let mail = sent.deliver().await;
     assert_eq!(mail.address.as_deref(), Some("b@example.com"));
     assert_eq!(mail.content.title, "T2");
@@ -185,7 +219,13 @@ async fn a_change_lays_out_channels_and_target_anew() {
         .created(&json!({ "user_id": "u1", "title": "T", "content": "C", "channels": ["in_app", "email"], "recipient": "a@example.com", "delay": "1h" }))
         .await;
     let id = made["id"].as_str().unwrap();
-    put(&api, id, &json!({ "channels": ["in_app"], "user_id": "u2", "delay": 0 })).await.expect(200);
+    put(
+        &api,
+        id,
+        &json!({ "channels": ["in_app"], "user_id": "u2", "delay": 0 }),
+    )
+    .await
+    .expect(200);
     let reader = Who::user("u2");
     crate::support::eventually("the other user's inbox has it", async || {
         (api.titles(&reader).await == ["T"]).then_some(())

@@ -20,15 +20,24 @@ fn mail() -> serde_json::Value {
 async fn what_is_paused_waits_and_goes_on() {
     let (mut sent, api) = Api::with_outbox(quick(), 2).await;
     let paused = api
-        .post(&operator(), PATH, &json!({ "channel": "email", "reason": "provider is down" }))
+        .post(
+            &operator(),
+            PATH,
+            &json!({ "channel": "email", "reason": "provider is down" }),
+        )
         .await
         .expect(200);
-    assert_eq!((&paused["channel"], &paused["paused_by"]), (&json!("email"), &json!("op")));
+    assert_eq!(
+        (&paused["channel"], &paused["paused_by"]),
+        (&json!("email"), &json!("op"))
+    );
     assert_eq!(api.world.metrics.pauses.get(), 1);
     let id = api.create(&mail()).await;
     // Another tenant is not concerned, and what comes after the paused one is not behind it.
     let other = Who::service().tenant("t2");
-    api.post(&other, "/api/v1/notifications", &mail()).await.expect(201);
+    api.post(&other, "/api/v1/notifications", &mail())
+        .await
+        .expect(201);
     assert_eq!(sent.deliver().await.tenant.as_str(), "t2");
     assert!(sent.is_empty());
     assert_eq!(api.status(&Who::service(), &id).await["status"], "pending");
@@ -38,7 +47,10 @@ async fn what_is_paused_waits_and_goes_on() {
     assert_eq!(foreign["pauses"], json!([]));
     let not_there = api.delete(&operator(), PATH).await;
     assert_eq!(not_there.problem().0, 404, "exactly this is not paused");
-    let left = api.delete(&operator(), &format!("{PATH}?channel=email")).await.expect(200);
+    let left = api
+        .delete(&operator(), &format!("{PATH}?channel=email"))
+        .await
+        .expect(200);
     assert_eq!(left["pauses"], json!([]));
     assert_eq!(sent.deliver().await.notification.to_string(), id);
     assert_eq!(api.world.metrics.pauses.get(), 0);
@@ -57,11 +69,17 @@ async fn a_pause_of_another_process_holds_here_too() {
         ends_at: None,
     };
     api.world.store.pause(pause).await.unwrap();
-    eventually("it is known", async || (api.world.metrics.pauses.get() == 1).then_some(())).await;
+    eventually("it is known", async || {
+        (api.world.metrics.pauses.get() == 1).then_some(())
+    })
+    .await;
     let id = api.create(&mail()).await;
     let listed = api.get(&operator(), PATH).await.expect(200);
     assert_eq!(
-        (&listed["pauses"][0]["all_tenants"], &listed["pauses"][0]["paused_by"]),
+        (
+            &listed["pauses"][0]["all_tenants"],
+            &listed["pauses"][0]["paused_by"]
+        ),
         (&json!(true), &json!(null)),
         "who of the platform it was is not told"
     );
@@ -96,7 +114,10 @@ async fn a_pause_ends_by_itself() {
     api.create(&mail()).await;
     assert!(sent.is_empty());
     sent.deliver().await;
-    assert!(dispatcher::model::Micros::now().0 >= until.0 - 1000, "it was paused until then");
+    assert!(
+        dispatcher::model::Micros::now().0 >= until.0 - 1000,
+        "it was paused until then"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +134,10 @@ async fn bad_pauses_are_refused() {
         let (found, _, named) = api.post(&operator(), PATH, &body).await.problem();
         assert_eq!((found, named.as_deref()), (status, Some(field)), "{body}");
     }
-    assert_eq!(api.post(&Who::service(), PATH, &json!({})).await.problem().1, "scope_missing");
+    assert_eq!(
+        api.post(&Who::service(), PATH, &json!({})).await.problem().1,
+        "scope_missing"
+    );
     assert!(api.world.store.pauses().await.unwrap().0.is_empty());
     let platform = operator().scope("platform:admin");
     api.post(&platform, PATH, &json!({ "all_tenants": true, "channel": "sms" }))

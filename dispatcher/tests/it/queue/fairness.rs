@@ -43,7 +43,10 @@ async fn a_tenants_flood_does_not_starve_another_in_the_same_lane() {
             _ => before += 1,
         }
     }
-    assert!(before < 50, "{before} of the busy tenant went before ten of the other");
+    assert!(
+        before < 50,
+        "{before} of the busy tenant went before ten of the other"
+    );
 }
 
 #[tokio::test]
@@ -88,7 +91,11 @@ async fn a_channel_sends_no_more_than_its_rate() {
         sent.deliver().await;
     }
     // Fifteen of them had to wait for tokens at five a second.
-    assert!(started.elapsed() >= Duration::from_millis(2900), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() >= Duration::from_millis(2900),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// Ends what is on the way one by one, each only when the next one is looked at: a slow provider. How many of the flood
@@ -121,7 +128,10 @@ async fn s3_5_every_lane_goes_on_while_each_other_is_flooded() {
             let before = until_lane(&mut sent, wanted).await;
             // The room of ten that was taken, and the share of the flooded lane until the wanted one's turn.
             let most = if wanted == Lane::Critical { 10 } else { 40 };
-            assert!(before <= most, "{wanted:?} waited for {before} of a flood of {flooded:?}");
+            assert!(
+                before <= most,
+                "{wanted:?} waited for {before} of a flood of {flooded:?}"
+            );
         }
     }
 }
@@ -180,7 +190,14 @@ async fn a_paused_backlog_is_not_in_the_way_of_other_channels_and_tenants() {
         assert_eq!(sent.deliver().await.tenant.as_str(), "small");
     }
     let tenant = TenantId::new("busy").unwrap();
-    assert!(running.service.operations().resume(Some(tenant), None).await.unwrap());
+    assert!(
+        running
+            .service
+            .operations()
+            .resume(Some(tenant), None)
+            .await
+            .unwrap()
+    );
     for _ in 0..500 {
         sent.deliver().await;
     }

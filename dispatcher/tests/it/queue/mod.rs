@@ -3,6 +3,7 @@
 mod claims;
 mod fairness;
 mod jobs;
+mod processes;
 mod recovery;
 mod times;
 

@@ -39,11 +39,25 @@ async fn s0_2_retry_and_cancel() {
         (found["status"] == "failed").then_some(())
     })
     .await;
-    let retried = api.send(request("POST", &format!("{path}/retry"), &service()).body(Body::empty()).unwrap()).await.expect(200);
+    let retried = api
+        .send(
+            request("POST", &format!("{path}/retry"), &service())
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await
+        .expect(200);
     assert_eq!(retried["retried"], json!([first.id]));
     let again = sent.next("the mail again").await;
     assert_eq!(again.delivery.id, first.id);
-    let late = api.send(request("POST", &format!("{path}/cancel"), &service()).body(Body::empty()).unwrap()).await.expect(200);
+    let late = api
+        .send(
+            request("POST", &format!("{path}/cancel"), &service())
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await
+        .expect(200);
     assert_eq!((&late["on_the_way"], &late["stopped"]), (&json!(1), &json!(0)));
     again.end(Outcome::Retry);
     eventually("it is cancelled instead of tried again", async || {
@@ -65,9 +79,15 @@ async fn s0_2_update_and_delete() {
         .json("PUT", &service(), &path, r#"{ "content": "您的订单已取消" }"#)
         .await
         .expect(200);
-    assert_eq!((&updated["title"], &updated["content"]), (&json!("交易提醒"), &json!("您的订单已取消")));
+    assert_eq!(
+        (&updated["title"], &updated["content"]),
+        (&json!("交易提醒"), &json!("您的订单已取消"))
+    );
     let found = api.get(&service(), &path).await.expect(200);
-    assert_eq!((&found["content"], &found["status"]), (&json!("您的订单已取消"), &json!("scheduled")));
+    assert_eq!(
+        (&found["content"], &found["status"]),
+        (&json!("您的订单已取消"), &json!("scheduled"))
+    );
     api.delete(&service(), &path).await.expect(200);
     let found = api.get(&service(), &path).await.expect(200);
     assert_eq!(found["status"], "cancelled");
@@ -112,7 +132,10 @@ async fn s4_5_dead_letters_are_read_and_replayed() {
         page["dead_letters"].get(0).cloned()
     })
     .await;
-    assert_eq!((&letter["reason"], &letter["attempts"]), (&json!("attempts_exhausted"), &json!(3)));
+    assert_eq!(
+        (&letter["reason"], &letter["attempts"]),
+        (&json!("attempts_exhausted"), &json!(3))
+    );
     let path = format!("/api/v1/dead-letters/{}/replay", letter["id"].as_str().unwrap());
     api.post(&operator, &path, &json!({})).await.expect(200);
     let again = sent.deliver().await;

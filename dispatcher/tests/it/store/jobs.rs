@@ -13,7 +13,6 @@ fn grouped(target: Target) -> dispatcher::model::NewNotification {
     new.job = Some(GroupJob {
         audience: Audience::from(target),
         channels: vec![Channel::Email],
-        max_attempts: 3,
     });
     new
 }

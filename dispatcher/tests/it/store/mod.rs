@@ -10,6 +10,7 @@ mod jobs;
 mod operate;
 mod queue;
 mod records;
+mod revive;
 mod unread;
 
 use std::time::Duration;

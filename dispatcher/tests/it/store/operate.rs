@@ -84,8 +84,7 @@ async fn letters(store: &Store, filter: &DeadFilter) -> Vec<DeliveryId> {
 
 fn again(deliveries: Vec<DeliveryId>) -> Redrive {
     Redrive {
-        deliveries,
-        attempts: 2,
+        deliveries: deliveries.into_iter().map(|id| (id, 2)).collect(),
         by: "op".to_owned(),
         ..Redrive::default()
     }

@@ -1,24 +1,41 @@
-//! The database of a test: SQLite, or with `CARILLON_TEST_DATABASE=postgres` a real PostgreSQL.
+//! The database of a test: SQLite, or with `CARILLON_TEST_DATABASE=postgres` a real PostgreSQL, which `pooler` puts behind a
+//! PgBouncer.
 
 use std::env;
 
-use dispatcher::store::StoreConfig;
-use rig::postgres;
+use dispatcher::store::{Place, Server, StoreConfig};
+use rig::{pgbouncer, postgres};
 use tempfile::TempDir;
 
 /// A test's own database. Gone when it is dropped.
 pub(crate) enum Database {
     File(TempDir),
     Server(postgres::Database),
+    Pooled(postgres::Database),
 }
 
 impl Database {
     pub(crate) fn new() -> Self {
         match env::var("CARILLON_TEST_DATABASE").as_deref() {
             Err(_) | Ok("sqlite") => Self::File(tempfile::tempdir().unwrap()),
-            Ok("postgres") => Self::Server(postgres::shared().unwrap().database("carillon").unwrap()),
-            Ok(other) => panic!("CARILLON_TEST_DATABASE is sqlite or postgres, not {other}"),
+            Ok("postgres") => Self::Server(Self::on_server()),
+            Ok("pooler") => Self::Pooled(Self::on_server()),
+            Ok(other) => panic!("CARILLON_TEST_DATABASE is sqlite, postgres or pooler, not {other}"),
         }
+    }
+
+    /// One that processes can share, whatever the others have.
+    pub(crate) fn shared() -> Self {
+        Self::Server(Self::on_server())
+    }
+
+    /// One behind a pooler, whatever the others have.
+    pub(crate) fn pooled() -> Self {
+        Self::Pooled(Self::on_server())
+    }
+
+    fn on_server() -> postgres::Database {
+        postgres::shared().unwrap().database("carillon").unwrap()
     }
 
     /// The settings of a store on it.
@@ -26,6 +43,10 @@ impl Database {
         match self {
             Self::File(folder) => StoreConfig::new(folder.path().join("carillon.db")),
             Self::Server(database) => StoreConfig::server(database.url()),
+            Self::Pooled(database) => StoreConfig::at(Place::Server(Server {
+                pooler: true,
+                ..Server::new(database.url_through(pgbouncer::shared().unwrap().address()))
+            })),
         }
     }
 }

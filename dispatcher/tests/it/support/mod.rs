@@ -1,6 +1,7 @@
 //! What the tests share: names, settings, patience; a world to run in, and the notifications to send through it.
 
 mod database;
+pub(crate) mod hooks;
 mod notifications;
 mod outbox;
 pub(crate) mod sink;
@@ -19,7 +20,7 @@ use dispatcher::{config::DispatcherConfig, model::ReaderKeys};
 
 pub(crate) use self::{
     database::Database,
-    notifications::{by_email, by_realtime, email, in_inbox, later, notification, to_group},
+    notifications::{by_email, by_realtime, by_webhook, email, in_inbox, later, notification, to_group},
     outbox::Outbox,
     world::{Running, World},
 };

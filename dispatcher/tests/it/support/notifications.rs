@@ -67,6 +67,16 @@ pub(crate) fn by_email(mut notification: NewNotification, address: &str) -> NewN
     notification
 }
 
+/// With a call of a URL.
+pub(crate) fn by_webhook(mut notification: NewNotification, url: &str) -> NewNotification {
+    notification.deliveries.push(NewDelivery {
+        user: Some(name("u1")),
+        address: Some(url.to_owned()),
+        ..delivery(&notification, Channel::Webhook)
+    });
+    notification
+}
+
 /// With a job that sends emails to all contacts of a group.
 pub(crate) fn to_group(mut notification: NewNotification, target: Target) -> NewNotification {
     let audience = Audience::from(target);
@@ -74,7 +84,6 @@ pub(crate) fn to_group(mut notification: NewNotification, target: Target) -> New
     notification.job = Some(GroupJob {
         audience,
         channels: vec![Channel::Email],
-        max_attempts: 3,
     });
     notification
 }

@@ -74,9 +74,9 @@ pub(crate) enum Protected {
 
 /// A made certificate for `localhost`, and the file with it for clients to believe.
 #[derive(Clone)]
-struct Identity {
-    acceptor: TlsAcceptor,
-    file: Arc<NamedTempFile>,
+pub(super) struct Identity {
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) file: Arc<NamedTempFile>,
 }
 
 type Script = Arc<dyn Fn(&Event) -> Answer + Send + Sync>;
@@ -188,7 +188,7 @@ impl SmtpServer {
 }
 
 impl Identity {
-    fn make() -> Self {
+    pub(super) fn make() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(made.cert.pem().as_bytes()).unwrap();

@@ -21,7 +21,9 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) metrics: Metrics,
-    _database: Database,
+    config: StoreConfig,
+    /// None for a process beside the one that has it.
+    _database: Option<Database>,
 }
 
 /// A running dispatcher.
@@ -43,21 +45,37 @@ impl World {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer();
         drop(logs.try_init());
-        let database = Database::new();
+        Self::on(Database::new(), change).await
+    }
+
+    /// On this database.
+    pub(crate) async fn on(database: Database, change: impl FnOnce(&mut StoreConfig)) -> Self {
         let mut config = database.config();
         change(&mut config);
-        let store = Store::open(&config).await.unwrap();
         Self {
-            store,
+            _database: Some(database),
+            ..Self::open(config).await
+        }
+    }
+
+    /// What another process on the same database has. It ends before this one.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::open(self.config.clone()).await
+    }
+
+    async fn open(config: StoreConfig) -> Self {
+        Self {
+            store: Store::open(&config).await.unwrap(),
             bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
             metrics: Metrics::new(),
-            _database: database,
+            config,
+            _database: None,
         }
     }
 
     /// Starts a dispatcher with the channels of the configuration.
     pub(crate) async fn start(&self, config: DispatcherConfig) -> Running {
-        let channels = Channels::new(&config.smtp, &self.metrics).unwrap();
+        let channels = Channels::new(&config, &self.metrics).unwrap();
         self.start_with(config, channels, true).await
     }
 

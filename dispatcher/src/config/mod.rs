@@ -2,6 +2,17 @@
 //!
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
+mod network;
+mod retry;
+mod webhook;
+
+pub(crate) use self::retry::LONGEST;
+pub use self::{
+    network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    retry::{ChannelConfig, ChannelsConfig, RetryConfig},
+    webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
+};
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use common::config::{Bytes, ConfigError, Span, number_or_text};
@@ -96,7 +107,8 @@ pub struct QueueConfig {
     pub lease: Span,
     /// How often leases are extended. Default `10s`.
     pub heartbeat: Span,
-    /// Pauses before the second, third … attempt; the last one repeats. Default `["1m", "5m", "15m"]`.
+    /// Pauses before the second, third … attempt, for channels without an entry in `[channels]`; the last one repeats.
+    /// Default `["1m", "5m", "15m"]`.
     pub retry: Vec<Span>,
     /// Attempts before a delivery is dead, for requests that name no number. Default 4.
     pub max_attempts: u32,
@@ -298,8 +310,12 @@ pub struct DispatcherConfig {
     pub database: DatabaseConfig,
     /// How deliveries are worked off.
     pub queue: QueueConfig,
+    /// Settings of single channels.
+    pub channels: ChannelsConfig,
     /// The channel email.
     pub smtp: SmtpConfig,
+    /// The channel webhook.
+    pub webhook: WebhookConfig,
     /// The inbox.
     pub inbox: InboxConfig,
     /// The channel realtime.
@@ -389,6 +405,8 @@ impl DispatcherConfig {
         if self.smtp.host.is_some() {
             self.validate_smtp()?;
         }
+        self.webhook.validate()?;
+        self.channels.validate()?;
         Ok(())
     }
 

@@ -1,0 +1,112 @@
+//! What PostgreSQL makes of every statement: each can be prepared, and enters every table by an index, also where the plan
+//! was made while the tables were empty, as those of a connection that is kept are.
+
+use std::collections::BTreeSet;
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::connect;
+use crate::store::{Place, Server, migrate, sql};
+
+/// Statements that walk a whole index on purpose: one that holds only what they ask for.
+const WALKS: [(&str, &str); 5] = [
+    ("EXPIRED_LEASES", "deliveries_running"),
+    ("DEPTHS", "deliveries_due"),
+    ("TENANT_DEPTHS", "deliveries_due"),
+    // As many rows as operators have paused.
+    ("PAUSES", "pauses_pkey"),
+    ("FORGET_PAUSES", "->  Seq Scan on pauses"),
+];
+
+async fn connection(database: &rig::postgres::Database) -> PgConnection {
+    let server = Server::new(database.url());
+    migrate::up(&Place::Server(server.clone())).await.unwrap();
+    let mut conn = connect::writer(&server).await.unwrap();
+    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    conn
+}
+
+/// The number of a statement's parameters.
+fn parameters(statement: &str) -> usize {
+    statement
+        .split('$')
+        .skip(1)
+        .filter_map(|rest| {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            rest[..digits].parse().ok()
+        })
+        .collect::<BTreeSet<usize>>()
+        .last()
+        .copied()
+        .unwrap_or_default()
+}
+
+async fn plan(conn: &mut PgConnection, name: &str, statement: &str) -> Vec<String> {
+    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE \"{name}\" AS {statement}")))
+        .execute(&mut *conn)
+        .await
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let arguments = match parameters(statement) {
+        0 => String::new(),
+        number => format!("({})", vec!["NULL"; number].join(", ")),
+    };
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "EXPLAIN (COSTS OFF) EXECUTE \"{name}\"{arguments}"
+    )))
+    .fetch_all(conn)
+    .await
+    .unwrap_or_else(|error| panic!("{name}: {error}"))
+    .into_iter()
+    .map(|row| row.get::<String, _>(0))
+    .collect()
+}
+
+/// The table or the index that a step walks from end to end.
+fn walked(step: &str, next: Option<&String>) -> Option<String> {
+    if step.contains("Seq Scan") {
+        return Some(step.trim().to_owned());
+    }
+    let (_, rest) = step.split_once("Index ")?;
+    let index = rest.split_once(" using ")?.1;
+    let enters = next.is_some_and(|next| next.contains("Index Cond:"));
+    (!enters).then(|| index.to_owned())
+}
+
+#[tokio::test]
+async fn every_statement_enters_by_an_index() {
+    let database = rig::postgres::shared().unwrap().database("plans").unwrap();
+    let mut conn = connection(&database).await;
+    let mut faults = Vec::new();
+    for (name, statement) in sql::all() {
+        let steps = plan(&mut conn, name, statement.postgres).await;
+        for (at, step) in steps.iter().enumerate() {
+            let Some(walked) = walked(step, steps.get(at + 1)) else {
+                continue;
+            };
+            if !WALKS
+                .iter()
+                .any(|(known, index)| *known == name && walked.starts_with(index))
+            {
+                faults.push(format!("{name}: {walked}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn a_walk_is_told_from_an_entry() {
+    let cond = "      Index Cond: (id = $1)".to_owned();
+    let filter = "      Filter: (state = 'x')".to_owned();
+    let by_index = "  ->  Index Scan using deliveries_pkey on deliveries d";
+    assert_eq!(walked(by_index, Some(&cond)), None);
+    assert!(walked(by_index, Some(&filter)).is_some());
+    assert!(walked(by_index, None).is_some());
+    assert!(walked("  ->  Seq Scan on jobs", Some(&cond)).is_some());
+    assert_eq!(walked("  ->  Nested Loop", None), None);
+    assert_eq!(parameters("SELECT $2, $12, $2"), 12);
+    assert_eq!(parameters("SELECT 1"), 0);
+}
