@@ -19,7 +19,8 @@ use http::StatusCode;
 use crate::{
     config::LimitsConfig,
     model::{DeliveryState, NewNotification},
-    store::{Store, StoreError},
+    service::Service,
+    store::StoreError,
 };
 
 /// How old a count may be.
@@ -37,7 +38,7 @@ pub(crate) struct Capacity(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    store: Store,
+    service: Service,
     bounds: Bounds,
     ledger: Mutex<Ledger>,
     /// Somebody counts.
@@ -188,9 +189,9 @@ impl Drop for Room {
 }
 
 impl Capacity {
-    pub(crate) fn new(store: Store, limits: &LimitsConfig) -> Self {
+    pub(crate) fn new(service: Service, limits: &LimitsConfig) -> Self {
         Self(Arc::new(Inner {
-            store,
+            service,
             bounds: Bounds {
                 all: limits.queued_max,
                 tenant: limits.queued_max_per_tenant,
@@ -222,7 +223,10 @@ impl Capacity {
             Ok(()) => Ok(Room {
                 held: Some((self.clone(), new.tenant.clone(), number)),
             }),
-            Err(full) => Err(full.problem(bounds)),
+            Err(full) => {
+                self.0.service.count_refused();
+                Err(full.problem(bounds))
+            }
         }
     }
 
@@ -264,12 +268,17 @@ impl Capacity {
     }
 
     async fn ask(&self) -> Result<Counted, StoreError> {
-        let lanes = self.0.store.queue_depths().await?;
+        let lanes = self.0.service.read(self.0.service.store().queue_depths()).await?;
         let all = lanes.iter().map(|lane| lane.depth).sum();
         // No tenant has more than all have.
         let near = all > self.0.bounds.tenant / 2;
         let tenants = match near {
-            true => Some(self.0.store.tenant_depths().await?),
+            true => Some(
+                self.0
+                    .service
+                    .read(self.0.service.store().tenant_depths())
+                    .await?,
+            ),
             false => None,
         };
         Ok(Counted { all, tenants })

@@ -17,6 +17,7 @@ use crate::{
     realtime::Realtime,
     receipts,
     service::Service,
+    spool::Spool,
     store::Store,
     wake::Wake,
 };
@@ -36,6 +37,8 @@ pub struct Parts {
     pub channels: Channels,
     /// Registered metrics.
     pub metrics: Metrics,
+    /// Where notifications go while the database is away; none: then they are refused.
+    pub spool: Option<Spool>,
     /// This process is the only one on the store: what a life before it held is taken back at once, without waiting for
     /// leases to run out.
     pub exclusive: bool,
@@ -61,6 +64,7 @@ impl Dispatcher {
             receipts,
             channels,
             metrics,
+            spool,
             exclusive,
         } = parts;
         let leases = Leases::default();
@@ -72,6 +76,7 @@ impl Dispatcher {
             config.realtime.clone(),
             settler.clone(),
             leases.clone(),
+            spool.as_ref().map(Spool::outcomes),
             metrics.clone(),
         );
         let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
@@ -83,6 +88,7 @@ impl Dispatcher {
             retries.clone(),
             wake.clone(),
             metrics.clone(),
+            spool.clone(),
             Operations::new(
                 store.clone(),
                 wake.clone(),
@@ -93,6 +99,8 @@ impl Dispatcher {
         );
         let context = Arc::new(Context {
             config: config.queue,
+            strategy: config.strategy,
+            service: service.clone(),
             worker: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: store.clone(),
             channels,
@@ -115,6 +123,10 @@ impl Dispatcher {
             tracing::warn!(%error, "it could not be read what is paused");
         }
 
+        if let Some(spool) = spool {
+            tasks.spawn(spool.away().clone().watch(store.clone()));
+            tasks.spawn(spool.drain(store.clone(), wake.clone(), context.stop.clone()));
+        }
         tasks.spawn(flush.run(store, wake, metrics.clone()));
         tasks.spawn(realtime.clone().publish_waiting(waiters));
         tasks.spawn(realtime.clone().give_up_waiting());
@@ -125,6 +137,7 @@ impl Dispatcher {
             service.readers().clone(),
             realtime,
             metrics,
+            exclusive,
             context.stop.clone(),
         );
         tasks.spawn(async move {

@@ -97,6 +97,22 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Notifications that were refused as the queue was full.
+    pub queue_full: Counter,
+    /// Notifications that wait in the spool for the database.
+    pub spool_depth: Gauge,
+    /// Age of the first of them, seconds.
+    pub spool_oldest: Gauge<f64, AtomicU64>,
+    /// Notifications that this process spooled.
+    pub spooled: Counter,
+    /// Notifications that this process took out of the spool, as the database has them.
+    pub drained: Counter,
+    /// Times that what is spooled could not be stored.
+    pub drain_errors: Counter,
+    /// Chains whose next step was begun by time, or passed over.
+    pub steps: Counter,
+    /// Channels that a failover left because they failed.
+    pub failovers: Family<ChannelLabel, Counter>,
     /// Pauses of the queue that hold.
     pub pauses: Gauge,
     /// Dead letters that were sent again.
@@ -245,7 +261,52 @@ impl Metrics {
             "Dead letters that were sent again",
             metrics.redriven.clone(),
         );
+        registry.register(
+            "queue_full",
+            "Notifications that were refused as the queue was full",
+            metrics.queue_full.clone(),
+        );
+        metrics.register_spool(registry);
+        registry.register(
+            "chain_steps",
+            "Chains whose next step was begun by time, or passed over",
+            metrics.steps.clone(),
+        );
+        registry.register(
+            "chain_failovers",
+            "Channels that a failover left because they failed",
+            metrics.failovers.clone(),
+        );
         metrics
+    }
+
+    fn register_spool(&self, registry: &mut Registry) {
+        registry.register(
+            "spool_depth",
+            "Notifications that wait in the spool for the database",
+            self.spool_depth.clone(),
+        );
+        registry.register_with_unit(
+            "spool_oldest",
+            "Age of the first notification in the spool",
+            Unit::Seconds,
+            self.spool_oldest.clone(),
+        );
+        registry.register(
+            "spooled",
+            "Notifications that this process spooled",
+            self.spooled.clone(),
+        );
+        registry.register(
+            "drained",
+            "Notifications that this process took out of the spool, as the database has them",
+            self.drained.clone(),
+        );
+        registry.register(
+            "drain_errors",
+            "Times that what is spooled could not be stored",
+            self.drain_errors.clone(),
+        );
     }
 
     /// Metrics that nobody reads.
@@ -273,6 +334,14 @@ impl Metrics {
             throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            queue_full: Counter::default(),
+            spool_depth: Gauge::default(),
+            spool_oldest: Gauge::default(),
+            spooled: Counter::default(),
+            drained: Counter::default(),
+            drain_errors: Counter::default(),
+            steps: Counter::default(),
+            failovers: Family::default(),
             pauses: Gauge::default(),
             redriven: Counter::default(),
         }

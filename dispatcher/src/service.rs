@@ -9,13 +9,15 @@ use common::{
 };
 
 use crate::{
+    accepted::AfterCommit,
     channels::Channels,
     lease::Retries,
     metrics::{Metrics, Totals},
-    model::{Accepted, Channel, Cursor, DeliveryState, Lane, Micros, NewNotification, ReaderKeys, Reason},
+    model::{Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, ReaderKeys},
     operations::Operations,
-    realtime::Realtime,
+    realtime::{Frames, Realtime},
     receipts::Readers,
+    spool::{Spool, SpoolError, Turn},
     store::{Mark, Marked, ReadAll, Standing, Store, StoreError},
     wake::Wake,
 };
@@ -33,22 +35,48 @@ struct Inner {
     retries: Retries,
     wake: Wake,
     metrics: Metrics,
+    spool: Option<Spool>,
     operations: Operations,
 }
 
-/// What a notification needs after its commit.
-struct AfterCommit {
-    frames: Option<crate::realtime::Frames>,
-    lane: Lane,
-    /// It has deliveries for the queue.
-    queued: bool,
-    job: bool,
-    visible_at: Micros,
-    scheduled: bool,
-    /// Deliveries that had their end with the acceptance: the inbox, and what has no address or no configuration.
-    ended: Vec<(Channel, DeliveryState, Option<Reason>)>,
+/// Why a request was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// What the store says.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the spool says, while the database is away or something is spooled.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// Times that a request goes from one to the other, where the spool empties just as it comes.
+const TURNS: u32 = 4;
+
+/// What is to be done after a commit, made before it.
+struct After {
+    commit: AfterCommit,
+    frames: Option<Frames>,
     /// It may have taken another one's place, on pages of these keys.
     replaces: Option<(Standing, Vec<TopicKey>)>,
+}
+
+impl After {
+    fn of(notifications: &[NewNotification]) -> Vec<Self> {
+        let now = Micros::now();
+        notifications
+            .iter()
+            .map(|one| Self {
+                commit: AfterCommit::of(one, now),
+                frames: Realtime::prepare(one),
+                replaces: Standing::of(one).zip(
+                    one.audience
+                        .as_ref()
+                        .map(|audience| routed(audience, &one.tenant)),
+                ),
+            })
+            .collect()
+    }
 }
 
 impl Service {
@@ -59,6 +87,7 @@ impl Service {
         retries: Retries,
         wake: Wake,
         metrics: Metrics,
+        spool: Option<Spool>,
         operations: Operations,
     ) -> Self {
         let readers = Readers::new(store.clone(), realtime.clone());
@@ -70,6 +99,7 @@ impl Service {
             retries,
             wake,
             metrics,
+            spool,
             operations,
         }))
     }
@@ -86,35 +116,18 @@ impl Service {
     }
 
     async fn accept_now(&self, notifications: Vec<NewNotification>) -> Result<Vec<Accepted>, StoreError> {
-        let now = Micros::now();
-        let after: Vec<_> = notifications
-            .iter()
-            .map(|one| AfterCommit::of(one, now))
-            .collect();
+        let after = After::of(&notifications);
         let accepted = self.0.store.accept(notifications).await?;
+        self.committed(&accepted, after).await;
+        Ok(accepted)
+    }
+
+    async fn committed(&self, accepted: &[Accepted], after: Vec<After>) {
         for (answer, after) in accepted.iter().zip(after) {
             if *answer != Accepted::New {
                 continue;
             }
-            self.0.metrics.created.inc();
-            for (channel, state, reason) in &after.ended {
-                match state {
-                    DeliveryState::Delivered => self.0.metrics.count_sent(*channel),
-                    _ => self
-                        .0
-                        .metrics
-                        .count_failed(*channel, reason.as_deref().unwrap_or("unknown")),
-                }
-            }
-            if after.scheduled {
-                self.0.wake.visible(after.visible_at);
-                self.0.wake.due(after.visible_at);
-            } else if after.queued {
-                self.0.wake.lane(after.lane);
-            }
-            if after.job {
-                self.0.wake.jobs();
-            }
+            after.commit.tell(&self.0.wake, &self.0.metrics);
             if let Some(frames) = after.frames {
                 self.0.realtime.publish_accepted(frames).await;
             }
@@ -122,7 +135,118 @@ impl Service {
                 self.tell_replaced(&standing, &keys).await;
             }
         }
-        Ok(accepted)
+    }
+
+    /// The same, but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
+    /// then `respell` says in them what their idempotency keys will repeat. A commit of which nobody knows is settled by the
+    /// notifications' ids.
+    ///
+    /// # Errors
+    /// [`AcceptError`]: nothing is stored or spooled, but for [`SpoolError::Unclear`].
+    pub async fn accept_or_spool(
+        &self,
+        notifications: Vec<NewNotification>,
+        respell: impl Fn(&mut [NewNotification]) + Send + Sync + 'static,
+    ) -> Result<Vec<Accepted>, AcceptError> {
+        let service = self.clone();
+        let work = Box::pin(async move { service.accept_or_spool_now(notifications, &respell).await });
+        tokio::spawn(work).await.unwrap_or_else(|error| {
+            Err(StoreError::Unavailable {
+                reason: error.to_string(),
+            }
+            .into())
+        })
+    }
+
+    async fn accept_or_spool_now(
+        &self,
+        mut notifications: Vec<NewNotification>,
+        respell: &(impl Fn(&mut [NewNotification]) + Sync),
+    ) -> Result<Vec<Accepted>, AcceptError> {
+        let Some(spool) = &self.0.spool else {
+            return Ok(self.accept_now(notifications).await?);
+        };
+        for _ in 0..TURNS {
+            match spool.turn().await {
+                Turn::Refused => {
+                    let reason = "redis is away, and notifications from before wait in it".to_owned();
+                    return Err(SpoolError::Away { reason }.into());
+                }
+                Turn::Direct => {
+                    let after = After::of(&notifications);
+                    match spool
+                        .away()
+                        .bounded(self.0.store.accept(notifications.clone()))
+                        .await
+                    {
+                        Ok(accepted) => {
+                            self.committed(&accepted, after).await;
+                            return Ok(accepted);
+                        }
+                        Err(StoreError::Unavailable { .. }) => {
+                            respell(&mut notifications);
+                            let accepted = spool.take(notifications).await?;
+                            return Ok(self.spooled(accepted, after).await);
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Turn::Behind => {
+                    let after = After::of(&notifications);
+                    let mut respelt = notifications.clone();
+                    respell(&mut respelt);
+                    if let Some(accepted) = spool.behind(respelt).await? {
+                        return Ok(self.spooled(accepted, after).await);
+                    }
+                }
+            }
+        }
+        let reason = "the spool opens and closes".to_owned();
+        Err(SpoolError::Away { reason }.into())
+    }
+
+    /// Frames go out at once, from memory; all else when it is stored.
+    async fn spooled(&self, accepted: Vec<Accepted>, after: Vec<After>) -> Vec<Accepted> {
+        for (answer, after) in accepted.iter().zip(after) {
+            if let (Accepted::Spooled, Some(frames)) = (answer, after.frames) {
+                self.0.realtime.publish_spooled(frames).await;
+            }
+        }
+        accepted
+    }
+
+    /// What a request with these idempotency keys is told, as far as the database knows them; while it is away, the spool
+    /// judges.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn answered(
+        &self,
+        tenant: &TenantId,
+        keys: &[IdempotencyKey],
+    ) -> Result<Option<Accepted>, StoreError> {
+        match self.read(self.0.store.answered(tenant, keys)).await {
+            Err(StoreError::Unavailable { .. }) if self.0.spool.is_some() => Ok(None),
+            answer => answer,
+        }
+    }
+
+    /// Reads for a request, which waits for no database that is away.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let work = Box::pin(work);
+        match &self.0.spool {
+            Some(spool) => spool.away().bounded(work).await,
+            None => work.await,
+        }
+    }
+
+    /// Where notifications go while the database is away; none where there is no such place.
+    #[must_use]
+    pub fn spool(&self) -> Option<&Spool> {
+        self.0.spool.as_ref()
     }
 
     /// Tells open pages that an older notification has given its place.
@@ -239,6 +363,11 @@ impl Service {
         self.0.realtime.bus_is_ready()
     }
 
+    /// A notification was refused as the queue is full.
+    pub(crate) fn count_refused(&self) {
+        self.0.metrics.queue_full.inc();
+    }
+
     /// What this process did since it began.
     #[must_use]
     pub(crate) fn totals(&self) -> Totals {
@@ -263,33 +392,4 @@ fn routed(audience: &Audience, tenant: &TenantId) -> Vec<TopicKey> {
     let mut keys: Vec<TopicKey> = routes.into_iter().map(|route| route.key).collect();
     keys.dedup();
     keys
-}
-
-impl AfterCommit {
-    fn of(notification: &NewNotification, now: Micros) -> Self {
-        let scheduled = notification.visible_at > now && notification.visible_at > notification.created_at;
-        Self {
-            frames: Realtime::prepare(notification),
-            lane: notification.lane,
-            queued: notification
-                .deliveries
-                .iter()
-                .any(|one| one.state == DeliveryState::Pending),
-            job: notification.job.is_some(),
-            visible_at: notification.visible_at,
-            scheduled,
-            ended: notification
-                .deliveries
-                .iter()
-                .filter(|one| matches!(one.state, DeliveryState::Delivered | DeliveryState::Dead))
-                .map(|one| (one.channel, one.state, one.reason.clone()))
-                .collect(),
-            replaces: Standing::of(notification).zip(
-                notification
-                    .audience
-                    .as_ref()
-                    .map(|audience| routed(audience, &notification.tenant)),
-            ),
-        }
-    }
 }

@@ -16,7 +16,7 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, SmtpConfig, WebhookConfig,
+        RealtimeConfig, SmtpConfig, SpoolConfig, StrategyConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -52,6 +52,8 @@ pub(crate) struct Config {
     webhook: WebhookConfig,
     inbox: InboxConfig,
     realtime: RealtimeConfig,
+    spool: SpoolConfig,
+    strategy: StrategyConfig,
     limits: LimitsConfig,
 }
 
@@ -194,6 +196,8 @@ impl Config {
             webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
             realtime: self.realtime.clone(),
+            spool: self.spool.clone(),
+            strategy: self.strategy.clone(),
             limits: self.limits.clone(),
         }
     }

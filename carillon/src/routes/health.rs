@@ -90,7 +90,8 @@ struct Readiness {
     /// of the hub has ended, and the process has to be restarted. Empty when ready.
     reasons: Vec<&'static str>,
     /// What does not work although requests should come: `bus`, where a dispatcher accepts, stores and serves inboxes, and frames
-    /// wait for the bus. Left out where there is nothing.
+    /// wait for the bus; `storage`, where what is accepted is spooled; `draining`, where something is spooled; `spool`, which could
+    /// take nothing if the database went away. Left out where there is nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     degraded: Vec<&'static str>,
 }
@@ -129,17 +130,19 @@ impl IntoResponse for Readiness {
     (status = 200, body = Readiness, description = "This process does its work; `degraded` names what it does without"),
     (status = 503, body = Readiness, description = "Not now, for these reasons")))]
 async fn ready(State(health): State<Health>) -> Readiness {
-    let storage = match &health.api {
-        Some(api) => dispatcher::api::unready(api).await,
-        None => None,
+    let dispatcher = match &health.api {
+        Some(api) => dispatcher::api::readiness(api).await,
+        None => dispatcher::api::Readiness::default(),
     };
+    let storage = dispatcher.reason;
     let Some(hub) = &health.hub else {
         let bus = health.bus.ready();
         let seen = health.bus_seen.note(bus);
         let (reason, degraded) = dispatchers_bus(bus, seen);
+        let degraded = degraded.into_iter().chain(dispatcher.degraded);
         return Readiness::new(reason.into_iter().chain(storage), degraded);
     };
-    Readiness::new(hub.unready().into_iter().chain(storage), None)
+    Readiness::new(hub.unready().into_iter().chain(storage), dispatcher.degraded)
 }
 
 /// What a dispatcher without a hub says of its bus: whether it is why no requests should come, or a lack that is worth saying.

@@ -8,7 +8,8 @@ use dispatcher::{
     Dispatcher,
     api::{ApiConfig, ApiState, Live, LiveStats},
     channels::Channels,
-    store::{Store, StoreConfig},
+    spool::Spool,
+    store::{Place, Store, StoreConfig},
 };
 use hub::{Census, TenantCount};
 use tokio_util::sync::CancellationToken;
@@ -152,6 +153,15 @@ impl Running {
         let parts = config.dispatcher();
         let metrics = metrics.register(dispatcher::metrics::Metrics::register);
         let channels = Channels::new(&parts, &metrics)?;
+        let spool = match (&bus, config.database_place()) {
+            (Bus::Redis(_), Place::Server(_)) => {
+                let node = NodeId::generate();
+                let away_after = parts.database.away_after.0;
+                Some(Spool::start(&config.redis, &parts.spool, node.as_str(), away_after, &metrics).await?)
+            }
+            // A file does not go away, and a bus in memory outlives nothing.
+            _ => None,
+        };
         let dispatcher = Dispatcher::start(dispatcher::Parts {
             config: parts.clone(),
             store: database.store.clone(),
@@ -159,6 +169,7 @@ impl Running {
             receipts,
             channels,
             metrics,
+            spool,
             exclusive: database.lock.is_some(),
         })
         .await;
@@ -167,6 +178,7 @@ impl Running {
             verifier,
             service: dispatcher.service(),
             limits: parts.limits,
+            strategy: parts.strategy,
             realtime_lease: parts.queue.lease.0,
             live,
             closing: closing.clone(),

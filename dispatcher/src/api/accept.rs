@@ -19,15 +19,18 @@ use super::{
     dry_run::{self, DryRunQuery},
     extract::{QueryOf, Sender},
     plan::{Plan, plan},
-    problems::store_problem,
+    problems::{accept_problem, store_problem},
     state::ApiState,
 };
-use crate::model::{Accepted, IdempotencyKey, Micros, NewNotification, overall_status};
+use crate::model::{Accepted, Chain, IdempotencyKey, Micros, NewNotification, overall_status};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Longest idempotency key of the header, in bytes.
 const MAX_KEY: usize = 255;
+
+/// The status of what waits for the database.
+pub(super) const SPOOLED: &str = "spooled";
 
 /// The route under which business keys are kept: they are the tenant's, whichever way a notification comes.
 const ANY_ROUTE: &str = "";
@@ -73,7 +76,7 @@ pub(super) async fn accept(
     state: &ApiState,
     submission: Submission,
     route: Route,
-    respond: impl FnOnce(&Plan, &'static str) -> String,
+    respond: impl Fn(&Plan, &'static str) -> String,
 ) -> Result<Response, Problem> {
     let Submission {
         caller,
@@ -101,7 +104,7 @@ pub(super) async fn accept(
         .collect();
     // A repeat is one whatever has become of its times, its template and its target meanwhile.
     let known = state
-        .store()
+        .service
         .answered(&caller.tenant, &keys)
         .await
         .map_err(store_problem)?;
@@ -115,17 +118,34 @@ pub(super) async fn accept(
     for key in &mut keys {
         key.response.clone_from(&response);
     }
+    // While the database is away it is the same notification, but that it waits.
+    let waits = state
+        .service
+        .spool()
+        .map(|_| respond(&plan, SPOOLED))
+        .unwrap_or_default();
     plan.notification.idempotency = keys;
+    let spooled = waits.clone();
     let accepted = state
         .service
-        .accept(vec![plan.notification])
+        .accept_or_spool(vec![plan.notification], move |all| {
+            for key in all.iter_mut().flat_map(|new| &mut new.idempotency) {
+                key.status = StatusCode::ACCEPTED.as_u16();
+                key.response.clone_from(&spooled);
+            }
+        })
         .await
-        .map_err(store_problem)?;
+        .map_err(accept_problem)?;
     let Some(accepted) = accepted.into_iter().next() else {
         return Err(no_answer());
     };
-    if accepted == Accepted::New {
-        room.keep();
+    match accepted {
+        Accepted::New => room.keep(),
+        Accepted::Spooled => {
+            room.keep();
+            return Ok(json(StatusCode::ACCEPTED, waits));
+        }
+        Accepted::Repeat { .. } | Accepted::Mismatch => {}
     }
     told(accepted, route.status, field, response)
 }
@@ -149,7 +169,7 @@ pub(super) fn request_key(
 ) -> Result<Option<IdempotencyKey>, Problem> {
     Ok(header_key(headers)?.map(|key| IdempotencyKey {
         credential: caller.user.as_str().to_owned(),
-        route: route.name,
+        route: route.name.into(),
         key,
         request_hash: Sha256::digest(raw).to_vec(),
         status: route.status.as_u16(),
@@ -164,7 +184,7 @@ pub(super) fn business_key(body: &NotificationBody, status: StatusCode) -> Optio
     let key = body.idempotency_key.clone()?;
     Some(IdempotencyKey {
         credential: String::new(),
-        route: ANY_ROUTE,
+        route: ANY_ROUTE.into(),
         key,
         request_hash: Sha256::digest(answer(body)).to_vec(),
         status: status.as_u16(),
@@ -180,7 +200,7 @@ pub(super) fn told(
     fresh: String,
 ) -> Result<Response, Problem> {
     match accepted {
-        Accepted::New => Ok(json(status, fresh)),
+        Accepted::New | Accepted::Spooled => Ok(json(status, fresh)),
         Accepted::Repeat {
             status: first,
             response,
@@ -217,7 +237,8 @@ pub(super) fn no_answer() -> Problem {
 /// What the deliveries of a new notification amount to.
 pub(super) fn status_of(new: &NewNotification) -> &'static str {
     let states = new.deliveries.iter().map(|delivery| delivery.state);
-    overall_status(states, new.job.is_some(), new.visible_at > new.created_at)
+    let open = new.job.is_some() || new.chains.iter().any(Chain::is_open);
+    overall_status(states, open, new.visible_at > new.created_at)
 }
 
 /// Texts, numbers and maps with text keys always serialise.

@@ -12,14 +12,16 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    accept::{Route, answer, begin, business_key, json, mismatch, no_answer, request_key, status_of, told},
+    accept::{
+        Route, SPOOLED, answer, begin, business_key, json, mismatch, no_answer, request_key, status_of, told,
+    },
     body::NotificationBody,
     draft::{self, Draft},
     dry_run::{DryRun, DryRunQuery},
     extract::{QueryOf, Sender},
     limits::charge,
     plan::{Plan, plan_all},
-    problems::store_problem,
+    problems::{accept_problem, store_problem},
     state::ApiState,
     view::NotificationView,
 };
@@ -69,7 +71,7 @@ enum What {
     Created {
         #[schema(format = "uuid")]
         id: String,
-        /// `scheduled`, `pending`, `sent` or `failed`.
+        /// `scheduled`, `pending`, `sent` or `failed`; `spooled` while the database is away.
         status: &'static str,
     },
     /// Stored before under the same key.
@@ -90,6 +92,19 @@ impl What {
     fn refused(problem: Problem) -> Self {
         Self::Problem {
             problem: Box::new(problem),
+        }
+    }
+}
+
+impl What {
+    fn waits(&self) -> bool {
+        matches!(self, Self::Created { status, .. } if *status == SPOOLED)
+    }
+
+    /// It waits for the database.
+    fn wait(&mut self) {
+        if let Self::Created { status, .. } = self {
+            *status = SPOOLED;
         }
     }
 }
@@ -212,7 +227,7 @@ pub(super) async fn accept_all(
     let _under_way = begin(state, caller, of_request.as_ref())?;
     if let Some(key) = &of_request {
         let known = state
-            .store()
+            .service
             .answered(&caller.tenant, std::slice::from_ref(key))
             .await
             .map_err(store_problem)?;
@@ -248,7 +263,9 @@ pub(super) async fn accept_all(
         return told(repeated, route.status, "Idempotency-Key", String::new());
     }
     let results: Vec<What> = results.into_iter().flatten().collect();
-    let mut response = json(route.status, answer(&BulkAnswer::of(results)));
+    let waits = results.iter().any(What::waits);
+    let status = if waits { StatusCode::ACCEPTED } else { route.status };
+    let mut response = json(status, answer(&BulkAnswer::of(results)));
     if let Some(budget) = budget {
         response.extensions_mut().insert(budget);
     }
@@ -314,7 +331,7 @@ async fn refused(
 ) -> Result<What, Problem> {
     if let Some(key) = item.key
         && let Some(known) = state
-            .store()
+            .service
             .answered(&caller.tenant, &[key])
             .await
             .map_err(store_problem)?
@@ -367,7 +384,13 @@ async fn store(
     if let Some(key) = &of_request {
         keep_answer(&mut notifications, key, results);
     }
-    let accepted = state.service.accept(notifications).await.map_err(store_problem)?;
+    let foretold: Vec<_> = results.to_vec();
+    let places: Vec<usize> = kept.iter().map(|(index, _)| *index).collect();
+    let accepted = state
+        .service
+        .accept_or_spool(notifications, move |all| respell(all, &places, &foretold))
+        .await
+        .map_err(accept_problem)?;
     if accepted.len() != kept.len() {
         return Err(no_answer());
     }
@@ -377,10 +400,14 @@ async fn store(
         return Ok(Some(repeated.clone()));
     }
     // The answer was kept with the first that is new.
-    let mut foretold = accepted.first() == Some(&Accepted::New);
+    let (mut foretold, mut spooled) = (accepted.first() == Some(&Accepted::New), false);
     for ((index, room), accepted) in kept.into_iter().zip(accepted) {
         if accepted == Accepted::New {
             room.keep();
+        } else if accepted == Accepted::Spooled {
+            room.keep();
+            results[index].as_mut().into_iter().for_each(What::wait);
+            spooled = true;
         } else {
             foretold = false;
             let fresh = results[index].take();
@@ -389,6 +416,7 @@ async fn store(
     }
     if let Some(mut key) = of_request
         && !foretold
+        && !spooled
     {
         key.response = answer(&BulkAnswer::of(results.iter().flatten().cloned().collect()));
         // What is stored is stored; only a repeat of this request would be told what was foretold.
@@ -397,6 +425,28 @@ async fn store(
         }
     }
     Ok(None)
+}
+
+/// What the keys repeat of notifications that wait for the database.
+fn respell(all: &mut [NewNotification], places: &[usize], foretold: &[Option<What>]) {
+    let mut results = foretold.to_vec();
+    for index in places {
+        if let Some(Some(what)) = results.get_mut(*index) {
+            what.wait();
+        }
+    }
+    let whole = answer(&BulkAnswer::of(results.into_iter().flatten().collect()));
+    for new in all {
+        let alone = answer(&NotificationView::created(new, SPOOLED));
+        for key in &mut new.idempotency {
+            key.status = StatusCode::ACCEPTED.as_u16();
+            if key.response.starts_with(WHOLE) {
+                key.response.clone_from(&whole);
+            } else if key.credential.is_empty() {
+                key.response.clone_from(&alone);
+            }
+        }
+    }
 }
 
 /// Whether the store judged by the request's key, under which a whole answer is kept, and not by an item's.
@@ -427,7 +477,7 @@ fn what(accepted: Accepted, fresh: Option<What>, prefix: &str, index: usize) -> 
         id: String,
     }
     match accepted {
-        Accepted::New => fresh.unwrap_or_else(|| What::refused(no_answer())),
+        Accepted::New | Accepted::Spooled => fresh.unwrap_or_else(|| What::refused(no_answer())),
         Accepted::Repeat { response, .. } => match serde_json::from_str::<Known>(&response) {
             Ok(known) => What::Repeat { id: known.id },
             Err(_) => What::refused(no_answer()),

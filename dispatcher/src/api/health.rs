@@ -63,20 +63,81 @@ pub async fn health() -> Json<HealthView> {
     Json(view("healthy"))
 }
 
-/// Whether requests should come here: the store answers, and the process is not about to stop.
+/// Whether requests should come here: they can be accepted, and the process is not about to stop.
 pub async fn ready(State(state): State<ApiState>) -> Response {
-    if unready(&state).await.is_none() {
+    if readiness(&state).await.reason.is_none() {
         Json(view("healthy")).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, Json(view("unhealthy"))).into_response()
     }
 }
 
-/// Why [`ready`] answers that it is not, for a process that asks several parts: `stopping`, or `storage`, which does not
-/// answer.
-pub async fn unready(state: &ApiState) -> Option<&'static str> {
+/// How the dispatcher is, for a process that asks several parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Why no requests should come: `stopping`, or `storage`, which does not answer while nothing can be spooled.
+    pub reason: Option<&'static str>,
+    /// What does not work although they should: `storage`, which does not answer, so that what is accepted is spooled;
+    /// `draining`, as something is spooled; `spool`, which could take nothing if the database went away.
+    pub degraded: Vec<&'static str>,
+}
+
+/// See [`Readiness`].
+pub async fn readiness(state: &ApiState) -> Readiness {
     if state.closing.is_cancelled() {
-        return Some("stopping");
+        return Readiness {
+            reason: Some("stopping"),
+            degraded: Vec::new(),
+        };
     }
-    state.store().next_due().await.is_err().then_some("storage")
+    let stored = state.service.read(state.store().next_due()).await.is_ok();
+    let Some(spool) = state.service.spool() else {
+        return Readiness {
+            reason: (!stored).then_some("storage"),
+            degraded: Vec::new(),
+        };
+    };
+    judge(stored, spool.unusable().is_none(), spool.is_open())
+}
+
+fn judge(stored: bool, usable: bool, open: bool) -> Readiness {
+    let mut degraded = Vec::new();
+    if !stored && usable {
+        degraded.push("storage");
+    }
+    if open {
+        degraded.push("draining");
+    }
+    if !usable {
+        degraded.push("spool");
+    }
+    Readiness {
+        // What is spooled may not be overtaken, and nothing can be put behind it.
+        reason: (!usable && (!stored || open)).then_some("storage"),
+        degraded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_accept_is_ready() {
+        for (stored, usable, open, reason, degraded) in [
+            (true, true, false, None, &[][..]),
+            (false, true, false, None, &["storage"][..]),
+            (false, true, true, None, &["storage", "draining"][..]),
+            (true, true, true, None, &["draining"][..]),
+            (true, false, false, None, &["spool"][..]),
+            (false, false, false, Some("storage"), &["spool"][..]),
+            (true, false, true, Some("storage"), &["draining", "spool"][..]),
+        ] {
+            let readiness = judge(stored, usable, open);
+            assert_eq!(
+                (readiness.reason, readiness.degraded.as_slice()),
+                (reason, degraded)
+            );
+        }
+    }
 }

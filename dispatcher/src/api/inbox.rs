@@ -222,6 +222,26 @@ pub(crate) async fn mark_read(
     }))
 }
 
+/// Acknowledge one
+///
+/// It counts as read too, and ends an escalation that waits for `acknowledged`.
+#[utoipa::path(
+    put, path = "/api/v1/notifications/{id}/acknowledge", tag = "inbox",
+    params(("id" = String, Path, description = "The notification's id")),
+    responses((status = 200, body = Done), (status = 404, body = Problem))
+)]
+pub(crate) async fn acknowledge(
+    State(state): State<ApiState>,
+    caller: Caller,
+    IdOf(id): IdOf,
+) -> Result<Json<Done>, Problem> {
+    let unread = mark_one(&state, &caller, id, Mark::Acknowledged).await?;
+    Ok(Json(Done {
+        unread_count: Some(unread),
+        ..Done::one("已确认")
+    }))
+}
+
 /// Marks one that the caller sees; the unread count after it.
 async fn mark_one(
     state: &ApiState,

@@ -6,10 +6,13 @@
 
 mod accept;
 mod address;
+mod arrangement;
 mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod chain_view;
+mod chains;
 mod condition;
 mod contacts;
 mod contract;
@@ -33,6 +36,7 @@ mod problems;
 mod reader;
 mod records;
 mod references;
+mod remembered;
 mod replay;
 mod revise;
 mod state;
@@ -51,7 +55,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
     body::NotificationBody,
-    health::{HealthView, health, ready, unready},
+    health::{HealthView, Readiness, health, readiness, ready},
     problems::{method_not_allowed, not_found},
     state::{ApiConfig, ApiState, Live, LiveStats},
     view::{AttemptView, DeliveryView, NotificationView, SentView},
@@ -60,7 +64,7 @@ pub use self::{
 /// The routes with their document, without fallbacks, to be merged with others. `others` documents what the process
 /// serves beside them.
 ///
-/// `/live` and `/ready` belong to the process; [`ready`] and [`unready`] are for it.
+/// `/live` and `/ready` belong to the process; [`ready`] and [`readiness`] are for it.
 pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     let (router, mut document) = documented().split_for_parts();
     document.merge(others);
@@ -126,6 +130,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
+        .routes(routes!(inbox::acknowledge))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))

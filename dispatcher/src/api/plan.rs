@@ -12,6 +12,7 @@ use common::{
 use serde_json::{Map, Value, json};
 
 use super::{
+    chains::{self, Layout},
     draft::{Draft, TemplateReference},
     planner::Planner,
     references::References,
@@ -103,7 +104,7 @@ impl Outline {
             .as_ref()
             .map(|template| rendered(state, template, draft.variables.0, &draft.variables.1))
             .transpose()?;
-        let channels = channels(&draft, template.as_deref())?;
+        let channels = chains::in_order(&draft.arrangement, channels(&draft, template.as_deref())?)?;
         let users = named_users(&draft);
         Ok(Self {
             draft,
@@ -183,7 +184,23 @@ impl Outline {
             };
             results.push((name.clone(), accepted));
         }
-        let Planner { deliveries, job, .. } = planner;
+        let Planner {
+            mut deliveries, job, ..
+        } = planner;
+        let mut laid_out = Vec::new();
+        if draft.arrangement.strategy != Strategy::All {
+            (deliveries, laid_out) = Layout {
+                arrangement: &draft.arrangement,
+                config: &state.strategy,
+                channels: &channels,
+                now: draft.now,
+                begins_at: draft.visible_at,
+                expires_at: draft.expires_at,
+            }
+            .lay_out(deliveries)?;
+        }
+        // Chains are decided by what clients say, not by what hubs have written.
+        let receipt = draft.receipt || (!laid_out.is_empty() && draft.audience.is_some());
         let job = draft
             .audience
             .clone()
@@ -209,13 +226,14 @@ impl Outline {
                 template: template.as_ref().map(|template| template.body.name.clone()),
                 group_key: draft.group_key,
                 collapse_key: draft.collapse_key,
-                receipt: draft.receipt,
+                receipt,
             },
             lane,
-            strategy: Strategy::All,
+            strategy: draft.arrangement.strategy,
             channels: channels.into_iter().map(|(name, _)| name).collect(),
             inbox,
             deliveries,
+            chains: laid_out,
             job,
             created_at: draft.now,
             visible_at: draft.visible_at,

@@ -6,10 +6,13 @@ use axum::response::{IntoResponse, Response};
 use common::http::Problem;
 use http::StatusCode;
 
-use crate::store::StoreError;
+use crate::{service::AcceptError, spool::SpoolError, store::StoreError};
 
 /// How long a caller waits before it tries again when the store is not available.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// The same when too much waits for the database.
+const SPOOL_RETRY: Duration = Duration::from_secs(5);
 
 /// The answer to a failure of the store. Nothing of the request was stored.
 pub(crate) fn store_problem(error: StoreError) -> Problem {
@@ -31,6 +34,36 @@ pub(crate) fn store_problem(error: StoreError) -> Problem {
         }
         StoreError::Conflict(what) => {
             Problem::new(StatusCode::CONFLICT, "name_taken", format!("{what} is taken")).field("name")
+        }
+    }
+}
+
+/// The answer where a request was not accepted.
+pub(crate) fn accept_problem(error: AcceptError) -> Problem {
+    match error {
+        AcceptError::Store(error) => store_problem(error),
+        AcceptError::Spool(SpoolError::Full) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "spool_full",
+            "the database is away, and as much waits for it as may; nothing was taken, try again later",
+        )
+        .retry_after(SPOOL_RETRY),
+        AcceptError::Spool(SpoolError::Away { reason }) => {
+            tracing::debug!(%reason, "nothing can be spooled");
+            Problem::unavailable(
+                format!(
+                    "the database is away, and this cannot wait for it, as {reason}; nothing was taken, try again"
+                ),
+                STORE_RETRY,
+            )
+        }
+        AcceptError::Spool(SpoolError::Unclear { reason }) => {
+            tracing::warn!(%reason, "it is not known whether a notification was spooled");
+            Problem::unavailable(
+                "the database is away, and it is not known whether this was kept for it; try again with the same \
+                 Idempotency-Key, so that it is sent once",
+                STORE_RETRY,
+            )
         }
     }
 }

@@ -10,6 +10,7 @@ use common::{http::Problem, ids::Name, token::Identity};
 use super::{draft::Draft, plan::Outline, problems::store_problem, state::ApiState};
 use crate::{
     model::{Contact, Template},
+    store::StoreError,
     template::find_predefined,
 };
 
@@ -56,8 +57,8 @@ impl References {
         let users: Vec<Name> = users.into_iter().cloned().collect();
         for users in users.chunks(CONTACTS) {
             let found = state
-                .store()
-                .contacts(&caller.tenant, users)
+                .service
+                .read(state.store().contacts(&caller.tenant, users))
                 .await
                 .map_err(store_problem)?;
             let found = users.iter().zip(found);
@@ -82,19 +83,29 @@ pub(crate) async fn find(
     caller: &Identity,
     name: &str,
 ) -> Result<Option<Template>, Problem> {
+    let found = match state.service.read(stored(state, caller, name)).await {
+        Ok(found) => {
+            // Without a spool nothing is accepted while the database is away, and nothing need be remembered.
+            if state.service.spool().is_some() {
+                state.remembered().keep(&caller.tenant, name, found.as_ref());
+            }
+            found
+        }
+        Err(error @ StoreError::Unavailable { .. }) => match state.remembered().find(&caller.tenant, name) {
+            Some(found) => found,
+            None => return Err(store_problem(error)),
+        },
+        Err(error) => return Err(store_problem(error)),
+    };
+    Ok(found.or_else(|| find_predefined(name).cloned()))
+}
+
+/// The tenant's own template.
+async fn stored(state: &ApiState, caller: &Identity, name: &str) -> Result<Option<Template>, StoreError> {
     if let Ok(id) = uuid::Uuid::parse_str(name)
-        && let Some(template) = state
-            .store()
-            .template_by_id(&caller.tenant, id)
-            .await
-            .map_err(store_problem)?
+        && let Some(template) = state.store().template_by_id(&caller.tenant, id).await?
     {
         return Ok(Some(template));
     }
-    let own = state
-        .store()
-        .template_by_name(&caller.tenant, name)
-        .await
-        .map_err(store_problem)?;
-    Ok(own.or_else(|| find_predefined(name).cloned()))
+    state.store().template_by_name(&caller.tenant, name).await
 }

@@ -233,6 +233,7 @@ async fn anew(
             max_attempts: state.service.max_attempts(letter.channel),
         }],
         job: None,
+        chains: Vec::new(),
         created_at: now,
         visible_at: now,
         expires_at: letter.expires_at,
@@ -246,7 +247,7 @@ async fn anew(
     let key = format!("{} {}", letter.id, letter.died_at.0);
     new.idempotency = vec![IdempotencyKey {
         credential: caller.user.as_str().to_owned(),
-        route: "dead-letters/replay",
+        route: "dead-letters/replay".into(),
         request_hash: Sha256::digest(key.as_bytes()).to_vec(),
         key,
         status: StatusCode::OK.as_u16(),

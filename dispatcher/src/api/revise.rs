@@ -4,7 +4,7 @@ use common::{http::Problem, target::Target};
 use serde_json::Value;
 
 use super::body::NotificationBody;
-use crate::model::{Delivery, Notification};
+use crate::model::{Delivery, Notification, Strategy};
 
 /// The whole body, and what of it is new.
 #[derive(Debug)]
@@ -27,6 +27,13 @@ pub(super) fn revise(
             "conflict",
             "idempotency_key",
             "a change has no key: it can be repeated as it is",
+        ));
+    }
+    if stored.strategy != Strategy::All && body.strategy.is_none() {
+        return Err(Problem::invalid(
+            "missing_field",
+            "strategy",
+            "a change lays the chain out anew: name the strategy again, with its steps and the addresses that it had",
         ));
     }
     let moved = body.schedule_at.is_some() || body.scheduled_at.is_some() || body.delay.is_some();
@@ -93,7 +100,8 @@ fn keep_target(body: &mut NotificationBody, stored: &Notification, deliveries: &
         .audience
         .as_ref()
         .is_none_or(|audience| matches!(audience.target, Target::User(_)));
-    if names_address || !single {
+    // Of a chain only the first step has deliveries.
+    if names_address || !single || stored.strategy != Strategy::All {
         return;
     }
     let mut addresses: Vec<String> = Vec::new();

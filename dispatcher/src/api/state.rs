@@ -6,8 +6,14 @@ use common::{ids::TenantId, token::Verifier};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{budget::RateLimits, under_way::UnderWay};
-use crate::{capacity::Capacity, config::LimitsConfig, service::Service, store::Store, template::Templates};
+use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
+use crate::{
+    capacity::Capacity,
+    config::{LimitsConfig, StrategyConfig},
+    service::Service,
+    store::Store,
+    template::Templates,
+};
 
 /// State of every handler. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -18,6 +24,7 @@ struct Inner {
     config: ApiConfig,
     limits: RateLimits,
     templates: Templates,
+    remembered: Remembered,
     capacity: Capacity,
     under_way: UnderWay,
 }
@@ -31,6 +38,8 @@ pub struct ApiConfig {
     pub service: Service,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// What chains do where a request says nothing else.
+    pub strategy: StrategyConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).
     pub realtime_lease: Duration,
     /// What the sockets' side knows for `stats`.
@@ -45,11 +54,12 @@ impl ApiState {
     pub fn new(config: ApiConfig) -> Self {
         super::condition::begin();
         let limits = RateLimits::new(&config.limits);
-        let capacity = Capacity::new(config.service.store().clone(), &config.limits);
+        let capacity = Capacity::new(config.service.clone(), &config.limits);
         Self(Arc::new(Inner {
             config,
             limits,
             templates: Templates::default(),
+            remembered: Remembered::default(),
             capacity,
             under_way: UnderWay::default(),
         }))
@@ -61,6 +71,11 @@ impl ApiState {
 
     pub(crate) fn templates(&self) -> &Templates {
         &self.0.templates
+    }
+
+    /// Templates as they were found last.
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.0.remembered
     }
 
     pub(crate) fn capacity(&self) -> &Capacity {

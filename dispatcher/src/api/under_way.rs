@@ -1,6 +1,6 @@
 //! Keys of requests that are at work in this process.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use common::{http::Problem, ids::TenantId};
 use dashmap::DashSet;
@@ -11,7 +11,7 @@ use crate::model::IdempotencyKey;
 /// When it is worth asking again for what is at work.
 const RETRY: Duration = Duration::from_secs(1);
 
-type Key = (TenantId, String, &'static str, String);
+type Key = (TenantId, String, Cow<'static, str>, String);
 
 /// A repeat that comes while the first is at work is told so, and holds no place in a queue for it. Repeats at other
 /// processes wait for the first one's commit in the store, and get its answer.
@@ -28,7 +28,12 @@ pub(crate) struct Held {
 impl UnderWay {
     /// Holds a key.
     pub(super) fn begin(&self, tenant: &TenantId, key: &IdempotencyKey) -> Result<Held, Problem> {
-        let key = (tenant.clone(), key.credential.clone(), key.route, key.key.clone());
+        let key = (
+            tenant.clone(),
+            key.credential.clone(),
+            key.route.clone(),
+            key.key.clone(),
+        );
         if !self.0.insert(key.clone()) {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
@@ -58,7 +63,7 @@ mod tests {
     fn key(credential: &str, key: &str) -> IdempotencyKey {
         IdempotencyKey {
             credential: credential.to_owned(),
-            route: "notifications",
+            route: "notifications".into(),
             key: key.to_owned(),
             request_hash: Vec::new(),
             status: 201,

@@ -15,13 +15,16 @@ pub use self::{
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use common::config::{Bytes, ConfigError, Span, number_or_text};
+use common::{
+    config::{Bytes, ConfigError, Span, number_or_text},
+    ids::Name,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
     database_url,
-    model::Channel,
+    model::{Channel, Reached},
     store::{Place, Server},
 };
 
@@ -49,6 +52,8 @@ pub struct DatabaseConfig {
     pub read_connections: u32,
     /// Operations that share one transaction at the most. Default 512.
     pub group_max: usize,
+    /// What the database does not answer within this time counts as away. Default `2s`.
+    pub away_after: Span,
 }
 
 impl DatabaseConfig {
@@ -83,6 +88,7 @@ impl Default for DatabaseConfig {
             pooler: false,
             read_connections: 4,
             group_max: 512,
+            away_after: seconds(2),
         }
     }
 }
@@ -265,6 +271,63 @@ impl Default for RealtimeConfig {
     }
 }
 
+/// Section `[spool]`: what is accepted while the database is away, in Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// Notifications that may wait for the database; beyond, requests get 429. Default 200000.
+    pub max_notifications: u32,
+    /// Bytes that they may take. Default `256MiB`.
+    pub max_bytes: Bytes,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            max_notifications: 200_000,
+            max_bytes: Bytes(256 * 1024 * 1024),
+        }
+    }
+}
+
+/// Section `[strategy]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StrategyConfig {
+    /// `escalate`: pause before a step that waits for `delivered`, where the request says none. Default `5s`.
+    pub delivered_within: Span,
+    /// `escalate`: pause before any other step, where the request says none. Default `5m`.
+    pub escalate_after: Span,
+    /// The role that is told when a channel failed and a `failover` goes on. Default `admin`; empty: nobody.
+    pub alert_role: String,
+    /// A tenant's administrators are told at most once in this time. Default `5m`.
+    pub alert_every: Span,
+}
+
+impl Default for StrategyConfig {
+    fn default() -> Self {
+        Self {
+            delivered_within: seconds(5),
+            escalate_after: seconds(300),
+            alert_role: "admin".to_owned(),
+            alert_every: seconds(300),
+        }
+    }
+}
+
+impl StrategyConfig {
+    /// The pause before a step of `escalate` that says none, in microseconds.
+    #[must_use]
+    pub fn pause(&self, waits_for: Reached) -> i64 {
+        let pause = if waits_for == Reached::Delivered {
+            self.delivered_within
+        } else {
+            self.escalate_after
+        };
+        i64::try_from(pause.0.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
 /// Section `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -320,6 +383,10 @@ pub struct DispatcherConfig {
     pub inbox: InboxConfig,
     /// The channel realtime.
     pub realtime: RealtimeConfig,
+    /// What is accepted while the database is away.
+    pub spool: SpoolConfig,
+    /// Chains of channels.
+    pub strategy: StrategyConfig,
     /// What callers may ask for.
     pub limits: LimitsConfig,
 }
@@ -354,6 +421,7 @@ impl DispatcherConfig {
             ("realtime.receipt_wait", millis(self.realtime.receipt_wait)),
             ("realtime.max_age", millis(self.realtime.max_age)),
             ("realtime.waiting_max", self.realtime.waiting_max as u64),
+            ("strategy.alert_every", millis(self.strategy.alert_every)),
             (
                 "limits.user_requests_per_minute",
                 u64::from(self.limits.user_requests_per_minute),
@@ -365,6 +433,9 @@ impl DispatcherConfig {
             ("limits.body_bytes", self.limits.body_bytes.0 as u64),
             ("limits.bulk_body_bytes", self.limits.bulk_body_bytes.0 as u64),
             ("limits.bulk_items", self.limits.bulk_items as u64),
+            ("spool.max_notifications", u64::from(self.spool.max_notifications)),
+            ("spool.max_bytes", self.spool.max_bytes.0 as u64),
+            ("database.away_after", millis(self.database.away_after)),
             ("limits.json_depth", self.limits.json_depth as u64),
             ("limits.queued_max", self.limits.queued_max),
             ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
@@ -401,6 +472,10 @@ impl DispatcherConfig {
         }
         if self.realtime.receipt_wait >= self.realtime.max_age {
             return refuse("realtime.receipt_wait", "must be less than realtime.max_age");
+        }
+        let role = &self.strategy.alert_role;
+        if !role.is_empty() && Name::new(role).is_err() {
+            return refuse("strategy.alert_role", "is not the name of a role");
         }
         if self.smtp.host.is_some() {
             self.validate_smtp()?;
@@ -520,6 +595,7 @@ mod tests {
             ),
             (r#"{"smtp":{"pool_size":0}}"#, "smtp.pool_size"),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
+            (r#"{"strategy":{"alert_every":"0s"}}"#, "strategy.alert_every"),
         ];
         for (json, key) in cases {
             let config: DispatcherConfig = serde_json::from_str(json).unwrap();

@@ -74,7 +74,7 @@ impl DeliveryState {
 pub type Reason = std::borrow::Cow<'static, str>;
 
 /// A delivery as it is accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewDelivery {
     /// The same in all its attempts.
     pub id: DeliveryId,

@@ -1,5 +1,6 @@
 //! What the dispatcher speaks of: plain values, no I/O.
 
+mod chain;
 mod channel;
 mod contact;
 mod delivery;
@@ -12,6 +13,7 @@ mod template;
 mod time;
 
 pub use self::{
+    chain::{Chain, ChainId, ChainState, Reached, Step, StepDelivery, StepState},
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},

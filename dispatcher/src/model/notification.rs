@@ -1,5 +1,7 @@
 //! Notifications: what is said once, to whom, by which channels.
 
+use std::borrow::Cow;
+
 use common::{
     ids::{Name, NotificationId, TenantId},
     target::{Audience, Member},
@@ -7,7 +9,7 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, DeliveryState, Lane, Micros, NewDelivery};
+use super::{Chain, Channel, DeliveryState, Lane, Micros, NewDelivery};
 
 /// Kinds of S1.4.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -55,6 +57,10 @@ pub enum Strategy {
     /// Each on its own.
     #[default]
     All,
+    /// In order: the next one where a channel ended other than delivered.
+    Failover,
+    /// In-app and realtime first; by time the next one, unless a receipt came.
+    Escalate,
 }
 
 impl Strategy {
@@ -63,6 +69,8 @@ impl Strategy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
+            Self::Failover => "failover",
+            Self::Escalate => "escalate",
         }
     }
 }
@@ -106,7 +114,7 @@ pub struct Content {
 }
 
 /// One row of the inbox: under which key, and what readers still have to filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxRoute {
     /// The topic key of the routed member.
     pub key: TopicKey,
@@ -135,12 +143,12 @@ pub struct GroupJob {
 }
 
 /// Where the answer to an idempotent request is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKey {
     /// Whose: an API key's id or the token's `sub`; empty for the body's business key, which is the tenant's.
     pub credential: String,
     /// Which route.
-    pub route: &'static str,
+    pub route: Cow<'static, str>,
     /// The caller's key.
     pub key: String,
     /// SHA-256 of the request's body; another one under the same key is refused.
@@ -152,7 +160,7 @@ pub struct IdempotencyKey {
 }
 
 /// A notification as it is accepted: rendered, routed, with all its deliveries.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewNotification {
     /// Made before storing, so that an unclear commit can be settled by it.
     pub id: NotificationId,
@@ -172,8 +180,10 @@ pub struct NewNotification {
     pub channels: Vec<String>,
     /// Rows of the inbox; empty without `in_app` or without a target.
     pub inbox: Vec<InboxRoute>,
-    /// Its deliveries.
+    /// Its deliveries; of chains those that begin with it, all others are made when their step begins.
     pub deliveries: Vec<NewDelivery>,
+    /// With `failover` and `escalate` one for each recipient; all deliveries belong to them then.
+    pub chains: Vec<Chain>,
     /// External channels of a group.
     pub job: Option<GroupJob>,
     /// When it was accepted.
@@ -191,6 +201,8 @@ pub struct NewNotification {
 pub enum Accepted {
     /// Committed and flushed.
     New,
+    /// Durable while the database is away, and stored when it is back.
+    Spooled,
     /// The key was known with the same request: this was answered the first time.
     Repeat {
         /// The HTTP status.
@@ -221,6 +233,8 @@ pub struct Notification {
     pub strategy: Strategy,
     /// Channels by the names the caller used.
     pub channels: Vec<String>,
+    /// With `failover` and `escalate` one for each recipient.
+    pub chains: Vec<Chain>,
     /// When it was accepted.
     pub created_at: Micros,
     /// When it became or becomes visible.

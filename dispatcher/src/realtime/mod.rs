@@ -30,6 +30,7 @@ use crate::{
     lease::{Done, Ended, Lease, Leases, RetryPolicy, Settler, decide},
     metrics::Metrics,
     model::{Channel, Claimed, DeliveryState, Micros, NewNotification, Outcome, Reason, Settlement},
+    spool::{self, Outcomes},
     store::OnUnknown,
 };
 
@@ -50,17 +51,36 @@ struct Inner {
     waiting: Mutex<Waiting<Sent>>,
     /// A first one waits.
     begun: Notify,
+    /// Where ends are told of frames whose deliveries are not stored yet.
+    outcomes: Option<Outcomes>,
     metrics: Metrics,
 }
 
 /// A delivery that is on the bus, or about to be.
 #[derive(Debug)]
 struct Sent {
-    lease: Lease,
+    hold: Hold,
     /// An attempt was recorded, with this number.
     attempt: Option<u32>,
     visible_at: Micros,
     expires_at: Micros,
+}
+
+/// By what a delivery is this node's to end.
+#[derive(Debug)]
+enum Hold {
+    Leased(Lease),
+    /// It is spooled, and nobody else has it.
+    Spooled(DeliveryId),
+}
+
+impl Hold {
+    fn delivery(&self) -> DeliveryId {
+        match self {
+            Self::Leased(lease) => lease.id,
+            Self::Spooled(delivery) => *delivery,
+        }
+    }
 }
 
 /// What one accepted notification sends, made before it is stored, so that nothing waits after the commit.
@@ -76,6 +96,7 @@ impl Realtime {
         config: RealtimeConfig,
         settler: Settler,
         leases: Leases,
+        outcomes: Option<Outcomes>,
         metrics: Metrics,
     ) -> (Self, Waiters) {
         let (outbox, waiters) = outbox::new();
@@ -87,6 +108,7 @@ impl Realtime {
             leases,
             waiting: Mutex::default(),
             begun: Notify::new(),
+            outcomes,
             metrics,
         }));
         (realtime, waiters)
@@ -141,11 +163,22 @@ impl Realtime {
     /// Hands what was prepared to the bus, after the commit and in its order. Nobody who accepts waits for the bus: where too
     /// much waits already, the queue tries again.
     pub(crate) async fn publish_accepted(&self, frames: Frames) {
+        self.put(frames, |delivery, until| {
+            Hold::Leased(self.0.leases.hold(delivery, FIRST_TOKEN, until, None))
+        })
+        .await;
+    }
+
+    /// The same for what is spooled: no row says so yet, and its end is kept until there is one.
+    pub(crate) async fn publish_spooled(&self, frames: Frames) {
+        self.put(frames, |delivery, _| Hold::Spooled(delivery)).await;
+    }
+
+    async fn put(&self, frames: Frames, hold: impl Fn(DeliveryId, Micros) -> Hold) {
         let Frames { message, deliveries } = frames;
         let mut ready = Vec::with_capacity(deliveries.len());
         for (delivery, until, key) in deliveries {
-            let lease = self.0.leases.hold(delivery, FIRST_TOKEN, until, None);
-            ready.push((self.sent(lease, None, &message), key));
+            ready.push((self.sent(hold(delivery, until), None, &message), key));
         }
         let ready = Ready {
             message,
@@ -161,7 +194,7 @@ impl Realtime {
         let Some(audience) = &delivery.audience else {
             // Realtime without a target is not accepted; a row that says so all the same reaches nobody.
             let sent = Sent {
-                lease,
+                hold: Hold::Leased(lease),
                 attempt: Some(delivery.attempts + 1),
                 visible_at: delivery.visible_at,
                 expires_at: self.expiry(delivery.visible_at, delivery.expires_at),
@@ -195,15 +228,15 @@ impl Realtime {
             // Each of several users has a delivery; this one is for one of them.
             message.publications.retain(|publication| publication.key == *key);
         }
-        let sent = self.sent(lease, Some(delivery.attempts + 1), &message);
+        let sent = self.sent(Hold::Leased(lease), Some(delivery.attempts + 1), &message);
         let deliveries = vec![(sent, key)];
         self.publish([Waiter::Frames(Ready { message, deliveries })])
             .await;
     }
 
-    fn sent(&self, lease: Lease, attempt: Option<u32>, message: &Outgoing) -> Sent {
+    fn sent(&self, hold: Hold, attempt: Option<u32>, message: &Outgoing) -> Sent {
         Sent {
-            lease,
+            hold,
             attempt,
             visible_at: message.visible_at,
             expires_at: self.expiry(message.visible_at, message.expires_at),
@@ -213,7 +246,7 @@ impl Realtime {
     /// The bus did not take it: the queue tries again until the frame is too old.
     async fn refused(&self, sent: Sent, error: &BusError) {
         let BusError::Unavailable { retry_after, .. } = error;
-        tracing::warn!(delivery = %sent.lease.id, %error, "a frame is not on the bus");
+        tracing::warn!(delivery = %sent.hold.delivery(), %error, "a frame is not on the bus");
         self.0.metrics.bus_retries.inc();
         let ended = Ended {
             channel: Channel::Realtime,
@@ -244,11 +277,24 @@ impl Realtime {
         outcome: Option<&'static str>,
     ) {
         let Sent {
-            lease,
+            hold,
             attempt,
             visible_at,
             ..
         } = sent;
+        let lease = match hold {
+            Hold::Leased(lease) => lease,
+            Hold::Spooled(delivery) => {
+                if let Some(outcomes) = &self.0.outcomes {
+                    outcomes.tell(spool::Outcome {
+                        delivery,
+                        state,
+                        reason: reason.map(Reason::Borrowed),
+                    });
+                }
+                return;
+            }
+        };
         let settlement = Settlement {
             delivery: lease.id,
             token: lease.token,
@@ -281,13 +327,13 @@ impl Realtime {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The message reached a device of the user whose topic this is.
-    pub(crate) async fn received(&self, key: &TopicKey, id: MessageId) {
+    /// The message reached a device of the user whose topic this is. False: no delivery of this process waits for that.
+    pub(crate) async fn received(&self, key: &TopicKey, id: MessageId) -> bool {
         let sent = self.lock().received((id, key.clone()));
-        if let Some(sent) = sent {
-            self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
-                .await;
-        }
+        let Some(sent) = sent else { return false };
+        self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
+            .await;
+        true
     }
 
     /// Settles as `skipped` what no receipt came for in time. Runs until it is killed.
@@ -317,7 +363,10 @@ impl Realtime {
     pub(crate) fn stop_waiting(&self) -> Vec<(DeliveryId, i64)> {
         self.lock()
             .drain()
-            .map(|sent| (sent.lease.id, sent.lease.token))
+            .filter_map(|sent| match sent.hold {
+                Hold::Leased(lease) => Some((lease.id, lease.token)),
+                Hold::Spooled(_) => None,
+            })
             .collect()
     }
 }

@@ -6,7 +6,7 @@ use common::topic::TopicKind;
 use uuid::Uuid;
 
 use super::{
-    StoreError,
+    StoreError, chains,
     codec::json,
     collapse::{self, Replaced},
     deliveries::{self, DeliveryRow},
@@ -171,6 +171,7 @@ pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Resul
             .await?;
     }
     deliveries::insert(tx, &rows.deliveries).await?;
+    chains::insert(tx, fresh).await?;
     if !rows.jobs.is_empty() {
         tx.conn
             .query(sql::INSERT_JOBS)

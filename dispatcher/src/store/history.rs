@@ -189,6 +189,8 @@ fn notification(tenant: &TenantId, row: SentRow) -> Result<(Notification, String
         lane: lane_of(lane)?,
         strategy: from_json("strategy", &format!("\"{strategy}\""))?,
         channels: from_json("channels", &channels)?,
+        // A list shows what is said and to whom; the chains are the single notification's.
+        chains: Vec::new(),
         created_at: Micros(created),
         visible_at: Micros(visible),
         expires_at: expires.map(Micros),

@@ -53,7 +53,7 @@ fn name<'a>(tenant: &'a TenantId, key: &'a IdempotencyKey) -> KeyName<'a> {
     KeyName {
         tenant: tenant.as_str(),
         credential: &key.credential,
-        route: key.route,
+        route: &key.route,
         key: &key.key,
     }
 }
@@ -143,7 +143,7 @@ pub(super) async fn judge(
                         fresh.push((
                             new.tenant.as_str(),
                             key.credential.as_str(),
-                            key.route,
+                            key.route.as_ref(),
                             key.key.as_str(),
                             key.request_hash.as_slice(),
                             i64::from(key.status),
@@ -190,7 +190,7 @@ pub(super) async fn amend(
         .query(sql::AMEND_ANSWER)
         .bind(tenant.as_str())
         .bind(key.credential.as_str())
-        .bind(key.route)
+        .bind(key.route.as_ref())
         .bind(key.key.as_str())
         .bind(key.response.as_str())
         .run()

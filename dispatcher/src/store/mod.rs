@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod chains;
 mod claim;
 mod codec;
 mod collapse;
@@ -49,8 +50,9 @@ pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
-        AttemptStart, ChangesResult, ClaimRequest, ClaimRules, JobClaim, JobPage, LaneDepth, Mark, Marked,
-        OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError, TenantStats,
+        AttemptStart, ChangesResult, ClaimRequest, ClaimRules, FailedOver, JobClaim, JobPage, LaneDepth,
+        Mark, Marked, OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError,
+        TenantStats,
     },
     watch::Watch,
 };

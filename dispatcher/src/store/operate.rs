@@ -8,13 +8,13 @@ use common::ids::{NotificationId, TenantId};
 use uuid::Uuid;
 
 use super::{
-    StoreError, accept,
+    StoreError, accept, chains,
     codec::count,
     records,
     sql::{accept as accept_sql, operate as sql, queue as queue_sql},
     transaction::Tx,
 };
-use crate::model::{CancelFate, Cancelled, NewNotification, Replaced};
+use crate::model::{CancelFate, Cancelled, DeliveryState, NewNotification, Replaced};
 
 /// Stops what has not begun. None: the tenant has no such notification.
 pub(super) async fn cancel(
@@ -57,13 +57,21 @@ pub(super) async fn cancel(
         .await?
         .into_iter()
         .collect();
+    // No step follows; what one has just begun is stopped with it.
+    chains::withdrawn(tx, id, "cancelled").await?;
     let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
         return Ok(None);
     };
+    let now = tx.now;
+    let mut further = 0;
     let deliveries = deliveries
         .into_iter()
         .map(|delivery| {
+            let by_chain = delivery.state == DeliveryState::Cancelled && delivery.updated_at == now;
             let fate = if stopped.contains(&delivery.id.0) {
+                CancelFate::Stopped
+            } else if by_chain {
+                further += 1;
                 CancelFate::Stopped
             } else if delivery.state.is_terminal() {
                 CancelFate::Ended
@@ -75,7 +83,7 @@ pub(super) async fn cancel(
         .collect();
     Ok(Some(Cancelled {
         deliveries,
-        stopped: stopped.len() as u64,
+        stopped: stopped.len() as u64 + further,
         fan_out_stopped: fan_out > 0,
         never_visible: never_visible > 0,
     }))
@@ -123,7 +131,12 @@ pub(super) async fn replace(
     if unscheduled == 0 {
         return Ok(Replaced::Due);
     }
-    for statement in [sql::FORGET_DELIVERIES, sql::FORGET_JOB, sql::FORGET_NOTIFICATION] {
+    for statement in [
+        sql::FORGET_DELIVERIES,
+        sql::FORGET_CHAINS,
+        sql::FORGET_JOB,
+        sql::FORGET_NOTIFICATION,
+    ] {
         tx.conn.query(statement).bind(new.id.0).run().await?;
     }
     tx.conn

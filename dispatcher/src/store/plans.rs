@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, connect, inbox, operate, queue, records},
+    sqlite::{accept, chains, collapse, connect, history, inbox, operate, queue, records},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -99,6 +99,28 @@ async fn hot_statements_use_indexes() {
         ("totals", records::TOTALS, false),
         ("unread of a tenant", records::UNREAD_OF_TENANT, false),
         ("rescue jobs", queue::RESCUE_JOBS, false),
+        ("chains by id", chains::CHAINS_BY_ID, false),
+        ("chains of a reader", chains::CHAINS_OF_READER, false),
+        ("chains up to a position", chains::CHAINS_UP_TO, false),
+        ("chains of a notification", chains::CHAINS_OF_NOTIFICATION, false),
+        ("shown chains", chains::SHOWN_CHAINS, false),
+        ("due chains", chains::DUE_CHAINS, false),
+        ("untold chains", chains::UNTOLD_CHAINS, false),
+        ("put chains", chains::PUT_CHAINS, false),
+        ("next step", chains::NEXT_STEP, false),
+        ("stop deliveries", chains::STOP_DELIVERIES, false),
+        ("received", chains::RECEIVED, false),
+        ("inbox keys", collapse::INBOX_KEYS, true),
+        ("replaced by", collapse::REPLACED_BY, false),
+        ("prune collapses", collapse::PRUNE_COLLAPSES, false),
+        ("end of a window", history::WINDOW_END, false),
+        ("what was sent", history::LIST_SENT, false),
+        // A notification's deliveries are few, those of a window are counted.
+        ("progress", history::PROGRESS, true),
+        ("failures", history::FAILURES, true),
+        ("fan-out", history::FAN_OUT, false),
+        ("window", history::WINDOW, false),
+        ("sums", history::SUMS, true),
         ("dead letters", operate::DEAD_LETTERS, false),
         ("dead letter", operate::DEAD_LETTER, false),
         ("redrive", operate::REDRIVE, false),

@@ -8,13 +8,14 @@ use uuid::Uuid;
 use super::{
     AttemptStart, LaneDepth, OnUnknown, Rescued, Revival, Revived, StoreError,
     access::Access,
-    codec::{channel_of, count, from_json, ids, lane_of},
+    chains::{self, End},
+    codec::{channel_of, count, from_json, ids, lane_of, state_of},
     positions::{Arrival, StoredRoute, appear},
     sql::queue as sql,
     totals::{add_totals, counts},
     transaction::Tx,
 };
-use crate::model::{Channel, DeliveryState, Lane, Micros, Settlement};
+use crate::model::{ChainId, Channel, DeliveryState, Lane, Micros, Settlement};
 
 /// Answers in the order of the inputs: whether the database knew the delivery under the token. A pair that is named twice
 /// counts once.
@@ -106,6 +107,21 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Resu
             .await?;
     }
     add_totals(tx, totals).await?;
+    let ends = rows
+        .iter()
+        .filter(|(id, ..)| ChainId::of(DeliveryId(*id)).is_some())
+        .map(|(id, token, _, state)| {
+            let settlement = first
+                .iter()
+                .find(|one| one.delivery.0 == *id && one.token == *token);
+            Ok(End {
+                delivery: DeliveryId(*id),
+                state: state_of(state)?,
+                reason: settlement.and_then(|one| one.reason.clone()),
+            })
+        })
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    chains::moved(tx, ends).await?;
     Ok(deal(
         settlements.iter().map(|one| (one.delivery, one.token)),
         settled,
@@ -141,8 +157,8 @@ pub(super) async fn release(tx: &mut Tx<'_>, leases: &[(DeliveryId, i64)]) -> Re
         .await?;
     let none: Option<&str> = None;
     let ended: Vec<_> = released
-        .into_iter()
-        .map(|(id, token)| (id, token, "interrupted", none, none))
+        .iter()
+        .map(|(id, token)| (*id, *token, "interrupted", none, none))
         .collect();
     tx.conn
         .query(sql::END_ATTEMPTS)
@@ -150,7 +166,13 @@ pub(super) async fn release(tx: &mut Tx<'_>, leases: &[(DeliveryId, i64)]) -> Re
         .bind(tx.now.0)
         .run()
         .await?;
-    Ok(())
+    // What was read meanwhile is not sent again.
+    let back = released.into_iter().map(|(id, _)| End {
+        delivery: DeliveryId(id),
+        state: DeliveryState::Pending,
+        reason: None,
+    });
+    chains::moved(tx, back.collect()).await
 }
 
 pub(super) async fn rescue(

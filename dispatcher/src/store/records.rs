@@ -8,11 +8,14 @@ use uuid::Uuid;
 use super::{
     StoreError, TenantStats,
     access::Access,
+    chains,
     codec::{channel_of, count, from_json, ids, json, lane_of, small, user_of},
     sql::records as sql,
     transaction::Tx,
 };
-use crate::model::{Attempt, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template};
+use crate::model::{
+    Attempt, Chain, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template,
+};
 
 /// Deliveries of one notification that are shown.
 const SHOWN_DELIVERIES: i64 = 2000;
@@ -81,6 +84,8 @@ pub(super) async fn notification(
     else {
         return Ok(None);
     };
+    let chains = chains::of_notification(&mut *conn, id).await?;
+    let open = open != 0 || chains.iter().any(Chain::is_open);
     let notification = Notification {
         id,
         tenant: tenant.clone(),
@@ -90,11 +95,12 @@ pub(super) async fn notification(
         lane: lane_of(lane)?,
         strategy: from_json("strategy", &format!("\"{strategy}\""))?,
         channels: from_json("channels", &channels)?,
+        chains,
         created_at: Micros(created),
         visible_at: Micros(visible),
         expires_at: expires.map(Micros),
         withdrawn: withdrawn != 0,
-        open: open != 0,
+        open,
     };
     let rows: Vec<DeliveryRow> = conn
         .query(sql::DELIVERIES)

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
 use secrecy::SecretString;
 
-use crate::model::{Changes, Channel, Contact, Cursor, DeliveryState, GroupJob, Lane, Micros, Pauses};
+use crate::model::{Chain, Changes, Channel, Contact, Cursor, DeliveryState, GroupJob, Lane, Micros, Pauses};
 
 /// Why the store did not do it. Nothing of the operation was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -276,6 +276,8 @@ pub enum Mark {
     Seen,
     /// Read.
     Read,
+    /// Acted upon, and so read.
+    Acknowledged,
     /// Unread again; overrides an earlier or later look at the watermark.
     Unread,
     /// Put away.
@@ -284,6 +286,17 @@ pub enum Mark {
     Unarchived,
     /// Gone for this reader.
     Deleted,
+}
+
+/// A chain of which a channel failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedOver {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which notification.
+    pub notification: NotificationId,
+    /// As it stands.
+    pub chain: Chain,
 }
 
 /// What a mark changed.

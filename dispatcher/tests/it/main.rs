@@ -11,5 +11,6 @@ mod outage;
 mod queue;
 mod realtime;
 mod receipts;
+mod spool;
 mod store;
 mod webhook;

@@ -24,6 +24,7 @@ macro_rules! terminal {
 }
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;

@@ -16,6 +16,7 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod history;
 pub(super) mod inbox;
@@ -28,6 +29,7 @@ pub(super) mod records;
 pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
     [
         accept::ALL,
+        chains::ALL,
         collapse::ALL,
         history::ALL,
         inbox::ALL,

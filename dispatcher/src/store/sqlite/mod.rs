@@ -5,6 +5,7 @@
 //! the order of a join; a unary `+` keeps a condition from choosing an index.
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;

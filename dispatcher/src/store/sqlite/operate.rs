@@ -35,6 +35,8 @@ WHERE notification_id = ?1";
 
 pub(in crate::store) const FORGET_DELIVERIES: &str = "DELETE FROM deliveries WHERE notification_id = ?1";
 
+pub(in crate::store) const FORGET_CHAINS: &str = "DELETE FROM chains WHERE notification_id = ?1";
+
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = ?1";
 
 pub(in crate::store) const FORGET_NOTIFICATION: &str = "DELETE FROM notifications WHERE id = ?1";

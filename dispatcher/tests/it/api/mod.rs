@@ -151,19 +151,23 @@ impl Api {
     }
 
     pub(crate) async fn start(config: DispatcherConfig) -> Self {
-        let world = World::new().await;
+        Self::on(World::new().await, config).await
+    }
+
+    /// On a world that the test has made.
+    pub(crate) async fn on(world: World, config: DispatcherConfig) -> Self {
         let running = world.start(config.clone()).await;
-        Self::on(world, running, &config)
+        Self::around(world, running, &config)
     }
 
     /// With emails that the test ends, `room` of them at once.
     pub(crate) async fn with_outbox(config: DispatcherConfig, room: usize) -> (Outbox, Self) {
         let world = World::new().await;
         let (running, outbox) = world.start_outbox(config.clone(), room).await;
-        (outbox, Self::on(world, running, &config))
+        (outbox, Self::around(world, running, &config))
     }
 
-    fn on(world: World, running: Running, config: &DispatcherConfig) -> Self {
+    fn around(world: World, running: Running, config: &DispatcherConfig) -> Self {
         let secret = SecretString::from(SECRET);
         let auth = AuthConfig {
             default_tenant: Some(TenantId::new("t1").unwrap()),
@@ -174,6 +178,7 @@ impl Api {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
+            strategy: config.strategy.clone(),
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
                 std::future::ready(Live {

@@ -305,7 +305,7 @@ async fn a_kept_answer_can_be_amended() {
     let store = fresh().await;
     let key = |response: &str| IdempotencyKey {
         credential: "c".to_owned(),
-        route: "notifications/bulk",
+        route: "notifications/bulk".into(),
         key: "k".to_owned(),
         request_hash: vec![1],
         status: 200,

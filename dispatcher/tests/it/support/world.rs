@@ -13,6 +13,7 @@ use dispatcher::{
     metrics::Metrics,
     model::{Accepted, Channel, Delivery, DeliveryState, NewNotification},
     service::Service,
+    spool::Spool,
     store::{Store, StoreConfig},
 };
 
@@ -21,6 +22,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) metrics: Metrics,
+    pub(crate) spool: Option<Spool>,
     config: StoreConfig,
     /// None for a process beside the one that has it.
     _database: Option<Database>,
@@ -63,11 +65,13 @@ impl World {
         Self::open(self.config.clone()).await
     }
 
-    async fn open(config: StoreConfig) -> Self {
+    /// On a database that the test looks after.
+    pub(crate) async fn open(config: StoreConfig) -> Self {
         Self {
             store: Store::open(&config).await.unwrap(),
             bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
             metrics: Metrics::new(),
+            spool: None,
             config,
             _database: None,
         }
@@ -125,6 +129,7 @@ impl World {
             receipts,
             channels,
             metrics: self.metrics.clone(),
+            spool: self.spool.clone(),
             exclusive,
         })
         .await
