@@ -81,6 +81,8 @@ pub struct Metrics {
     pub rescued: Counter,
     /// Those among them whose attempt has a start and no end.
     pub rescued_unknown: Counter,
+    /// Rows of inboxes, notifications and months that were older than the retention.
+    pub forgotten: Counter,
     /// Attempts of which nobody can tell whether they went out.
     pub unknown: Family<ChannelLabel, Counter>,
     /// Leases that another worker had taken when this one looked again.
@@ -215,6 +217,11 @@ impl Metrics {
             metrics.rescued_unknown.clone(),
         );
         registry.register(
+            "history_forgotten",
+            "Rows of inboxes, notifications, and months of them, that were older than the retention",
+            metrics.forgotten.clone(),
+        );
+        registry.register(
             "queue_unknown",
             "Attempts of which nobody can tell whether they went out",
             metrics.unknown.clone(),
@@ -326,6 +333,7 @@ impl Metrics {
             settle_seconds: seconds(),
             rescued: Counter::default(),
             rescued_unknown: Counter::default(),
+            forgotten: Counter::default(),
             unknown: Family::default(),
             leases_lost: Counter::default(),
             store_refusals: Counter::default(),

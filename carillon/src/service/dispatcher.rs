@@ -110,6 +110,7 @@ impl Database {
             read_connections: parts.database.read_connections,
             group_max: parts.database.group_max,
             backfill: parts.inbox.backfill.0,
+            retention: parts.retention.after.0,
             ..StoreConfig::at(place.clone())
         };
         secret::make_folder(&config.server.data_dir)?;

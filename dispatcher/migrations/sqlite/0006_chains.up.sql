@@ -22,3 +22,4 @@ CREATE INDEX chains_recipient ON chains (notification_id, user);
 CREATE INDEX chains_open ON chains (tenant, user) WHERE open = 1;
 CREATE INDEX chains_due ON chains (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX chains_untold ON chains (updated_at) WHERE untold = 1;
+CREATE INDEX chains_closed ON chains (updated_at) WHERE open = 0;

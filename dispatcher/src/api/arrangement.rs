@@ -6,6 +6,7 @@ use common::{
 };
 
 use super::{
+    address::Addresses,
     body::{NotificationBody, StepBody},
     times,
     words::parse_channels,
@@ -93,6 +94,26 @@ impl Arrangement {
         })
     }
 
+    /// Refuses addresses that would belong to none of several users.
+    pub(crate) fn check_addresses(
+        &self,
+        audience: Option<&Audience>,
+        addresses: &Addresses,
+    ) -> Result<(), Problem> {
+        let several = match audience.map(|audience| &audience.target) {
+            Some(Target::Users(users)) => users.len() > 1,
+            _ => false,
+        };
+        if self.strategy == Strategy::All || !several || addresses.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::invalid(
+            "conflict",
+            "strategy",
+            "addresses beside several users belong to none of them; name one user, or leave the addresses to the contacts",
+        ))
+    }
+
     /// The channels that `steps` name.
     pub(crate) fn names(&self) -> Option<Vec<String>> {
         (!self.steps.is_empty()).then(|| self.steps.iter().map(|step| step.name.clone()).collect())
@@ -136,19 +157,7 @@ fn fits(strategy: Strategy, body: &NotificationBody, audience: Option<&Audience>
         }
     }
     match audience.map(|audience| &audience.target) {
-        Some(Target::User(_)) => Ok(()),
-        Some(Target::Users(users)) => {
-            let addressed = body.recipient.is_some() || body.recipients.is_some() || body.target.is_some();
-            if addressed && users.len() > 1 {
-                return Err(Problem::invalid(
-                    "conflict",
-                    "strategy",
-                    "addresses beside several users belong to none of them; name one user, or leave the addresses to the \
-                     contacts",
-                ));
-            }
-            Ok(())
-        }
+        Some(Target::User(_) | Target::Users(_)) => Ok(()),
         Some(_) => Err(Problem::invalid(
             "strategy_not_for_group",
             "strategy",

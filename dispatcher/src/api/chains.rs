@@ -8,8 +8,8 @@ use super::arrangement::{Arrangement, StepDraft};
 use crate::{
     config::StrategyConfig,
     model::{
-        Chain, ChainId, ChainState, Channel, DeliveryState, Micros, NewDelivery, Reached, Step, StepDelivery,
-        StepState, Strategy,
+        Chain, ChainId, ChainState, Channel, Contact, DeliveryState, Micros, NewDelivery, Reached, Step,
+        StepDelivery, StepState, Strategy,
     },
     strategy::{self, Event},
 };
@@ -36,6 +36,8 @@ pub(super) fn in_order(
 pub(super) struct Layout<'a> {
     pub(super) arrangement: &'a Arrangement,
     pub(super) config: &'a StrategyConfig,
+    /// Who is named.
+    pub(super) users: &'a [(Name, Option<Contact>)],
     /// In the order of the steps.
     pub(super) channels: &'a [(String, Channel)],
     pub(super) now: Micros,
@@ -51,6 +53,17 @@ impl Layout<'_> {
     ) -> Result<(Vec<NewDelivery>, Vec<Chain>), Problem> {
         let mut by_user: Vec<(Option<Name>, Vec<NewDelivery>)> = Vec::new();
         let mut known = HashMap::new();
+        // What no user has (a channel that is not configured) nobody has.
+        let planned = planned.into_iter().flat_map(|delivery| {
+            let users: Vec<_> = match (&delivery.user, self.users) {
+                (None, users @ [_, ..]) => users.iter().map(|(user, _)| Some(user.clone())).collect(),
+                (user, _) => vec![user.clone()],
+            };
+            users.into_iter().map(move |user| NewDelivery {
+                user,
+                ..delivery.clone()
+            })
+        });
         for delivery in planned {
             let user = delivery.user.clone();
             let index = *known.entry(user.clone()).or_insert(by_user.len());

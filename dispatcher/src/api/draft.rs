@@ -79,6 +79,7 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
     let mut addresses = Addresses::default();
     give_addresses(&mut addresses, &body)?;
     let data = data(body.data, body.extra_data, body.metadata, &mut addresses)?;
+    arrangement.check_addresses(audience.as_ref(), &addresses)?;
 
     let schedule = one([
         ("schedule_at", body.schedule_at),

@@ -192,6 +192,7 @@ impl Outline {
             (deliveries, laid_out) = Layout {
                 arrangement: &draft.arrangement,
                 config: &state.strategy,
+                users: &users,
                 channels: &channels,
                 now: draft.now,
                 begins_at: draft.visible_at,

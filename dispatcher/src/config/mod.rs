@@ -3,12 +3,14 @@
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
 mod network;
+mod retention;
 mod retry;
 mod webhook;
 
 pub(crate) use self::retry::LONGEST;
 pub use self::{
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
@@ -381,6 +383,8 @@ pub struct DispatcherConfig {
     pub webhook: WebhookConfig,
     /// The inbox.
     pub inbox: InboxConfig,
+    /// How long history is kept.
+    pub retention: RetentionConfig,
     /// The channel realtime.
     pub realtime: RealtimeConfig,
     /// What is accepted while the database is away.
@@ -482,6 +486,7 @@ impl DispatcherConfig {
         }
         self.webhook.validate()?;
         self.channels.validate()?;
+        self.retention.validate(&self.inbox)?;
         Ok(())
     }
 

@@ -334,6 +334,16 @@ pub(super) async fn told(tx: &mut Tx<'_>, seen: &[Chain]) -> Result<(), StoreErr
     carry_out(tx, chains).await
 }
 
+/// Forgets chains that ended before a time, at most so many.
+pub(super) async fn forget(tx: &mut Tx<'_>, before: Micros, limit: i64) -> Result<u64, StoreError> {
+    tx.conn
+        .query(sql::FORGET_CHAINS)
+        .bind(before.0)
+        .bind(limit)
+        .run()
+        .await
+}
+
 /// Does what was decided, and keeps the chains.
 async fn carry_out(tx: &mut Tx<'_>, mut chains: Vec<Held>) -> Result<(), StoreError> {
     if chains.is_empty() {

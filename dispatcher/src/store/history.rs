@@ -52,7 +52,7 @@ type FailureRow = (
 );
 
 /// The lowest id of a time; ids are `UUIDv7`.
-fn id_at(time: Micros) -> Uuid {
+pub(super) fn id_at(time: Micros) -> Uuid {
     let millis = u64::try_from(time.0.div_euclid(1000)).unwrap_or_default();
     Uuid::from_u128(u128::from(millis.min((1 << 48) - 1)) << 80)
 }

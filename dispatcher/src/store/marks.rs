@@ -13,6 +13,7 @@ use super::{
     inbox::{Receipt, states, unread},
     keys::{Floor, Keys, floors},
     positions::{FILTERED, take_positions},
+    retention,
     sql::{inbox as sql, queue as queue_sql},
     transaction::Tx,
 };
@@ -165,6 +166,7 @@ pub(super) async fn mark(
         let ids: Vec<Uuid> = wanted.iter().map(|id| id.0).collect();
         tx.conn.query(sql::LOCK_NOTIFICATIONS).list(&ids).run().await?;
     }
+    retention::hold(tx, wanted, &keys).await?;
     lock(tx, reader).await?;
     let floors = floors(&mut tx.conn, reader, &keys.all).await?;
     let mut states = states(&mut tx.conn, reader, &keys, &floors, wanted.iter().map(|id| id.0)).await?;

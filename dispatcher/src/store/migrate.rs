@@ -46,6 +46,7 @@ migrations! {
     6 "0006_chains",
     7 "0007_operations",
     9 "0009_collapse",
+    11 "0011_retention",
 }
 
 const TABLE: Statement = Statement {

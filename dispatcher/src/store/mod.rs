@@ -33,6 +33,7 @@ mod positions;
 mod postgres;
 mod queue;
 mod records;
+mod retention;
 mod rows;
 #[cfg(test)]
 mod schema;

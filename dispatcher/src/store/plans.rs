@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
     "SCAN j ",
     "SCAN q ",
     "SCAN s ",
@@ -20,6 +20,8 @@ const SMALL: [&str; 10] = [
     "SCAN CONSTANT ROW",
     "SCAN (subquery",
     "SCAN (join",
+    // Holds only what is asked for.
+    "SCAN c USING INDEX chains_untold",
 ];
 
 /// Steps that enter by a part of a key under which much may lie.
@@ -110,6 +112,7 @@ async fn hot_statements_use_indexes() {
         ("next step", chains::NEXT_STEP, false),
         ("stop deliveries", chains::STOP_DELIVERIES, false),
         ("received", chains::RECEIVED, false),
+        ("forget chains", chains::FORGET_CHAINS, false),
         ("inbox keys", collapse::INBOX_KEYS, true),
         ("replaced by", collapse::REPLACED_BY, false),
         ("prune collapses", collapse::PRUNE_COLLAPSES, false),

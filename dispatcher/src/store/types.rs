@@ -103,6 +103,8 @@ pub struct StoreConfig {
     pub backfill: Duration,
     /// Entries of the change feed are kept at least this long.
     pub feed_retention: Duration,
+    /// What is older is forgotten: rows of inboxes, notifications, deliveries, attempts, receipts. Zero keeps all.
+    pub retention: Duration,
 }
 
 impl StoreConfig {
@@ -129,6 +131,7 @@ impl StoreConfig {
             wait_max: Duration::from_secs(5),
             backfill: Duration::from_hours(30 * 24),
             feed_retention: Duration::from_hours(30 * 24),
+            retention: Duration::ZERO,
         }
     }
 }

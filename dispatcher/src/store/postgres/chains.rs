@@ -109,3 +109,10 @@ INSERT INTO delivery_history (id, notification_id, tenant, channel, \"user\", ad
 SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'delivered', NULL, due_at, NULL, token, max_attempts,
   NULL, $4::bigint FROM gone
 RETURNING id, token, tenant";
+
+/// Chains that ended before `$1`, at most `$2`.
+pub(in crate::store) const FORGET_CHAINS: &str = "
+WITH old AS MATERIALIZED (
+  SELECT c.id FROM chains c WHERE c.open = 0 AND c.updated_at < $1::bigint
+  ORDER BY c.updated_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED)
+DELETE FROM chains c USING old WHERE c.id = old.id";

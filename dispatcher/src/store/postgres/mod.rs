@@ -31,6 +31,9 @@ pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod operate;
 #[cfg(test)]
+mod months;
+#[cfg(test)]
 mod plans;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;

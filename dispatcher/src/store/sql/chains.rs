@@ -13,4 +13,5 @@ statements! { chains:
     UNTOLD_CHAINS,
     STOP_DELIVERIES,
     RECEIVED,
+    FORGET_CHAINS,
 }

@@ -23,6 +23,7 @@ pub(super) mod inbox;
 pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;
 
 /// Every statement with its name.
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         operate::ALL,
         queue::ALL,
         records::ALL,
+        retention::ALL,
     ]
     .concat()
 }

@@ -80,3 +80,8 @@ FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS tenant, value ->> 2 AS use
 WHERE deliveries.notification_id = s.id AND deliveries.user = s.user AND deliveries.channel = 'realtime'
   AND deliveries.tenant = s.tenant AND +deliveries.state IN ('pending', 'running')
 RETURNING deliveries.id, token, deliveries.tenant";
+
+/// Chains that ended before `?1`, at most `?2`.
+pub(in crate::store) const FORGET_CHAINS: &str = "
+DELETE FROM chains WHERE id IN
+  (SELECT c.id FROM chains c WHERE c.open = 0 AND c.updated_at < ?1 ORDER BY c.updated_at LIMIT ?2)";

@@ -13,3 +13,4 @@ pub(super) mod inbox;
 pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;

@@ -48,7 +48,7 @@ pub(crate) struct Api {
     router: Router,
     pub(crate) world: World,
     /// Keeps the dispatcher at work.
-    _running: Running,
+    pub(crate) running: Running,
     pub(crate) closing: CancellationToken,
 }
 
@@ -191,7 +191,7 @@ impl Api {
         Self {
             router: router(&state),
             world,
-            _running: running,
+            running,
             closing,
         }
     }

@@ -10,6 +10,7 @@ mod jobs;
 mod operate;
 mod queue;
 mod records;
+mod retention;
 mod revive;
 mod unread;
 
