@@ -16,6 +16,7 @@ use crate::{
     model::{
         Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
     },
+    operations::Operations,
     realtime::{Frames, Realtime},
     receipts::Readers,
     spool::{Spool, SpoolError, Turn},
@@ -37,6 +38,7 @@ struct Inner {
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
+    operations: Operations,
 }
 
 /// Why a request was not accepted.
@@ -88,6 +90,7 @@ impl Service {
         wake: Wake,
         metrics: Metrics,
         spool: Option<Spool>,
+        operations: Operations,
     ) -> Self {
         let readers = Readers::new(store.clone(), realtime.clone());
         Self(Arc::new(Inner {
@@ -99,6 +102,7 @@ impl Service {
             wake,
             metrics,
             spool,
+            operations,
         }))
     }
 
@@ -368,6 +372,12 @@ impl Service {
     #[must_use]
     pub fn wake(&self) -> &Wake {
         &self.0.wake
+    }
+
+    /// What operators ask of the queue.
+    #[must_use]
+    pub fn operations(&self) -> &Operations {
+        &self.0.operations
     }
 
     /// Whether the bus takes frames at the moment.

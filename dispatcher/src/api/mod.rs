@@ -18,6 +18,7 @@ mod condition;
 mod contacts;
 mod contract;
 mod create;
+mod dead_letters;
 mod docs;
 mod draft;
 mod dry_run;
@@ -28,6 +29,8 @@ mod history;
 mod inbox;
 mod jobs;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod planner;
 mod problems;
@@ -35,6 +38,8 @@ mod reader;
 mod records;
 mod references;
 mod remembered;
+mod replay;
+mod revise;
 mod schedules;
 mod state;
 mod templates;
@@ -117,7 +122,15 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(history::history))
         .routes(routes!(history::sums))
         .routes(routes!(jobs::job))
-        .routes(routes!(records::get, inbox::delete))
+        .routes(routes!(records::get, operate::update, inbox::delete))
+        .routes(routes!(operate::cancel))
+        .routes(routes!(operate::retry))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_all))
+        .routes(routes!(dead_letters::discard_all))
+        .routes(routes!(dead_letters::get, dead_letters::discard))
+        .routes(routes!(replay::replay))
+        .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
         .routes(routes!(inbox::acknowledge))

@@ -7,6 +7,8 @@ mod delivery;
 mod history;
 mod inbox;
 mod notification;
+mod pause;
+mod redrive;
 mod schedule;
 mod template;
 mod time;
@@ -21,6 +23,10 @@ pub use self::{
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
         Notification, Strategy, overall_status,
+    },
+    pause::{Pause, Pauses},
+    redrive::{
+        CancelFate, Cancelled, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult, Redriven, Replaced,
     },
     schedule::{
         CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,

@@ -31,6 +31,7 @@ pub(super) mod history;
 pub(super) mod inbox;
 #[cfg(test)]
 mod months;
+pub(super) mod operate;
 #[cfg(test)]
 mod plans;
 pub(super) mod queue;
