@@ -2,7 +2,8 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
-//! `history`, `jobs`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
+//! `history`, `jobs`, `schedules`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
+//! that of `bulk`.
 
 mod accept;
 mod address;
@@ -39,6 +40,7 @@ mod references;
 mod remembered;
 mod replay;
 mod revise;
+mod schedules;
 mod state;
 mod templates;
 mod times;
@@ -53,6 +55,7 @@ use common::http::{Authenticator, BodyDepth, BodyLimit};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::schedules::occurrence;
 pub use self::{
     body::NotificationBody,
     health::{HealthView, Readiness, health, readiness, ready},
@@ -134,6 +137,12 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))
+        .routes(routes!(schedules::create, schedules::list))
+        .routes(routes!(schedules::get, schedules::update, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::next))
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
         .routes(routes!(health::with_token))

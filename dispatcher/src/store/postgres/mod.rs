@@ -29,11 +29,12 @@ pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
-pub(super) mod operate;
 #[cfg(test)]
 mod months;
+pub(super) mod operate;
 #[cfg(test)]
 mod plans;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
+pub(super) mod schedules;
