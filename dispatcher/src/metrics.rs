@@ -1,6 +1,6 @@
 //! The dispatcher's Prometheus metrics. Names and labels stand here and nowhere else.
 
-use std::sync::atomic::AtomicU64;
+use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -12,6 +12,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use serde::Serialize;
 
 use crate::model::{Channel, Lane};
 
@@ -105,6 +107,22 @@ pub struct Metrics {
     pub drained: Counter,
     /// Times that what is spooled could not be stored.
     pub drain_errors: Counter,
+}
+
+/// Sums since the process began.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct Totals {
+    /// Notifications accepted.
+    created: u64,
+    /// Deliveries that a channel took.
+    sent: u64,
+    /// Deliveries that are dead or expired.
+    failed: u64,
+    /// Realtime deliveries for which nobody was online.
+    skipped: u64,
+    /// Deliveries that a channel took, by channel.
+    #[schema(value_type = Object)]
+    sent_by_channel: BTreeMap<&'static str, u64>,
 }
 
 impl Metrics {
@@ -286,6 +304,20 @@ impl Metrics {
             spooled: Counter::default(),
             drained: Counter::default(),
             drain_errors: Counter::default(),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let of_channel = |channel: Channel| self.sent.get(&channel.into()).map_or(0, |sent| sent.get());
+        Totals {
+            created: self.created.get(),
+            sent: self.sent_all.get(),
+            failed: self.failed_all.get(),
+            skipped: self.skipped.get(),
+            sent_by_channel: Channel::ALL
+                .into_iter()
+                .map(|channel| (channel.as_str(), of_channel(channel)))
+                .collect(),
         }
     }
 

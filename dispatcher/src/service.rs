@@ -12,7 +12,7 @@ use crate::{
     accepted::AfterCommit,
     channels::Channels,
     lease::Retries,
-    metrics::Metrics,
+    metrics::{Metrics, Totals},
     model::{Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, ReaderKeys},
     realtime::{Frames, Realtime},
     receipts::Readers,
@@ -345,6 +345,18 @@ impl Service {
     #[must_use]
     pub fn wake(&self) -> &Wake {
         &self.0.wake
+    }
+
+    /// Whether the bus takes frames at the moment.
+    #[must_use]
+    pub(crate) fn bus_is_ready(&self) -> bool {
+        self.0.realtime.bus_is_ready()
+    }
+
+    /// What this process did since it began.
+    #[must_use]
+    pub(crate) fn totals(&self) -> Totals {
+        self.0.metrics.totals()
     }
 
     /// Whether deliveries by this channel can go out.

@@ -152,7 +152,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let parts = config.dispatcher();
         let metrics = metrics.register(dispatcher::metrics::Metrics::register);
-        let channels = Channels::new(&parts.smtp, &parts.webhook, &metrics)?;
+        let channels = Channels::new(&parts, &metrics)?;
         let spool = match (&bus, config.database_place()) {
             (Bus::Redis(_), Place::Server(_)) => {
                 let node = NodeId::generate();

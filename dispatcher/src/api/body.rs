@@ -51,7 +51,7 @@ pub struct NotificationBody {
     pub delay: Option<Value>,
     /// Not sent after this, RFC 3339 with an offset.
     pub expires_at: Option<String>,
-    /// A newer notification with the same key replaces it where it still waits.
+    /// It replaces the one before it with the same key and target: in inboxes, and where that one still waits.
     pub collapse_key: Option<String>,
     /// Groups rows of the inbox.
     pub group_key: Option<String>,

@@ -6,17 +6,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::{
-    http::{Caller, JsonBody, Problem},
+    http::{Caller, JsonBody, Problem, parse_query},
     ids::NotificationId,
     token::Identity,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     extract::{IdOf, OptionalBody, QueryOf},
-    feed,
+    feed, history,
     problems::{no_notification, store_problem},
     reader::seen,
     state::ApiState,
@@ -64,7 +64,7 @@ pub(crate) struct ListQuery {
 
 /// List notifications
 ///
-/// Newest first. With `after`, what arrived since, oldest first; the header `X-Next-Cursor` says where to go on.
+/// Newest first. With `?for=sent` or `?for=all` it is `GET /api/v1/notifications/history`. With `after`, what arrived since, oldest first; the header `X-Next-Cursor` says where to go on.
 #[utoipa::path(
     get, path = "/api/v1/notifications", tag = "inbox", params(ListQuery),
     responses(
@@ -75,8 +75,12 @@ pub(crate) struct ListQuery {
 pub(crate) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
-    QueryOf(query): QueryOf<ListQuery>,
+    uri: Uri,
 ) -> Result<Response, Problem> {
+    if history::is_meant(&uri) {
+        return history::of_list(state, caller, &uri).await;
+    }
+    let query: ListQuery = parse_query(&uri)?;
     let kind = match (query.kind, query.kind_alias) {
         (Some(kind), _) => Some(parse_kind("kind", &kind)?),
         (None, Some(kind)) => Some(parse_kind("type", &kind)?),

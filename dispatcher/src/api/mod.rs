@@ -2,7 +2,7 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
-//! `templates`, `contacts`, `health`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
+//! `history`, `jobs`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
 
 mod accept;
 mod address;
@@ -10,6 +10,7 @@ mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod condition;
 mod contacts;
 mod contract;
 mod create;
@@ -19,7 +20,9 @@ mod dry_run;
 mod extract;
 mod feed;
 mod health;
+mod history;
 mod inbox;
+mod jobs;
 mod limits;
 mod plan;
 mod planner;
@@ -28,6 +31,7 @@ mod reader;
 mod records;
 mod references;
 mod remembered;
+mod stale;
 mod state;
 mod templates;
 mod times;
@@ -60,6 +64,7 @@ pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     router
         .merge(described(&document))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(stale::tell))
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(Extension(BodyLimit(state.limits.body_bytes.0)))
         .layer(Extension(BodyDepth(state.limits.json_depth)))
@@ -105,6 +110,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(inbox::bulk_read))
         .routes(routes!(templates::list_predefined))
         .routes(routes!(records::stats))
+        .routes(routes!(history::history))
+        .routes(routes!(history::sums))
+        .routes(routes!(jobs::job))
         .routes(routes!(records::get, inbox::delete))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
@@ -114,5 +122,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
         .routes(routes!(health::with_token))
+        .routes(routes!(condition::detailed))
+        .routes(routes!(condition::metrics))
         .routes(routes!(health::health))
 }

@@ -44,6 +44,7 @@ impl ApiState {
     /// The state for handlers.
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
+        super::condition::begin();
         let limits = RateLimits::new(&config.limits);
         let capacity = Capacity::new(config.service.clone(), &config.limits);
         Self(Arc::new(Inner {

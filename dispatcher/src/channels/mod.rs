@@ -20,7 +20,7 @@ pub use self::{
     webhook::{Resolver, Webhook},
 };
 use crate::{
-    config::{SmtpConfig, WebhookConfig},
+    config::DispatcherConfig,
     metrics::Metrics,
     model::{Channel, Claimed, Micros, Outcome},
     store::OnUnknown,
@@ -70,8 +70,8 @@ impl Channels {
     ///
     /// # Errors
     /// [`ConfigError`] names the key.
-    pub fn new(smtp: &SmtpConfig, webhook: &WebhookConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
-        Self::resolving(smtp, webhook, Resolver::System, metrics)
+    pub fn new(config: &DispatcherConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
+        Self::resolving(config, Resolver::System, metrics)
     }
 
     /// The same, with names that stand for what `resolver` says.
@@ -79,16 +79,15 @@ impl Channels {
     /// # Errors
     /// [`ConfigError`] names the key.
     pub fn resolving(
-        smtp: &SmtpConfig,
-        webhook: &WebhookConfig,
+        config: &DispatcherConfig,
         resolver: Resolver,
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
         let mut adapters = BTreeMap::new();
-        if let Some(email) = Email::new(smtp, metrics.clone())? {
+        if let Some(email) = Email::new(&config.smtp, metrics.clone())? {
             adapters.insert(Channel::Email, Adapter::Email(Box::new(email)));
         }
-        if let Some(webhook) = Webhook::new(webhook, resolver, metrics.clone())? {
+        if let Some(webhook) = Webhook::new(config, resolver, metrics.clone())? {
             adapters.insert(Channel::Webhook, Adapter::Webhook(Box::new(webhook)));
         }
         Ok(Self(Arc::new(adapters)))

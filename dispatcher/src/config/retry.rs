@@ -110,7 +110,7 @@ impl ChannelsConfig {
             }
             if let Some((field, problem)) = config.retry.problem() {
                 return Err(ConfigError::invalid(
-                    &format!("channels.{name}.retry.{field}"),
+                    format!("channels.{name}.retry.{field}"),
                     problem,
                 ));
             }

@@ -96,7 +96,7 @@ pub struct Content {
     /// The template's name, where one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// A newer notification with the same key replaces it where it still waits for a socket.
+    /// A newer notification with the same key and target replaces it: in inboxes, in the queue, and where it waits for a socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapse_key: Option<String>,
     /// Groups rows of the inbox.

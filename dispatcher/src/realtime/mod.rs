@@ -155,6 +155,11 @@ impl Realtime {
         Some(Frames { message, deliveries })
     }
 
+    /// Whether the bus takes frames at the moment.
+    pub(crate) fn bus_is_ready(&self) -> bool {
+        self.0.bus.ready()
+    }
+
     /// Hands what was prepared to the bus, after the commit and in its order. Nobody who accepts waits for the bus: where too
     /// much waits already, the queue tries again.
     pub(crate) async fn publish_accepted(&self, frames: Frames) {

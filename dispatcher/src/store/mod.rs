@@ -32,6 +32,7 @@ mod rows;
 mod schema;
 mod sql;
 mod sqlite;
+pub(crate) mod stale;
 mod totals;
 mod transaction;
 mod types;

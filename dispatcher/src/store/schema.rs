@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 
-use super::{
-    Place, Server, migrate_down, migrate_status, migrate_up, postgres,
-    sql::{accept, inbox, queue, records},
-    sqlite,
-};
+use super::{Place, Server, migrate_down, migrate_status, migrate_up, postgres, sql, sqlite};
 
 /// Tables and columns that only PostgreSQL needs: it keeps what has ended apart, and sums in slots.
 const POSTGRES_ONLY: [(&str, Option<&str>); 2] = [("delivery_history", None), ("totals", Some("slot"))];
@@ -200,7 +196,7 @@ async fn every_statement_can_be_prepared() {
     let mut sqlite = Conn::open(file).await;
     let mut postgres = Conn::open(server).await;
     let mut names = BTreeSet::new();
-    for (name, statement) in [accept::ALL, inbox::ALL, queue::ALL, records::ALL].concat() {
+    for (name, statement) in sql::all() {
         assert!(names.insert(name), "{name} is there twice");
         for (database, result) in [
             (
@@ -210,7 +206,7 @@ async fn every_statement_can_be_prepared() {
             (
                 "PostgreSQL",
                 postgres
-                    .run(format!("PREPARE {name} AS {}", statement.postgres))
+                    .run(format!("PREPARE \"{name}\" AS {}", statement.postgres))
                     .await,
             ),
         ] {

@@ -13,7 +13,7 @@ mod payload;
 mod resolve;
 mod sign;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::config::ConfigError;
 
@@ -27,14 +27,17 @@ use self::{
 };
 use super::{Capacity, Report, address::clean_response};
 use crate::{
-    config::{HostPattern, UnknownPolicy, WebhookConfig, WebhookFormat},
+    config::{DispatcherConfig, HostPattern, UnknownPolicy, WebhookConfig, WebhookFormat},
     metrics::Metrics,
-    model::{Claimed, Micros, Outcome},
+    model::{Channel, Claimed, Micros, Outcome},
     store::OnUnknown,
 };
 
 /// Calls that are held for each that is made at once; see [`super::email`] for why and why not.
 const HELD_PER_CALL: usize = 4;
+
+/// Longest pause that a receiver can ask for its other deliveries; each delivery's own wish is bounded by its retries.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// How a receiver is called.
 #[derive(Debug)]
@@ -64,10 +67,12 @@ impl Webhook {
     /// # Errors
     /// [`ConfigError`] names the key.
     pub fn new(
-        config: &WebhookConfig,
+        config: &DispatcherConfig,
         resolver: Resolver,
         metrics: Metrics,
     ) -> Result<Option<Self>, ConfigError> {
+        let retry = config.channels.retry(Channel::Webhook);
+        let config = &config.webhook;
         if !config.is_configured() {
             return Ok(None);
         }
@@ -80,7 +85,11 @@ impl Webhook {
         Ok(Some(Self {
             endpoints: endpoints(config)?,
             client: Client::new(connector, config.timeout.0, config.concurrency),
-            pace: Pace::new(),
+            pace: Pace::new(
+                retry
+                    .retry_after_max
+                    .map_or(LONGEST_PAUSE, |longest| longest.0.min(LONGEST_PAUSE)),
+            ),
             concurrency: config.concurrency,
             on_unknown: match config.on_unknown {
                 UnknownPolicy::Resend => OnUnknown::Resend,

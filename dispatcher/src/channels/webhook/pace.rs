@@ -11,9 +11,6 @@ use crate::model::Micros;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Longest pause that a receiver can ask for its other deliveries; each delivery's own wish is bounded by its retries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-
 /// URLs are forgotten when nothing of them counts any more; looked for whenever there are twice as many as after the
 /// last look, and this many at least.
 const SWEEP_FROM: usize = 1024;
@@ -22,6 +19,7 @@ const SWEEP_FROM: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Pace {
     hasher: RandomState,
+    longest_pause: Duration,
     urls: Mutex<Urls>,
 }
 
@@ -79,9 +77,11 @@ impl Calls {
 }
 
 impl Pace {
-    pub(super) fn new() -> Self {
+    /// A receiver can ask for pauses up to `longest_pause`.
+    pub(super) fn new(longest_pause: Duration) -> Self {
         Self {
             hasher: RandomState::new(),
+            longest_pause,
             urls: Mutex::default(),
         }
     }
@@ -99,7 +99,7 @@ impl Pace {
         let key = self.hasher.hash_one(url);
         let mut urls = self.lock();
         let calls = urls.known.entry(key).or_default();
-        calls.paused = calls.paused.max(until.min(now.plus(LONGEST_PAUSE)));
+        calls.paused = calls.paused.max(until.min(now.plus(self.longest_pause)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Urls> {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_hundred_and_first_waits_for_the_first_to_be_a_minute_old() {
-        let pace = Pace::new();
+        let pace = Pace::new(MINUTE * 10);
         for n in 0..100 {
             assert_eq!(pace.call(URL, 100, Micros(NOW.0 + n)), Ok(()));
         }
@@ -143,19 +143,19 @@ mod tests {
 
     #[test]
     fn a_pause_holds_for_all_and_is_bounded() {
-        let pace = Pace::new();
+        let pace = Pace::new(MINUTE * 10);
         let until = NOW.plus(Duration::from_secs(5));
         pace.pause(URL, until, NOW);
         assert_eq!(pace.call(URL, 2, NOW), Err(until));
         assert_eq!(pace.call(URL, 2, NOW), Err(until.plus(MINUTE * 51 / 100)));
         assert_eq!(pace.call(URL, 2, until), Ok(()));
         pace.pause(URL, Micros(i64::MAX), NOW);
-        assert!(pace.call(URL, 2, NOW.plus(LONGEST_PAUSE)).is_ok());
+        assert!(pace.call(URL, 2, NOW.plus(MINUTE * 10)).is_ok());
     }
 
     #[test]
     fn urls_that_matter_no_more_are_forgotten() {
-        let pace = Pace::new();
+        let pace = Pace::new(MINUTE * 10);
         for n in 0..SWEEP_FROM {
             assert!(pace.call(&n.to_string(), 1, NOW).is_ok());
         }

@@ -6,15 +6,13 @@ use std::collections::BTreeSet;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::connect;
-use crate::store::{
-    Place, Server, migrate,
-    sql::{accept, inbox, queue, records},
-};
+use crate::store::{Place, Server, migrate, sql};
 
 /// Statements that walk a whole index on purpose: one that holds only what they ask for.
-const WALKS: [(&str, &str); 2] = [
+const WALKS: [(&str, &str); 3] = [
     ("EXPIRED_LEASES", "deliveries_running"),
     ("DEPTHS", "deliveries_due"),
+    ("TENANT_DEPTHS", "deliveries_due"),
 ];
 
 async fn connection(database: &rig::postgres::Database) -> PgConnection {
@@ -44,7 +42,7 @@ fn parameters(statement: &str) -> usize {
 }
 
 async fn plan(conn: &mut PgConnection, name: &str, statement: &str) -> Vec<String> {
-    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE {name} AS {statement}")))
+    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE \"{name}\" AS {statement}")))
         .execute(&mut *conn)
         .await
         .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -53,7 +51,7 @@ async fn plan(conn: &mut PgConnection, name: &str, statement: &str) -> Vec<Strin
         number => format!("({})", vec!["NULL"; number].join(", ")),
     };
     sqlx::raw_sql(AssertSqlSafe(format!(
-        "EXPLAIN (COSTS OFF) EXECUTE {name}{arguments}"
+        "EXPLAIN (COSTS OFF) EXECUTE \"{name}\"{arguments}"
     )))
     .fetch_all(conn)
     .await
@@ -79,7 +77,7 @@ async fn every_statement_enters_by_an_index() {
     let database = rig::postgres::shared().unwrap().database("plans").unwrap();
     let mut conn = connection(&database).await;
     let mut faults = Vec::new();
-    for (name, statement) in [accept::ALL, inbox::ALL, queue::ALL, records::ALL].concat() {
+    for (name, statement) in sql::all() {
         let steps = plan(&mut conn, name, statement.postgres).await;
         for (at, step) in steps.iter().enumerate() {
             let Some(walked) = walked(step, steps.get(at + 1)) else {

@@ -21,3 +21,17 @@ pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod queue;
 pub(super) mod records;
+
+/// Every statement with its name.
+#[cfg(test)]
+pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
+    [
+        accept::ALL,
+        collapse::ALL,
+        history::ALL,
+        inbox::ALL,
+        queue::ALL,
+        records::ALL,
+    ]
+    .concat()
+}

@@ -3,10 +3,13 @@
 mod bad_input;
 mod bulk;
 mod capacity;
+mod collapse;
+mod condition;
 mod contacts;
 mod contract;
 mod dry_run;
 mod feed;
+mod history;
 mod idempotency;
 mod inbox;
 mod limits;

@@ -34,6 +34,81 @@ async fn s0_2_a_simple_notification() {
     assert_eq!((&made["user_id"], &made["to"]), (&json!(null), &json!(null)));
 }
 
+const SIMPLE: &str = r#"{
+    "title": "交易提醒",
+    "content": "您的订单已成功执行",
+    "channel_type": "email",
+    "recipients": ["user@example.com"],
+    "priority": "normal"
+}"#;
+
+/// `POST …/batch`, `GET …` and `GET …/{id}` of the document's list; their bodies are those of its example.
+#[tokio::test]
+async fn s0_2_batch_list_and_get() {
+    let (mut mails, api) = Api::with_mails().await;
+    let body = format!(r#"{{ "notifications": [{SIMPLE}, {SIMPLE}] }}"#);
+    let made = api
+        .json("POST", &service(), "/api/v1/notifications/batch", &body)
+        .await
+        .expect(200);
+    assert_eq!(
+        (&made["total"], &made["created"], &made["failed"]),
+        (&json!(2), &json!(2), &json!(0))
+    );
+    mails.mail().await;
+    mails.mail().await;
+    let operator = Who::user("ops").scope("notifications:admin");
+    let list = api
+        .get(&operator, "/api/v1/notifications?for=all&channel=email&limit=1")
+        .await;
+    assert_eq!(list.expect(200).as_array().unwrap().len(), 1);
+    let next = list.header("x-next-cursor").unwrap();
+    let rest = api
+        .get(
+            &operator,
+            &format!("/api/v1/notifications?for=all&channel=email&after={next}"),
+        )
+        .await
+        .expect(200);
+    assert_eq!(rest.as_array().unwrap().len(), 1);
+    assert_ne!(rest[0]["id"], list.json()[0]["id"]);
+    let path = format!("/api/v1/notifications/{}", rest[0]["id"].as_str().unwrap());
+    let one = api.get(&service(), &path).await.expect(200);
+    assert_eq!(
+        (&one["title"], &one["priority"]),
+        (&json!("交易提醒"), &json!("normal"))
+    );
+    assert_eq!(one["deliveries"][0]["address"], "user@example.com");
+}
+
+/// One bad item of many does not keep the others back, and each is answered.
+#[tokio::test]
+async fn s0_9_batch_create() {
+    let (mut mails, api) = Api::with_mails().await;
+    let body = format!(r#"{{ "notifications": [{SIMPLE}, {{ "title": "交易提醒" }}] }}"#);
+    let made = api
+        .json("POST", &service(), "/api/v1/notifications/batch", &body)
+        .await
+        .expect(200);
+    assert_eq!((&made["created"], &made["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(mails.mail().await.to, "user@example.com");
+}
+
+/// The document's three calls. Those in detail need a token here.
+#[tokio::test]
+async fn s0_6_health() {
+    let api = Api::new().await;
+    let who = Who::user("ops").scope("metrics");
+    for path in ["/health", "/api/v1/health/detailed", "/api/v1/health/metrics"] {
+        let answer = api.get(&who, path).await.expect(200);
+        if path.ends_with("metrics") {
+            assert!(answer["notifications"]["created"].is_u64());
+        } else {
+            assert_eq!(answer["status"], "healthy");
+        }
+    }
+}
+
 #[tokio::test]
 async fn s0_3_a_template_and_its_use() {
     let (mut mails, api) = Api::with_mails().await;

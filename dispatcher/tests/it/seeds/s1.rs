@@ -283,6 +283,44 @@ async fn s1_2_user_role_store_everyone() {
     }
 }
 
+/// `create_bulk_notifications` and `mark_bulk_as_read` of the document, over HTTP.
+#[tokio::test]
+async fn s1_11_bulk_create_and_bulk_read() {
+    let api = Api::new().await;
+    let body = r#"[
+    {"title": "通知1", "message": "..."},
+    {"title": "通知2", "message": "..."}
+]"#;
+    let service = Who::service().scope("notifications:broadcast");
+    let path = "/api/v1/notifications/bulk";
+    let made = api.json("POST", &service, path, body).await.expect(200);
+    has_shape(&made, &json!({ "total": 2, "created": 2, "failed": 0 }));
+    // Without a target they are for everyone, which a token has to be allowed to say.
+    let refused = api.json("POST", &Who::service(), path, body).await.expect(200);
+    has_shape(&refused, &json!({ "created": 0, "failed": 2 }));
+    let who = Who::user("user-123");
+    assert_eq!(api.titles(&who).await, ["通知2", "通知1"]);
+    assert_eq!(api.unread(&who).await, 2);
+    let ids: Vec<_> = made["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["id"].clone())
+        .collect();
+    let read = api
+        .json(
+            "PUT",
+            &who,
+            "/api/v1/notifications/bulk-read",
+            &json!({ "ids": ids }).to_string(),
+        )
+        .await
+        .expect(200);
+    has_shape(&read, &json!({ "success": true, "count": 2 }));
+    // Never visibly stale to who changed it.
+    assert_eq!(api.unread(&who).await, 0);
+}
+
 #[tokio::test]
 async fn s1_4_types_and_priorities() {
     let api = Api::new().await;

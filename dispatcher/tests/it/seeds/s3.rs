@@ -66,6 +66,109 @@ async fn s3_1_send() {
     );
 }
 
+const BATCH: &str = r#"{
+    "tenant_id": "tenant_abc",
+    "user_ids": ["user_123", "user_456", "user_789"],  // 最多1000个
+    "channel": "email",
+    "priority": "medium",
+    "template_id": "tmpl_weekly_report",
+    "variables": {
+        "week": "第4周",
+        "total_messages": 1000
+    }
+}"#;
+
+#[tokio::test]
+async fn s3_1_batch_and_its_job() {
+    let (mut mails, api) = Api::with_mails().await;
+    let template = json!({ "name": "tmpl_weekly_report", "title": "{{week}}", "content": "{{total_messages}}", "channel": "email" });
+    api.post(&service(), "/api/v1/templates", &template)
+        .await
+        .expect(201);
+    let contacts = Who::user("admin").tenant("tenant_abc").scope("contacts:write");
+    for user in ["user_123", "user_456"] {
+        let contact = json!({ "email": format!("{user}@example.com") });
+        api.json(
+            "PUT",
+            &contacts,
+            &format!("/api/v1/contacts/{user}"),
+            &contact.to_string(),
+        )
+        .await
+        .expect(200);
+    }
+    let path = "/api/v1/notifications/batch";
+    let sent = api.json("POST", &service(), path, BATCH).await.expect(200);
+    assert_eq!(
+        (&sent["total_users"], &sent["status"]),
+        (&json!(3), &json!("processing"))
+    );
+    assert!(sent["job_id"].is_string() && sent["created_at"].is_string());
+    for _ in 0..2 {
+        let mail = mails.mail().await;
+        assert!(mail.to.starts_with("user_"), "{}", mail.to);
+    }
+    let job = format!("/api/v1/jobs/{}", sent["job_id"].as_str().unwrap());
+    let done = eventually("the job is done", async || {
+        let job = api.get(&service(), &job).await.expect(200);
+        (job["status"] == "completed").then_some(job)
+    })
+    .await;
+    assert_eq!(
+        (
+            &done["total"],
+            &done["succeeded"],
+            &done["failed"],
+            &done["progress"]
+        ),
+        (&json!(3), &json!(2), &json!(1), &json!(100))
+    );
+    assert_eq!(
+        (&done["errors"][0]["user_id"], &done["errors"][0]["reason"]),
+        (&json!("user_789"), &json!("no_address"))
+    );
+    let many: Vec<String> = (0..1001).map(|number| format!("user_{number}")).collect();
+    let too_many = BATCH.replace(
+        r#"["user_123", "user_456", "user_789"]"#,
+        &json!(many).to_string(),
+    );
+    let refused = api.json("POST", &service(), path, &too_many).await;
+    assert_eq!(
+        refused.problem(),
+        (422, "too_many".to_owned(), Some("user_ids".to_owned()))
+    );
+    let thousand = BATCH.replace(
+        r#"["user_123", "user_456", "user_789"]"#,
+        &json!(many[..1000]).to_string(),
+    );
+    let taken = api.json("POST", &service(), path, &thousand).await.expect(200);
+    assert_eq!(taken["total_users"], 1000);
+}
+
+#[tokio::test]
+async fn s3_1_status_and_stats() {
+    let (mut mails, api) = Api::with_mails().await;
+    let sent = api
+        .json("POST", &service(), "/api/v1/notifications/send", SEND)
+        .await
+        .expect(200);
+    mails.mail().await;
+    let path = format!("/api/v1/notifications/{}", sent["id"].as_str().unwrap());
+    let status = eventually("it is sent", async || {
+        let status = api.get(&service(), &format!("{path}/status")).await.expect(200);
+        (status["status"] == "sent").then_some(status)
+    })
+    .await;
+    assert_eq!(status["deliveries"][0]["attempts"][0]["outcome"], "delivered");
+    let one = api.get(&service(), &path).await.expect(200);
+    assert_eq!(one["title"], "欢迎使用VoiceAssistant");
+    let stats = api.get(&service(), "/api/v1/stats").await.expect(200);
+    assert_eq!(
+        (&stats["success_rate"], &stats["channels"]["email"]["sent"]),
+        (&json!(1.0), &json!(1))
+    );
+}
+
 #[tokio::test]
 async fn s3_1_templates() {
     let (mut mails, api) = Api::with_mails().await;

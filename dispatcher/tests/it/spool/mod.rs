@@ -2,6 +2,7 @@
 
 mod drain;
 mod outage;
+mod replica;
 mod service;
 mod stream;
 mod turns;

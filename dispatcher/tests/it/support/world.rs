@@ -79,7 +79,7 @@ impl World {
 
     /// Starts a dispatcher with the channels of the configuration.
     pub(crate) async fn start(&self, config: DispatcherConfig) -> Running {
-        let channels = Channels::new(&config.smtp, &config.webhook, &self.metrics).unwrap();
+        let channels = Channels::new(&config, &self.metrics).unwrap();
         self.start_with(config, channels, true).await
     }
 

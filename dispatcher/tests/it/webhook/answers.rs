@@ -71,10 +71,10 @@ async fn a_receiver_that_asks_for_time_gets_it() {
     // A date has whole seconds, so this one lies between one and two ahead.
     let date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2));
     for (status, value) in [(429, seconds as fn() -> String), (503, seconds), (429, date)] {
-        let value = value();
-        let mut server = first(raw(&format!("{status} X\r\nretry-after: {value}"), "")).await;
         let world = World::new().await;
         let running = world.start(configure()).await;
+        let value = value();
+        let mut server = first(raw(&format!("{status} X\r\nretry-after: {value}"), "")).await;
         let begun = Instant::now();
         let delivery = called(&world, &running, &server.url("/")).await;
         assert_eq!(outcomes(&delivery), ["throttled", "delivered"], "{value}");

@@ -34,7 +34,7 @@ async fn start(
     resolve: impl Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync + 'static,
 ) -> Running {
     let resolver = Resolver::scripted(resolve);
-    let channels = Channels::resolving(&config.smtp, &config.webhook, resolver, &world.metrics).unwrap();
+    let channels = Channels::resolving(&config, resolver, &world.metrics).unwrap();
     world.start_with(config, channels, true).await
 }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod guard;
 mod pace;
+mod retries;
 
 use dispatcher::{
     config::{WebhookEndpoint, WebhookFormat},
