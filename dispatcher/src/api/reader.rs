@@ -12,7 +12,7 @@ pub(crate) async fn seen(state: &ApiState, caller: &Identity) -> Result<ReaderKe
         user: caller.user.clone(),
         keys: caller.keys(),
     };
-    match state.service.read(state.store().touch_reader(&reader)).await {
+    match state.service.touch(&reader).await {
         Ok(()) => Ok(reader),
         // A replica shows what was there before the outage, to whom it was known.
         Err(StoreError::Unavailable { .. }) if state.store().may_be_stale() => Ok(reader),

@@ -64,9 +64,14 @@ struct Log {
 }
 
 /// One user's notifications, one after the other, by one dispatcher and the other in turn; until `stop`.
-async fn send(services: Vec<Service>, user: String, pause: Duration, stop: Arc<AtomicBool>) -> Log {
+async fn send(
+    services: Vec<Service>,
+    user: String,
+    mut next: Instant,
+    pause: Duration,
+    stop: Arc<AtomicBool>,
+) -> Log {
     let mut log = Log::default();
-    let mut next = Instant::now();
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
         let new = by_realtime(row(&user), Some(&user));
@@ -107,7 +112,8 @@ async fn under_load(what: &str, two: &Two, outage: impl AsyncFnOnce()) -> (usize
         let services = two.services();
         let name = format!("u{user}");
         let pause = Duration::from_secs(1) * users / rate;
-        sending.spawn(async move { (name.clone(), send(services, name, pause, stop).await) });
+        let first = Instant::now() + pause * user / users;
+        sending.spawn(async move { (name.clone(), send(services, name, first, pause, stop).await) });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let begin = Instant::now();
@@ -209,7 +215,28 @@ async fn s1_9_a_database_that_hangs_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_loses_answers_of_commits_loses_no_notification() {
+async fn commits_whose_answers_are_lost_are_settled() {
+    let redis = durable();
+    let server = postgres::Server::start(&postgres::Options::fast()).unwrap();
+    let database = server.database("swallowed").unwrap();
+    let link = Link::to(server.address()).unwrap();
+    let two = Two::start(&redis, &database.url_through(link.address())).await;
+    let (_, refused) = under_load("answers to COMMIT lost", &two, async || {
+        for number in 1..=20 {
+            link.swallow_answer(b"COMMIT");
+            eventually("an answer is lost", async || {
+                (link.swallowed() >= number).then_some(())
+            })
+            .await;
+        }
+    })
+    .await;
+    assert_eq!(refused, 0);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_cut_again_and_again_loses_no_notification() {
     let redis = durable();
     let server = postgres::Server::start(&postgres::Options::fast()).unwrap();
     let database = server.database("lossy").unwrap();
