@@ -223,7 +223,10 @@ impl Capacity {
             Ok(()) => Ok(Room {
                 held: Some((self.clone(), new.tenant.clone(), number)),
             }),
-            Err(full) => Err(full.problem(bounds)),
+            Err(full) => {
+                self.0.service.count_refused();
+                Err(full.problem(bounds))
+            }
         }
     }
 

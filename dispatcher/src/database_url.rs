@@ -3,7 +3,15 @@
 use url::Url;
 
 /// Parameters that mean something here.
-const PARAMETERS: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "options"];
+const PARAMETERS: [&str; 7] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "user",
+    "options",
+];
 
 /// Says what is wrong with a URL of a PostgreSQL database, and never the URL itself, which may hold a password.
 ///
@@ -54,7 +62,7 @@ mod tests {
         for text in [
             "postgresql+asyncpg://user:p%40ss@db.example:6432/notifications?sslmode=require",
             "postgres://localhost/a",
-            "postgres:///a?host=/run/postgresql",
+            "postgres:///a?host=/run/postgresql&user=carillon",
         ] {
             check(text).unwrap();
         }

@@ -7,12 +7,14 @@
 //! | [`model`] | the values that all rooms speak of; no I/O |
 //! | [`api`] | a request becomes a [`model::NewNotification`], and an answer |
 //! | `template` | what a notification says, compiled and rendered |
+//! | `strategy` | which channel of a chain follows: pure decisions |
 //! | [`service`] | what the API calls: stores first, then tells sockets and workers |
 //! | `accepted` | what follows a commit: counts, and work for the queue |
 //! | [`store`] | all state; one writer, whole commits |
 //! | [`spool`] | what is accepted while the database is away |
 //! | [`wake`] | how workers learn of work |
 //! | `queue` | claims what is due, sends it, takes back what was lost |
+//! | `pausing`, `operations` | what operators ask of the queue: pause, cancel, replace, send again |
 //! | `lease` | from the claim to the stored end: what is held, what follows an attempt, settling |
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
@@ -27,12 +29,16 @@ pub mod api;
 mod template;
 
 mod accepted;
+mod strategy;
+
 pub mod service;
 pub mod spool;
 pub mod store;
 
 mod capacity;
 mod lease;
+pub mod operations;
+mod pausing;
 mod queue;
 pub mod wake;
 

@@ -81,6 +81,8 @@ pub struct Metrics {
     pub rescued: Counter,
     /// Those among them whose attempt has a start and no end.
     pub rescued_unknown: Counter,
+    /// Rows of inboxes, notifications and months that were older than the retention.
+    pub forgotten: Counter,
     /// Attempts of which nobody can tell whether they went out.
     pub unknown: Family<ChannelLabel, Counter>,
     /// Leases that another worker had taken when this one looked again.
@@ -97,6 +99,8 @@ pub struct Metrics {
     pub bus_retries: Counter,
     /// Receipts that were taken from the stream.
     pub receipts: Counter,
+    /// Notifications that were refused as the queue was full.
+    pub queue_full: Counter,
     /// Notifications that wait in the spool for the database.
     pub spool_depth: Gauge,
     /// Age of the first of them, seconds.
@@ -107,6 +111,14 @@ pub struct Metrics {
     pub drained: Counter,
     /// Times that what is spooled could not be stored.
     pub drain_errors: Counter,
+    /// Chains whose next step was begun by time, or passed over.
+    pub steps: Counter,
+    /// Channels that a failover left because they failed.
+    pub failovers: Family<ChannelLabel, Counter>,
+    /// Pauses of the queue that hold.
+    pub pauses: Gauge,
+    /// Dead letters that were sent again.
+    pub redriven: Counter,
 }
 
 /// Sums since the process began.
@@ -205,6 +217,11 @@ impl Metrics {
             metrics.rescued_unknown.clone(),
         );
         registry.register(
+            "history_forgotten",
+            "Rows of inboxes, notifications, and months of them, that were older than the retention",
+            metrics.forgotten.clone(),
+        );
+        registry.register(
             "queue_unknown",
             "Attempts of which nobody can tell whether they went out",
             metrics.unknown.clone(),
@@ -241,7 +258,32 @@ impl Metrics {
             "Receipts that were taken from the stream",
             metrics.receipts.clone(),
         );
+        registry.register(
+            "queue_pauses",
+            "Pauses of the queue that hold",
+            metrics.pauses.clone(),
+        );
+        registry.register(
+            "queue_redriven",
+            "Dead letters that were sent again",
+            metrics.redriven.clone(),
+        );
+        registry.register(
+            "queue_full",
+            "Notifications that were refused as the queue was full",
+            metrics.queue_full.clone(),
+        );
         metrics.register_spool(registry);
+        registry.register(
+            "chain_steps",
+            "Chains whose next step was begun by time, or passed over",
+            metrics.steps.clone(),
+        );
+        registry.register(
+            "chain_failovers",
+            "Channels that a failover left because they failed",
+            metrics.failovers.clone(),
+        );
         metrics
     }
 
@@ -291,6 +333,7 @@ impl Metrics {
             settle_seconds: seconds(),
             rescued: Counter::default(),
             rescued_unknown: Counter::default(),
+            forgotten: Counter::default(),
             unknown: Family::default(),
             leases_lost: Counter::default(),
             store_refusals: Counter::default(),
@@ -299,11 +342,16 @@ impl Metrics {
             throttled: Family::default(),
             bus_retries: Counter::default(),
             receipts: Counter::default(),
+            queue_full: Counter::default(),
             spool_depth: Gauge::default(),
             spool_oldest: Gauge::default(),
             spooled: Counter::default(),
             drained: Counter::default(),
             drain_errors: Counter::default(),
+            steps: Counter::default(),
+            failovers: Family::default(),
+            pauses: Gauge::default(),
+            redriven: Counter::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use common::{
     ids::{MessageId, Name, NotificationId, TenantId},
     receipts::{Reader, Receipt, ReceiptStream},
-    topic::TopicKey,
+    topic::{TopicKey, TopicKind},
 };
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -108,7 +108,7 @@ impl Readers {
 fn told_state(mark: Mark) -> Option<&'static str> {
     match mark {
         Mark::Delivered | Mark::Seen => None,
-        Mark::Read => Some("read"),
+        Mark::Read | Mark::Acknowledged => Some("read"),
         Mark::Unread => Some("unread"),
         Mark::Archived => Some("archived"),
         Mark::Unarchived => Some("unarchived"),
@@ -123,6 +123,7 @@ pub(crate) async fn run(
     readers: Readers,
     realtime: Realtime,
     metrics: Metrics,
+    exclusive: bool,
     stop: CancellationToken,
 ) {
     loop {
@@ -135,7 +136,7 @@ pub(crate) async fn run(
         };
         let Some(batch) = batch else { return };
         metrics.receipts.inc_by(batch.receipts.len() as u64);
-        if store(&readers, &realtime, &batch.receipts).await {
+        if store(&readers, &realtime, &batch.receipts, exclusive).await {
             stream.done(batch).await;
         } else if stop.is_cancelled() {
             let receipts = batch.receipts.len();
@@ -149,16 +150,28 @@ pub(crate) async fn run(
 }
 
 /// Stores a batch. False: the store is away, and some of it is not stored; all of it may be stored again.
-async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt]) -> bool {
+///
+/// The process that published a frame has it in memory and settles it. Where there are others (`exclusive` is false), each
+/// gets some of the receipts, and ends in the database what is not its own.
+async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt], exclusive: bool) -> bool {
+    let mut elsewhere = Vec::new();
     // One reader's receipts stay in order; readers do not wait for each other.
     let mut by_reader: HashMap<_, Vec<Receipt>> = HashMap::new();
     for receipt in batch {
         match receipt {
-            Receipt::Written { key, id } => realtime.received(key, *id).await,
+            Receipt::Written { key, id } => {
+                if !realtime.received(key, *id).await {
+                    elsewhere
+                        .extend(whose_topic(key).map(|(tenant, user)| (tenant, user, NotificationId(id.0))));
+                }
+            }
             Receipt::Delivered { reader, ids } => {
                 let user = TopicKey::user(&reader.tenant, &reader.user);
                 for id in ids {
-                    realtime.received(&user, *id).await;
+                    if !realtime.received(&user, *id).await {
+                        let (tenant, user) = whose(reader);
+                        elsewhere.push((tenant, user, NotificationId(id.0)));
+                    }
                 }
                 by_reader.entry(whose(reader)).or_default().push(receipt.clone());
             }
@@ -167,6 +180,9 @@ async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt]) -> boo
             }
         }
     }
+    if !exclusive && !elsewhere.is_empty() && !arrived(readers, elsewhere).await {
+        return false;
+    }
     let away = AtomicBool::new(false);
     stream::iter(by_reader.into_values())
         .for_each_concurrent(READERS_AT_ONCE, |receipts| {
@@ -174,6 +190,34 @@ async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt]) -> boo
         })
         .await;
     !away.into_inner()
+}
+
+/// Ends in the database what other processes published. False: the store is away.
+async fn arrived(readers: &Readers, receipts: Vec<(TenantId, Name, NotificationId)>) -> bool {
+    let mut pause = Duration::from_millis(50);
+    for _ in 1..TRIES {
+        match readers.store.received(receipts.clone()).await {
+            Ok(_) => return true,
+            Err(StoreError::Unavailable { reason }) => {
+                tracing::debug!(error = reason, "receipts of frames wait for the store");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "receipts of frames could not be stored");
+                return true;
+            }
+        }
+    }
+    tracing::warn!("the store takes no receipts of frames; they wait");
+    false
+}
+
+/// The user whose topic it is.
+fn whose_topic(key: &TopicKey) -> Option<(TenantId, Name)> {
+    let user = Name::new(&key.name()?).ok()?;
+    let tenant = TenantId::new(key.tenant_id()?).ok()?;
+    (key.kind() == TopicKind::User).then_some((tenant, user))
 }
 
 fn whose(reader: &Reader) -> (TenantId, Name) {
@@ -211,7 +255,7 @@ async fn store_in_order(readers: &Readers, receipts: Vec<Receipt>, away: &Atomic
 
 async fn store_one(readers: &Readers, receipt: &Receipt) -> Result<(), StoreError> {
     match receipt {
-        // Settled from memory.
+        // Settled before.
         Receipt::Written { .. } => Ok(()),
         Receipt::Seen { reader } => readers.store.touch_reader(&keys(reader)).await,
         Receipt::Delivered { reader, ids } => {

@@ -16,7 +16,7 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, SmtpConfig, SpoolConfig, WebhookConfig,
+        RealtimeConfig, RetentionConfig, SmtpConfig, SpoolConfig, StrategyConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -51,8 +51,10 @@ pub(crate) struct Config {
     smtp: SmtpConfig,
     webhook: WebhookConfig,
     inbox: InboxConfig,
+    retention: RetentionConfig,
     realtime: RealtimeConfig,
     spool: SpoolConfig,
+    strategy: StrategyConfig,
     limits: LimitsConfig,
 }
 
@@ -194,8 +196,10 @@ impl Config {
             smtp: self.smtp.clone(),
             webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
+            retention: self.retention.clone(),
             realtime: self.realtime.clone(),
             spool: self.spool.clone(),
+            strategy: self.strategy.clone(),
             limits: self.limits.clone(),
         }
     }

@@ -110,6 +110,7 @@ impl Database {
             read_connections: parts.database.read_connections,
             group_max: parts.database.group_max,
             backfill: parts.inbox.backfill.0,
+            retention: parts.retention.after.0,
             ..StoreConfig::at(place.clone())
         };
         secret::make_folder(&config.server.data_dir)?;
@@ -178,6 +179,7 @@ impl Running {
             verifier,
             service: dispatcher.service(),
             limits: parts.limits,
+            strategy: parts.strategy,
             realtime_lease: parts.queue.lease.0,
             live,
             closing: closing.clone(),

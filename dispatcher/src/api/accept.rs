@@ -22,7 +22,7 @@ use super::{
     problems::{accept_problem, store_problem},
     state::ApiState,
 };
-use crate::model::{Accepted, IdempotencyKey, Micros, NewNotification, overall_status};
+use crate::model::{Accepted, Chain, IdempotencyKey, Micros, NewNotification, overall_status};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -237,7 +237,8 @@ pub(super) fn no_answer() -> Problem {
 /// What the deliveries of a new notification amount to.
 pub(super) fn status_of(new: &NewNotification) -> &'static str {
     let states = new.deliveries.iter().map(|delivery| delivery.state);
-    overall_status(states, new.job.is_some(), new.visible_at > new.created_at)
+    let open = new.job.is_some() || new.chains.iter().any(Chain::is_open);
+    overall_status(states, open, new.visible_at > new.created_at)
 }
 
 /// Texts, numbers and maps with text keys always serialise.

@@ -7,6 +7,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+/// One channel of a chain.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepBody {
+    /// One of `channels`; each at most once.
+    pub channel: String,
+    /// With `escalate`, for channels other than `in_app` and `realtime`: how long after the step before it begins, in seconds
+    /// or as a duration such as `5m`. Default: 5 s with `unless` `delivered`, else 5 m.
+    pub after: Option<Value>,
+    /// With `escalate`: it does not begin when the notification has come so far. Default: `stop_on`.
+    pub unless: Option<String>,
+    /// With `failover`: instead of `attempts_before_next`.
+    pub attempts: Option<u32>,
+}
+
 /// A notification to create. Unknown fields are refused; of several names for one thing, one is enough, and two that
 /// differ are refused.
 ///
@@ -33,8 +48,16 @@ pub struct NotificationBody {
     /// `in_app`, `realtime`, `email`, `sms`, `wecom`, `wecom_robot`, `feishu`, `telegram`, `slack`, `discord`,
     /// `webhook`, `push`. Default: the template's, else `in_app` and `realtime`.
     pub channels: Option<Vec<String>>,
-    /// How the channels stand to each other. Only `all`: each on its own.
+    /// How the channels stand to each other. `all`: each on its own. `failover`: in order, until one delivers. `escalate`:
+    /// in-app and realtime first, and by time the next ones, unless a receipt comes. The last two are for single users, each
+    /// of several users, or addresses alone (`failover`).
     pub strategy: Option<String>,
+    /// With `failover` and `escalate`, instead of `channels`: with more to say of each.
+    pub steps: Option<Vec<StepBody>>,
+    /// With `failover`: outcomes other than delivered after which a channel is left, from 1 to 100. Default 1.
+    pub attempts_before_next: Option<u32>,
+    /// With `escalate`: `delivered`, `seen`, `read` or `acknowledged`; no further step begins then. Default `read`.
+    pub stop_on: Option<String>,
     /// Name or id of a template; it gives title, content, and where the body names none, channels, priority and kind.
     pub template: Option<String>,
     /// Values for the template.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     address::Addresses,
+    arrangement::Arrangement,
     body::NotificationBody,
     times,
     words::{parse_channels, parse_kind, priority, short},
@@ -32,6 +33,7 @@ pub(crate) struct Draft {
     pub(crate) category: Option<String>,
     /// By the names that the caller used, each channel once.
     pub(crate) channels: Option<Vec<(String, Channel)>>,
+    pub(crate) arrangement: Arrangement,
     pub(crate) template: Option<TemplateReference>,
     /// The field's name as the caller wrote it, and the values.
     pub(crate) variables: (&'static str, Map<String, Value>),
@@ -73,10 +75,11 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
     if let Some(audience) = &audience {
         authorize(audience, caller)?;
     }
+    let arrangement = Arrangement::read(&body, audience.as_ref())?;
     let mut addresses = Addresses::default();
     give_addresses(&mut addresses, &body)?;
     let data = data(body.data, body.extra_data, body.metadata, &mut addresses)?;
-    strategy(body.strategy.as_deref())?;
+    arrangement.check_addresses(audience.as_ref(), &addresses)?;
 
     let schedule = one([
         ("schedule_at", body.schedule_at),
@@ -115,7 +118,7 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
         ("template_id", body.template_id),
     ])?;
     let channels = one([
-        ("channels", body.channels),
+        ("channels", body.channels.or_else(|| arrangement.names())),
         ("channel", body.channel.map(|name| vec![name])),
         ("channel_type", body.channel_type.map(|name| vec![name])),
     ])?;
@@ -134,6 +137,7 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
         channels: channels
             .map(|(field, names)| parse_channels(field, names))
             .transpose()?,
+        arrangement,
         template: template.map(|(field, name)| TemplateReference { field, name }),
         variables: one([
             ("variables", body.variables),
@@ -325,22 +329,6 @@ fn data(
         None => Ok(Some(Value::Object(metadata))),
         Some((_, data)) if metadata.is_empty() || metadata == data => Ok(Some(Value::Object(data))),
         Some((field, _)) => Err(conflict("metadata", field)),
-    }
-}
-
-fn strategy(name: Option<&str>) -> Result<(), Problem> {
-    match name {
-        None | Some("all") => Ok(()),
-        Some("failover" | "escalate") => Err(Problem::invalid(
-            "not_supported_yet",
-            "strategy",
-            "this version sends by every channel at once (`all`); failover and escalate come with a later one",
-        )),
-        Some(_) => Err(Problem::invalid(
-            "invalid_value",
-            "strategy",
-            "only `all` is known",
-        )),
     }
 }
 

@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     accept::{answer, json, status_of},
+    chain_view::ChainView,
     plan::Plan,
     view::mask,
 };
@@ -61,6 +62,9 @@ pub(crate) struct DryRun {
     collapse_key: Option<String>,
     /// Rows of the inbox: one for each user that is named, one for each group.
     inbox_rows: usize,
+    /// With `failover` and `escalate` one for each recipient; the deliveries are those that would begin with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    chains: Vec<ChainView>,
     /// One for each recipient and channel that is known now.
     deliveries: Vec<PlannedDelivery>,
     /// Channels by which the group's members would be told, each at the addresses of its contact, page by page.
@@ -129,6 +133,7 @@ impl DryRun {
             expires_at: new.expires_at.map(Micros::rfc3339),
             collapse_key: new.content.collapse_key.clone(),
             inbox_rows: new.inbox.len(),
+            chains: new.chains.iter().map(ChainView::of).collect(),
             deliveries: new.deliveries.iter().map(PlannedDelivery::of).collect(),
             fan_out: new
                 .job

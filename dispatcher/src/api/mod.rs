@@ -6,14 +6,18 @@
 
 mod accept;
 mod address;
+mod arrangement;
 mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod chain_view;
+mod chains;
 mod condition;
 mod contacts;
 mod contract;
 mod create;
+mod dead_letters;
 mod docs;
 mod draft;
 mod dry_run;
@@ -24,6 +28,8 @@ mod history;
 mod inbox;
 mod jobs;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod planner;
 mod problems;
@@ -31,6 +37,8 @@ mod reader;
 mod records;
 mod references;
 mod remembered;
+mod replay;
+mod revise;
 mod stale;
 mod state;
 mod templates;
@@ -113,9 +121,18 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(history::history))
         .routes(routes!(history::sums))
         .routes(routes!(jobs::job))
-        .routes(routes!(records::get, inbox::delete))
+        .routes(routes!(records::get, operate::update, inbox::delete))
+        .routes(routes!(operate::cancel))
+        .routes(routes!(operate::retry))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_all))
+        .routes(routes!(dead_letters::discard_all))
+        .routes(routes!(dead_letters::get, dead_letters::discard))
+        .routes(routes!(replay::replay))
+        .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
+        .routes(routes!(inbox::acknowledge))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))

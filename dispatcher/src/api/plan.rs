@@ -9,9 +9,10 @@ use common::{
     token::Identity,
     topic::TopicKind,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
+    chains::{self, Layout},
     draft::{Draft, TemplateReference},
     planner::Planner,
     references::References,
@@ -101,9 +102,9 @@ impl Outline {
         };
         let rendered = template
             .as_ref()
-            .map(|template| render(state, template, &draft))
+            .map(|template| rendered(state, template, draft.variables.0, &draft.variables.1))
             .transpose()?;
-        let channels = channels(&draft, template.as_deref())?;
+        let channels = chains::in_order(&draft.arrangement, channels(&draft, template.as_deref())?)?;
         let users = named_users(&draft);
         Ok(Self {
             draft,
@@ -183,7 +184,24 @@ impl Outline {
             };
             results.push((name.clone(), accepted));
         }
-        let Planner { deliveries, job, .. } = planner;
+        let Planner {
+            mut deliveries, job, ..
+        } = planner;
+        let mut laid_out = Vec::new();
+        if draft.arrangement.strategy != Strategy::All {
+            (deliveries, laid_out) = Layout {
+                arrangement: &draft.arrangement,
+                config: &state.strategy,
+                users: &users,
+                channels: &channels,
+                now: draft.now,
+                begins_at: draft.visible_at,
+                expires_at: draft.expires_at,
+            }
+            .lay_out(deliveries)?;
+        }
+        // Chains are decided by what clients say, not by what hubs have written.
+        let receipt = draft.receipt || (!laid_out.is_empty() && draft.audience.is_some());
         let job = draft
             .audience
             .clone()
@@ -209,13 +227,14 @@ impl Outline {
                 template: template.as_ref().map(|template| template.body.name.clone()),
                 group_key: draft.group_key,
                 collapse_key: draft.collapse_key,
-                receipt: draft.receipt,
+                receipt,
             },
             lane,
-            strategy: Strategy::All,
+            strategy: draft.arrangement.strategy,
             channels: channels.into_iter().map(|(name, _)| name).collect(),
             inbox,
             deliveries,
+            chains: laid_out,
             job,
             created_at: draft.now,
             visible_at: draft.visible_at,
@@ -258,22 +277,27 @@ fn chosen(
     Ok(found)
 }
 
-fn render(state: &ApiState, template: &Template, draft: &Draft) -> Result<Rendered, Problem> {
+/// A template with values, which came in the field of this name.
+pub(super) fn rendered(
+    state: &ApiState,
+    template: &Template,
+    field: &'static str,
+    variables: &Map<String, Value>,
+) -> Result<Rendered, Problem> {
     let compiled = state
         .templates()
         .compiled(template)
         .map_err(|error| Problem::invalid("invalid_template", "template", error.to_string()))?;
-    let (field, variables) = &draft.variables;
     compiled.render(variables).map_err(|error| match &error {
         RenderError::Missing(path) => Problem::invalid(
             "template_variable_missing",
             format!("{field}.{path}"),
             error.to_string(),
         ),
-        RenderError::TooMuch => Problem::invalid("template_too_much", *field, error.to_string()),
+        RenderError::TooMuch => Problem::invalid("template_too_much", field, error.to_string()),
         RenderError::Failed { .. } => {
             let name = &template.body.name;
-            Problem::invalid("template_failed", *field, format!("template `{name}`: {error}"))
+            Problem::invalid("template_failed", field, format!("template `{name}`: {error}"))
         }
     })
 }

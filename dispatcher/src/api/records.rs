@@ -10,13 +10,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
+    chain_view::ChainView,
     extract::IdOf,
     problems::{no_notification, store_problem},
     reader::seen,
     state::ApiState,
     view::{DeliveryView, Detail, NotificationView},
 };
-use crate::model::{Delivery, InboxItem, Micros, Notification, overall_status};
+use crate::model::{Chain, Delivery, InboxItem, Micros, Notification, overall_status};
 
 /// What a caller may know of a notification.
 enum Seen {
@@ -30,6 +31,7 @@ enum Seen {
     /// A reader whose inbox holds it.
     Own {
         item: Box<InboxItem>,
+        chains: Vec<Chain>,
         deliveries: Vec<Delivery>,
     },
 }
@@ -67,9 +69,16 @@ async fn look_up(state: &ApiState, caller: &Identity, id: NotificationId) -> Res
             })
         }
         (stored, Some(item)) => {
-            let mut deliveries = stored.map(|(_, deliveries)| deliveries).unwrap_or_default();
+            let (mut chains, mut deliveries) = stored
+                .map(|(stored, deliveries)| (stored.chains, deliveries))
+                .unwrap_or_default();
             deliveries.retain(|delivery| delivery.user.as_ref() == Some(&caller.user));
-            Ok(Seen::Own { item, deliveries })
+            chains.retain(|chain| chain.user.as_ref() == Some(&caller.user));
+            Ok(Seen::Own {
+                item,
+                chains,
+                deliveries,
+            })
         }
         _ => Err(no_notification()),
     }
@@ -138,6 +147,9 @@ pub(crate) struct StatusView {
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_at: Option<String>,
+    /// With `failover` and `escalate` one for each recipient; a reader sees its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    chains: Vec<ChainView>,
     /// One for each recipient and channel; a reader sees its own.
     deliveries: Vec<DeliveryView>,
 }
@@ -179,10 +191,15 @@ pub(crate) async fn status(
                 created_at: stored.created_at.rfc3339(),
                 is_read,
                 read_at,
+                chains: stored.chains.iter().map(ChainView::of).collect(),
                 deliveries: views(&deliveries, detail),
             }
         }
-        Seen::Own { item, deliveries } => {
+        Seen::Own {
+            item,
+            chains,
+            deliveries,
+        } => {
             let (is_read, read_at) = read(Some(&item));
             StatusView {
                 id: item.id.to_string(),
@@ -191,6 +208,7 @@ pub(crate) async fn status(
                 created_at: item.created_at.rfc3339(),
                 is_read,
                 read_at,
+                chains: chains.iter().map(ChainView::of).collect(),
                 deliveries: views(&deliveries, Detail::Reader),
             }
         }

@@ -7,7 +7,13 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
-use crate::{capacity::Capacity, config::LimitsConfig, service::Service, store::Store, template::Templates};
+use crate::{
+    capacity::Capacity,
+    config::{LimitsConfig, StrategyConfig},
+    service::Service,
+    store::Store,
+    template::Templates,
+};
 
 /// State of every handler. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +38,8 @@ pub struct ApiConfig {
     pub service: Service,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// What chains do where a request says nothing else.
+    pub strategy: StrategyConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).
     pub realtime_lease: Duration,
     /// What the sockets' side knows for `stats`.

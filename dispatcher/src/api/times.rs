@@ -51,30 +51,28 @@ pub(crate) fn visible_at(
 }
 
 fn later(now: Micros, delay: &Value) -> Result<Micros, Problem> {
-    let refused = || {
-        Problem::invalid(
-            "invalid_value",
-            "delay",
-            "write seconds as a number, or a duration such as `90s`, `10m` or `PT10M`; not negative",
-        )
+    Ok(Micros(now.0.saturating_add(duration("delay", delay)?)))
+}
+
+/// A number of seconds or a duration, in microseconds; not negative.
+pub(crate) fn duration(field: impl Into<String>, value: &Value) -> Result<i64, Problem> {
+    let read = match value {
+        Value::Number(seconds) => seconds
+            .as_f64()
+            .filter(|seconds| (0.0..=1e9).contains(seconds))
+            .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok()),
+        Value::String(text) => text.parse::<SignedDuration>().ok(),
+        _ => None,
     };
-    let duration = match delay {
-        Value::Number(seconds) => {
-            let seconds = seconds
-                .as_f64()
-                .filter(|seconds| (0.0..=1e9).contains(seconds))
-                .ok_or_else(refused)?;
-            SignedDuration::try_from_secs_f64(seconds).map_err(|_| refused())?
-        }
-        Value::String(text) => text.parse::<SignedDuration>().map_err(|_| refused())?,
-        _ => return Err(refused()),
-    };
-    if duration.is_negative() {
-        return Err(refused());
-    }
-    Ok(Micros(now.0.saturating_add(
-        i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    )))
+    read.filter(|duration| !duration.is_negative())
+        .map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+        .ok_or_else(|| {
+            Problem::invalid(
+                "invalid_value",
+                field,
+                "write seconds as a number, or a duration such as `90s`, `10m` or `PT10M`; not negative",
+            )
+        })
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::model::{Attempt, Content, Delivery, InboxItem, Kind, Micros, NewNotification, Notification};
+use super::chain_view::ChainView;
+use crate::model::{
+    Attempt, Content, Delivery, InboxItem, Kind, Micros, NewNotification, Notification, Strategy,
+};
 
 /// A notification as answers show it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -80,6 +83,12 @@ pub struct SentView {
     /// Not sent after this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+    /// How the channels stand to each other, where not each is on its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<&'static str>,
+    /// With `failover` and `escalate` one for each recipient.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chains: Vec<ChainView>,
     /// One for each recipient and channel; only where a single notification is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliveries: Option<Vec<DeliveryView>>,
@@ -149,6 +158,8 @@ impl NotificationView {
             channels: new.channels.clone(),
             scheduled_at: (new.visible_at > new.created_at).then(|| new.visible_at.rfc3339()),
             expires_at: new.expires_at.map(Micros::rfc3339),
+            strategy: chained(new.strategy),
+            chains: new.chains.iter().map(ChainView::of).collect(),
             deliveries: None,
         });
         view
@@ -172,6 +183,8 @@ impl NotificationView {
             channels: stored.channels.clone(),
             scheduled_at: (stored.visible_at > stored.created_at).then(|| stored.visible_at.rfc3339()),
             expires_at: stored.expires_at.map(Micros::rfc3339),
+            strategy: chained(stored.strategy),
+            chains: stored.chains.iter().map(ChainView::of).collect(),
             deliveries,
         });
         view
@@ -227,6 +240,11 @@ impl NotificationView {
     }
 }
 
+/// `all` goes without saying.
+fn chained(strategy: Strategy) -> Option<&'static str> {
+    (strategy != Strategy::All).then(|| strategy.as_str())
+}
+
 /// S1's three fields: a user alone, a role, a store, or both of the last.
 fn seed_target(audience: Option<&Audience>) -> (Option<String>, Option<String>, Option<String>) {
     let text = |name: &common::ids::Name| Some(name.as_str().to_owned());
@@ -272,7 +290,7 @@ impl DeliveryView {
 }
 
 impl AttemptView {
-    fn of(attempt: &Attempt) -> Self {
+    pub(super) fn of(attempt: &Attempt) -> Self {
         Self {
             number: attempt.number,
             started_at: attempt.started_at.rfc3339(),

@@ -3,24 +3,30 @@
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
 mod network;
+mod retention;
 mod retry;
 mod webhook;
 
 pub(crate) use self::retry::LONGEST;
 pub use self::{
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use common::config::{Bytes, ConfigError, Span, number_or_text};
+use common::{
+    config::{Bytes, ConfigError, Span, number_or_text},
+    ids::Name,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
     database_url,
+    model::{Channel, Reached},
     store::{Place, Server},
 };
 
@@ -105,6 +111,10 @@ pub struct QueueConfig {
     pub critical_reserved: f64,
     /// Deliveries that one claim takes at the most. Default 256.
     pub claim_max: u32,
+    /// Deliveries of one tenant that this process holds at once, over all channels; 0: as many as there is room. Default 0.
+    pub tenant_max: usize,
+    /// Deliveries that a channel sends in a minute, by the channel's name. Default: none, and no channel is held back.
+    pub rates: BTreeMap<Channel, u32>,
     /// How long a claim holds without a heartbeat. Default `30s`.
     pub lease: Span,
     /// How often leases are extended. Default `10s`.
@@ -127,6 +137,8 @@ impl Default for QueueConfig {
             shares: [8, 4, 2, 1],
             critical_reserved: 0.2,
             claim_max: 256,
+            tenant_max: 0,
+            rates: BTreeMap::new(),
             lease: seconds(30),
             heartbeat: seconds(10),
             retry: [60, 300, 900].map(seconds).to_vec(),
@@ -284,6 +296,44 @@ impl Default for SpoolConfig {
     }
 }
 
+/// Section `[strategy]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StrategyConfig {
+    /// `escalate`: pause before a step that waits for `delivered`, where the request says none. Default `5s`.
+    pub delivered_within: Span,
+    /// `escalate`: pause before any other step, where the request says none. Default `5m`.
+    pub escalate_after: Span,
+    /// The role that is told when a channel failed and a `failover` goes on. Default `admin`; empty: nobody.
+    pub alert_role: String,
+    /// A tenant's administrators are told at most once in this time. Default `5m`.
+    pub alert_every: Span,
+}
+
+impl Default for StrategyConfig {
+    fn default() -> Self {
+        Self {
+            delivered_within: seconds(5),
+            escalate_after: seconds(300),
+            alert_role: "admin".to_owned(),
+            alert_every: seconds(300),
+        }
+    }
+}
+
+impl StrategyConfig {
+    /// The pause before a step of `escalate` that says none, in microseconds.
+    #[must_use]
+    pub fn pause(&self, waits_for: Reached) -> i64 {
+        let pause = if waits_for == Reached::Delivered {
+            self.delivered_within
+        } else {
+            self.escalate_after
+        };
+        i64::try_from(pause.0.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
 /// Section `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -337,10 +387,14 @@ pub struct DispatcherConfig {
     pub webhook: WebhookConfig,
     /// The inbox.
     pub inbox: InboxConfig,
+    /// How long history is kept.
+    pub retention: RetentionConfig,
     /// The channel realtime.
     pub realtime: RealtimeConfig,
     /// What is accepted while the database is away.
     pub spool: SpoolConfig,
+    /// Chains of channels.
+    pub strategy: StrategyConfig,
     /// What callers may ask for.
     pub limits: LimitsConfig,
 }
@@ -375,6 +429,7 @@ impl DispatcherConfig {
             ("realtime.receipt_wait", millis(self.realtime.receipt_wait)),
             ("realtime.max_age", millis(self.realtime.max_age)),
             ("realtime.waiting_max", self.realtime.waiting_max as u64),
+            ("strategy.alert_every", millis(self.strategy.alert_every)),
             (
                 "limits.user_requests_per_minute",
                 u64::from(self.limits.user_requests_per_minute),
@@ -411,6 +466,15 @@ impl DispatcherConfig {
         if !(0.0..=0.9).contains(&self.queue.critical_reserved) {
             return refuse("queue.critical_reserved", "must be between 0 and 0.9");
         }
+        for (channel, rate) in &self.queue.rates {
+            let key = format!("queue.rates.{}", channel.as_str());
+            if !channel.is_external() {
+                return refuse(&key, "only what leaves this system has a rate");
+            }
+            if *rate == 0 {
+                return refuse(&key, "must be more than 0; to send nothing, pause the channel");
+            }
+        }
         if self.queue.retry.is_empty() {
             return refuse("queue.retry", "needs at least one pause");
         }
@@ -423,11 +487,16 @@ impl DispatcherConfig {
         if self.realtime.receipt_wait >= self.realtime.max_age {
             return refuse("realtime.receipt_wait", "must be less than realtime.max_age");
         }
+        let role = &self.strategy.alert_role;
+        if !role.is_empty() && Name::new(role).is_err() {
+            return refuse("strategy.alert_role", "is not the name of a role");
+        }
         if self.smtp.host.is_some() {
             self.validate_smtp()?;
         }
         self.webhook.validate()?;
         self.channels.validate()?;
+        self.retention.validate(&self.inbox)?;
         Ok(())
     }
 
@@ -541,6 +610,8 @@ mod tests {
             (r#"{"queue":{"heartbeat":"0s"}}"#, "queue.heartbeat"),
             (r#"{"queue":{"shares":[1,1,1,0]}}"#, "queue.shares"),
             (r#"{"queue":{"retry":[]}}"#, "queue.retry"),
+            (r#"{"queue":{"rates":{"email":0}}}"#, "queue.rates.email"),
+            (r#"{"queue":{"rates":{"in_app":5}}}"#, "queue.rates.in_app"),
             (
                 r#"{"queue":{"critical_reserved":1.0}}"#,
                 "queue.critical_reserved",
@@ -553,6 +624,7 @@ mod tests {
             ),
             (r#"{"smtp":{"pool_size":0}}"#, "smtp.pool_size"),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
+            (r#"{"strategy":{"alert_every":"0s"}}"#, "strategy.alert_every"),
         ];
         for (json, key) in cases {
             let config: DispatcherConfig = serde_json::from_str(json).unwrap();

@@ -92,7 +92,7 @@ impl Default for WebhookConfig {
 }
 
 /// The most calls of one URL in a minute that are counted one by one.
-const MOST_PER_MINUTE: usize = 60_000;
+const MOST_PER_MINUTE: usize = 1_000_000;
 
 impl WebhookConfig {
     /// Whether anything can be sent: nothing goes out unsigned.
@@ -117,7 +117,7 @@ impl WebhookConfig {
         }
         let counted = |per_minute: usize| (1..=MOST_PER_MINUTE).contains(&per_minute);
         if !counted(self.per_minute) {
-            return refuse("webhook.per_minute", "must be between 1 and 60000");
+            return refuse("webhook.per_minute", "must be between 1 and 1000000");
         }
         for secret in &self.secrets {
             webhook_key(secret, self.format)
@@ -133,7 +133,7 @@ impl WebhookConfig {
                     .map_err(|problem| ConfigError::invalid(key("secrets"), problem))?;
             }
             if endpoint.per_minute.is_some_and(|per_minute| !counted(per_minute)) {
-                return refuse(&key("per_minute"), "must be between 1 and 60000");
+                return refuse(&key("per_minute"), "must be between 1 and 1000000");
             }
         }
         Ok(())

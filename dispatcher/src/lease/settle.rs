@@ -78,6 +78,10 @@ impl Flush {
             for (done, kept) in batch.drain(..).zip(kept) {
                 if kept {
                     count(&done, &wake, &metrics);
+                } else if done.channel == Channel::Realtime {
+                    // Also where another process got the receipt, and ended it.
+                    let delivery = done.settlement.delivery;
+                    tracing::debug!(%delivery, "a frame's delivery was ended by somebody else");
                 } else {
                     metrics.leases_lost.inc();
                     let delivery = done.settlement.delivery;

@@ -1,15 +1,19 @@
 //! What the dispatcher speaks of: plain values, no I/O.
 
+mod chain;
 mod channel;
 mod contact;
 mod delivery;
 mod history;
 mod inbox;
 mod notification;
+mod pause;
+mod redrive;
 mod template;
 mod time;
 
 pub use self::{
+    chain::{Chain, ChainId, ChainState, Reached, Step, StepDelivery, StepState},
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
@@ -18,6 +22,10 @@ pub use self::{
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
         Notification, Strategy, overall_status,
+    },
+    pause::{Pause, Pauses},
+    redrive::{
+        CancelFate, Cancelled, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult, Redriven, Replaced,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,

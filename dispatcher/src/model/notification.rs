@@ -9,7 +9,7 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, DeliveryState, Lane, Micros, NewDelivery};
+use super::{Chain, Channel, DeliveryState, Lane, Micros, NewDelivery};
 
 /// Kinds of S1.4.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,6 +57,10 @@ pub enum Strategy {
     /// Each on its own.
     #[default]
     All,
+    /// In order: the next one where a channel ended other than delivered.
+    Failover,
+    /// In-app and realtime first; by time the next one, unless a receipt came.
+    Escalate,
 }
 
 impl Strategy {
@@ -65,6 +69,8 @@ impl Strategy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
+            Self::Failover => "failover",
+            Self::Escalate => "escalate",
         }
     }
 }
@@ -174,8 +180,11 @@ pub struct NewNotification {
     pub channels: Vec<String>,
     /// Rows of the inbox; empty without `in_app` or without a target.
     pub inbox: Vec<InboxRoute>,
-    /// Its deliveries.
+    /// Its deliveries; of chains those that begin with it, all others are made when their step begins.
     pub deliveries: Vec<NewDelivery>,
+    /// With `failover` and `escalate` one for each recipient; all deliveries belong to them then.
+    #[serde(default)]
+    pub chains: Vec<Chain>,
     /// External channels of a group.
     pub job: Option<GroupJob>,
     /// When it was accepted.
@@ -225,6 +234,8 @@ pub struct Notification {
     pub strategy: Strategy,
     /// Channels by the names the caller used.
     pub channels: Vec<String>,
+    /// With `failover` and `escalate` one for each recipient.
+    pub chains: Vec<Chain>,
     /// When it was accepted.
     pub created_at: Micros,
     /// When it became or becomes visible.

@@ -2,11 +2,15 @@
 //!
 //! In the order of a delivery's way: [`Wake`] says there is work; `claim` takes as many as there is room for (`shares`);
 //! `work` commits the attempt, sends, and hands the end over to [`crate::lease`]. Beside them `upkeep` keeps what is held,
-//! takes back what others lost, forgets what is too old, and measures; `jobs` fans groups out.
+//! takes back what others lost, forgets what is too old, and measures; `jobs` fans groups out; `steps` begins what is due of
+//! chains.
 
+mod alert;
 mod claim;
 mod jobs;
+mod rate;
 mod shares;
+mod steps;
 mod upkeep;
 mod work;
 
@@ -16,11 +20,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     channels::Channels,
-    config::QueueConfig,
-    lease::{Leases, Retries, Settler},
+    config::{QueueConfig, StrategyConfig},
+    lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::{Channel, Micros},
+    pausing::Pausing,
     realtime::Realtime,
+    service::Service,
     store::{OnUnknown, Store},
     wake::Wake,
 };
@@ -29,6 +35,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) config: QueueConfig,
+    pub(crate) strategy: StrategyConfig,
+    /// Accepts what the queue itself has to say.
+    pub(crate) service: Service,
     /// This process's name in claims.
     pub(crate) worker: String,
     pub(crate) store: Store,
@@ -44,6 +53,9 @@ pub(crate) struct Context {
     pub(crate) tasks: Tasks,
     /// False while leases cannot be extended: then nothing more is taken.
     pub(crate) can_hold: AtomicBool,
+    pub(crate) pausing: Pausing,
+    /// How many deliveries this process holds of each tenant.
+    pub(crate) tenants: Tenants,
 }
 
 /// The tasks of a dispatcher: counted, and dropped where they stand when it is killed.
@@ -103,8 +115,10 @@ pub(crate) async fn rescue_at_start(context: &Context, exclusive: bool) {
 pub(crate) fn spawn(context: &Arc<Context>) {
     context.tasks.spawn(claim::run(Arc::clone(context)));
     context.tasks.spawn(jobs::run(Arc::clone(context)));
+    context.tasks.spawn(steps::run(Arc::clone(context)));
     context.tasks.spawn(upkeep::rescue_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::prune_regularly(Arc::clone(context)));
+    context.tasks.spawn(upkeep::forget_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::measure(Arc::clone(context)));
     context.tasks.spawn(upkeep::keep_leases(Arc::clone(context)));
 }

@@ -22,6 +22,12 @@ const PRUNE_BATCH: u32 = 1000;
 /// How often what is too old is looked for.
 const PRUNE_EVERY: Duration = Duration::from_mins(5);
 
+/// How often history is looked through for what is too old.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+
+/// Between two steps of forgetting.
+const FORGET_PAUSE: Duration = Duration::from_millis(20);
+
 /// How often the lanes are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
@@ -92,6 +98,40 @@ pub(super) async fn prune_regularly(context: Arc<Context>) {
             Err(error) => tracing::warn!(%error, "what is too old could not be forgotten"),
         }
         if !pause(&context, PRUNE_EVERY).await {
+            return;
+        }
+    }
+}
+
+/// Makes room for the months to come, and forgets what is older than the retention in small steps, with a pause after each, so
+/// that what waits for the writer goes first.
+pub(super) async fn forget_regularly(context: Arc<Context>) {
+    loop {
+        if let Err(error) = context.store.make_room().await {
+            tracing::warn!(%error, "room for the months to come could not be made");
+        }
+        let mut forgotten = 0;
+        loop {
+            match context.store.forget(PRUNE_BATCH).await {
+                Ok(0) => break,
+                Ok(step) => forgotten += step,
+                Err(error) => {
+                    tracing::warn!(%error, "history that is too old could not be forgotten");
+                    break;
+                }
+            }
+            if !pause(&context, FORGET_PAUSE).await {
+                return;
+            }
+        }
+        context.metrics.forgotten.inc_by(forgotten);
+        if forgotten > 0 {
+            tracing::info!(
+                steps_rows = forgotten,
+                "history that is older than the retention was forgotten"
+            );
+        }
+        if !pause(&context, FORGET_EVERY).await {
             return;
         }
     }

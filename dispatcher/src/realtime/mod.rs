@@ -327,13 +327,13 @@ impl Realtime {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The message reached a device of the user whose topic this is.
-    pub(crate) async fn received(&self, key: &TopicKey, id: MessageId) {
+    /// The message reached a device of the user whose topic this is. False: no delivery of this process waits for that.
+    pub(crate) async fn received(&self, key: &TopicKey, id: MessageId) -> bool {
         let sent = self.lock().received((id, key.clone()));
-        if let Some(sent) = sent {
-            self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
-                .await;
-        }
+        let Some(sent) = sent else { return false };
+        self.settle(sent, DeliveryState::Delivered, None, None, Some("delivered"))
+            .await;
+        true
     }
 
     /// Settles as `skipped` what no receipt came for in time. Runs until it is killed.

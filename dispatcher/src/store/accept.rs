@@ -6,7 +6,7 @@ use common::topic::TopicKind;
 use uuid::Uuid;
 
 use super::{
-    StoreError,
+    StoreError, chains,
     codec::json,
     collapse::{self, Replaced},
     deliveries::{self, DeliveryRow},
@@ -152,7 +152,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
+pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     tx.work |= !(rows.deliveries.is_empty() && rows.jobs.is_empty() && rows.scheduled.is_empty());
     let replaced = collapse::take(tx, fresh).await?;
@@ -171,6 +171,7 @@ async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), Store
             .await?;
     }
     deliveries::insert(tx, &rows.deliveries).await?;
+    chains::insert(tx, fresh).await?;
     if !rows.jobs.is_empty() {
         tx.conn
             .query(sql::INSERT_JOBS)

@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::model::{Channel, Lane};
+use crate::model::{Channel, DeliveryState, Lane};
 
 /// A column that holds a structure.
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
@@ -50,4 +50,8 @@ pub(super) fn lane_of(number: i64) -> Result<Lane, StoreError> {
 pub(super) fn channel_of(text: &str) -> Result<Channel, StoreError> {
     text.parse()
         .map_err(|error| StoreError::unreadable("channel", error))
+}
+
+pub(super) fn state_of(text: &str) -> Result<DeliveryState, StoreError> {
+    DeliveryState::parse(text).ok_or_else(|| StoreError::unreadable("state", text))
 }

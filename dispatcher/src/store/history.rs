@@ -52,7 +52,7 @@ type FailureRow = (
 );
 
 /// The lowest id of a time; ids are `UUIDv7`.
-fn id_at(time: Micros) -> Uuid {
+pub(super) fn id_at(time: Micros) -> Uuid {
     let millis = u64::try_from(time.0.div_euclid(1000)).unwrap_or_default();
     Uuid::from_u128(u128::from(millis.min((1 << 48) - 1)) << 80)
 }
@@ -189,6 +189,8 @@ fn notification(tenant: &TenantId, row: SentRow) -> Result<(Notification, String
         lane: lane_of(lane)?,
         strategy: from_json("strategy", &format!("\"{strategy}\""))?,
         channels: from_json("channels", &channels)?,
+        // A list shows what is said and to whom; the chains are the single notification's.
+        chains: Vec::new(),
         created_at: Micros(created),
         visible_at: Micros(visible),
         expires_at: expires.map(Micros),

@@ -9,10 +9,11 @@ use common::{
 use uuid::Uuid;
 
 use super::{
-    Mark, Marked, Reach, ReadAll, StoreError,
+    Mark, Marked, Reach, ReadAll, StoreError, chains,
     inbox::{Receipt, states, unread},
     keys::{Floor, Keys, floors},
     positions::{FILTERED, take_positions},
+    retention,
     sql::{inbox as sql, queue as queue_sql},
     transaction::Tx,
 };
@@ -123,12 +124,14 @@ fn marked(before: &Receipt, mark: Mark, floor: &Floor, now: i64) -> Receipt {
             after.seen_at = after.seen_at.or(Some(now));
         }
         // What the watermark covers is read already.
-        Mark::Read if after.read_at.is_none() && (after.reopened || !after.is_below(floor)) => {
+        Mark::Read | Mark::Acknowledged
+            if after.read_at.is_none() && (after.reopened || !after.is_below(floor)) =>
+        {
             after.read_at = Some(now);
             after.seen_at = after.seen_at.or(Some(now));
             after.reopened = false;
         }
-        Mark::Read => {}
+        Mark::Read | Mark::Acknowledged => {}
         Mark::Unread => {
             after.read_at = None;
             after.reopened = after.is_below(floor);
@@ -163,6 +166,7 @@ pub(super) async fn mark(
         let ids: Vec<Uuid> = wanted.iter().map(|id| id.0).collect();
         tx.conn.query(sql::LOCK_NOTIFICATIONS).list(&ids).run().await?;
     }
+    retention::hold(tx, wanted, &keys).await?;
     lock(tx, reader).await?;
     let floors = floors(&mut tx.conn, reader, &keys.all).await?;
     let mut states = states(&mut tx.conn, reader, &keys, &floors, wanted.iter().map(|id| id.0)).await?;
@@ -229,11 +233,12 @@ pub(super) async fn mark(
     let op = match mark {
         Mark::Delivered | Mark::Seen => None,
         Mark::Deleted => Some("delete"),
-        Mark::Read | Mark::Unread | Mark::Archived | Mark::Unarchived => Some("state"),
+        Mark::Read | Mark::Acknowledged | Mark::Unread | Mark::Archived | Mark::Unarchived => Some("state"),
     };
     if let Some(op) = op {
         own_changes(tx, reader, op, changed.iter().map(|id| Some(id.0)).collect()).await?;
     }
+    chains::marked(tx, reader, wanted, mark).await?;
     Ok(Marked {
         changed,
         unread: unread(&mut tx.conn, reader, &keys).await?,
@@ -311,6 +316,10 @@ pub(super) async fn mark_all_read(
     if count > 0 || (before > 0 && arrived_since(tx, &keys, items).await?) {
         read_all_entry(tx, reader, at).await?;
     }
+    let own = TopicKey::user(&reader.tenant, &reader.user);
+    if let Some((_, position, _)) = marks.iter().find(|(key, ..)| *key == own.as_str()) {
+        chains::read_up_to(tx, reader, *position).await?;
+    }
     Ok(ReadAll { count, unread })
 }
 
@@ -338,6 +347,19 @@ pub(super) async fn withdraw(
 
 /// The same for a reason, which its cancelled deliveries tell.
 pub(super) async fn take_back(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+    reason: &'static str,
+) -> Result<bool, StoreError> {
+    let is_there = take_rows_back(tx, tenant, id, reason).await?;
+    if is_there {
+        chains::withdrawn(tx, id, reason).await?;
+    }
+    Ok(is_there)
+}
+
+async fn take_rows_back(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     id: NotificationId,

@@ -5,11 +5,11 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, connect, inbox, queue, records},
+    sqlite::{accept, chains, collapse, connect, history, inbox, operate, queue, records},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
     "SCAN j ",
     "SCAN q ",
     "SCAN s ",
@@ -20,6 +20,8 @@ const SMALL: [&str; 10] = [
     "SCAN CONSTANT ROW",
     "SCAN (subquery",
     "SCAN (join",
+    // Holds only what is asked for.
+    "SCAN c USING INDEX chains_untold",
 ];
 
 /// Steps that enter by a part of a key under which much may lie.
@@ -50,6 +52,7 @@ async fn hot_statements_use_indexes() {
     let mut faults = Vec::new();
     for (name, statement, may_sort) in [
         ("known keys", accept::KNOWN_KEYS, false),
+        ("flows", queue::FLOWS, false),
         ("claim", queue::CLAIM, false),
         ("claimed notifications", queue::CLAIMED_NOTIFICATIONS, false),
         ("begin", queue::BEGIN_ATTEMPTS, false),
@@ -98,6 +101,37 @@ async fn hot_statements_use_indexes() {
         ("totals", records::TOTALS, false),
         ("unread of a tenant", records::UNREAD_OF_TENANT, false),
         ("rescue jobs", queue::RESCUE_JOBS, false),
+        ("chains by id", chains::CHAINS_BY_ID, false),
+        ("chains of a reader", chains::CHAINS_OF_READER, false),
+        ("chains up to a position", chains::CHAINS_UP_TO, false),
+        ("chains of a notification", chains::CHAINS_OF_NOTIFICATION, false),
+        ("shown chains", chains::SHOWN_CHAINS, false),
+        ("due chains", chains::DUE_CHAINS, false),
+        ("untold chains", chains::UNTOLD_CHAINS, false),
+        ("put chains", chains::PUT_CHAINS, false),
+        ("next step", chains::NEXT_STEP, false),
+        ("stop deliveries", chains::STOP_DELIVERIES, false),
+        ("received", chains::RECEIVED, false),
+        ("cancelled", chains::CANCELLED, false),
+        ("forget chains", chains::FORGET_CHAINS, false),
+        ("inbox keys", collapse::INBOX_KEYS, true),
+        ("replaced by", collapse::REPLACED_BY, false),
+        ("prune collapses", collapse::PRUNE_COLLAPSES, false),
+        ("end of a window", history::WINDOW_END, false),
+        ("what was sent", history::LIST_SENT, false),
+        // A notification's deliveries are few, those of a window are counted.
+        ("progress", history::PROGRESS, true),
+        ("failures", history::FAILURES, true),
+        ("fan-out", history::FAN_OUT, false),
+        ("window", history::WINDOW, false),
+        ("sums", history::SUMS, true),
+        ("dead letters", operate::DEAD_LETTERS, false),
+        ("dead letter", operate::DEAD_LETTER, false),
+        ("redrive", operate::REDRIVE, false),
+        ("address taken", operate::ADDRESS_TAKEN, false),
+        ("discard", operate::DISCARD, false),
+        ("cancel pending", operate::CANCEL_PENDING, false),
+        ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

@@ -8,11 +8,14 @@ use uuid::Uuid;
 use super::{
     StoreError, TenantStats,
     access::Access,
+    chains,
     codec::{channel_of, count, from_json, ids, json, lane_of, small, user_of},
     sql::records as sql,
     transaction::Tx,
 };
-use crate::model::{Attempt, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template};
+use crate::model::{
+    Attempt, Chain, Contact, Delivery, DeliveryState, Micros, NewTemplate, Notification, Template,
+};
 
 /// Deliveries of one notification that are shown.
 const SHOWN_DELIVERIES: i64 = 2000;
@@ -81,6 +84,8 @@ pub(super) async fn notification(
     else {
         return Ok(None);
     };
+    let chains = chains::of_notification(&mut *conn, id).await?;
+    let open = open != 0 || chains.iter().any(Chain::is_open);
     let notification = Notification {
         id,
         tenant: tenant.clone(),
@@ -90,11 +95,12 @@ pub(super) async fn notification(
         lane: lane_of(lane)?,
         strategy: from_json("strategy", &format!("\"{strategy}\""))?,
         channels: from_json("channels", &channels)?,
+        chains,
         created_at: Micros(created),
         visible_at: Micros(visible),
         expires_at: expires.map(Micros),
         withdrawn: withdrawn != 0,
-        open: open != 0,
+        open,
     };
     let rows: Vec<DeliveryRow> = conn
         .query(sql::DELIVERIES)
@@ -102,22 +108,7 @@ pub(super) async fn notification(
         .bind(SHOWN_DELIVERIES)
         .all()
         .await?;
-    let attempts: Vec<AttemptRow> = conn
-        .query(sql::ATTEMPTS)
-        .list(&ids(rows.iter().map(|row| row.0)))
-        .all()
-        .await?;
-    let mut by_delivery: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
-    for (delivery, number, started, finished, outcome, reason, response) in attempts {
-        by_delivery.entry(delivery).or_default().push(Attempt {
-            number: small("attempt", number)?,
-            started_at: Micros(started),
-            finished_at: finished.map(Micros),
-            outcome,
-            reason,
-            response,
-        });
-    }
+    let mut by_delivery = attempts(conn, rows.iter().map(|row| row.0)).await?;
     let deliveries = rows
         .into_iter()
         .map(|(id, channel, user, address, state, reason, due, updated)| {
@@ -135,6 +126,26 @@ pub(super) async fn notification(
         })
         .collect::<Result<_, StoreError>>()?;
     Ok(Some((notification, deliveries)))
+}
+
+/// The attempts at deliveries, each one's in order.
+pub(super) async fn attempts(
+    conn: &mut Access<'_>,
+    deliveries: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, Vec<Attempt>>, StoreError> {
+    let rows: Vec<AttemptRow> = conn.query(sql::ATTEMPTS).list(&ids(deliveries)).all().await?;
+    let mut attempts: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
+    for (delivery, number, started, finished, outcome, reason, response) in rows {
+        attempts.entry(delivery).or_default().push(Attempt {
+            number: small("attempt", number)?,
+            started_at: Micros(started),
+            finished_at: finished.map(Micros),
+            outcome,
+            reason,
+            response,
+        });
+    }
+    Ok(attempts)
 }
 
 pub(super) async fn put_contacts(

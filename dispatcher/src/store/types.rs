@@ -1,11 +1,11 @@
 //! What goes into the store and comes out of it, beside the model.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
 use secrecy::SecretString;
 
-use crate::model::{Changes, Channel, Contact, Cursor, DeliveryState, GroupJob, Lane, Micros};
+use crate::model::{Chain, Changes, Channel, Contact, Cursor, DeliveryState, GroupJob, Lane, Micros, Pauses};
 
 /// Why the store did not do it. Nothing of the operation was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +106,8 @@ pub struct StoreConfig {
     pub backfill: Duration,
     /// Entries of the change feed are kept at least this long.
     pub feed_retention: Duration,
+    /// What is older is forgotten: rows of inboxes, notifications, deliveries, attempts, receipts. Zero keeps all.
+    pub retention: Duration,
 }
 
 impl StoreConfig {
@@ -132,6 +134,7 @@ impl StoreConfig {
             wait_max: Duration::from_secs(5),
             backfill: Duration::from_hours(30 * 24),
             feed_retention: Duration::from_hours(30 * 24),
+            retention: Duration::ZERO,
         }
     }
 }
@@ -151,6 +154,21 @@ pub struct ClaimRequest {
     pub now: Micros,
     /// Until when the claimed are held.
     pub lease_until: Micros,
+    /// Whose turn it is, and who has none.
+    pub rules: ClaimRules,
+}
+
+/// Of whom may be claimed. The default is of everybody, in turn.
+#[derive(Debug, Clone, Default)]
+pub struct ClaimRules {
+    /// The tenant whose turn was the last; the next one after it is the first now.
+    pub after: Option<TenantId>,
+    /// What has no turn.
+    pub pauses: Arc<Pauses>,
+    /// How many deliveries a tenant may hold at once; none: as many as there is room for.
+    pub tenant_max: Option<usize>,
+    /// How many they hold.
+    pub held: HashMap<TenantId, usize>,
 }
 
 /// The record of an attempt, committed before the provider is called.
@@ -264,6 +282,8 @@ pub enum Mark {
     Seen,
     /// Read.
     Read,
+    /// Acted upon, and so read.
+    Acknowledged,
     /// Unread again; overrides an earlier or later look at the watermark.
     Unread,
     /// Put away.
@@ -272,6 +292,17 @@ pub enum Mark {
     Unarchived,
     /// Gone for this reader.
     Deleted,
+}
+
+/// A chain of which a channel failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedOver {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which notification.
+    pub notification: NotificationId,
+    /// As it stands.
+    pub chain: Chain,
 }
 
 /// What a mark changed.

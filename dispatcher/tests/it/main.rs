@@ -13,4 +13,5 @@ mod realtime;
 mod receipts;
 mod spool;
 mod store;
+mod strategy;
 mod webhook;

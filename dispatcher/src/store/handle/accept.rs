@@ -4,7 +4,7 @@ use common::ids::{NotificationId, TenantId};
 
 use crate::{
     model::{Accepted, IdempotencyKey, Micros, NewNotification},
-    store::{Standing, Store, StoreError, collapse, idempotency, marks, writer::Work},
+    store::{Standing, Store, StoreError, collapse, idempotency, marks, retention, writer::Work},
 };
 
 impl Store {
@@ -63,6 +63,25 @@ impl Store {
             Box::pin(marks::withdraw(tx, tenant, *id))
         })
         .await
+    }
+
+    /// Forgets a part of what is older than the retention: rows of inboxes with their receipts, then notifications with
+    /// deliveries and attempts, on PostgreSQL a month at once. What is scheduled, pending or at work is kept. Answers how
+    /// much it forgot; 0: there is no more, or somebody else is in the way.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn forget(&self, limit: u32) -> Result<u64, StoreError> {
+        self.single(limit, |limit, tx| Box::pin(retention::forget(tx, *limit)))
+            .await
+    }
+
+    /// Makes room for this month and some to come, where tables are kept by months. Answers how much was missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn make_room(&self) -> Result<u64, StoreError> {
+        self.single((), |(), tx| Box::pin(retention::make_room(tx))).await
     }
 
     /// Forgets expired idempotency keys, old entries of the feed and of collapse keys, at most so many of each. Answers how many it

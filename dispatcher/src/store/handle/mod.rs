@@ -2,8 +2,10 @@
 //! writer; what each operation does stands in the file of its noun beside this folder.
 
 mod accept;
+mod chains;
 mod history;
 mod inbox;
+mod operate;
 mod queue;
 mod records;
 

@@ -15,6 +15,7 @@ SELECT * FROM (
         WHEN n.withdrawn = 1 THEN 'cancelled'
         WHEN count(*) FILTER (WHERE d.state IN ('pending', 'running')) > 0
           OR EXISTS (SELECT 1 FROM jobs j WHERE j.notification_id = n.id AND j.done = 0)
+          OR EXISTS (SELECT 1 FROM chains c WHERE c.notification_id = n.id AND c.open = 1)
           THEN CASE WHEN n.visible_at > $13::bigint THEN 'scheduled' ELSE 'pending' END
         WHEN count(*) FILTER (WHERE d.state = 'delivered') > 0 OR count(*) = 0 THEN 'sent'
         WHEN count(*) FILTER (WHERE d.state IN ('dead', 'expired')) > 0 THEN 'failed'

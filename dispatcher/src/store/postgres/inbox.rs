@@ -96,7 +96,7 @@ SELECT coalesce(sum(u.items - u.floor - u.done + u.reopened - (
       AND NOT EXISTS (SELECT 1 FROM receipts r
         WHERE r.tenant = $1::text AND r.\"user\" = $2::text AND r.notification_id = w.notification_id AND r.done = 1)
   )), 0)::bigint
-FROM (SELECT c.key, c.items, greatest(coalesce(m.since_ordinal, 0), coalesce(m.read_ordinal, 0)) AS floor,
+FROM (SELECT c.key, c.items, greatest(coalesce(m.since_ordinal, 0), coalesce(m.read_ordinal, 0), c.gone) AS floor,
     coalesce(m.done, 0) AS done, coalesce(m.reopened, 0) AS reopened
   FROM unnest($3::text[]) AS j (key) JOIN counters c ON c.key = j.key
   LEFT JOIN readers m ON m.tenant = $1::text AND m.\"user\" = $2::text AND m.key = c.key) u";

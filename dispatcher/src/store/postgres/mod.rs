@@ -24,11 +24,16 @@ macro_rules! terminal {
 }
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
 #[cfg(test)]
+mod months;
+pub(super) mod operate;
+#[cfg(test)]
 mod plans;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;

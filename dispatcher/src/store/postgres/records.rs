@@ -62,19 +62,20 @@ SELECT sum(created)::bigint, sum(sent)::bigint, sum(failed)::bigint FROM totals 
 /// its other keys add and what it has done. Grows with the tenant's users and their keys, not with their inboxes.
 pub(in crate::store) const UNREAD_OF_TENANT: &str = "
 SELECT ((
-  SELECT coalesce(sum(c.items - (SELECT count(*) FROM inbox w WHERE w.key = c.key AND w.withdrawn = 1)), 0)
+  SELECT coalesce(sum(c.items - c.gone - (SELECT count(*) FROM inbox w WHERE w.key = c.key AND w.withdrawn = 1)), 0)
   FROM counters c WHERE c.key >= $2::text AND c.key < $3::text
 ) + (
   SELECT coalesce(sum(
     CASE WHEN u.key >= $2::text AND u.key < $3::text
-      THEN (SELECT count(*) FROM inbox w WHERE w.key = u.key AND w.withdrawn = 1)
+      THEN u.gone + (SELECT count(*) FROM inbox w WHERE w.key = u.key AND w.withdrawn = 1)
       ELSE u.items END
     - u.floor - u.done + u.reopened - (
       SELECT count(*) FROM inbox w WHERE w.key = u.key AND w.withdrawn = 1 AND w.ordinal > u.floor
         AND NOT EXISTS (SELECT 1 FROM receipts r
           WHERE r.tenant = $1::text AND r.\"user\" = u.username AND r.notification_id = w.notification_id
             AND r.done = 1))), 0)
-  FROM (SELECT m.\"user\" AS username, c.key, c.items, greatest(m.since_ordinal, m.read_ordinal) AS floor, m.done, m.reopened
+  FROM (SELECT m.\"user\" AS username, c.key, c.items, greatest(m.since_ordinal, m.read_ordinal, c.gone) AS floor, c.gone,
+    m.done, m.reopened
     FROM readers m JOIN counters c ON c.key = m.key
     WHERE m.tenant = $1::text AND m.current = 1 AND m.key NOT LIKE 'x:%') u
 ))::bigint";

@@ -16,22 +16,28 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod history;
 pub(super) mod inbox;
+pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;
 
 /// Every statement with its name.
 #[cfg(test)]
 pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
     [
         accept::ALL,
+        chains::ALL,
         collapse::ALL,
         history::ALL,
         inbox::ALL,
+        operate::ALL,
         queue::ALL,
         records::ALL,
+        retention::ALL,
     ]
     .concat()
 }

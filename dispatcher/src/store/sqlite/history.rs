@@ -15,6 +15,7 @@ SELECT * FROM (
         WHEN n.withdrawn = 1 THEN 'cancelled'
         WHEN total(d.state IN ('pending', 'running')) > 0
           OR EXISTS (SELECT 1 FROM jobs j WHERE j.notification_id = n.id AND j.done = 0)
+          OR EXISTS (SELECT 1 FROM chains c WHERE c.notification_id = n.id AND c.open = 1)
           THEN CASE WHEN n.visible_at > ?13 THEN 'scheduled' ELSE 'pending' END
         WHEN total(d.state = 'delivered') > 0 OR count(*) = 0 THEN 'sent'
         WHEN total(d.state IN ('dead', 'expired')) > 0 THEN 'failed'
@@ -52,8 +53,8 @@ SELECT count(*), coalesce(min(created_at), 0) FROM (
 /// Their deliveries by channel and state.
 pub(in crate::store) const SUMS: &str = "
 SELECT d.channel, d.state, count(*) FROM (
-  SELECT id FROM notifications WHERE id >= ?1 AND id < ?2 AND +tenant = ?3 ORDER BY id DESC LIMIT ?4) n
-CROSS JOIN all_deliveries d ON d.notification_id = n.id
+  SELECT id FROM notifications WHERE id >= ?1 AND id < ?2 AND +tenant = ?3 ORDER BY id DESC LIMIT ?4) s
+CROSS JOIN all_deliveries d ON d.notification_id = s.id
 GROUP BY d.channel, d.state";
 
 /// Pending deliveries of each tenant.

@@ -72,7 +72,7 @@ SELECT coalesce(sum(u.items - u.floor - u.done + u.reopened - (
     SELECT count(*) FROM inbox w WHERE w.key = u.key AND w.withdrawn = 1 AND w.ordinal > u.floor
       AND NOT EXISTS (SELECT 1 FROM receipts r
         WHERE r.tenant = ?1 AND r.user = ?2 AND r.notification_id = w.notification_id AND r.done = 1))), 0)
-FROM (SELECT c.key, c.items, max(coalesce(m.since_ordinal, 0), coalesce(m.read_ordinal, 0)) AS floor,
+FROM (SELECT c.key, c.items, max(coalesce(m.since_ordinal, 0), coalesce(m.read_ordinal, 0), c.gone) AS floor,
     coalesce(m.done, 0) AS done, coalesce(m.reopened, 0) AS reopened
   FROM json_each(?3) j CROSS JOIN counters c ON c.key = j.value
   LEFT JOIN readers m ON m.tenant = ?1 AND m.user = ?2 AND m.key = c.key) u";

@@ -5,9 +5,12 @@
 //! the order of a join; a unary `+` keeps a condition from choosing an index.
 
 pub(super) mod accept;
+pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
+pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
+pub(super) mod retention;

@@ -45,6 +45,51 @@ async fn a_full_queue_is_429_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_tenants_bound_is_no_others() {
+    let (_mails, api) = with_room(5, 2).await;
+    let refused = async |tenant: &str| {
+        let who = Who::service().tenant(tenant);
+        let mut taken = 0;
+        loop {
+            let answer = api.post(&who, CREATE, &waiting()).await;
+            if answer.status == 429 {
+                return (taken, answer.problem().1, answer.json()["detail"].to_string());
+            }
+            answer.expect(201);
+            taken += 1;
+        }
+    };
+    for (tenant, room, whose) in [
+        ("t1", 2, "of this tenant"),
+        ("t2", 2, "of this tenant"),
+        ("t3", 1, "deliveries wait"),
+    ] {
+        let (taken, code, detail) = refused(tenant).await;
+        assert_eq!((taken, code.as_str()), (room, "queue_full"), "{tenant}");
+        assert!(detail.contains(whose), "{detail}");
+    }
+}
+
+/// A process that begins with a queue that others filled counts it first.
+#[tokio::test]
+async fn what_was_there_before_counts() {
+    let mails = SmtpServer::friendly().await;
+    let mut config = mails.configure(quick());
+    config.limits.queued_max = 2;
+    config.limits.queued_max_per_tenant = 2;
+    let api = Api::start(config).await;
+    let later = std::time::Duration::from_secs(3600);
+    let waits = || crate::support::later(crate::support::email("a@example.com"), later);
+    let mut all = vec![waits(), waits()];
+    for new in &mut all {
+        new.deliveries[0].due_at = new.visible_at;
+    }
+    api.world.stored(all).await;
+    let refused = api.post(&Who::service(), CREATE, &waiting()).await;
+    assert_eq!(refused.problem().1, "queue_full");
+}
+
+#[tokio::test]
 async fn there_is_room_again_when_something_has_gone() {
     let (_mails, api) = with_room(1, 1).await;
     let made = api.created(&waiting()).await;

@@ -62,6 +62,38 @@ async fn of_many_with_one_key_exactly_one_is_stored() {
     assert_eq!(fresh.stats(&tenant()).await.unwrap().created, 1);
 }
 
+/// Two processes on one database: each has its own writers, and none sees what the other has not committed yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_with_one_key_at_two_processes_exactly_one_is_stored() {
+    let fresh = fresh().await;
+    let beside = Store::open(&fresh.config).await.unwrap();
+    for round in 0..8 {
+        let tasks: Vec<_> = (0..16)
+            .map(|number| {
+                let store = if number % 2 == 0 { &fresh.store } else { &beside };
+                let store = store.clone();
+                let key = format!("k{round}");
+                tokio::spawn(async move {
+                    let new = keyed(to(user_key("u")), "", &key, "same");
+                    (new.id, store.accept(vec![new]).await.unwrap().remove(0))
+                })
+            })
+            .collect();
+        let (mut first, mut repeats) = (None, Vec::new());
+        for task in tasks {
+            match task.await.unwrap() {
+                (id, Accepted::New) => assert_eq!(first.replace(id), None),
+                (_, Accepted::Repeat { response, .. }) => repeats.push(response),
+                (_, answer) => panic!("{answer:?}"),
+            }
+        }
+        let first = first.unwrap().to_string();
+        assert_eq!(repeats, vec![first; 15]);
+    }
+    assert_eq!(fresh.stats(&tenant()).await.unwrap().created, 8);
+    beside.close().await;
+}
+
 #[tokio::test]
 async fn a_key_belongs_to_credential_and_request() {
     let store = fresh().await;

@@ -6,7 +6,10 @@ use common::{
     ids::NotificationId,
     target::{Audience, Target},
 };
-use dispatcher::model::{Accepted, Change, DeliveryState, Lane, Micros, NewNotification};
+use dispatcher::{
+    model::{Accepted, Change, DeliveryState, Lane, Micros, NewNotification},
+    store::Store,
+};
 
 use super::{
     ask, changes, email, fresh, known, listed, note, plain, present, put, reader, role_key, tenant, user_key,
@@ -121,6 +124,27 @@ async fn of_many_at_the_same_time_one_stands() {
     let reader = known(&store, "u", &["x", "y"]).await;
     assert_eq!(listed(&store, &reader).await.len(), 2);
     assert_eq!(store.unread_count(&reader).await.unwrap(), 2);
+}
+
+/// Also where they come to two processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_at_two_processes_one_stands() {
+    let fresh = fresh().await;
+    let beside = Store::open(&fresh.config).await.unwrap();
+    let tasks: Vec<_> = (0..32)
+        .map(|number| {
+            let store = if number % 2 == 0 { &fresh.store } else { &beside };
+            let store = store.clone();
+            tokio::spawn(async move { store.accept(vec![keyed("k", "u")]).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), [Accepted::New]);
+    }
+    let reader = known(&fresh, "u", &[]).await;
+    assert_eq!(listed(&fresh, &reader).await.len(), 1);
+    assert_eq!(fresh.unread_count(&reader).await.unwrap(), 1);
+    beside.close().await;
 }
 
 #[tokio::test]

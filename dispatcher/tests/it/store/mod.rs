@@ -1,14 +1,17 @@
 //! The promises of the store. The cases use its public face only, so that every database has to pass the same.
 
 mod accept;
+mod chains;
 mod collapse;
 mod faults;
 mod feed;
 mod history;
 mod inbox;
 mod jobs;
+mod operate;
 mod queue;
 mod records;
+mod retention;
 mod revive;
 mod unread;
 
@@ -25,7 +28,7 @@ use dispatcher::{
         Channel, Content, Cursor, DeliveryState, InboxFilter, InboxRoute, Lane, ListFilter, Micros,
         NewDelivery, NewNotification, ReaderKeys,
     },
-    store::{ChangesResult, ClaimRequest, Mark, Marked, Store, StoreConfig},
+    store::{ChangesResult, ClaimRequest, ClaimRules, Mark, Marked, Store, StoreConfig},
 };
 
 /// A database of its own.
@@ -148,6 +151,7 @@ fn ask(lane: Lane, limit: u32) -> ClaimRequest {
         channels: Vec::new(),
         now,
         lease_until: now.plus(Duration::from_secs(30)),
+        rules: ClaimRules::default(),
     }
 }
 

@@ -99,7 +99,7 @@ impl Model {
                     return;
                 };
                 match mark {
-                    Mark::Read => known.read = true,
+                    Mark::Read | Mark::Acknowledged => known.read = true,
                     Mark::Unread => known.read = false,
                     Mark::Archived => known.archived = true,
                     Mark::Unarchived => known.archived = false,

@@ -1,5 +1,6 @@
 //! What the tests share: names, settings, patience; a world to run in, and the notifications to send through it.
 
+mod chains;
 mod database;
 pub(crate) mod hooks;
 mod notifications;
@@ -14,11 +15,13 @@ use common::{
     config::Span,
     ids::{Name, TenantId},
     patience,
+    receipts::Reader,
     topic::TopicKey,
 };
 use dispatcher::{config::DispatcherConfig, model::ReaderKeys};
 
 pub(crate) use self::{
+    chains::{escalating, failing_over},
     database::Database,
     notifications::{by_email, by_realtime, by_webhook, email, in_inbox, later, notification, to_group},
     outbox::Outbox,
@@ -55,6 +58,17 @@ pub(crate) fn reader(user: &str) -> ReaderKeys {
         tenant: tenant(),
         user: name(user),
         keys: vec![user_key(user), TopicKey::tenant(&tenant()), TopicKey::everyone()],
+    }
+}
+
+/// An open socket of a user.
+pub(crate) fn session(user: &str) -> Reader {
+    let reader = reader(user);
+    Reader {
+        tenant: reader.tenant,
+        user: reader.user,
+        session: "s1".into(),
+        keys: reader.keys.into(),
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn notification(user: &str) -> NewNotification {
         channels: Vec::new(),
         inbox: Vec::new(),
         deliveries: Vec::new(),
+        chains: Vec::new(),
         job: None,
         created_at: now,
         visible_at: now,

@@ -1,6 +1,6 @@
 //! A dispatcher on a store of its own.
 
-use super::{Database, Outbox, eventually, soon, tenant, user_key};
+use super::{Database, Outbox, eventually, session, soon, tenant, user_key};
 use common::{
     bus::{Bus, BusLimits, MemoryBus},
     ids::{MessageId, NotificationId},
@@ -216,6 +216,12 @@ impl Running {
     pub(crate) async fn written(&self, user: &str, id: impl Into<MessageId>) {
         let (key, id) = (user_key(user), id.into());
         self.receive(Receipt::Written { key, id }).await;
+    }
+
+    /// A session of this user says that it has the message.
+    pub(crate) async fn delivered(&self, user: &str, id: impl Into<MessageId>) {
+        let (reader, ids) = (session(user), vec![id.into()]);
+        self.receive(Receipt::Delivered { reader, ids }).await;
     }
 
     /// Stops it, which has to be orderly.

@@ -1,0 +1,6 @@
+DROP FUNCTION forget_month(BIGINT);
+DROP FUNCTION needed_notifications(UUID, UUID, BIGINT, BIGINT);
+DROP INDEX delivery_history_age;
+DROP INDEX receipts_notification;
+DROP INDEX inbox_age;
+ALTER TABLE counters DROP COLUMN gone;

@@ -1,0 +1,3 @@
+DROP INDEX receipts_notification;
+DROP INDEX inbox_age;
+ALTER TABLE counters DROP COLUMN gone;

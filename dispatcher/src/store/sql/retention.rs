@@ -1,0 +1,22 @@
+//! Retention: each statement of both catalogues.
+
+statements! { retention:
+    OLD_ROWS,
+    FIRST_ROWS,
+    FILTERED_ROWS,
+    COUNT_RECEIPTS,
+    DELETE_ROWS,
+    LOCK_READERS,
+    UNCOUNT,
+    DELETE_RECEIPTS,
+    RAISE_GONE,
+    LOCK_OLD_ROWS,
+    OLD_NOTIFICATIONS,
+    OLD_DELIVERIES,
+    DELETE_ATTEMPTS,
+    DELETE_DELIVERIES,
+    DELETE_JOBS,
+    DELETE_NOTIFICATIONS,
+    FORGET_MONTH,
+    ENSURE_PARTITIONS,
+}
