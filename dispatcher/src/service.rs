@@ -266,6 +266,30 @@ impl Service {
         }
     }
 
+    /// Sees a reader, as [`Store::touch_reader`]. Nobody waits for it longer than for any answer of the database; where a
+    /// replica may answer instead, not at all while the database is away.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn touch(&self, reader: &ReaderKeys) -> Result<(), StoreError> {
+        let work = self.0.store.touch_reader(reader);
+        let Some(spool) = &self.0.spool else {
+            return work.await;
+        };
+        if self.0.store.may_be_stale() {
+            return spool.away().bounded(Box::pin(work)).await;
+        }
+        let patience = spool.away().patience();
+        // Known readers are not written again, so this may go well although the database takes nothing.
+        tokio::time::timeout(patience, Box::pin(work))
+            .await
+            .unwrap_or_else(|_| {
+                Err(StoreError::Unavailable {
+                    reason: format!("the database gave no answer within {patience:?}"),
+                })
+            })
+    }
+
     /// Where notifications go while the database is away; none where there is no such place.
     #[must_use]
     pub fn spool(&self) -> Option<&Spool> {

@@ -41,6 +41,7 @@ mod remembered;
 mod replay;
 mod revise;
 mod schedules;
+mod stale;
 mod state;
 mod templates;
 mod times;
@@ -74,6 +75,7 @@ pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     router
         .merge(described(&document))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(stale::tell))
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(Extension(BodyLimit(state.limits.body_bytes.0)))
         .layer(Extension(BodyDepth(state.limits.json_depth)))
