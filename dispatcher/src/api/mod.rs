@@ -12,6 +12,7 @@ mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod bulk_actions;
 mod chain_view;
 mod chains;
 mod condition;
@@ -124,6 +125,10 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(history::history))
         .routes(routes!(history::sums))
         .routes(routes!(jobs::job))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(bulk_actions::cancel))
+        .routes(routes!(bulk_actions::retry))
+        .routes(routes!(bulk_actions::delete))
         .routes(routes!(records::get, operate::update, inbox::delete))
         .routes(routes!(operate::cancel))
         .routes(routes!(operate::retry))
