@@ -85,7 +85,6 @@ impl Dispatcher {
             store.clone(),
             realtime.clone(),
             channels.clone(),
-            retries.clone(),
             wake.clone(),
             metrics.clone(),
             spool.clone(),

@@ -19,5 +19,6 @@ statements! { operate:
     ADDRESS_TAKEN,
     EDIT_ADDRESS,
     EDIT_CONTENT,
+    FORGET_EDITS,
     DISCARD,
 }
