@@ -56,7 +56,7 @@ pub(in crate::store) const FORGET_DELIVERIES: &str = "
 WITH gone AS (DELETE FROM delivery_history WHERE notification_id = $1::uuid)
 DELETE FROM deliveries WHERE notification_id = $1::uuid";
 
-pub(in crate::store) const FORGET_CHAINS: &str = "DELETE FROM chains WHERE notification_id = $1::uuid";
+pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notification_id = $1::uuid";
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = $1::uuid";
 

@@ -35,7 +35,7 @@ WHERE notification_id = ?1";
 
 pub(in crate::store) const FORGET_DELIVERIES: &str = "DELETE FROM deliveries WHERE notification_id = ?1";
 
-pub(in crate::store) const FORGET_CHAINS: &str = "DELETE FROM chains WHERE notification_id = ?1";
+pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notification_id = ?1";
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = ?1";
 
