@@ -112,6 +112,7 @@ async fn hot_statements_use_indexes() {
         ("next step", chains::NEXT_STEP, false),
         ("stop deliveries", chains::STOP_DELIVERIES, false),
         ("received", chains::RECEIVED, false),
+        ("cancelled", chains::CANCELLED, false),
         ("forget chains", chains::FORGET_CHAINS, false),
         ("inbox keys", collapse::INBOX_KEYS, true),
         ("replaced by", collapse::REPLACED_BY, false),
