@@ -11,7 +11,6 @@ use common::{
 use crate::{
     accepted::AfterCommit,
     channels::Channels,
-    lease::Retries,
     metrics::{Metrics, Totals},
     model::{
         Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
@@ -34,7 +33,6 @@ struct Inner {
     realtime: Realtime,
     readers: Readers,
     channels: Channels,
-    retries: Retries,
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
@@ -86,7 +84,6 @@ impl Service {
         store: Store,
         realtime: Realtime,
         channels: Channels,
-        retries: Retries,
         wake: Wake,
         metrics: Metrics,
         spool: Option<Spool>,
@@ -98,7 +95,6 @@ impl Service {
             realtime,
             readers,
             channels,
-            retries,
             wake,
             metrics,
             spool,
@@ -429,7 +425,7 @@ impl Service {
 
     /// Attempts of a delivery by this channel before it is dead.
     pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
-        self.0.retries.of(channel).max_attempts()
+        self.0.operations.attempts(channel)
     }
 }
 
