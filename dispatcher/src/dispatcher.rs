@@ -8,9 +8,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     channels::Channels,
     config::DispatcherConfig,
-    lease::{Leases, Retries, Settler},
+    lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::Micros,
+    operations::Operations,
+    pausing::Pausing,
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
@@ -77,6 +79,7 @@ impl Dispatcher {
             spool.as_ref().map(Spool::outcomes),
             metrics.clone(),
         );
+        let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
         let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(
             store.clone(),
@@ -86,6 +89,13 @@ impl Dispatcher {
             wake.clone(),
             metrics.clone(),
             spool.clone(),
+            Operations::new(
+                store.clone(),
+                wake.clone(),
+                metrics.clone(),
+                pausing.clone(),
+                retries.clone(),
+            ),
         );
         let context = Arc::new(Context {
             config: config.queue,
@@ -103,9 +113,15 @@ impl Dispatcher {
             stop: CancellationToken::new(),
             tasks: tasks.clone(),
             can_hold: AtomicBool::new(true),
+            pausing: pausing.clone(),
+            tenants: Tenants::default(),
         });
 
         queue::rescue_at_start(&context, exclusive).await;
+        // What is paused is known before anything is claimed.
+        if let Err(error) = pausing.refresh().await {
+            tracing::warn!(%error, "it could not be read what is paused");
+        }
 
         if let Some(spool) = spool {
             tasks.spawn(spool.away().clone().watch(store.clone()));
@@ -128,6 +144,7 @@ impl Dispatcher {
             receipts.await;
             drop(drained);
         });
+        tasks.spawn(pausing.run(context.stop.clone()));
         queue::spawn(&context);
         let (store, wake) = (context.store.clone(), context.wake.clone());
         tasks.spawn(async move {

@@ -14,6 +14,7 @@
 //! | [`spool`] | what is accepted while the database is away |
 //! | [`wake`] | how workers learn of work |
 //! | `queue` | claims what is due, sends it, takes back what was lost |
+//! | `pausing`, `operations` | what operators ask of the queue: pause, cancel, replace, send again |
 //! | `lease` | from the claim to the stored end: what is held, what follows an attempt, settling |
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
@@ -36,6 +37,8 @@ pub mod store;
 
 mod capacity;
 mod lease;
+pub mod operations;
+mod pausing;
 mod queue;
 pub mod wake;
 

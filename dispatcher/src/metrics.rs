@@ -115,6 +115,10 @@ pub struct Metrics {
     pub steps: Counter,
     /// Channels that a failover left because they failed.
     pub failovers: Family<ChannelLabel, Counter>,
+    /// Pauses of the queue that hold.
+    pub pauses: Gauge,
+    /// Dead letters that were sent again.
+    pub redriven: Counter,
 }
 
 /// Sums since the process began.
@@ -255,6 +259,16 @@ impl Metrics {
             metrics.receipts.clone(),
         );
         registry.register(
+            "queue_pauses",
+            "Pauses of the queue that hold",
+            metrics.pauses.clone(),
+        );
+        registry.register(
+            "queue_redriven",
+            "Dead letters that were sent again",
+            metrics.redriven.clone(),
+        );
+        registry.register(
             "queue_full",
             "Notifications that were refused as the queue was full",
             metrics.queue_full.clone(),
@@ -336,6 +350,8 @@ impl Metrics {
             drain_errors: Counter::default(),
             steps: Counter::default(),
             failovers: Family::default(),
+            pauses: Gauge::default(),
+            redriven: Counter::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     lease::Retries,
     metrics::{Metrics, Totals},
     model::{Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, ReaderKeys},
+    operations::Operations,
     realtime::{Frames, Realtime},
     receipts::Readers,
     spool::{Spool, SpoolError, Turn},
@@ -35,6 +36,7 @@ struct Inner {
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
+    operations: Operations,
 }
 
 /// Why a request was not accepted.
@@ -86,6 +88,7 @@ impl Service {
         wake: Wake,
         metrics: Metrics,
         spool: Option<Spool>,
+        operations: Operations,
     ) -> Self {
         let readers = Readers::new(store.clone(), realtime.clone());
         Self(Arc::new(Inner {
@@ -97,6 +100,7 @@ impl Service {
             wake,
             metrics,
             spool,
+            operations,
         }))
     }
 
@@ -345,6 +349,12 @@ impl Service {
     #[must_use]
     pub fn wake(&self) -> &Wake {
         &self.0.wake
+    }
+
+    /// What operators ask of the queue.
+    #[must_use]
+    pub fn operations(&self) -> &Operations {
+        &self.0.operations
     }
 
     /// Whether the bus takes frames at the moment.

@@ -17,6 +17,7 @@ mod condition;
 mod contacts;
 mod contract;
 mod create;
+mod dead_letters;
 mod docs;
 mod draft;
 mod dry_run;
@@ -27,6 +28,8 @@ mod history;
 mod inbox;
 mod jobs;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod planner;
 mod problems;
@@ -34,6 +37,8 @@ mod reader;
 mod records;
 mod references;
 mod remembered;
+mod replay;
+mod revise;
 mod state;
 mod templates;
 mod times;
@@ -114,7 +119,15 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(history::history))
         .routes(routes!(history::sums))
         .routes(routes!(jobs::job))
-        .routes(routes!(records::get, inbox::delete))
+        .routes(routes!(records::get, operate::update, inbox::delete))
+        .routes(routes!(operate::cancel))
+        .routes(routes!(operate::retry))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_all))
+        .routes(routes!(dead_letters::discard_all))
+        .routes(routes!(dead_letters::get, dead_letters::discard))
+        .routes(routes!(replay::replay))
+        .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
         .routes(routes!(inbox::acknowledge))

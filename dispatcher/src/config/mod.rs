@@ -15,7 +15,7 @@ pub use self::{
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use common::{
     config::{Bytes, ConfigError, Span, number_or_text},
@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use crate::{
     database_url,
-    model::Reached,
+    model::{Channel, Reached},
     store::{Place, Server},
 };
 
@@ -107,6 +107,10 @@ pub struct QueueConfig {
     pub critical_reserved: f64,
     /// Deliveries that one claim takes at the most. Default 256.
     pub claim_max: u32,
+    /// Deliveries of one tenant that this process holds at once, over all channels; 0: as many as there is room. Default 0.
+    pub tenant_max: usize,
+    /// Deliveries that a channel sends in a minute, by the channel's name. Default: none, and no channel is held back.
+    pub rates: BTreeMap<Channel, u32>,
     /// How long a claim holds without a heartbeat. Default `30s`.
     pub lease: Span,
     /// How often leases are extended. Default `10s`.
@@ -129,6 +133,8 @@ impl Default for QueueConfig {
             shares: [8, 4, 2, 1],
             critical_reserved: 0.2,
             claim_max: 256,
+            tenant_max: 0,
+            rates: BTreeMap::new(),
             lease: seconds(30),
             heartbeat: seconds(10),
             retry: [60, 300, 900].map(seconds).to_vec(),
@@ -450,6 +456,15 @@ impl DispatcherConfig {
         if !(0.0..=0.9).contains(&self.queue.critical_reserved) {
             return refuse("queue.critical_reserved", "must be between 0 and 0.9");
         }
+        for (channel, rate) in &self.queue.rates {
+            let key = format!("queue.rates.{}", channel.as_str());
+            if !channel.is_external() {
+                return refuse(&key, "only what leaves this system has a rate");
+            }
+            if *rate == 0 {
+                return refuse(&key, "must be more than 0; to send nothing, pause the channel");
+            }
+        }
         if self.queue.retry.is_empty() {
             return refuse("queue.retry", "needs at least one pause");
         }
@@ -571,6 +586,8 @@ mod tests {
             (r#"{"queue":{"heartbeat":"0s"}}"#, "queue.heartbeat"),
             (r#"{"queue":{"shares":[1,1,1,0]}}"#, "queue.shares"),
             (r#"{"queue":{"retry":[]}}"#, "queue.retry"),
+            (r#"{"queue":{"rates":{"email":0}}}"#, "queue.rates.email"),
+            (r#"{"queue":{"rates":{"in_app":5}}}"#, "queue.rates.in_app"),
             (
                 r#"{"queue":{"critical_reserved":1.0}}"#,
                 "queue.critical_reserved",

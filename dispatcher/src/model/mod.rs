@@ -7,6 +7,8 @@ mod delivery;
 mod history;
 mod inbox;
 mod notification;
+mod pause;
+mod redrive;
 mod template;
 mod time;
 
@@ -20,6 +22,10 @@ pub use self::{
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
         Notification, Strategy, overall_status,
+    },
+    pause::{Pause, Pauses},
+    redrive::{
+        CancelFate, Cancelled, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult, Redriven, Replaced,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,

@@ -5,6 +5,7 @@ mod accept;
 mod chains;
 mod history;
 mod inbox;
+mod operate;
 mod queue;
 mod records;
 

@@ -29,6 +29,7 @@ pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
+pub(super) mod operate;
 #[cfg(test)]
 mod months;
 #[cfg(test)]

@@ -7,12 +7,15 @@ mod collapse;
 mod condition;
 mod contacts;
 mod contract;
+mod dead_letters;
 mod dry_run;
 mod feed;
 mod history;
 mod idempotency;
 mod inbox;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod records;
 mod templates;
@@ -36,7 +39,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::support::{Running, World, quick, smtp::SmtpServer};
+use crate::support::{Outbox, Running, World, quick, smtp::SmtpServer};
 
 const SECRET: &str = "a secret of the tests, long enough for HS256";
 
@@ -154,6 +157,17 @@ impl Api {
     /// On a world that the test has made.
     pub(crate) async fn on(world: World, config: DispatcherConfig) -> Self {
         let running = world.start(config.clone()).await;
+        Self::around(world, running, &config)
+    }
+
+    /// With emails that the test ends, `room` of them at once.
+    pub(crate) async fn with_outbox(config: DispatcherConfig, room: usize) -> (Outbox, Self) {
+        let world = World::new().await;
+        let (running, outbox) = world.start_outbox(config.clone(), room).await;
+        (outbox, Self::around(world, running, &config))
+    }
+
+    fn around(world: World, running: Running, config: &DispatcherConfig) -> Self {
         let secret = SecretString::from(SECRET);
         let auth = AuthConfig {
             default_tenant: Some(TenantId::new("t1").unwrap()),

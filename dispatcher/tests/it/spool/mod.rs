@@ -1,8 +1,8 @@
 //! While the database is away: the spool over real Redis servers, and what comes out of it.
 
 mod drain;
+mod on_sqlite;
 mod outage;
-mod service;
 mod stream;
 mod turns;
 

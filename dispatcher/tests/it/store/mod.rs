@@ -8,6 +8,7 @@ mod feed;
 mod history;
 mod inbox;
 mod jobs;
+mod operate;
 mod queue;
 mod records;
 mod retention;
@@ -27,7 +28,7 @@ use dispatcher::{
         Channel, Content, Cursor, DeliveryState, InboxFilter, InboxRoute, Lane, ListFilter, Micros,
         NewDelivery, NewNotification, ReaderKeys,
     },
-    store::{ChangesResult, ClaimRequest, Mark, Marked, Store, StoreConfig},
+    store::{ChangesResult, ClaimRequest, ClaimRules, Mark, Marked, Store, StoreConfig},
 };
 
 /// A database of its own.
@@ -150,6 +151,7 @@ fn ask(lane: Lane, limit: u32) -> ClaimRequest {
         channels: Vec::new(),
         now,
         lease_until: now.plus(Duration::from_secs(30)),
+        rules: ClaimRules::default(),
     }
 }
 
