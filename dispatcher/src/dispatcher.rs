@@ -87,7 +87,6 @@ impl Dispatcher {
             store.clone(),
             realtime.clone(),
             channels.clone(),
-            retries.clone(),
             wake.clone(),
             metrics.clone(),
             spool.clone(),

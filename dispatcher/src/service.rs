@@ -11,7 +11,6 @@ use common::{
 use crate::{
     accepted::AfterCommit,
     channels::Channels,
-    lease::Retries,
     metrics::{Metrics, Totals},
     model::{
         Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
@@ -34,7 +33,6 @@ struct Inner {
     realtime: Realtime,
     readers: Readers,
     channels: Channels,
-    retries: Retries,
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
@@ -86,7 +84,6 @@ impl Service {
         store: Store,
         realtime: Realtime,
         channels: Channels,
-        retries: Retries,
         wake: Wake,
         metrics: Metrics,
         spool: Option<Spool>,
@@ -98,7 +95,6 @@ impl Service {
             realtime,
             readers,
             channels,
-            retries,
             wake,
             metrics,
             spool,
@@ -266,6 +262,30 @@ impl Service {
         }
     }
 
+    /// Sees a reader, as [`Store::touch_reader`]. Nobody waits for it longer than for any answer of the database; where a
+    /// replica may answer instead, not at all while the database is away.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn touch(&self, reader: &ReaderKeys) -> Result<(), StoreError> {
+        let work = self.0.store.touch_reader(reader);
+        let Some(spool) = &self.0.spool else {
+            return work.await;
+        };
+        if self.0.store.may_be_stale() {
+            return spool.away().bounded(Box::pin(work)).await;
+        }
+        let patience = spool.away().patience();
+        // Known readers are not written again, so this may go well although the database takes nothing.
+        tokio::time::timeout(patience, Box::pin(work))
+            .await
+            .unwrap_or_else(|_| {
+                Err(StoreError::Unavailable {
+                    reason: format!("the database gave no answer within {patience:?}"),
+                })
+            })
+    }
+
     /// Where notifications go while the database is away; none where there is no such place.
     #[must_use]
     pub fn spool(&self) -> Option<&Spool> {
@@ -405,7 +425,7 @@ impl Service {
 
     /// Attempts of a delivery by this channel before it is dead.
     pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
-        self.0.retries.of(channel).max_attempts()
+        self.0.operations.attempts(channel)
     }
 }
 

@@ -12,6 +12,7 @@ mod batch;
 mod body;
 mod budget;
 mod bulk;
+mod bulk_actions;
 mod chain_view;
 mod chains;
 mod condition;
@@ -41,6 +42,7 @@ mod remembered;
 mod replay;
 mod revise;
 mod schedules;
+mod stale;
 mod state;
 mod templates;
 mod times;
@@ -74,6 +76,7 @@ pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     router
         .merge(described(&document))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(stale::tell))
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(Extension(BodyLimit(state.limits.body_bytes.0)))
         .layer(Extension(BodyDepth(state.limits.json_depth)))
@@ -122,6 +125,10 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(history::history))
         .routes(routes!(history::sums))
         .routes(routes!(jobs::job))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(bulk_actions::cancel))
+        .routes(routes!(bulk_actions::retry))
+        .routes(routes!(bulk_actions::delete))
         .routes(routes!(records::get, operate::update, inbox::delete))
         .routes(routes!(operate::cancel))
         .routes(routes!(operate::retry))

@@ -38,6 +38,8 @@ use crate::{
 pub struct DatabaseConfig {
     /// A PostgreSQL database: `postgres://user:password@host:5432/name`. Default: none, which means SQLite.
     pub url: Option<SecretString>,
+    /// PostgreSQL: a replica that answers readers while the database is away, as `url`. Default: none.
+    pub replica_url: Option<SecretString>,
     /// The SQLite file. Default: none, which means `carillon.db` in the data folder.
     pub path: Option<PathBuf>,
     /// PostgreSQL: connections that accept and write what readers do. Default 3.
@@ -67,6 +69,7 @@ impl DatabaseConfig {
         match &self.url {
             Some(url) => Place::Server(Server {
                 url: url.clone(),
+                replica: self.replica_url.clone(),
                 connections: self.connections,
                 queue_connections: self.queue_connections,
                 statement_timeout: self.statement_timeout.0,
@@ -83,6 +86,7 @@ impl Default for DatabaseConfig {
     fn default() -> Self {
         Self {
             url: None,
+            replica_url: None,
             path: None,
             connections: 3,
             queue_connections: 2,
@@ -454,6 +458,12 @@ impl DispatcherConfig {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be more than 0");
         }
+        if self.database.replica_url.is_some() && self.database.url.is_none() {
+            return refuse(
+                "database.replica_url",
+                "is a replica of database.url, which is not set",
+            );
+        }
         if self.database.url.is_some() {
             self.validate_server()?;
         }
@@ -509,6 +519,10 @@ impl DispatcherConfig {
         if let Some(url) = &database.url {
             database_url::check(url.expose_secret())
                 .map_err(|problem| ConfigError::invalid("database.url", problem))?;
+        }
+        if let Some(url) = &database.replica_url {
+            database_url::check(url.expose_secret())
+                .map_err(|problem| ConfigError::invalid("database.replica_url", problem))?;
         }
         if database.path.is_some() {
             return refuse(
@@ -582,6 +596,16 @@ mod tests {
         let cases = [
             (r#"{"queue":{"lease":"20s","heartbeat":"10s"}}"#, "queue.lease"),
             (r#"{"database":{"url":"mysql://h/a"}}"#, "database.url"),
+            (
+                r#"{"database":{"replica_url":"postgres://h/a"}}"#,
+                "database.replica_url",
+            ),
+            (
+                r#"{"database":{"url":"postgres://h/a","replica_url":"h"}}"#,
+                "database.replica_url",
+            ),
+            (r#"{"database":{"away_after":"0s"}}"#, "database.away_after"),
+            (r#"{"spool":{"max_notifications":0}}"#, "spool.max_notifications"),
             (
                 r#"{"database":{"url":"postgres://h/a","path":"b"}}"#,
                 "database.path",

@@ -40,6 +40,7 @@ mod schedules;
 mod schema;
 mod sql;
 mod sqlite;
+pub(crate) mod stale;
 mod totals;
 mod transaction;
 mod types;

@@ -130,6 +130,7 @@ async fn hot_statements_use_indexes() {
         ("redrive", operate::REDRIVE, false),
         ("address taken", operate::ADDRESS_TAKEN, false),
         ("discard", operate::DISCARD, false),
+        ("forget edits", operate::FORGET_EDITS, false),
         ("cancel pending", operate::CANCEL_PENDING, false),
         ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
         ("schedule", schedules::SCHEDULE, false),

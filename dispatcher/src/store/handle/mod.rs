@@ -186,6 +186,17 @@ impl Store {
         answer.await.map_err(|_| StoreError::closed())?
     }
 
+    /// Whether the work at hand could do without the primary: it reads, its caller is told, and there is a replica.
+    #[must_use]
+    pub(crate) fn may_be_stale(&self) -> bool {
+        self.0.readers.may_be_stale()
+    }
+
+    /// The same as [`Self::snapshot`], by a replica where that is allowed and the primary is away.
+    pub(super) async fn snapshot_or_stale(&self) -> Result<Transaction<'static>, StoreError> {
+        self.0.readers.snapshot_or_stale().await
+    }
+
     /// All reads of it see one commit.
     pub(super) async fn snapshot(&self) -> Result<Transaction<'static>, StoreError> {
         self.0.readers.snapshot().await

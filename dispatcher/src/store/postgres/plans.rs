@@ -13,12 +13,12 @@ const WALKS: [(&str, &str); 8] = [
     ("EXPIRED_LEASES", "deliveries_running"),
     ("DEPTHS", "deliveries_due"),
     ("TENANT_DEPTHS", "deliveries_due"),
-    ("NEXT_SCHEDULE", "schedules_due"),
     ("NEXT_STEP", "chains_due"),
     ("UNTOLD_CHAINS", "chains_untold"),
     // As many rows as operators have paused.
     ("PAUSES", "pauses_pkey"),
     ("FORGET_PAUSES", "->  Seq Scan on pauses"),
+    ("NEXT_SCHEDULE", "schedules_due"),
 ];
 
 async fn connection(database: &rig::postgres::Database) -> PgConnection {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bulk;
+mod bulk_actions;
 mod capacity;
 mod collapse;
 mod condition;
