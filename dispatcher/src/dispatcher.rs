@@ -16,7 +16,7 @@ use crate::{
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
-    service::Service,
+    service::{Means, Service},
     spool::Spool,
     store::Store,
     wake::Wake,
@@ -81,22 +81,22 @@ impl Dispatcher {
         );
         let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
         let retries = Retries::new(&config.queue, &config.channels);
-        let service = Service::new(
-            store.clone(),
-            realtime.clone(),
-            channels.clone(),
-            retries.clone(),
-            wake.clone(),
-            metrics.clone(),
-            spool.clone(),
-            Operations::new(
+        let service = Service::new(Means {
+            store: store.clone(),
+            realtime: realtime.clone(),
+            channels: channels.clone(),
+            retries: retries.clone(),
+            wake: wake.clone(),
+            metrics: metrics.clone(),
+            spool: spool.clone(),
+            operations: Operations::new(
                 store.clone(),
                 wake.clone(),
                 metrics.clone(),
                 pausing.clone(),
                 retries.clone(),
             ),
-        );
+        });
         let context = Arc::new(Context {
             config: config.queue,
             strategy: config.strategy,

@@ -242,7 +242,7 @@ impl Working {
 
 impl Job {
     /// Asks again in a moment.
-    fn wait(self, jobs: mpsc::WeakSender<Job>) {
+    fn wait(self, jobs: mpsc::WeakSender<Self>) {
         tokio::spawn(async move {
             sleep(HELD_UP).await;
             match jobs.upgrade().map(|jobs| jobs.try_send(self)) {
