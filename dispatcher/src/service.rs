@@ -11,9 +11,10 @@ use common::{
 use crate::{
     accepted::AfterCommit,
     channels::Channels,
-    lease::Retries,
     metrics::{Metrics, Totals},
-    model::{Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, ReaderKeys},
+    model::{
+        Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
+    },
     operations::Operations,
     realtime::{Frames, Realtime},
     receipts::Readers,
@@ -32,7 +33,6 @@ struct Inner {
     realtime: Realtime,
     readers: Readers,
     channels: Channels,
-    retries: Retries,
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
@@ -44,7 +44,6 @@ pub(crate) struct Means {
     pub(crate) store: Store,
     pub(crate) realtime: Realtime,
     pub(crate) channels: Channels,
-    pub(crate) retries: Retries,
     pub(crate) wake: Wake,
     pub(crate) metrics: Metrics,
     pub(crate) spool: Option<Spool>,
@@ -97,7 +96,6 @@ impl Service {
             store,
             realtime,
             channels,
-            retries,
             wake,
             metrics,
             spool,
@@ -109,7 +107,6 @@ impl Service {
             realtime,
             readers,
             channels,
-            retries,
             wake,
             metrics,
             spool,
@@ -150,7 +147,28 @@ impl Service {
         }
     }
 
-    /// The same, but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
+    /// Ends a schedule's occurrence: its notification, where there is one, is stored with the schedule's next time in one
+    /// transaction, and published then. False: the claim is lost, nothing was stored.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is stored.
+    pub(crate) async fn end_occurrence(&self, end: ScheduleEnd) -> Result<bool, StoreError> {
+        let service = self.clone();
+        self.detached(async move {
+            let after = match &end.occurred {
+                Occurred::Ran(_, notification) => After::of(std::slice::from_ref(&**notification)),
+                Occurred::Failed(..) | Occurred::Nothing => Vec::new(),
+            };
+            let ended = service.0.store.end_occurrence(end).await?;
+            if ended {
+                service.committed(&[Accepted::New], after).await;
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// The same as [`Self::accept`], but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
     /// then `respell` says in them what their idempotency keys will repeat. A commit of which nobody knows is settled by the
     /// notifications' ids.
     ///
@@ -419,7 +437,7 @@ impl Service {
 
     /// Attempts of a delivery by this channel before it is dead.
     pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
-        self.0.retries.of(channel).max_attempts()
+        self.0.operations.attempts(channel)
     }
 }
 

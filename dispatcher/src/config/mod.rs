@@ -5,6 +5,7 @@
 mod network;
 mod retention;
 mod retry;
+mod schedules;
 mod webhook;
 
 pub(crate) use self::retry::LONGEST;
@@ -12,6 +13,7 @@ pub use self::{
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
     retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
+    schedules::SchedulesConfig,
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
 
@@ -397,6 +399,8 @@ pub struct DispatcherConfig {
     pub strategy: StrategyConfig,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// Recurring notifications.
+    pub schedules: SchedulesConfig,
 }
 
 impl DispatcherConfig {
@@ -444,6 +448,9 @@ impl DispatcherConfig {
             ("spool.max_notifications", u64::from(self.spool.max_notifications)),
             ("spool.max_bytes", self.spool.max_bytes.0 as u64),
             ("database.away_after", millis(self.database.away_after)),
+            ("schedules.missed_after", millis(self.schedules.missed_after)),
+            ("schedules.catch_up", self.schedules.catch_up as u64),
+            ("schedules.per_tenant", u64::from(self.schedules.per_tenant)),
             ("limits.json_depth", self.limits.json_depth as u64),
             ("limits.queued_max", self.limits.queued_max),
             ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
@@ -482,6 +489,12 @@ impl DispatcherConfig {
             return refuse(
                 "queue.lease",
                 "must be more than twice queue.heartbeat, else one late heartbeat loses it",
+            );
+        }
+        if self.schedules.missed_after.0 < self.queue.lease.0 * 3 / 2 {
+            return refuse(
+                "schedules.missed_after",
+                "must be one and a half queue.lease at least, else what a dispatcher that died held counts as missed",
             );
         }
         if self.realtime.receipt_wait >= self.realtime.max_age {
@@ -623,6 +636,11 @@ mod tests {
                 "smtp.password",
             ),
             (r#"{"smtp":{"pool_size":0}}"#, "smtp.pool_size"),
+            (
+                r#"{"schedules":{"missed_after":"40s"}}"#,
+                "schedules.missed_after",
+            ),
+            (r#"{"schedules":{"catch_up":0}}"#, "schedules.catch_up"),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
             (r#"{"strategy":{"alert_every":"0s"}}"#, "strategy.alert_every"),
         ];

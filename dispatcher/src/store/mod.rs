@@ -35,6 +35,7 @@ mod queue;
 mod records;
 mod retention;
 mod rows;
+mod schedules;
 #[cfg(test)]
 mod schema;
 mod sql;

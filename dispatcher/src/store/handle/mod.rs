@@ -8,6 +8,7 @@ mod inbox;
 mod operate;
 mod queue;
 mod records;
+mod schedules;
 
 use std::{fmt, sync::Arc};
 
