@@ -18,7 +18,7 @@ use crate::{
     realtime::Realtime,
     receipts,
     scheduler::Scheduler,
-    service::Service,
+    service::{Means, Service},
     spool::Spool,
     store::Store,
     wake::Wake,
@@ -83,21 +83,21 @@ impl Dispatcher {
         );
         let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
         let retries = Retries::new(&config.queue, &config.channels);
-        let service = Service::new(
-            store.clone(),
-            realtime.clone(),
-            channels.clone(),
-            wake.clone(),
-            metrics.clone(),
-            spool.clone(),
-            Operations::new(
+        let service = Service::new(Means {
+            store: store.clone(),
+            realtime: realtime.clone(),
+            channels: channels.clone(),
+            wake: wake.clone(),
+            metrics: metrics.clone(),
+            spool: spool.clone(),
+            operations: Operations::new(
                 store.clone(),
                 wake.clone(),
                 metrics.clone(),
                 pausing.clone(),
                 retries.clone(),
             ),
-        );
+        });
         let context = Arc::new(Context {
             config: config.queue,
             strategy: config.strategy,

@@ -39,6 +39,17 @@ struct Inner {
     operations: Operations,
 }
 
+/// What a service is made of.
+pub(crate) struct Means {
+    pub(crate) store: Store,
+    pub(crate) realtime: Realtime,
+    pub(crate) channels: Channels,
+    pub(crate) wake: Wake,
+    pub(crate) metrics: Metrics,
+    pub(crate) spool: Option<Spool>,
+    pub(crate) operations: Operations,
+}
+
 /// Why a request was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
@@ -80,15 +91,16 @@ impl After {
 }
 
 impl Service {
-    pub(crate) fn new(
-        store: Store,
-        realtime: Realtime,
-        channels: Channels,
-        wake: Wake,
-        metrics: Metrics,
-        spool: Option<Spool>,
-        operations: Operations,
-    ) -> Self {
+    pub(crate) fn new(means: Means) -> Self {
+        let Means {
+            store,
+            realtime,
+            channels,
+            wake,
+            metrics,
+            spool,
+            operations,
+        } = means;
         let readers = Readers::new(store.clone(), realtime.clone());
         Self(Arc::new(Inner {
             store,

@@ -8,7 +8,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use fred::types::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -33,8 +33,11 @@ const TOGETHER: usize = 512;
 /// Bytes that are read at once; one entry at least.
 const BYTES: usize = 4 * 1024 * 1024;
 
-/// A lease, beside the time for one call of the store.
-const LEASE: Duration = Duration::from_secs(3);
+/// A lease; it is held on while the store works.
+const LEASE: Duration = Duration::from_secs(4);
+
+/// How long a call of the store may take, which is more than a request would wait for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long keys stay in Redis when the database has them: for requests that looked there before.
 const KEYS: Duration = Duration::from_mins(1);
@@ -205,8 +208,12 @@ impl Drainer {
                 return Step::Again;
             }
         };
-        match self.store(all).await {
+        let began = Instant::now();
+        let stored = self.holding(token, self.store(all)).await;
+        tracing::debug!(entries = taken.len(), took = ?began.elapsed(), ok = stored.is_ok(), "a step of draining");
+        match stored {
             Ok(()) => {}
+            Err(StoreError::Again) => return Step::Again,
             Err(StoreError::Unavailable { reason }) => {
                 self.away.went_down(&reason);
                 return Step::Again;
@@ -260,14 +267,9 @@ impl Drainer {
                 Err(StoreError::Conflict(what)) => {
                     conflicts += 1;
                     let before = all.len();
-                    let mut missing = Vec::with_capacity(all.len());
-                    for new in all {
-                        let known = self.within(self.store.notification(&new.tenant, new.id)).await?;
-                        if known.is_none() {
-                            missing.push(new);
-                        }
-                    }
-                    all = missing;
+                    let ids: Vec<_> = all.iter().map(|new| new.id).collect();
+                    let stored = self.within(self.store.are_stored(&ids)).await?;
+                    all.retain(|new| !stored.contains(&new.id));
                     if all.len() == before && conflicts > CONFLICTS {
                         return Err(StoreError::Conflict(what));
                     }
@@ -279,7 +281,7 @@ impl Drainer {
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let patience = self.away.patience();
+        let patience = self.away.patience().max(PATIENCE);
         timeout(patience, work).await.unwrap_or_else(|_| {
             Err(StoreError::Unavailable {
                 reason: format!("no answer within {patience:?}"),
@@ -287,14 +289,27 @@ impl Drainer {
         })
     }
 
-    fn lease(&self) -> String {
-        (LEASE + self.away.patience() * 2).as_millis().to_string()
+    /// Does work while the lease is held on. Where it is lost, the work goes on: what it stores is stored once all the same.
+    async fn holding<T>(&self, token: i64, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            if let Ok(done) = timeout(LEASE / 4, &mut work).await {
+                return done;
+            }
+            let names = self.link.names();
+            let call = Call::new(include_str!("scripts/hold.lua"), &[&names.drainer])
+                .with(token.to_string())
+                .with(LEASE.as_millis().to_string());
+            if let Err(error) = self.link.run(call).await {
+                tracing::debug!(%error, "the drainer's lease is not held on");
+            }
+        }
     }
 
     async fn lead(&self) -> Result<i64, LinkError> {
         let names = self.link.names();
-        let call =
-            Call::new(include_str!("scripts/lead.lua"), &[&names.drainer, &names.fence]).with(self.lease());
+        let call = Call::new(include_str!("scripts/lead.lua"), &[&names.drainer, &names.fence])
+            .with(LEASE.as_millis().to_string());
         Ok(number(&self.link.run(call).await?))
     }
 
@@ -319,7 +334,7 @@ impl Drainer {
             &[&names.entries, &names.drainer, &names.closing],
         )
         .with(token.to_string())
-        .with(self.lease())
+        .with(LEASE.as_millis().to_string())
         .with(limit.to_string())
         .with(BYTES.to_string())
         .with(closing.as_millis().to_string());
@@ -356,7 +371,7 @@ impl Drainer {
         let bytes: usize = entries.iter().map(|(_, bytes, _)| *bytes).sum();
         let mut call = call
             .with(token.to_string())
-            .with(self.lease())
+            .with(LEASE.as_millis().to_string())
             .with(KEYS.as_millis().to_string())
             .with(count.to_string())
             .with(bytes.to_string())

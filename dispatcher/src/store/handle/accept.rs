@@ -1,10 +1,16 @@
 //! Accepting, taking back, forgetting.
 
+use std::collections::HashSet;
+
 use common::ids::{NotificationId, TenantId};
+use uuid::Uuid;
 
 use crate::{
     model::{Accepted, IdempotencyKey, Micros, NewNotification},
-    store::{Standing, Store, StoreError, collapse, idempotency, marks, retention, writer::Work},
+    store::{
+        Standing, Store, StoreError, collapse, idempotency, marks, retention, sql::accept as sql,
+        writer::Work,
+    },
 };
 
 impl Store {
@@ -31,6 +37,26 @@ impl Store {
             return Ok(None);
         }
         idempotency::answered(&mut self.snapshot().await?.access(), tenant, keys).await
+    }
+
+    /// Those of these notifications that are stored, by the primary.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn are_stored(
+        &self,
+        ids: &[NotificationId],
+    ) -> Result<HashSet<NotificationId>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let stored: Vec<(Uuid,)> = self
+            .snapshot()
+            .await?
+            .access()
+            .query(sql::ARE_STORED)
+            .list(&ids)
+            .all()
+            .await?;
+        Ok(stored.into_iter().map(|(id,)| NotificationId(id)).collect())
     }
 
     /// What a new notification with a collapse key replaced, as long as it stands itself.

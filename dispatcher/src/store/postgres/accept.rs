@@ -106,3 +106,6 @@ WHERE i.tenant = old.tenant AND i.credential = old.credential AND i.route = old.
 
 /// Whether a notification is there.
 pub(in crate::store) const IS_STORED: &str = "SELECT 1::bigint FROM notifications WHERE id = $1";
+
+/// Those of these notifications that are there.
+pub(in crate::store) const ARE_STORED: &str = "SELECT id FROM notifications WHERE id = ANY($1::uuid[])";

@@ -13,4 +13,5 @@ statements! { accept:
     ADD_TOTALS,
     PRUNE_KEYS,
     IS_STORED,
+    ARE_STORED,
 }

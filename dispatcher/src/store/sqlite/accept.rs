@@ -69,3 +69,7 @@ DELETE FROM idempotency WHERE (tenant, credential, route, key) IN
 
 /// Whether a notification is there.
 pub(in crate::store) const IS_STORED: &str = "SELECT 1 FROM notifications WHERE id = ?1";
+
+/// Those of these notifications that are there.
+pub(in crate::store) const ARE_STORED: &str =
+    "SELECT id FROM notifications WHERE id IN (SELECT unhex(value) FROM json_each(?1))";

@@ -42,11 +42,6 @@ impl World {
 
     /// With other settings of the store.
     pub(crate) async fn with(change: impl FnOnce(&mut StoreConfig)) -> Self {
-        // What the dispatcher logs is shown for a test that fails; `RUST_LOG` says how much. The first test sets it.
-        let logs = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_test_writer();
-        drop(logs.try_init());
         Self::on(Database::new(), change).await
     }
 
@@ -67,6 +62,11 @@ impl World {
 
     /// On a database that the test looks after.
     pub(crate) async fn open(config: StoreConfig) -> Self {
+        // What the dispatcher logs is shown for a test that fails; `RUST_LOG` says how much. The first test sets it.
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer();
+        drop(logs.try_init());
         Self {
             store: Store::open(&config).await.unwrap(),
             bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
