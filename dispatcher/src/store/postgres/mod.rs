@@ -29,9 +29,9 @@ pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
-pub(super) mod operate;
 #[cfg(test)]
 mod months;
+pub(super) mod operate;
 #[cfg(test)]
 mod plans;
 pub(super) mod queue;
