@@ -6,6 +6,7 @@ use common::{bus::Bus, receipts::ReceiptStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    api::ApiState,
     channels::Channels,
     config::DispatcherConfig,
     lease::{Leases, Retries, Settler, Tenants},
@@ -16,6 +17,7 @@ use crate::{
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
+    scheduler::Scheduler,
     service::Service,
     spool::Spool,
     store::Store,
@@ -85,7 +87,6 @@ impl Dispatcher {
             store.clone(),
             realtime.clone(),
             channels.clone(),
-            retries.clone(),
             wake.clone(),
             metrics.clone(),
             spool.clone(),
@@ -168,6 +169,19 @@ impl Dispatcher {
     #[must_use]
     pub fn service(&self) -> Service {
         self.service.clone()
+    }
+
+    /// Begins to make the notifications that recur, by this API's rules. Without it schedules wait.
+    pub fn run_schedules(&self, api: &ApiState) {
+        let context = &self.context;
+        let scheduler = Scheduler {
+            api: api.clone(),
+            worker: context.worker.clone(),
+            lease: context.config.lease.0,
+            metrics: context.metrics.clone(),
+            stop: context.stop.clone(),
+        };
+        context.tasks.spawn(scheduler.run());
     }
 
     /// Stops in order: nothing more is claimed, sends on the way are awaited until the deadline of the configuration

@@ -18,6 +18,7 @@
 //! | `lease` | from the claim to the stored end: what is held, what follows an attempt, settling |
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
+//! | `scheduler` | makes the notifications that recur |
 //! | `receipts` | what readers do, from sockets and from the API alike |
 //! | `capacity` | how much may wait |
 //!
@@ -45,6 +46,8 @@ pub mod wake;
 pub mod channels;
 mod realtime;
 mod receipts;
+
+mod scheduler;
 
 pub mod config;
 mod database_url;

@@ -30,6 +30,12 @@ pub struct FailureLabel {
     reason: String,
 }
 
+/// What became of a schedule's time: `run`, `failed`, `missed`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ScheduleLabel {
+    pub(crate) result: &'static str,
+}
+
 /// A lane's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LaneLabel {
@@ -101,6 +107,8 @@ pub struct Metrics {
     pub receipts: Counter,
     /// Notifications that were refused as the queue was full.
     pub queue_full: Counter,
+    /// Times of schedules, by what became of them.
+    pub schedule_runs: Family<ScheduleLabel, Counter>,
     /// Notifications that wait in the spool for the database.
     pub spool_depth: Gauge,
     /// Age of the first of them, seconds.
@@ -273,6 +281,11 @@ impl Metrics {
             "Notifications that were refused as the queue was full",
             metrics.queue_full.clone(),
         );
+        registry.register(
+            "schedule_runs",
+            "Times of schedules, by what became of them",
+            metrics.schedule_runs.clone(),
+        );
         metrics.register_spool(registry);
         registry.register(
             "chain_steps",
@@ -343,6 +356,7 @@ impl Metrics {
             bus_retries: Counter::default(),
             receipts: Counter::default(),
             queue_full: Counter::default(),
+            schedule_runs: Family::default(),
             spool_depth: Gauge::default(),
             spool_oldest: Gauge::default(),
             spooled: Counter::default(),

@@ -22,6 +22,8 @@ CREATE TABLE delivery_edits (
     edited_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE INDEX delivery_edits_age ON delivery_edits (edited_at);
+
 CREATE INDEX deliveries_dead ON deliveries (tenant, updated_at, id) WHERE state = 'dead';
 
 -- A lane's work lies by channel and tenant, so that neither a paused channel's nor a busy tenant's backlog is in the way of

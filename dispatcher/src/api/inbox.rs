@@ -195,9 +195,13 @@ impl Done {
     }
 
     fn read(count: u64, unread: u64) -> Self {
+        Self::many(format!("已标记{count}条通知为已读"), count, unread)
+    }
+
+    pub(crate) fn many(message: String, count: u64, unread: u64) -> Self {
         Self {
             success: true,
-            message: format!("已标记{count}条通知为已读"),
+            message,
             count: Some(count),
             unread_count: Some(unread),
         }

@@ -50,7 +50,11 @@ pub(super) fn revise(
         }
     }
     keep_target(&mut body, stored, deliveries);
-    if body.channels.is_none() && body.channel.is_none() && body.channel_type.is_none() && keeps_text {
+    let names_channels = body.channels.is_some()
+        || body.channel.is_some()
+        || body.channel_type.is_some()
+        || body.steps.is_some();
+    if !names_channels && keeps_text {
         body.channels = Some(stored.channels.clone());
     }
     if body.kind.is_none() && body.kind_alias.is_none() {

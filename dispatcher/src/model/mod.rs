@@ -9,6 +9,7 @@ mod inbox;
 mod notification;
 mod pause;
 mod redrive;
+mod schedule;
 mod template;
 mod time;
 
@@ -26,6 +27,10 @@ pub use self::{
     pause::{Pause, Pauses},
     redrive::{
         CancelFate, Cancelled, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult, Redriven, Replaced,
+    },
+    schedule::{
+        CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,
+        ScheduleClaim, ScheduleEnd, ScheduleState, ScheduleStep, Timing,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,

@@ -236,3 +236,13 @@ pub(super) async fn discard(
         .await?;
     Ok(discarded.len() as u64)
 }
+
+/// Forgets edits of deliveries that are forgotten, a bounded number. How many.
+pub(super) async fn forget_edits(tx: &mut Tx<'_>, before: Micros, limit: i64) -> Result<u64, StoreError> {
+    tx.conn
+        .query(sql::FORGET_EDITS)
+        .bind(before.0)
+        .bind(limit)
+        .run()
+        .await
+}

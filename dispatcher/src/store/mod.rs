@@ -36,10 +36,12 @@ mod queue;
 mod records;
 mod retention;
 mod rows;
+mod schedules;
 #[cfg(test)]
 mod schema;
 mod sql;
 mod sqlite;
+pub(crate) mod stale;
 mod totals;
 mod transaction;
 mod types;

@@ -133,7 +133,7 @@ pub(super) async fn replace(
     }
     for statement in [
         sql::FORGET_DELIVERIES,
-        sql::FORGET_CHAINS,
+        sql::DROP_CHAINS,
         sql::FORGET_JOB,
         sql::FORGET_NOTIFICATION,
     ] {

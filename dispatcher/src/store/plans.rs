@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, chains, collapse, connect, history, inbox, operate, queue, records},
+    sqlite::{accept, chains, collapse, connect, history, inbox, operate, queue, records, schedules},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -130,8 +130,15 @@ async fn hot_statements_use_indexes() {
         ("redrive", operate::REDRIVE, false),
         ("address taken", operate::ADDRESS_TAKEN, false),
         ("discard", operate::DISCARD, false),
+        ("forget edits", operate::FORGET_EDITS, false),
         ("cancel pending", operate::CANCEL_PENDING, false),
         ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
+        ("schedule", schedules::SCHEDULE, false),
+        ("schedules", schedules::LIST_SCHEDULES, false),
+        ("claim schedules", schedules::CLAIM_SCHEDULES, false),
+        ("end occurrence", schedules::END_OCCURRENCE, false),
+        ("change schedule", schedules::CHANGE_SCHEDULE, false),
+        ("next schedule", schedules::NEXT_SCHEDULE, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

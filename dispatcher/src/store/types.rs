@@ -55,6 +55,8 @@ impl fmt::Display for Place {
 pub struct Server {
     /// `postgres://user:password@host:port/database`, with the parameters that sqlx knows, such as `sslmode`.
     pub url: SecretString,
+    /// A replica that answers readers while the database is away.
+    pub replica: Option<SecretString>,
     /// Connections that accept, and that write what readers do. Each commits groups of its own.
     pub connections: u32,
     /// Connections of the queue.
@@ -76,6 +78,7 @@ impl Server {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: SecretString::from(url.into()),
+            replica: None,
             connections: 3,
             queue_connections: 2,
             statement_timeout: Duration::from_secs(10),

@@ -155,8 +155,8 @@ fn returned(
     let Some(index) = step_of(chain, delivery) else {
         return;
     };
-    let ended = |one: &StepDelivery| one.id == delivery && one.end.is_some();
-    if chain.steps[index].deliveries.iter().any(ended) {
+    let has_end = |one: &StepDelivery| one.id == delivery && one.end.is_some();
+    if chain.steps[index].deliveries.iter().any(has_end) {
         // An operator sends it again, whatever the chain has come to.
         return;
     }

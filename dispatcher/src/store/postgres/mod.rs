@@ -37,3 +37,4 @@ mod plans;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
+pub(super) mod schedules;

@@ -56,7 +56,7 @@ pub(in crate::store) const FORGET_DELIVERIES: &str = "
 WITH gone AS (DELETE FROM delivery_history WHERE notification_id = $1::uuid)
 DELETE FROM deliveries WHERE notification_id = $1::uuid";
 
-pub(in crate::store) const FORGET_CHAINS: &str = "DELETE FROM chains WHERE notification_id = $1::uuid";
+pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notification_id = $1::uuid";
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = $1::uuid";
 
@@ -131,3 +131,11 @@ UPDATE delivery_history h SET reason = 'discarded:' || coalesce(h.reason, 'unkno
 FROM unnest($2::uuid[]) AS s (id)
 WHERE h.id = s.id AND h.tenant = $1::text AND h.state = 'dead' AND coalesce(h.reason, '') NOT LIKE 'discarded%'
 RETURNING h.id";
+
+/// Edits of deliveries that are forgotten.
+pub(in crate::store) const FORGET_EDITS: &str = "
+WITH old AS MATERIALIZED (
+  SELECT e.delivery_id FROM delivery_edits e WHERE e.edited_at < $1::bigint
+    AND NOT EXISTS (SELECT 1 FROM notifications n WHERE n.id = e.notification_id)
+  LIMIT $2::bigint FOR UPDATE SKIP LOCKED)
+DELETE FROM delivery_edits e USING old WHERE e.delivery_id = old.delivery_id";

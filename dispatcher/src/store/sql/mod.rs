@@ -24,6 +24,7 @@ pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
+pub(super) mod schedules;
 
 /// Every statement with its name.
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         queue::ALL,
         records::ALL,
         retention::ALL,
+        schedules::ALL,
     ]
     .concat()
 }

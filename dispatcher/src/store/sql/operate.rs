@@ -10,7 +10,7 @@ statements! { operate:
     REPLACEABLE,
     REPLACED_DELIVERIES,
     FORGET_DELIVERIES,
-    FORGET_CHAINS,
+    DROP_CHAINS,
     FORGET_JOB,
     FORGET_NOTIFICATION,
     DEAD_LETTERS,
@@ -19,5 +19,6 @@ statements! { operate:
     ADDRESS_TAKEN,
     EDIT_ADDRESS,
     EDIT_CONTENT,
+    FORGET_EDITS,
     DISCARD,
 }

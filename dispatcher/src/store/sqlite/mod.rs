@@ -14,3 +14,4 @@ pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
+pub(super) mod schedules;

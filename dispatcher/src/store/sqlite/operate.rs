@@ -35,7 +35,7 @@ WHERE notification_id = ?1";
 
 pub(in crate::store) const FORGET_DELIVERIES: &str = "DELETE FROM deliveries WHERE notification_id = ?1";
 
-pub(in crate::store) const FORGET_CHAINS: &str = "DELETE FROM chains WHERE notification_id = ?1";
+pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notification_id = ?1";
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = ?1";
 
@@ -97,3 +97,10 @@ FROM (SELECT unhex(value) AS id FROM json_each(?2)) s
 WHERE deliveries.id = s.id AND deliveries.tenant = ?1 AND +deliveries.state = 'dead'
   AND coalesce(deliveries.reason, '') NOT LIKE 'discarded%'
 RETURNING deliveries.id";
+
+/// Edits of deliveries that are forgotten.
+pub(in crate::store) const FORGET_EDITS: &str = "
+DELETE FROM delivery_edits WHERE delivery_id IN (
+  SELECT e.delivery_id FROM delivery_edits e WHERE e.edited_at < ?1
+    AND NOT EXISTS (SELECT 1 FROM notifications n WHERE n.id = e.notification_id)
+  LIMIT ?2)";

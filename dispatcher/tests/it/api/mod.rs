@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bulk;
+mod bulk_actions;
 mod capacity;
 mod collapse;
 mod condition;
@@ -18,6 +19,7 @@ mod operate;
 mod pauses;
 mod plan;
 mod records;
+mod schedules;
 mod templates;
 
 use std::sync::Arc;
@@ -168,17 +170,34 @@ impl Api {
     }
 
     fn around(world: World, running: Running, config: &DispatcherConfig) -> Self {
+        let closing = CancellationToken::new();
+        let state = Self::state(config, &running, closing.clone());
+        running.dispatcher.run_schedules(&state);
+        Self {
+            router: router(&state),
+            world,
+            running,
+            closing,
+        }
+    }
+
+    /// What the API of a dispatcher stands on.
+    pub(crate) fn state(
+        config: &DispatcherConfig,
+        running: &Running,
+        closing: CancellationToken,
+    ) -> ApiState {
         let secret = SecretString::from(SECRET);
         let auth = AuthConfig {
             default_tenant: Some(TenantId::new("t1").unwrap()),
             ..AuthConfig::default()
         };
-        let closing = CancellationToken::new();
-        let state = ApiState::new(ApiConfig {
+        ApiState::new(ApiConfig {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
             strategy: config.strategy.clone(),
+            schedules: config.schedules.clone(),
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
                 std::future::ready(Live {
@@ -186,14 +205,8 @@ impl Api {
                     users_online: 2,
                 })
             }),
-            closing: closing.clone(),
-        });
-        Self {
-            router: router(&state),
-            world,
-            running,
             closing,
-        }
+        })
     }
 
     /// With a mail server that takes everything.

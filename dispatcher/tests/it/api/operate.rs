@@ -256,3 +256,37 @@ async fn a_sender_deletes_what_it_scheduled_and_no_more() {
     assert_eq!(one.delivery.channel, Channel::Email);
     one.end(Outcome::Delivered);
 }
+
+#[tokio::test]
+async fn cancel_ends_a_chain_and_a_change_of_one_names_its_strategy() {
+    let (sent, api) = mails().await;
+    let chain = json!({
+        "user_id": "u1", "title": "T", "content": "C", "strategy": "escalate", "recipient": "a@example.com",
+        "steps": [{ "channel": "in_app" }, { "channel": "email", "after": 1 }],
+    });
+    let id = api.create(&chain).await;
+    let cancelled = act(&api, &Who::service(), &id, "/cancel").await.expect(200);
+    assert_eq!(cancelled["status"], "too_late", "the row is visible");
+    let view = api.get(&Who::service(), &path(&id, "")).await.expect(200);
+    assert_eq!(view["chains"][0]["state"], "cancelled", "{view}");
+    assert_eq!(view["chains"][0]["steps"][1]["state"], "cancelled", "{view}");
+
+    let mut scheduled = chain.clone();
+    scheduled["delay"] = json!("1h");
+    let id = api.create(&scheduled).await;
+    let refused = put(&api, &id, &json!({ "title": "T2" })).await;
+    assert_eq!(
+        refused.problem(),
+        (422, "missing_field".to_owned(), Some("strategy".to_owned()))
+    );
+    let mut whole = chain;
+    whole["title"] = json!("T2");
+    whole["delay"] = json!("2h");
+    put(&api, &id, &whole).await.expect(200);
+    let view = api.get(&Who::service(), &path(&id, "")).await.expect(200);
+    assert_eq!(
+        (&view["title"], view["chains"].as_array().unwrap().len()),
+        (&json!("T2"), 1)
+    );
+    assert!(sent.is_empty());
+}

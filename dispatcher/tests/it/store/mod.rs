@@ -13,6 +13,7 @@ mod queue;
 mod records;
 mod retention;
 mod revive;
+mod schedules;
 mod unread;
 
 use std::time::Duration;
