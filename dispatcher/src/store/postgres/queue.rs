@@ -25,7 +25,7 @@ WITH c AS MATERIALIZED (
     ORDER BY d.due_at, d.id LIMIT $6::bigint FOR UPDATE SKIP LOCKED) p)
 UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $7::bigint, worker = $8::text,
   updated_at = $2::bigint
-FROM c WHERE d.id = c.id
+WHERE d.id = ANY (ARRAY(SELECT c.id FROM c))
 RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d.token, d.max_attempts,
   (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
