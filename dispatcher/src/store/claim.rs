@@ -1,6 +1,9 @@
 //! Claiming: what there is by tenant, dealt out in turn, leased with a growing token.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use common::ids::{DeliveryId, NotificationId, TenantId};
 use uuid::Uuid;
@@ -10,6 +13,7 @@ use super::{
     access::Access,
     codec::{channel_of, from_json, ids, small, tenant_of, user_of},
     fair::{Flow, Turns},
+    horizon::Seen,
     sql::queue as sql,
     transaction::Tx,
 };
@@ -72,13 +76,21 @@ async fn look(
         .await
 }
 
-/// Leases what is due of the flows, as the rules say, each flow's first due first.
+/// Leases what is due of the flows, as the rules say, each flow's first due first. `floors` say from when on each of the
+/// flows is looked at.
 pub(super) async fn claim(
     tx: &mut Tx<'_>,
     request: &ClaimRequest,
     flows: &[Flow],
-) -> Result<Vec<Claimed>, StoreError> {
+    floors: Option<&[Micros]>,
+) -> Result<(Vec<Claimed>, Seen), StoreError> {
     let mut turns = Turns::new(flows.to_vec(), &request.rules, request.now);
+    let floors: HashMap<(Channel, &str), Micros> = flows
+        .iter()
+        .zip(floors.unwrap_or_default())
+        .map(|(flow, floor)| ((flow.channel, flow.tenant.as_str()), *floor))
+        .collect();
+    let mut seen = Seen::default();
     let mut left = request.limit as usize;
     let mut rows: Vec<ClaimedRow> = Vec::new();
     while left > 0 {
@@ -87,22 +99,28 @@ pub(super) async fn claim(
             break;
         }
         for (each, flows) in dealt {
-            let found = lease(tx, request, each, &flows).await?;
+            let began = Instant::now();
+            let found = lease(tx, request, each, &flows, &floors).await?;
+            seen.took += began.elapsed();
+            seen.rows += found.len();
             left = left.saturating_sub(found.len());
             for flow in &flows {
                 let of_flow = found
                     .iter()
                     .filter(|row| row.9 == flow.tenant.as_str() && row.2 == flow.channel.as_str());
+                if let Some(first) = of_flow.clone().map(|row| row.5).min() {
+                    seen.first.push((flow.clone(), Micros(first)));
+                }
                 turns.found(flow, each, of_flow.count());
             }
             rows.extend(found);
         }
     }
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), seen));
     }
     rows.sort_unstable_by_key(|row| (row.5, row.0));
-    with_contents(tx, request, rows).await
+    Ok((with_contents(tx, request, rows).await?, seen))
 }
 
 async fn lease(
@@ -110,10 +128,15 @@ async fn lease(
     request: &ClaimRequest,
     each: usize,
     flows: &[Flow],
+    floors: &HashMap<(Channel, &str), Micros>,
 ) -> Result<Vec<ClaimedRow>, StoreError> {
     let flows: Vec<_> = flows
         .iter()
-        .map(|flow| (flow.channel.as_str(), flow.tenant.as_str()))
+        .map(|flow| {
+            let (channel, tenant) = (flow.channel, flow.tenant.as_str());
+            let floor = floors.get(&(channel, tenant)).copied();
+            (channel.as_str(), tenant, floor.unwrap_or(Micros(i64::MIN)))
+        })
         .collect();
     tx.conn
         .query(sql::CLAIM)

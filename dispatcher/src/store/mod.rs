@@ -18,6 +18,7 @@ mod feed;
 mod handle;
 mod hints;
 mod history;
+mod horizon;
 mod idempotency;
 mod inbox;
 mod jobs;

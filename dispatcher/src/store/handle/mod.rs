@@ -21,6 +21,7 @@ use super::{
     Place, StoreConfig, StoreError,
     connect::{self, Readers},
     hints::Hints,
+    horizon::Horizon,
     link::Transaction,
     migrate,
     transaction::{Pending, Tx},
@@ -45,6 +46,7 @@ pub(super) struct Inner {
     hints: Hints,
     /// The keys that a user came with last, hashed, and when that was written.
     pub(super) seen: DashMap<(TenantId, Name), (u64, Micros)>,
+    pub(super) horizon: std::sync::Mutex<Horizon>,
 }
 
 impl fmt::Debug for Store {
@@ -110,6 +112,7 @@ impl Store {
             watchers,
             hints,
             seen: DashMap::new(),
+            horizon: std::sync::Mutex::default(),
         })))
     }
 

@@ -1,12 +1,17 @@
 //! The queue: claims, attempts, ends, leases, fan-outs.
 
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Instant,
+};
+
 use common::ids::{DeliveryId, NotificationId, TenantId};
 
 use crate::{
     model::{Channel, Claimed, Micros, NewDelivery, Settlement},
     store::{
-        AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Rescued, Revival, Revived,
-        Store, StoreError, claim, jobs, queue, writer::Work,
+        AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Place, Rescued, Revival,
+        Revived, Store, StoreError, claim, fair::Flow, horizon::Horizon, jobs, queue, writer::Work,
     },
 };
 
@@ -16,14 +21,44 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        let flows = claim::flows(&mut self.snapshot().await?.access(), &request).await?;
+        let flows = self.flows(&request).await?;
         if flows.is_empty() {
             return Ok(Vec::new());
         }
-        self.claiming((request, flows), |(request, flows), tx| {
-            Box::pin(claim::claim(tx, request, flows))
-        })
-        .await
+        let lane = request.lane;
+        let floors = self.horizon().floors(lane, &flows, Instant::now());
+        let whole = floors.is_none();
+        let (claimed, seen) = self
+            .claiming((request, flows, floors), |(request, flows, floors), tx| {
+                Box::pin(claim::claim(tx, request, flows, floors.as_deref()))
+            })
+            .await?;
+        // SQLite keeps no entries of rows that are gone.
+        if matches!(self.0.config.place, Place::Server(_)) {
+            self.horizon().saw(lane, &seen, whole, Instant::now());
+        }
+        Ok(claimed)
+    }
+
+    /// Whose work is due in the request's lane.
+    async fn flows(&self, request: &ClaimRequest) -> Result<Vec<Flow>, StoreError> {
+        let (lane, channels) = (request.lane, &request.channels);
+        let known = self.horizon().flows(lane, channels, Instant::now());
+        if let Some(flows) = known {
+            return Ok(flows);
+        }
+        let mut snapshot = self.snapshot().await?;
+        let began = Instant::now();
+        let flows = claim::flows(&mut snapshot.access(), request).await?;
+        if matches!(self.0.config.place, Place::Server(_)) {
+            let now = Instant::now();
+            self.horizon().saw_flows(lane, channels, &flows, now - began, now);
+        }
+        Ok(flows)
+    }
+
+    fn horizon(&self) -> MutexGuard<'_, Horizon> {
+        self.0.horizon.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records attempts before their providers are called. False: the lease is lost or the number is taken; the provider
@@ -103,7 +138,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn next_due(&self) -> Result<Option<Micros>, StoreError> {
-        queue::next_due(&mut self.snapshot().await?.access()).await
+        let known = self.horizon().next_due(Instant::now());
+        if let Some(due) = known {
+            return Ok(due);
+        }
+        let mut snapshot = self.snapshot().await?;
+        let began = Instant::now();
+        let due = queue::next_due(&mut snapshot.access()).await?;
+        if matches!(self.0.config.place, Place::Server(_)) {
+            let now = Instant::now();
+            self.horizon().saw_next_due(due, now - began, now);
+        }
+        Ok(due)
     }
 
     /// Scheduled notifications whose time has come get their positions; their rows in the inbox count as delivered.

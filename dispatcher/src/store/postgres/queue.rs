@@ -14,18 +14,18 @@ WITH RECURSIVE s (channel, tenant, due_at) AS (
     ORDER BY d.tenant, d.due_at LIMIT 1) h)
 SELECT channel, tenant FROM s WHERE due_at <= $2::bigint LIMIT $5::bigint";
 
-/// Takes `[channel, tenant]`, and of each the first `$5` that are due, in the order of the index; what another worker is
+/// Takes `[channel, tenant, from]`, and of each the first `$6` that are due, in the order of the index; what another worker is
 /// about to take is passed over.
 pub(in crate::store) const CLAIM: &str = "
 WITH c AS MATERIALIZED (
-  SELECT p.id FROM unnest($3::text[], $4::text[]) AS f (channel, tenant) CROSS JOIN LATERAL (
+  SELECT p.id FROM unnest($3::text[], $4::text[], $5::bigint[]) AS f (channel, tenant, due_from) CROSS JOIN LATERAL (
     SELECT d.id FROM deliveries d
     WHERE d.state = 'pending' AND d.lane = $1::bigint AND d.channel = f.channel AND d.tenant = f.tenant
-      AND d.due_at <= $2::bigint
-    ORDER BY d.due_at, d.id LIMIT $5::bigint FOR UPDATE SKIP LOCKED) p)
-UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $6::bigint, worker = $7::text,
+      AND d.due_at <= $2::bigint AND d.due_at >= f.due_from
+    ORDER BY d.due_at, d.id LIMIT $6::bigint FOR UPDATE SKIP LOCKED) p)
+UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $7::bigint, worker = $8::text,
   updated_at = $2::bigint
-FROM c WHERE d.id = c.id
+WHERE d.id = ANY (ARRAY(SELECT c.id FROM c))
 RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d.token, d.max_attempts,
   (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";

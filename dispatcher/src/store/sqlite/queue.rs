@@ -14,7 +14,7 @@ WITH RECURSIVE s(channel, head) AS (
   FROM s WHERE s.head IS NOT NULL)
 SELECT channel, head ->> 0 FROM s WHERE head IS NOT NULL AND head ->> 1 <= ?2 LIMIT ?5";
 
-/// Takes `[channel, tenant]`, and of each the first `?4` that are due.
+/// Takes `[channel, tenant, from]`, and of each the first `?4` that are due; nothing is in the way, so all are looked at.
 pub(in crate::store) const CLAIM: &str = "
 UPDATE deliveries SET state = 'running', token = token + 1, lease_until = ?5, worker = ?6, updated_at = ?2
 WHERE id IN (
