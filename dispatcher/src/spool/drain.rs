@@ -209,7 +209,7 @@ impl Drainer {
             }
         };
         let began = Instant::now();
-        let stored = self.holding(token, self.store(all)).await;
+        let stored = Box::pin(self.holding(token, self.store(all))).await;
         tracing::debug!(entries = taken.len(), took = ?began.elapsed(), ok = stored.is_ok(), "a step of draining");
         match stored {
             Ok(()) => {}
