@@ -46,6 +46,7 @@ mod receipts;
 pub mod config;
 mod database_url;
 mod dispatcher;
+mod fail_point;
 pub mod metrics;
 
 pub use self::dispatcher::{Dispatcher, Parts};

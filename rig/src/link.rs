@@ -25,13 +25,13 @@ pub struct Link {
 
 #[derive(Debug)]
 struct Shared {
-    target: SocketAddr,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
+    target: SocketAddr,
     mode: Mode,
     /// Both ends of each connection, by a number that is not used again.
     open: HashMap<u64, [TcpStream; 2]>,
@@ -55,8 +55,8 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::system("listening"))?;
         let address = listener.local_addr().map_err(Error::system("listening"))?;
         let shared = Arc::new(Shared {
-            target,
             state: Mutex::new(State {
+                target,
                 mode: Mode::Open,
                 open: HashMap::new(),
                 next: 0,
@@ -89,6 +89,13 @@ impl Link {
     pub fn refuse(&self) {
         self.shared.turn(Mode::Refusing);
         self.cut();
+    }
+
+    /// Leads to another server from here on, as a name or a virtual address does after a fail-over. All connections are closed.
+    pub fn turn_to(&self, target: SocketAddr) {
+        let mut state = self.shared.state();
+        state.target = target;
+        self.shared.cut(&mut state);
     }
 
     /// Everything flows again, what a stall held back first.
@@ -150,7 +157,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 /// Connects to the server and starts both directions.
 fn join(client: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
-    let server = TcpStream::connect_timeout(&shared.target, CONNECT)?;
+    let target = shared.state().target;
+    let server = TcpStream::connect_timeout(&target, CONNECT)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (client_too, server_too) = (client.try_clone()?, server.try_clone()?);

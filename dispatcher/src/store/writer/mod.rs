@@ -31,7 +31,10 @@ use super::{
     transaction::Tx,
     watch::{KeyHash, Watchers},
 };
-use crate::model::{Accepted, Micros};
+use crate::{
+    fail_point,
+    model::{Accepted, Micros},
+};
 
 /// Rows of one transaction, more or less: what waits behind it waits for so much at the most.
 const GROUP_ROWS: usize = 2000;
@@ -292,6 +295,7 @@ impl Writer {
         let (watchers, hints) = (Arc::clone(&self.watchers), self.hints.clone());
         let link = self.link().await.map_err(Fault::Broken)?;
         let mut transaction = link.begin().await.map_err(Fault::Broken)?;
+        let noun = group.first().map_or("", Work::noun);
         let mut tx = Tx {
             conn: transaction.access(),
             config: &config,
@@ -309,11 +313,13 @@ impl Writer {
             }
             return Err(Fault::Work(error));
         }
+        fail_point::reached(noun, "before_commit");
         stage.commits();
         transaction.commit().await.map_err(|failed| match failed {
             Uncommitted::Refused(error) => Fault::Work(error),
             Uncommitted::Unclear(error) => Fault::Unclear(error),
         })?;
+        fail_point::reached(noun, "after_commit");
         let keys: Vec<KeyHash> = touched.iter().map(|key| KeyHash::of(key.as_str())).collect();
         watchers.wake_hashes(&keys);
         hints.tell(keys, work);

@@ -7,6 +7,8 @@ mod feed;
 mod history;
 mod inbox;
 mod jobs;
+mod late_commit;
+mod postgres_faults;
 mod queue;
 mod records;
 mod retention;
