@@ -69,6 +69,16 @@ pub(super) fn too_slow() -> StoreError {
     }
 }
 
+/// Whether a connection had ended before it was asked.
+fn is_dead(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // The server said that it ends it (57P01 to 57P05).
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
 /// The connections that read.
 pub(super) enum Readers {
     Sqlite(SqlitePool),
@@ -108,8 +118,14 @@ impl Readers {
                 prepared,
                 begin,
             } => {
-                let begin = AssertSqlSafe(begin.clone());
-                let transaction: SqlxTransaction<'static, Postgres> = pool.begin_with(begin).await?;
+                // After a restart or a fail-over every kept connection is dead, and shows it at its first use.
+                let mut kept = pool.size();
+                let transaction: SqlxTransaction<'static, Postgres> = loop {
+                    match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+                        Err(error) if kept > 0 && is_dead(&error) => kept -= 1,
+                        begun => break begun?,
+                    }
+                };
                 Transaction::Postgres(transaction, *prepared)
             }
         })

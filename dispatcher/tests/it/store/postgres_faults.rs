@@ -188,6 +188,35 @@ async fn without_connections_the_new_is_refused_and_comes_through_when_there_are
     assert_eq!(listed(&faulty.store, &reader("u", &[])).await, [new, old]);
 }
 
+#[tokio::test]
+async fn connections_that_ended_meanwhile_are_in_nobodys_way() {
+    let mut faulty = Faulty::new().await;
+    let me = reader("u", &[]);
+    let mut stored = 0;
+    for _ in 0..3 {
+        // All of them are made and used.
+        let many = (0..8).map(|_| {
+            let store = faulty.store.clone();
+            tokio::spawn(async move { put(&store, to(user_key("u"))).await })
+        });
+        for one in many.collect::<Vec<_>>() {
+            soon("the put", one).await.unwrap();
+            stored += 1;
+        }
+        faulty.store.claim(ask(Lane::Medium, 1)).await.unwrap();
+        assert_eq!(listed(&faulty.store, &me).await.len(), stored);
+        faulty
+            .superuser
+            .query(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            .unwrap();
+    }
+    faulty.store.claim(ask(Lane::Medium, 1)).await.unwrap();
+    assert_eq!(listed(&faulty.store, &me).await.len(), stored);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_fail_over_the_promoted_replica_goes_on_where_the_primary_was() {
     let (primary, replica, url) = tokio::task::spawn_blocking(|| {
