@@ -12,9 +12,11 @@ use crate::{
     accepted::AfterCommit,
     channels::Channels,
     fail_point,
-    lease::Retries,
     metrics::{Metrics, Totals},
-    model::{Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, ReaderKeys},
+    model::{
+        Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
+    },
+    operations::Operations,
     realtime::{Frames, Realtime},
     receipts::Readers,
     spool::{Spool, SpoolError, Turn},
@@ -32,10 +34,10 @@ struct Inner {
     realtime: Realtime,
     readers: Readers,
     channels: Channels,
-    retries: Retries,
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
+    operations: Operations,
 }
 
 /// Why a request was not accepted.
@@ -83,10 +85,10 @@ impl Service {
         store: Store,
         realtime: Realtime,
         channels: Channels,
-        retries: Retries,
         wake: Wake,
         metrics: Metrics,
         spool: Option<Spool>,
+        operations: Operations,
     ) -> Self {
         let readers = Readers::new(store.clone(), realtime.clone());
         Self(Arc::new(Inner {
@@ -94,10 +96,10 @@ impl Service {
             realtime,
             readers,
             channels,
-            retries,
             wake,
             metrics,
             spool,
+            operations,
         }))
     }
 
@@ -135,7 +137,28 @@ impl Service {
         }
     }
 
-    /// The same, but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
+    /// Ends a schedule's occurrence: its notification, where there is one, is stored with the schedule's next time in one
+    /// transaction, and published then. False: the claim is lost, nothing was stored.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is stored.
+    pub(crate) async fn end_occurrence(&self, end: ScheduleEnd) -> Result<bool, StoreError> {
+        let service = self.clone();
+        self.detached(async move {
+            let after = match &end.occurred {
+                Occurred::Ran(_, notification) => After::of(std::slice::from_ref(&**notification)),
+                Occurred::Failed(..) | Occurred::Nothing => Vec::new(),
+            };
+            let ended = service.0.store.end_occurrence(end).await?;
+            if ended {
+                service.committed(&[Accepted::New], after).await;
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// The same as [`Self::accept`], but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
     /// then `respell` says in them what their idempotency keys will repeat. A commit of which nobody knows is settled by the
     /// notifications' ids.
     ///
@@ -241,6 +264,30 @@ impl Service {
             Some(spool) => spool.away().bounded(work).await,
             None => work.await,
         }
+    }
+
+    /// Sees a reader, as [`Store::touch_reader`]. Nobody waits for it longer than for any answer of the database; where a
+    /// replica may answer instead, not at all while the database is away.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn touch(&self, reader: &ReaderKeys) -> Result<(), StoreError> {
+        let work = self.0.store.touch_reader(reader);
+        let Some(spool) = &self.0.spool else {
+            return work.await;
+        };
+        if self.0.store.may_be_stale() {
+            return spool.away().bounded(Box::pin(work)).await;
+        }
+        let patience = spool.away().patience();
+        // Known readers are not written again, so this may go well although the database takes nothing.
+        tokio::time::timeout(patience, Box::pin(work))
+            .await
+            .unwrap_or_else(|_| {
+                Err(StoreError::Unavailable {
+                    reason: format!("the database gave no answer within {patience:?}"),
+                })
+            })
     }
 
     /// Where notifications go while the database is away; none where there is no such place.
@@ -351,6 +398,12 @@ impl Service {
         &self.0.wake
     }
 
+    /// What operators ask of the queue.
+    #[must_use]
+    pub fn operations(&self) -> &Operations {
+        &self.0.operations
+    }
+
     /// Whether the bus takes frames at the moment.
     #[must_use]
     pub(crate) fn bus_is_ready(&self) -> bool {
@@ -376,7 +429,7 @@ impl Service {
 
     /// Attempts of a delivery by this channel before it is dead.
     pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
-        self.0.retries.of(channel).max_attempts()
+        self.0.operations.attempts(channel)
     }
 }
 

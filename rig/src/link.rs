@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -33,6 +36,10 @@ struct Shared {
 struct State {
     target: SocketAddr,
     mode: Mode,
+    /// The next request with these bytes goes through, and its answer does not.
+    swallow: Option<Vec<u8>>,
+    /// Answers that were lost so.
+    swallowed: usize,
     /// Both ends of each connection, by a number that is not used again.
     open: HashMap<u64, [TcpStream; 2]>,
     next: u64,
@@ -58,6 +65,8 @@ impl Link {
             state: Mutex::new(State {
                 target,
                 mode: Mode::Open,
+                swallow: None,
+                swallowed: 0,
                 open: HashMap::new(),
                 next: 0,
             }),
@@ -72,6 +81,25 @@ impl Link {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Closes all connections; new ones go to another server: what a fail-over behind one address looks like.
+    pub fn lead_to(&self, target: SocketAddr) {
+        let mut state = self.shared.state();
+        state.target = target;
+        self.shared.cut(&mut state);
+    }
+
+    /// The next request that holds these bytes reaches the server, and its connection is closed instead of an answer: nobody
+    /// on this side knows whether it was done. They have to arrive in one piece, as what is written at once does.
+    pub fn swallow_answer(&self, request: &[u8]) {
+        self.shared.state().swallow = Some(request.to_vec());
+    }
+
+    /// Answers that were swallowed.
+    #[must_use]
+    pub fn swallowed(&self) -> usize {
+        self.shared.state().swallowed
     }
 
     /// Closes all connections; new ones are welcome.
@@ -130,6 +158,19 @@ impl Shared {
         }
     }
 
+    /// Whether the answer to this request is to be lost.
+    fn swallows(&self, request: &[u8]) -> bool {
+        let mut state = self.state();
+        let found = state
+            .swallow
+            .as_ref()
+            .is_some_and(|bytes| request.windows(bytes.len().max(1)).any(|part| part == bytes));
+        if found {
+            state.swallow = None;
+        }
+        found
+    }
+
     /// Waits while it stalls.
     fn pass(&self) {
         let stalled = |state: &mut State| state.mode == Mode::Stalled;
@@ -171,18 +212,41 @@ fn join(client: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
         number
     };
     let (there, back) = (Arc::clone(shared), Arc::clone(shared));
-    thread::spawn(move || carry(client, server, &there, number));
-    thread::spawn(move || carry(server_too, client_too, &back, number));
+    let doomed = Arc::new(AtomicBool::new(false));
+    let doomed_too = Arc::clone(&doomed);
+    let request = move |bytes: &[u8], shared: &Shared| {
+        if shared.swallows(bytes) {
+            doomed.store(true, Ordering::Release);
+        }
+        true
+    };
+    let answer = move |_: &[u8], shared: &Shared| {
+        let lost = doomed_too.load(Ordering::Acquire);
+        shared.state().swallowed += usize::from(lost);
+        !lost
+    };
+    thread::spawn(move || carry(client, server, &there, number, request));
+    thread::spawn(move || carry(server_too, client_too, &back, number, answer));
     Ok(())
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, number: u64) {
+/// Moves bytes until one end closes, or `goes_on` says that what came does not.
+fn carry(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    shared: &Shared,
+    number: u64,
+    goes_on: impl Fn(&[u8], &Shared) -> bool,
+) {
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer);
         shared.pass();
         match read {
-            Ok(length) if length > 0 && to.write_all(&buffer[..length]).is_ok() => {}
+            Ok(length)
+                if length > 0
+                    && goes_on(&buffer[..length], shared)
+                    && to.write_all(&buffer[..length]).is_ok() => {}
             _ => break,
         }
     }

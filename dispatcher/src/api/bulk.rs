@@ -312,7 +312,7 @@ fn read(caller: &Caller, bodies: &[&RawValue], prefix: &str) -> (Vec<Item>, Vec<
 }
 
 /// A problem with the place of its item before its field.
-fn at(mut problem: Problem, prefix: &str, index: usize) -> Problem {
+pub(super) fn at(mut problem: Problem, prefix: &str, index: usize) -> Problem {
     let item = format!("{prefix}[{index}]");
     problem.field = Some(match problem.field {
         Some(field) => format!("{item}.{field}"),

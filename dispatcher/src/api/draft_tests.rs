@@ -566,7 +566,7 @@ fn chains_that_cannot_be_are_refused() {
     ] {
         let problem = read(&with(&fields)).unwrap_err();
         assert_eq!(
-            (&*problem.code, problem.field.as_deref()),
+            (problem.code, problem.field.as_deref()),
             (code, Some(field)),
             "{fields}: {problem:?}"
         );

@@ -37,7 +37,7 @@ const DAY: Duration = Duration::from_hours(24);
 const STATUSES: [&str; 6] = ["scheduled", "pending", "sent", "failed", "cancelled", "skipped"];
 
 /// Which notifications were sent.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HistoryQuery {
@@ -45,6 +45,7 @@ pub(crate) struct HistoryQuery {
     /// see.
     #[serde(rename = "for")]
     #[param(rename = "for")]
+    #[schema(rename = "for")]
     whose: Option<String>,
     /// `scheduled`, `pending`, `sent`, `failed`, `cancelled` or `skipped`.
     status: Option<String>,
@@ -62,6 +63,7 @@ pub(crate) struct HistoryQuery {
     /// Of this kind.
     #[serde(rename = "type")]
     #[param(rename = "type")]
+    #[schema(rename = "type")]
     kind_alias: Option<String>,
     /// Of this category.
     category: Option<String>,
@@ -140,6 +142,70 @@ pub(super) async fn of_list(state: ApiState, caller: Caller, uri: &Uri) -> Resul
     let query = parse_query(uri)?;
     history(State(state), caller, QueryOf(query)).await
 }
+
+/// The ids that a filter fits, the newest first, at most so many, and whether there are more. `statuses` are looked for where
+/// it names none.
+pub(super) async fn ids(
+    state: &ApiState,
+    caller: &Caller,
+    query: HistoryQuery,
+    statuses: &[&'static str],
+    most: usize,
+) -> Result<(Vec<NotificationId>, bool), Problem> {
+    for (field, given) in [
+        ("filter.limit", query.limit.is_some()),
+        ("filter.after", query.after.is_some()),
+    ] {
+        if given {
+            return Err(Problem::invalid(
+                "invalid_value",
+                field,
+                "leave it out: the newest that fit are taken, and `more` says whether there are others",
+            ));
+        }
+    }
+    let filter = filter(query, caller).map_err(|mut problem| {
+        problem.field = problem.field.map(|field| format!("filter.{field}"));
+        problem
+    })?;
+    let wanted: Vec<_> = match filter.status {
+        Some(status) => vec![status],
+        None => statuses.to_vec(),
+    };
+    let mut ids = Vec::new();
+    for status in wanted {
+        let filter = SentFilter {
+            status: Some(status),
+            ..filter.clone()
+        };
+        let mut after = None;
+        for _ in 0..MAX_PAGES {
+            let left = u32::try_from(most - ids.len())
+                .unwrap_or(MAX_LIMIT)
+                .min(MAX_LIMIT);
+            if left == 0 {
+                return Ok((ids, true));
+            }
+            let page = state
+                .store()
+                .sent(&caller.tenant, &filter, after, left)
+                .await
+                .map_err(store_problem)?;
+            ids.extend(page.notifications.iter().map(|(one, _)| one.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if after.is_some() {
+            return Ok((ids, true));
+        }
+    }
+    Ok((ids, false))
+}
+
+/// Pages that one request looks through.
+const MAX_PAGES: usize = 20;
 
 fn word(status: &str) -> &'static str {
     STATUSES

@@ -10,7 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    extract::IdOf,
+    extract::{IdOf, Sender},
+    operate::{self, CancelView},
     problems::{no_notification, store_problem},
     state::ApiState,
     view::mask,
@@ -144,6 +145,22 @@ pub(crate) async fn job(
     let stored = owned(&state, &caller, id).await?;
     let progress = state.store().progress(id).await.map_err(store_problem)?;
     Ok(Json(JobView::of(&stored, &progress, Micros::now())))
+}
+
+/// Cancel a job
+///
+/// As `POST /api/v1/notifications/{id}/cancel`: stops what has not begun, also a fan-out, and says what had gone.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/cancel", tag = "notifications",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, body = CancelView), (status = 404, body = Problem))
+)]
+pub(crate) async fn cancel(
+    state: State<ApiState>,
+    caller: Sender,
+    id: IdOf,
+) -> Result<Json<CancelView>, Problem> {
+    operate::cancel(state, caller, id).await
 }
 
 /// The caller's own notification, or any of the tenant for its administrators.

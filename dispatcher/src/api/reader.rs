@@ -3,7 +3,7 @@
 use common::{http::Problem, token::Identity};
 
 use super::{problems::store_problem, state::ApiState};
-use crate::model::ReaderKeys;
+use crate::{model::ReaderKeys, store::StoreError};
 
 /// The caller by the keys of its token, which the store has seen from now on.
 pub(crate) async fn seen(state: &ApiState, caller: &Identity) -> Result<ReaderKeys, Problem> {
@@ -12,6 +12,10 @@ pub(crate) async fn seen(state: &ApiState, caller: &Identity) -> Result<ReaderKe
         user: caller.user.clone(),
         keys: caller.keys(),
     };
-    state.store().touch_reader(&reader).await.map_err(store_problem)?;
-    Ok(reader)
+    match state.service.touch(&reader).await {
+        Ok(()) => Ok(reader),
+        // A replica shows what was there before the outage, to whom it was known.
+        Err(StoreError::Unavailable { .. }) if state.store().may_be_stale() => Ok(reader),
+        Err(error) => Err(store_problem(error)),
+    }
 }

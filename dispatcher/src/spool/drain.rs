@@ -40,6 +40,9 @@ const LEASE: Duration = Duration::from_secs(3);
 /// How long keys stay in Redis when the database has them: for requests that looked there before.
 const KEYS: Duration = Duration::from_mins(1);
 
+/// How long the last entries may hold up what would queue behind them, from when they are read until they are stored.
+const CLOSING: Duration = Duration::from_millis(500);
+
 /// Between two tries to become the drainer.
 const FOLLOW: Duration = Duration::from_millis(250);
 
@@ -115,8 +118,10 @@ impl Drainer {
     /// Until nothing is left, the lease is lost, or the stop.
     async fn drain(&self, token: i64, stop: &CancellationToken) {
         let (mut limit, mut pause) = (TOGETHER, FIRST_PAUSE);
+        // Only a database that has just stored something is worth holding anybody up for.
+        let mut closing = Duration::ZERO;
         while !stop.is_cancelled() {
-            let (step, number) = match self.read(token, limit).await {
+            let (step, number) = match self.read(token, limit, closing).await {
                 Ok(None) => (Step::Lost, 0),
                 Ok(Some(entries)) if entries.is_empty() => (Step::Empty, 0),
                 Ok(Some(entries)) => {
@@ -128,8 +133,10 @@ impl Drainer {
                     (Step::Again, 0)
                 }
             };
+            closing = Duration::ZERO;
             match step {
                 Step::Done => {
+                    closing = CLOSING;
                     limit = (limit * 2).min(TOGETHER);
                     pause = FIRST_PAUSE;
                 }
@@ -304,16 +311,22 @@ impl Drainer {
     }
 
     /// The oldest entries; none where another one is the drainer.
-    async fn read(&self, token: i64, limit: usize) -> Result<Option<Vec<Entry>>, LinkError> {
+    async fn read(
+        &self,
+        token: i64,
+        limit: usize,
+        closing: Duration,
+    ) -> Result<Option<Vec<Entry>>, LinkError> {
         let names = self.link.names();
         let call = Call::new(
             include_str!("scripts/read.lua"),
-            &[&names.entries, &names.drainer],
+            &[&names.entries, &names.drainer, &names.closing],
         )
         .with(token.to_string())
         .with(self.lease())
         .with(limit.to_string())
-        .with(BYTES.to_string());
+        .with(BYTES.to_string())
+        .with(closing.as_millis().to_string());
         let answer = self.link.run(call).await?;
         if !matches!(answer, Value::Array(_)) {
             return Ok(None);
@@ -339,6 +352,7 @@ impl Drainer {
                 &names.drainer,
                 &names.outcomes,
                 &names.aside,
+                &names.closing,
             ],
         );
         call.keys.extend_from_slice(keys);
@@ -365,7 +379,7 @@ impl Drainer {
     /// Keeps the first entry elsewhere, for people: it cannot be stored, and what is behind it shall not wait for ever.
     async fn put_aside(&self, token: i64, why: &str) -> Result<(), LinkError> {
         let first = self
-            .read(token, 1)
+            .read(token, 1, Duration::ZERO)
             .await?
             .and_then(|entries| entries.into_iter().next());
         let Some(entry) = first else { return Ok(()) };

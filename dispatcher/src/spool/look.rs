@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 const ASK: Duration = Duration::from_secs(1);
 
 /// A look that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug)]
 pub(super) struct Looker {

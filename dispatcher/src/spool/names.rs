@@ -20,6 +20,8 @@ pub(super) struct Names {
     pub(super) drainer: String,
     /// The last fence token.
     pub(super) fence: String,
+    /// There while the drainer takes out the last ones.
+    pub(super) closing: String,
     /// What became of frames whose deliveries are not stored.
     pub(super) outcomes: String,
     /// Entries that the database refuses for good, kept for people.
@@ -36,6 +38,7 @@ impl Names {
             permits: name("permits"),
             drainer: name("drainer"),
             fence: name("fence"),
+            closing: name("closing"),
             outcomes: name("outcomes"),
             aside: name("aside"),
             head,

@@ -44,6 +44,9 @@ pub(super) enum Mode {
     Behind,
 }
 
+/// When a request asks again that is held up while the last entries are taken out.
+const HELD_UP: Duration = Duration::from_millis(5);
+
 /// What became of a request.
 #[derive(Debug)]
 pub(super) enum Taken {
@@ -78,6 +81,7 @@ impl Writer {
     pub(super) fn start(link: Link, gate: Arc<Gate>, config: SpoolConfig, metrics: Metrics) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let working = Working {
+            jobs: jobs.downgrade(),
             link,
             gate: Arc::clone(&gate),
             config,
@@ -113,6 +117,8 @@ impl Writer {
 }
 
 struct Working {
+    /// Where those go again that have to wait.
+    jobs: mpsc::WeakSender<Job>,
     link: Link,
     gate: Arc<Gate>,
     config: SpoolConfig,
@@ -180,6 +186,7 @@ impl Working {
                     self.gate.granted(&asked);
                     job.answer(Ok(Taken::Closed));
                 }
+                Ok(Some(Answer::Wait)) => job.wait(self.jobs.clone()),
                 Ok(Some(Answer::Full)) => job.answer(Err(SpoolError::Full)),
                 Ok(Some(Answer::Taken { others, accepted })) => {
                     give_back = self.gate.spooled().or(give_back);
@@ -220,7 +227,7 @@ impl Working {
         };
         let call = Call::new(
             include_str!("scripts/append.lua"),
-            &[&names.entries, &names.state, &names.permits],
+            &[&names.entries, &names.state, &names.permits, &names.closing],
         )
         .with(mode)
         .with(self.gate.node())
@@ -234,6 +241,19 @@ impl Working {
 }
 
 impl Job {
+    /// Asks again in a moment.
+    fn wait(self, jobs: mpsc::WeakSender<Job>) {
+        tokio::spawn(async move {
+            sleep(HELD_UP).await;
+            match jobs.upgrade().map(|jobs| jobs.try_send(self)) {
+                None | Some(Ok(())) => {}
+                Some(Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job))) => {
+                    job.answer(Err(SpoolError::Full));
+                }
+            }
+        });
+    }
+
     fn answer(self, answer: Result<Taken, SpoolError>) {
         // Who no longer waits has lost only the answer.
         drop(self.reply.send(answer));
@@ -265,6 +285,7 @@ pub(super) fn permits(link: &Link, gate: &Gate, permit: &str) -> Call {
 #[derive(Debug, PartialEq)]
 enum Answer {
     Closed,
+    Wait,
     Full,
     Taken { others: i64, accepted: Vec<Accepted> },
 }
@@ -275,6 +296,7 @@ impl Answer {
         let mut parts = list(value).into_iter();
         match text(&parts.next()?)?.as_str() {
             "closed" => Some(Self::Closed),
+            "wait" => Some(Self::Wait),
             "full" => Some(Self::Full),
             "taken" => {
                 let others = number(&parts.next()?);
@@ -305,6 +327,7 @@ mod tests {
     fn answers_are_read_or_refused() {
         let words = |words: &[&str]| Value::Array(words.iter().map(|word| (*word).into()).collect());
         assert_eq!(Answer::read(words(&["closed"])), Some(Answer::Closed));
+        assert_eq!(Answer::read(words(&["wait"])), Some(Answer::Wait));
         assert_eq!(Answer::read(words(&["full"])), Some(Answer::Full));
         let repeat = Accepted::Repeat {
             status: 202,

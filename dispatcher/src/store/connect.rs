@@ -9,6 +9,7 @@ use super::{
     access::Prepared,
     link::{Link, Transaction},
     postgres, sqlite,
+    stale::{self, Primary},
 };
 
 /// Opens a connection that writes.
@@ -86,7 +87,16 @@ pub(super) enum Readers {
         pool: PgPool,
         prepared: Prepared,
         begin: String,
+        replica: Option<Replica>,
     },
+}
+
+/// Who answers readers while the primary is away.
+pub(super) struct Replica {
+    pool: PgPool,
+    primary: Primary,
+    /// How long the primary has time.
+    patience: Duration,
 }
 
 impl Readers {
@@ -96,7 +106,15 @@ impl Readers {
                 sqlite::connect::readers(path, config.read_connections).await?,
             )),
             Place::Server(server) => Ok(Self::Postgres {
-                pool: postgres::connect::readers(server, config.read_connections)?,
+                pool: postgres::connect::readers(server, &server.url, config.read_connections)?,
+                replica: match &server.replica {
+                    Some(url) => Some(Replica {
+                        pool: postgres::connect::readers(server, url, config.read_connections)?,
+                        primary: Primary::default(),
+                        patience: server.connect_timeout,
+                    }),
+                    None => None,
+                },
                 prepared: prepared(server),
                 begin: format!(
                     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{}",
@@ -117,24 +135,66 @@ impl Readers {
                 pool,
                 prepared,
                 begin,
-            } => {
-                // After a restart or a fail-over every kept connection is dead, and shows it at its first use.
-                let mut kept = pool.size();
-                let transaction: SqlxTransaction<'static, Postgres> = loop {
-                    match pool.begin_with(AssertSqlSafe(begin.clone())).await {
-                        Err(error) if kept > 0 && is_dead(&error) => kept -= 1,
-                        begun => break begun?,
-                    }
-                };
-                Transaction::Postgres(transaction, *prepared)
-            }
+                ..
+            } => Transaction::Postgres(read(pool, begin).await?, *prepared),
         })
+    }
+
+    /// The same by a replica, where there is one, the primary is away, and the caller may be told what is stale.
+    pub(super) async fn snapshot_or_stale(&self) -> Result<Transaction<'static>, StoreError> {
+        let Self::Postgres {
+            pool,
+            prepared,
+            begin,
+            replica: Some(replica),
+        } = self
+        else {
+            return self.snapshot().await;
+        };
+        if !stale::is_allowed() {
+            return self.snapshot().await;
+        }
+        if replica.primary.is_tried(replica.patience) {
+            if let Ok(Ok(transaction)) = tokio::time::timeout(replica.patience, read(pool, begin)).await {
+                replica.primary.is_there();
+                return Ok(Transaction::Postgres(transaction, *prepared));
+            }
+            replica.primary.is_away();
+        }
+        stale::note();
+        Ok(Transaction::Postgres(
+            read(&replica.pool, begin).await?,
+            *prepared,
+        ))
+    }
+
+    /// Whether the work at hand could do without the primary.
+    pub(super) fn may_be_stale(&self) -> bool {
+        matches!(self, Self::Postgres { replica: Some(_), .. }) && stale::is_allowed()
     }
 
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres { pool, .. } => pool.close().await,
+            Self::Postgres { pool, replica, .. } => {
+                pool.close().await;
+                if let Some(replica) = replica {
+                    replica.pool.close().await;
+                }
+            }
+        }
+    }
+}
+
+/// Begins to read.
+async fn read(pool: &PgPool, begin: &str) -> Result<SqlxTransaction<'static, Postgres>, StoreError> {
+    // After a restart or a fail-over every kept connection is dead, and shows it at its first use.
+    let mut kept = pool.size();
+    loop {
+        // Made of numbers of the configuration.
+        match pool.begin_with(AssertSqlSafe(begin.to_owned())).await {
+            Err(error) if kept > 0 && is_dead(&error) => kept -= 1,
+            begun => return Ok(begun?),
         }
     }
 }

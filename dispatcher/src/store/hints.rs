@@ -65,7 +65,7 @@ impl Hints {
         let Some(server) = server.filter(|server| !server.pooler) else {
             return Ok(hints);
         };
-        let pool = postgres::connect::readers(server, 2)?;
+        let pool = postgres::connect::readers(server, &server.url, 2)?;
         let me = format!("{:016x}", fastrand::u64(..));
         // Both end when the last handle is gone.
         let weak = Arc::downgrade(&hints.0);

@@ -13,8 +13,8 @@ use common::ids::NotificationId;
 use uuid::Uuid;
 
 use super::{
-    StoreError, chains, codec::count, history::id_at, keys::Keys, positions::FILTERED, sql::retention as sql,
-    transaction::Tx,
+    StoreError, chains, codec::count, dead, history::id_at, keys::Keys, positions::FILTERED,
+    sql::retention as sql, transaction::Tx,
 };
 use crate::model::Micros;
 
@@ -58,6 +58,10 @@ pub(super) async fn forget(tx: &mut Tx<'_>, limit: u32) -> Result<u64, StoreErro
     let ended = chains::forget(tx, before, i64::from(limit)).await?;
     if ended > 0 {
         return Ok(ended);
+    }
+    let edits = dead::forget_edits(tx, before, i64::from(limit)).await?;
+    if edits > 0 {
+        return Ok(edits);
     }
     let months: i64 = tx.conn.query(sql::FORGET_MONTH).bind(before.0).scalar().await?;
     Ok(count(months))

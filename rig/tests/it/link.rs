@@ -42,3 +42,31 @@ fn it_is_cut_stalls_and_heals() {
     link.heal();
     assert!(pings(&mut open(SOON).unwrap()));
 }
+
+#[test]
+fn a_request_is_done_and_its_answer_is_lost() {
+    let server = Server::start(&Options::default()).unwrap();
+    let link = Link::to(server.address()).unwrap();
+    let open = || Connection::open(link.address(), SOON).unwrap();
+    let (mut one, mut other) = (open(), open());
+    link.swallow_answer(b"INCR");
+    assert!(pings(&mut one));
+    one.call(&["INCR", "n"]).unwrap_err();
+    assert_eq!(link.swallowed(), 1);
+    assert_eq!(other.call(&["INCR", "n"]).unwrap().as_integer(), Some(2));
+}
+
+#[test]
+fn it_leads_elsewhere() {
+    let [one, other] = [1, 2].map(|_| Server::start(&Options::default()).unwrap());
+    let link = Link::to(one.address()).unwrap();
+    let mut connection = Connection::open(link.address(), SOON).unwrap();
+    assert!(pings(&mut connection));
+    link.lead_to(other.address());
+    assert!(!pings(&mut connection));
+    Connection::open(link.address(), SOON)
+        .unwrap()
+        .call(&["SET", "a", "1"])
+        .unwrap();
+    assert_eq!(other.command(&["DBSIZE"]).unwrap().as_integer(), Some(1));
+}

@@ -1,10 +1,10 @@
 -- Takes a request's notifications as one entry, or says why not.
--- KEYS: 1 entries, 2 state, 3 permits, 4… the idempotency keys of the request, each once
+-- KEYS: 1 entries, 2 state, 3 permits, 4 closing, 5… the idempotency keys of the request, each once
 -- ARGV: 1 `open` or `behind`, 2 this node, 3 its permit, 4 age of a permit (ms), 5 notifications that the spool may hold,
 --       6 bytes that it may hold, 7 age of an idempotency key (ms), 8 number of notifications, then for each of them its text,
 --       the number of its keys, and for each key its number in KEYS, 1 where it is the request's own, the hash of the
 --       request, and the answer to repeat.
--- Answers: {'closed'}, {'full'}, or {'taken', permits that other nodes hold, for each notification '' (new), '?' (the key was
+-- Answers: {'closed'}, {'wait'} (the drainer is about to take out the last ones; ask again in a moment), {'full'}, or {'taken', permits that other nodes hold, for each notification '' (new), '?' (the key was
 -- used for another request) or '=' and the answer to repeat}.
 -- Whatever it finds it writes something, so that the WAIT behind it waits for what a try before wrote by another connection.
 local time = redis.call('TIME')
@@ -12,6 +12,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[1] == 'behind' and redis.call('XLEN', KEYS[1]) == 0 then
   redis.call('ZADD', KEYS[3], string.format('%.0f', now + ARGV[4]), ARGV[3])
   return {'closed'}
+end
+if ARGV[1] == 'behind' and redis.call('EXISTS', KEYS[4]) == 1 then
+  return {'wait'}
 end
 local known, own, texts, answers, taken = {}, {}, {}, {}, {}
 local bytes, at = 0, 9

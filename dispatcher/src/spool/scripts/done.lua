@@ -1,5 +1,5 @@
 -- Takes out what is committed, if this is still the drainer.
--- KEYS: 1 entries, 2 state, 3 drainer, 4 outcomes, 5 aside, 6… idempotency keys, which the database has from now on
+-- KEYS: 1 entries, 2 state, 3 drainer, 4 outcomes, 5 aside, 6 closing, 7… idempotency keys, which the database has from now on
 -- ARGV: 1 fence token, 2 age of the lease (ms), 3 how long the keys stay for requests on their way (ms), 4 notifications,
 --       5 bytes, 6 `aside` to keep the entries elsewhere, 7 why, 8 number of entries, then their ids, then the deliveries
 --       whose outcomes have been used
@@ -25,7 +25,7 @@ if gone > 0 then
   redis.call('HINCRBY', KEYS[2], 'count', 0 - ARGV[4])
   redis.call('HINCRBY', KEYS[2], 'bytes', 0 - ARGV[5])
 end
-for at = 6, #KEYS do
+for at = 7, #KEYS do
   redis.call('PEXPIRE', KEYS[at], ARGV[3])
 end
 for at = last + 1, #ARGV do
@@ -33,6 +33,6 @@ for at = last + 1, #ARGV do
 end
 if redis.call('XLEN', KEYS[1]) == 0 then
   -- Streams that were emptied stay; their last id keeps new ones in order.
-  redis.call('DEL', KEYS[2], KEYS[4])
+  redis.call('DEL', KEYS[2], KEYS[4], KEYS[6])
 end
 return 1

@@ -1,6 +1,8 @@
--- The oldest entries, for the drainer alone, whose lease holds on.
--- KEYS: 1 entries, 2 drainer
--- ARGV: 1 fence token, 2 age of the lease (ms), 3 notifications at the most, 4 bytes at the most (one entry at least)
+-- The oldest entries, for the drainer alone, whose lease holds on. Where these are all, what would queue behind them is held up
+-- for a moment, so that under load, too, there comes an end.
+-- KEYS: 1 entries, 2 drainer, 3 closing
+-- ARGV: 1 fence token, 2 age of the lease (ms), 3 notifications at the most, 4 bytes at the most (one entry at least),
+--       5 for how long at the most others are held up (ms; 0: not at all)
 -- Answers: nothing where another one is the drainer, else the list of entries: id, version, text
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return false
@@ -24,6 +26,9 @@ while true do
     start = '(' .. entry[1]
   end
   if #part < 16 then
+    if #found > 0 and ARGV[5] ~= '0' then
+      redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5])
+    end
     return found
   end
 end

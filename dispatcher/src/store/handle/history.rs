@@ -22,7 +22,14 @@ impl Store {
         after: Option<NotificationId>,
         limit: u32,
     ) -> Result<SentPage, StoreError> {
-        history::list(&mut self.snapshot().await?.access(), tenant, filter, after, limit).await
+        history::list(
+            &mut self.snapshot_or_stale().await?.access(),
+            tenant,
+            filter,
+            after,
+            limit,
+        )
+        .await
     }
 
     /// How far a notification is. Whether the caller may know is the caller's to look at.
@@ -30,7 +37,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn progress(&self, id: NotificationId) -> Result<Progress, StoreError> {
-        history::progress(&mut self.snapshot().await?.access(), id).await
+        history::progress(&mut self.snapshot_or_stale().await?.access(), id).await
     }
 
     /// Sums of a tenant over the newest 50,000 notifications of a time.
@@ -38,7 +45,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn sums(&self, tenant: &TenantId, since: Micros, until: Micros) -> Result<Sums, StoreError> {
-        history::sums(&mut self.snapshot().await?.access(), tenant, since, until).await
+        history::sums(
+            &mut self.snapshot_or_stale().await?.access(),
+            tenant,
+            since,
+            until,
+        )
+        .await
     }
 
     /// How many deliveries of each tenant are pending. Its cost grows with their number.

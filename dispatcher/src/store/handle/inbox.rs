@@ -53,7 +53,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn list(&self, reader: &ReaderKeys, filter: &ListFilter) -> Result<Vec<InboxItem>, StoreError> {
-        inbox::list(&mut self.snapshot().await?.access(), reader, filter).await
+        inbox::list(&mut self.snapshot_or_stale().await?.access(), reader, filter).await
     }
 
     /// One notification, if the reader sees it; also an archived one.
@@ -65,7 +65,7 @@ impl Store {
         reader: &ReaderKeys,
         id: NotificationId,
     ) -> Result<Option<InboxItem>, StoreError> {
-        inbox::item(&mut self.snapshot().await?.access(), reader, id).await
+        inbox::item(&mut self.snapshot_or_stale().await?.access(), reader, id).await
     }
 
     /// How many the reader sees that are neither read nor archived. Exact.
@@ -74,7 +74,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn unread_count(&self, reader: &ReaderKeys) -> Result<u64, StoreError> {
         let keys = keys::Keys::of(reader)?;
-        inbox::unread(&mut self.snapshot().await?.access(), reader, &keys).await
+        inbox::unread(&mut self.snapshot_or_stale().await?.access(), reader, &keys).await
     }
 
     /// What happened after a cursor, at most `limit` entries; without a cursor nothing, and the cursor of the present.
@@ -87,7 +87,12 @@ impl Store {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<ChangesResult, StoreError> {
-        feed::changes(&mut self.snapshot().await?.access(), reader, after, limit).await
+        // A cursor may be ahead of a replica, which would say that it is of another database.
+        let mut snapshot = match after {
+            Some(_) => self.snapshot().await?,
+            None => self.snapshot_or_stale().await?,
+        };
+        feed::changes(&mut snapshot.access(), reader, after, limit).await
     }
 
     /// Marks notifications for this reader; what it does not see is left out.

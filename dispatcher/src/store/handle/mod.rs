@@ -5,8 +5,10 @@ mod accept;
 mod chains;
 mod history;
 mod inbox;
+mod operate;
 mod queue;
 mod records;
+mod schedules;
 
 use std::{fmt, sync::Arc};
 
@@ -182,6 +184,17 @@ impl Store {
         let (slot, answer) = Slot::new(input);
         self.send(Work::Claim(Box::new(Call { slot, act }))).await?;
         answer.await.map_err(|_| StoreError::closed())?
+    }
+
+    /// Whether the work at hand could do without the primary: it reads, its caller is told, and there is a replica.
+    #[must_use]
+    pub(crate) fn may_be_stale(&self) -> bool {
+        self.0.readers.may_be_stale()
+    }
+
+    /// The same as [`Self::snapshot`], by a replica where that is allowed and the primary is away.
+    pub(super) async fn snapshot_or_stale(&self) -> Result<Transaction<'static>, StoreError> {
+        self.0.readers.snapshot_or_stale().await
     }
 
     /// All reads of it see one commit.

@@ -18,7 +18,7 @@ impl Store {
         tenant: &TenantId,
         id: NotificationId,
     ) -> Result<Option<(Notification, Vec<Delivery>)>, StoreError> {
-        records::notification(&mut self.snapshot().await?.access(), tenant, id).await
+        records::notification(&mut self.snapshot_or_stale().await?.access(), tenant, id).await
     }
 
     /// Replaces what is known of a user.
@@ -68,7 +68,7 @@ impl Store {
         tenant: &TenantId,
         users: &[Name],
     ) -> Result<Vec<Option<Contact>>, StoreError> {
-        records::contacts(&mut self.snapshot().await?.access(), tenant, users).await
+        records::contacts(&mut self.snapshot_or_stale().await?.access(), tenant, users).await
     }
 
     /// Forgets a user; false where there was none.
@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn template_by_id(&self, tenant: &TenantId, id: Uuid) -> Result<Option<Template>, StoreError> {
-        records::template_by_id(&mut self.snapshot().await?.access(), tenant, id).await
+        records::template_by_id(&mut self.snapshot_or_stale().await?.access(), tenant, id).await
     }
 
     /// A tenant's template.
@@ -114,7 +114,7 @@ impl Store {
         tenant: &TenantId,
         name: &str,
     ) -> Result<Option<Template>, StoreError> {
-        records::template_by_name(&mut self.snapshot().await?.access(), tenant, name).await
+        records::template_by_name(&mut self.snapshot_or_stale().await?.access(), tenant, name).await
     }
 
     /// A tenant's templates by name.
@@ -122,7 +122,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn templates(&self, tenant: &TenantId) -> Result<Vec<Template>, StoreError> {
-        records::templates(&mut self.snapshot().await?.access(), tenant).await
+        records::templates(&mut self.snapshot_or_stale().await?.access(), tenant).await
     }
 
     /// A tenant's sums.
@@ -130,6 +130,6 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn stats(&self, tenant: &TenantId) -> Result<TenantStats, StoreError> {
-        records::stats(&mut self.snapshot().await?.access(), tenant).await
+        records::stats(&mut self.snapshot_or_stale().await?.access(), tenant).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, str::FromStr, time::Duration};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -13,9 +13,9 @@ use crate::store::{Server, StoreError};
 /// How long a reader waits for a connection of the pool.
 const POOL_WAIT: Duration = Duration::from_secs(5);
 
-fn options(server: &Server) -> Result<PgConnectOptions, StoreError> {
-    let options = PgConnectOptions::from_str(server.url.expose_secret())
-        .map_err(|error| StoreError::unreadable("database.url", error))?
+fn options(server: &Server, url: &SecretString) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(url.expose_secret())
+        .map_err(|error| StoreError::unreadable("the URL of the database", error))?
         .application_name("carillon");
     if server.pooler {
         return Ok(options.statement_cache_capacity(0));
@@ -60,14 +60,18 @@ pub(in crate::store) fn settings(server: &Server) -> String {
 
 /// A connection that writes.
 pub(in crate::store) async fn writer(server: &Server) -> Result<PgConnection, StoreError> {
-    Ok(options(server)?.connect().await?)
+    Ok(options(server, &server.url)?.connect().await?)
 }
 
 /// The connections that read; made when they are needed.
-pub(in crate::store) fn readers(server: &Server, connections: u32) -> Result<PgPool, StoreError> {
+pub(in crate::store) fn readers(
+    server: &Server,
+    url: &SecretString,
+    connections: u32,
+) -> Result<PgPool, StoreError> {
     Ok(PgPoolOptions::new()
         .max_connections(connections.max(1))
         .acquire_timeout(POOL_WAIT.min(server.connect_timeout * 2))
         .test_before_acquire(false)
-        .connect_lazy_with(options(server)?))
+        .connect_lazy_with(options(server, url)?))
 }

@@ -179,3 +179,36 @@ async fn while_redis_restarts_draining_waits() {
     server.restart(Restart::WithData).unwrap();
     stored_in_order(&world.store, "u1", &all).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_too_there_comes_an_end() {
+    let server = durable();
+    let shared = Shared::on(&server);
+    let nodes = join_all(["a", "b"].map(|name| shared.node(name))).await;
+    let world = World::new().await;
+    take_each(&nodes[0], &rows("u0", 50)).await;
+    // Everybody who comes goes behind those, at once and all the time, until there is nothing to go behind.
+    let behind = join_all((1..=64).map(async |user| {
+        let (node, user) = (&nodes[user % 2], format!("u{user}"));
+        let mut all = Vec::new();
+        loop {
+            let new = row(&user);
+            match node.behind(vec![new.clone()]).await.unwrap() {
+                Some(answers) => assert_eq!(answers, [Accepted::Spooled]),
+                None => return (user, all),
+            }
+            all.push(new);
+        }
+    }));
+    let drains = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        nodes
+            .iter()
+            .map(|node| drain(node, &world.store))
+            .collect::<Vec<_>>()
+    };
+    let (logs, _drains) = crate::support::soon("it ends", async { tokio::join!(behind, drains) }).await;
+    for (user, all) in logs {
+        stored_in_order(&world.store, &user, &all).await;
+    }
+}

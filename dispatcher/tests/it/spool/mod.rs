@@ -3,6 +3,7 @@
 mod drain;
 mod on_sqlite;
 mod outage;
+mod replica;
 mod stream;
 mod turns;
 

@@ -64,9 +64,14 @@ struct Log {
 }
 
 /// One user's notifications, one after the other, by one dispatcher and the other in turn; until `stop`.
-async fn send(services: Vec<Service>, user: String, pause: Duration, stop: Arc<AtomicBool>) -> Log {
+async fn send(
+    services: Vec<Service>,
+    user: String,
+    mut next: Instant,
+    pause: Duration,
+    stop: Arc<AtomicBool>,
+) -> Log {
     let mut log = Log::default();
-    let mut next = Instant::now();
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
         let new = by_realtime(row(&user), Some(&user));
@@ -107,7 +112,8 @@ async fn under_load(what: &str, two: &Two, outage: impl AsyncFnOnce()) -> (usize
         let services = two.services();
         let name = format!("u{user}");
         let pause = Duration::from_secs(1) * users / rate;
-        sending.spawn(async move { (name.clone(), send(services, name, pause, stop).await) });
+        let first = Instant::now() + pause * user / users;
+        sending.spawn(async move { (name.clone(), send(services, name, first, pause, stop).await) });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let begin = Instant::now();
@@ -209,7 +215,28 @@ async fn s1_9_a_database_that_hangs_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_loses_answers_of_commits_loses_no_notification() {
+async fn commits_whose_answers_are_lost_are_settled() {
+    let redis = durable();
+    let server = postgres::Server::start(&postgres::Options::fast()).unwrap();
+    let database = server.database("swallowed").unwrap();
+    let link = Link::to(server.address()).unwrap();
+    let two = Two::start(&redis, &database.url_through(link.address())).await;
+    let (_, refused) = under_load("answers to COMMIT lost", &two, async || {
+        for number in 1..=20 {
+            link.swallow_answer(b"COMMIT");
+            eventually("an answer is lost", async || {
+                (link.swallowed() >= number).then_some(())
+            })
+            .await;
+        }
+    })
+    .await;
+    assert_eq!(refused, 0);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_cut_again_and_again_loses_no_notification() {
     let redis = durable();
     let server = postgres::Server::start(&postgres::Options::fast()).unwrap();
     let database = server.database("lossy").unwrap();
@@ -220,6 +247,88 @@ async fn a_link_that_loses_answers_of_commits_loses_no_notification() {
             link.cut();
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    })
+    .await;
+    assert_eq!(refused, 0);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_9_a_promoted_replica_goes_on_where_the_primary_was() {
+    let redis = durable();
+    let primary = postgres::Server::start(&postgres::Options::fast()).unwrap();
+    let url = database(&primary);
+    let replica = postgres::Server::replica(&primary).unwrap();
+    replica.catch_up(&primary).unwrap();
+    // What is answered is on both. Alone it would wait for ever, so it becomes so when the replica is there.
+    primary
+        .query("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        .unwrap();
+    primary.query("SELECT pg_reload_conf()").unwrap();
+    let link = Link::to(primary.address()).unwrap();
+    let through = url.replace(&primary.address().to_string(), &link.address().to_string());
+    assert_ne!(through, url);
+    let two = Two::start(&redis, &through).await;
+    let (spooled, refused) = under_load("failed over", &two, async || {
+        primary.kill().unwrap();
+        replica
+            .query("ALTER SYSTEM SET synchronous_standby_names = ''")
+            .unwrap();
+        replica.query("SELECT pg_reload_conf()").unwrap();
+        replica.promote().unwrap();
+        link.lead_to(replica.address());
+    })
+    .await;
+    assert!(spooled > 0);
+    assert_eq!(refused, 0);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_locked_makes_statements_too_slow_and_nothing_is_lost() {
+    let redis = durable();
+    let server = postgres::Server::start(&postgres::Options::fast()).unwrap();
+    let two = Two::start(&redis, &database(&server)).await;
+    let (spooled, refused) = under_load("locked", &two, async || {
+        let mut locker = server.connect("carillon").unwrap();
+        locker.query("BEGIN").unwrap();
+        locker
+            .query("LOCK TABLE notifications IN ACCESS EXCLUSIVE MODE")
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        locker.query("COMMIT").unwrap();
+    })
+    .await;
+    assert!(spooled > 0);
+    assert_eq!(refused, 0);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_connection_to_spare_is_away() {
+    let redis = durable();
+    let options = postgres::Options::fast().setting("max_connections", "40");
+    let server = postgres::Server::start(&options).unwrap();
+    let two = Two::start(&redis, &database(&server)).await;
+    let (_, refused) = under_load("no connection to spare", &two, async || {
+        let mut others = Vec::new();
+        while let Ok(connection) = server.connect("carillon") {
+            others.push(connection);
+        }
+        // What the dispatchers had is taken away, and nobody gets a new one.
+        server
+            .query("SELECT 1")
+            .expect_err("no connection is left, also not for the superuser");
+        if let Some(last) = others.last_mut() {
+            last.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'carillon'",
+            )
+            .unwrap();
+        }
+        while let Ok(connection) = server.connect("carillon") {
+            others.push(connection);
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
     })
     .await;
     assert_eq!(refused, 0);

@@ -55,9 +55,13 @@ async fn replicas_are_a_promise_too() {
     let primary = Server::start(&Options::default()).unwrap();
     let mut shared = Shared::on(&primary);
     shared.redis.wait_replicas = Some(1);
-    shared.redis.timeout = Span(Duration::from_millis(600));
     let alone = shared.node_as_it_is("a").await;
-    assert!(alone.unusable().unwrap().contains("0 of 1 replicas"));
+    eventually("the reason is known", async || {
+        alone
+            .unusable()
+            .filter(|reason| reason.contains("0 of 1 replicas"))
+    })
+    .await;
     assert!(alone.take(vec![row("u1")]).await.is_err());
 
     let replica = Options {
