@@ -21,7 +21,7 @@ ARGS ?=
 step = @printf '\n==> %s\n' "$(1)"
 
 .PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench footprint instructions \
-	bench-peers load cluster fuzz
+	bench-peers load cluster soak fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,10 @@ load: ## load test against a release build; ARGS go to the harness
 cluster: ## Redis Cluster, PostgreSQL, two hubs, two dispatchers and nginx until Ctrl-C; ARGS="--redis sentinel --hubs 3"
 	cargo build $(LOCKED) -p carillon -p rig
 	$(TARGET_DIR)/debug/rig cluster --carillon $(TARGET_DIR)/debug/carillon $(ARGS)
+
+soak: ## the crash test with 100,000 notifications
+	$(call step,crash test in full)
+	CARILLON_SOAK=1 cargo test $(LOCKED) -p carillon --test it -- --nocapture crash_cluster::what_two
 
 fuzz: ## fuzz the parsers for SECONDS (default 60) in all
 	scripts/fuzz.sh $(SECONDS)

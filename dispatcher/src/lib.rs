@@ -52,6 +52,7 @@ mod scheduler;
 pub mod config;
 mod database_url;
 mod dispatcher;
+mod fail_point;
 pub mod metrics;
 
 pub use self::dispatcher::{Dispatcher, Parts};

@@ -15,6 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    fail_point,
     metrics::Metrics,
     model::{Cursor, Micros, ReaderKeys},
     realtime::Realtime,
@@ -136,7 +137,9 @@ pub(crate) async fn run(
         };
         let Some(batch) = batch else { return };
         metrics.receipts.inc_by(batch.receipts.len() as u64);
+        fail_point::reached("receipts", "before_store");
         if store(&readers, &realtime, &batch.receipts, exclusive).await {
+            fail_point::reached("receipts", "before_done");
             stream.done(batch).await;
         } else if stop.is_cancelled() {
             let receipts = batch.receipts.len();

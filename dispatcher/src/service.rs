@@ -11,6 +11,7 @@ use common::{
 use crate::{
     accepted::AfterCommit,
     channels::Channels,
+    fail_point,
     metrics::{Metrics, Totals},
     model::{
         Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
@@ -138,6 +139,7 @@ impl Service {
                 continue;
             }
             after.commit.tell(&self.0.wake, &self.0.metrics);
+            fail_point::reached("accept", "before_publish");
             if let Some(frames) = after.frames {
                 self.0.realtime.publish_accepted(frames).await;
             }
@@ -216,7 +218,9 @@ impl Service {
                         }
                         Err(StoreError::Unavailable { .. }) => {
                             respell(&mut notifications);
+                            fail_point::reached("spool", "before_take");
                             let accepted = spool.take(notifications).await?;
+                            fail_point::reached("spool", "after_take");
                             return Ok(self.spooled(accepted, after).await);
                         }
                         Err(error) => return Err(error.into()),

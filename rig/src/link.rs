@@ -119,6 +119,13 @@ impl Link {
         self.cut();
     }
 
+    /// Leads to another server from here on, as a name or a virtual address does after a fail-over. All connections are closed.
+    pub fn turn_to(&self, target: SocketAddr) {
+        let mut state = self.shared.state();
+        state.target = target;
+        self.shared.cut(&mut state);
+    }
+
     /// Everything flows again, what a stall held back first.
     pub fn heal(&self) {
         self.shared.turn(Mode::Open);

@@ -14,6 +14,7 @@ mod bus_away;
 mod cluster;
 mod compose;
 mod crash;
+mod crash_cluster;
 mod files;
 mod flush;
 mod forged;

@@ -6,6 +6,7 @@ use common::ids::{Name, TenantId};
 
 use super::{Context, alert};
 use crate::{
+    fail_point,
     model::{Accepted, Micros},
     store::{FailedOver, StoreError},
 };
@@ -34,6 +35,7 @@ async fn round(context: &Context) -> Result<Duration, StoreError> {
     let now = Micros::now();
     let begun = context.store.start_steps(now, BATCH).await?;
     if begun > 0 {
+        fail_point::reached("steps", "after_start");
         context.metrics.steps.inc_by(begun);
         context.wake.all();
     }

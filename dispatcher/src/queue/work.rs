@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Context;
 use crate::{
+    fail_point,
     lease::{Done, Ended, Lease, Next, decide, wait},
     model::{Channel, Claimed, DeliveryState, Micros, Reason, Settlement},
     store::AttemptStart,
@@ -119,7 +120,9 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
         // Where nobody else has it yet, it is known that nothing was sent.
         return give_back(&context, vec![(delivery, lease)]).await;
     }
+    fail_point::reached(delivery.channel.as_str(), "before_call");
     let report = context.channels.send(&delivery).await;
+    fail_point::reached(delivery.channel.as_str(), "after_call");
     drop(turn);
     let ended = Ended {
         channel: delivery.channel,

@@ -12,7 +12,7 @@ use common::{
 use tokio::sync::mpsc;
 
 use super::{Outgoing, Realtime, Sent, waiting::Begun};
-use crate::model::DeliveryState;
+use crate::{fail_point, model::DeliveryState};
 
 /// Messages that may wait. Frames beyond are left to the queue, hints are dropped.
 const CAPACITY: usize = 8192;
@@ -103,6 +103,7 @@ impl Realtime {
             .map(|message| self.laid_out(message, &mut publications))
             .collect();
         let mut results = self.0.bus.publish_many(publications).await.into_iter();
+        fail_point::reached("realtime", "after_publish");
         for pending in pending {
             match pending {
                 Pending::Hint => {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     accepted::AfterCommit,
+    fail_point,
     metrics::Metrics,
     model::{Accepted, Micros, NewNotification},
     store::{Store, StoreError},
@@ -208,6 +209,7 @@ impl Drainer {
                 return Step::Again;
             }
         };
+        fail_point::reached("drain", "before_store");
         let began = Instant::now();
         let stored = Box::pin(self.holding(token, self.store(all))).await;
         tracing::debug!(entries = taken.len(), took = ?began.elapsed(), ok = stored.is_ok(), "a step of draining");
@@ -221,6 +223,7 @@ impl Drainer {
             Err(error) => return Step::Odd(error.to_string()),
         }
         self.away.came_back();
+        fail_point::reached("drain", "before_done");
         let keys: Vec<String> = requests.into_iter().collect();
         match self.done(token, &taken, &keys, &used, None).await {
             Ok(true) => {
@@ -228,6 +231,7 @@ impl Drainer {
                 self.metrics
                     .drained
                     .inc_by(u64::try_from(number).unwrap_or_default());
+                fail_point::reached("drain", "after_done");
                 Step::Done
             }
             Ok(false) => Step::Lost,

@@ -70,6 +70,16 @@ pub(super) fn too_slow() -> StoreError {
     }
 }
 
+/// Whether a connection had ended before it was asked.
+fn is_dead(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // The server said that it ends it (57P01 to 57P05).
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
 /// The connections that read.
 pub(super) enum Readers {
     Sqlite(SqlitePool),
@@ -178,6 +188,13 @@ impl Readers {
 
 /// Begins to read.
 async fn read(pool: &PgPool, begin: &str) -> Result<SqlxTransaction<'static, Postgres>, StoreError> {
-    // Made of numbers of the configuration.
-    Ok(pool.begin_with(AssertSqlSafe(begin.to_owned())).await?)
+    // After a restart or a fail-over every kept connection is dead, and shows it at its first use.
+    let mut kept = pool.size();
+    loop {
+        // Made of numbers of the configuration.
+        match pool.begin_with(AssertSqlSafe(begin.to_owned())).await {
+            Err(error) if kept > 0 && is_dead(&error) => kept -= 1,
+            begun => return Ok(begun?),
+        }
+    }
 }

@@ -31,7 +31,10 @@ use super::{
     transaction::Tx,
     watch::{KeyHash, Watchers},
 };
-use crate::model::{Accepted, Micros};
+use crate::{
+    fail_point,
+    model::{Accepted, Micros},
+};
 
 /// Rows of one transaction, more or less: what waits behind it waits for so much at the most.
 const GROUP_ROWS: usize = 2000;
@@ -64,6 +67,8 @@ struct Stage(AtomicBool);
 
 /// Why a group was not done.
 enum Fault {
+    /// The connection had ended since the last group, as after a restart of the server; nothing was begun.
+    Stale,
     /// The connection is of no more use; nothing was committed.
     Broken(StoreError),
     /// It was rolled back.
@@ -166,7 +171,7 @@ impl Writer {
         match result {
             Ok(()) => group.into_iter().for_each(|work| work.finish(Ok(()))),
             // Nothing can be written at the moment: by nobody.
-            Err(error) if self.link.is_none() => {
+            Err(error) if self.link.is_none() && error != StoreError::Again => {
                 group.into_iter().for_each(|work| work.finish(Err(error.clone())));
             }
             Err(error) if group.len() == 1 && error != StoreError::Again => {
@@ -219,6 +224,11 @@ impl Writer {
                 self.settle_by_id(group, error).await
             }
             Err(Fault::Work(error)) => Err(error),
+            // The next attempt has a new one.
+            Err(Fault::Stale) => {
+                self.link = None;
+                Err(StoreError::Again)
+            }
             Err(Fault::Broken(error)) => {
                 self.link = None;
                 Err(error)
@@ -290,8 +300,12 @@ impl Writer {
     async fn transaction_at(&mut self, group: &mut [Work], stage: &Stage) -> Result<(), Fault> {
         let config = Arc::clone(&self.config);
         let (watchers, hints) = (Arc::clone(&self.watchers), self.hints.clone());
+        let kept = self.link.is_some();
         let link = self.link().await.map_err(Fault::Broken)?;
-        let mut transaction = link.begin().await.map_err(Fault::Broken)?;
+        let begun = link.begin().await;
+        let mut transaction =
+            begun.map_err(|error| if kept { Fault::Stale } else { Fault::Broken(error) })?;
+        let noun = group.first().map_or("", Work::noun);
         let mut tx = Tx {
             conn: transaction.access(),
             config: &config,
@@ -309,11 +323,13 @@ impl Writer {
             }
             return Err(Fault::Work(error));
         }
+        fail_point::reached(noun, "before_commit");
         stage.commits();
         transaction.commit().await.map_err(|failed| match failed {
             Uncommitted::Refused(error) => Fault::Work(error),
             Uncommitted::Unclear(error) => Fault::Unclear(error),
         })?;
+        fail_point::reached(noun, "after_commit");
         let keys: Vec<KeyHash> = touched.iter().map(|key| KeyHash::of(key.as_str())).collect();
         watchers.wake_hashes(&keys);
         hints.tell(keys, work);

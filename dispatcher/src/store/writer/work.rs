@@ -86,7 +86,13 @@ pub(in crate::store) enum Work {
 
 impl fmt::Debug for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.noun())
+    }
+}
+
+impl Work {
+    pub(super) fn noun(&self) -> &'static str {
+        match self {
             Self::Settle(_) => "Settle",
             Self::Extend(_) => "Extend",
             Self::Begin(_) => "Begin",
@@ -95,11 +101,9 @@ impl fmt::Debug for Work {
             Self::Other(_) => "Other",
             Self::Limit(..) => "Limit",
             Self::Close => "Close",
-        })
+        }
     }
-}
 
-impl Work {
     pub(super) fn rows(&self) -> usize {
         match self {
             Self::Settle(slot) => slot.input.len(),

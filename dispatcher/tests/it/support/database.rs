@@ -38,6 +38,14 @@ impl Database {
         postgres::shared().unwrap().database("carillon").unwrap()
     }
 
+    /// A superuser's connection to a shared one.
+    pub(crate) fn administer(&self) -> postgres::Connection {
+        match self {
+            Self::File(_) => panic!("a file has no superuser"),
+            Self::Server(database) | Self::Pooled(database) => database.connect().unwrap(),
+        }
+    }
+
     /// The settings of a store on it.
     pub(crate) fn config(&self) -> StoreConfig {
         match self {
