@@ -6,14 +6,18 @@ use common::{bus::Bus, receipts::ReceiptStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    api::ApiState,
     channels::Channels,
     config::DispatcherConfig,
-    lease::{Leases, Retries, Settler},
+    lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::Micros,
+    operations::Operations,
+    pausing::Pausing,
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
+    scheduler::Scheduler,
     service::Service,
     spool::Spool,
     store::Store,
@@ -77,6 +81,7 @@ impl Dispatcher {
             spool.as_ref().map(Spool::outcomes),
             metrics.clone(),
         );
+        let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
         let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(
             store.clone(),
@@ -86,6 +91,13 @@ impl Dispatcher {
             wake.clone(),
             metrics.clone(),
             spool.clone(),
+            Operations::new(
+                store.clone(),
+                wake.clone(),
+                metrics.clone(),
+                pausing.clone(),
+                retries.clone(),
+            ),
         );
         let context = Arc::new(Context {
             config: config.queue,
@@ -103,9 +115,15 @@ impl Dispatcher {
             stop: CancellationToken::new(),
             tasks: tasks.clone(),
             can_hold: AtomicBool::new(true),
+            pausing: pausing.clone(),
+            tenants: Tenants::default(),
         });
 
         queue::rescue_at_start(&context, exclusive).await;
+        // What is paused is known before anything is claimed.
+        if let Err(error) = pausing.refresh().await {
+            tracing::warn!(%error, "it could not be read what is paused");
+        }
 
         if let Some(spool) = spool {
             tasks.spawn(spool.away().clone().watch(store.clone()));
@@ -128,6 +146,7 @@ impl Dispatcher {
             receipts.await;
             drop(drained);
         });
+        tasks.spawn(pausing.run(context.stop.clone()));
         queue::spawn(&context);
         let (store, wake) = (context.store.clone(), context.wake.clone());
         tasks.spawn(async move {
@@ -151,6 +170,19 @@ impl Dispatcher {
     #[must_use]
     pub fn service(&self) -> Service {
         self.service.clone()
+    }
+
+    /// Begins to make the notifications that recur, by this API's rules. Without it schedules wait.
+    pub fn run_schedules(&self, api: &ApiState) {
+        let context = &self.context;
+        let scheduler = Scheduler {
+            api: api.clone(),
+            worker: context.worker.clone(),
+            lease: context.config.lease.0,
+            metrics: context.metrics.clone(),
+            stop: context.stop.clone(),
+        };
+        context.tasks.spawn(scheduler.run());
     }
 
     /// Stops in order: nothing more is claimed, sends on the way are awaited until the deadline of the configuration

@@ -14,9 +14,11 @@
 //! | [`spool`] | what is accepted while the database is away |
 //! | [`wake`] | how workers learn of work |
 //! | `queue` | claims what is due, sends it, takes back what was lost |
+//! | `pausing`, `operations` | what operators ask of the queue: pause, cancel, replace, send again |
 //! | `lease` | from the claim to the stored end: what is held, what follows an attempt, settling |
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
+//! | `scheduler` | makes the notifications that recur |
 //! | `receipts` | what readers do, from sockets and from the API alike |
 //! | `capacity` | how much may wait |
 //!
@@ -36,12 +38,16 @@ pub mod store;
 
 mod capacity;
 mod lease;
+pub mod operations;
+mod pausing;
 mod queue;
 pub mod wake;
 
 pub mod channels;
 mod realtime;
 mod receipts;
+
+mod scheduler;
 
 pub mod config;
 mod database_url;

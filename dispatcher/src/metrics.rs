@@ -30,6 +30,12 @@ pub struct FailureLabel {
     reason: String,
 }
 
+/// What became of a schedule's time: `run`, `failed`, `missed`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ScheduleLabel {
+    pub(crate) result: &'static str,
+}
+
 /// A lane's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LaneLabel {
@@ -101,6 +107,8 @@ pub struct Metrics {
     pub receipts: Counter,
     /// Notifications that were refused as the queue was full.
     pub queue_full: Counter,
+    /// Times of schedules, by what became of them.
+    pub schedule_runs: Family<ScheduleLabel, Counter>,
     /// Notifications that wait in the spool for the database.
     pub spool_depth: Gauge,
     /// Age of the first of them, seconds.
@@ -115,6 +123,10 @@ pub struct Metrics {
     pub steps: Counter,
     /// Channels that a failover left because they failed.
     pub failovers: Family<ChannelLabel, Counter>,
+    /// Pauses of the queue that hold.
+    pub pauses: Gauge,
+    /// Dead letters that were sent again.
+    pub redriven: Counter,
 }
 
 /// Sums since the process began.
@@ -255,9 +267,24 @@ impl Metrics {
             metrics.receipts.clone(),
         );
         registry.register(
+            "queue_pauses",
+            "Pauses of the queue that hold",
+            metrics.pauses.clone(),
+        );
+        registry.register(
+            "queue_redriven",
+            "Dead letters that were sent again",
+            metrics.redriven.clone(),
+        );
+        registry.register(
             "queue_full",
             "Notifications that were refused as the queue was full",
             metrics.queue_full.clone(),
+        );
+        registry.register(
+            "schedule_runs",
+            "Times of schedules, by what became of them",
+            metrics.schedule_runs.clone(),
         );
         metrics.register_spool(registry);
         registry.register(
@@ -329,6 +356,7 @@ impl Metrics {
             bus_retries: Counter::default(),
             receipts: Counter::default(),
             queue_full: Counter::default(),
+            schedule_runs: Family::default(),
             spool_depth: Gauge::default(),
             spool_oldest: Gauge::default(),
             spooled: Counter::default(),
@@ -336,6 +364,8 @@ impl Metrics {
             drain_errors: Counter::default(),
             steps: Counter::default(),
             failovers: Family::default(),
+            pauses: Gauge::default(),
+            redriven: Counter::default(),
         }
     }
 

@@ -13,7 +13,10 @@ use crate::{
     channels::Channels,
     lease::Retries,
     metrics::{Metrics, Totals},
-    model::{Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, ReaderKeys},
+    model::{
+        Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
+    },
+    operations::Operations,
     realtime::{Frames, Realtime},
     receipts::Readers,
     spool::{Spool, SpoolError, Turn},
@@ -35,6 +38,7 @@ struct Inner {
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
+    operations: Operations,
 }
 
 /// Why a request was not accepted.
@@ -86,6 +90,7 @@ impl Service {
         wake: Wake,
         metrics: Metrics,
         spool: Option<Spool>,
+        operations: Operations,
     ) -> Self {
         let readers = Readers::new(store.clone(), realtime.clone());
         Self(Arc::new(Inner {
@@ -97,6 +102,7 @@ impl Service {
             wake,
             metrics,
             spool,
+            operations,
         }))
     }
 
@@ -133,7 +139,28 @@ impl Service {
         }
     }
 
-    /// The same, but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
+    /// Ends a schedule's occurrence: its notification, where there is one, is stored with the schedule's next time in one
+    /// transaction, and published then. False: the claim is lost, nothing was stored.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is stored.
+    pub(crate) async fn end_occurrence(&self, end: ScheduleEnd) -> Result<bool, StoreError> {
+        let service = self.clone();
+        self.detached(async move {
+            let after = match &end.occurred {
+                Occurred::Ran(_, notification) => After::of(std::slice::from_ref(&**notification)),
+                Occurred::Failed(..) | Occurred::Nothing => Vec::new(),
+            };
+            let ended = service.0.store.end_occurrence(end).await?;
+            if ended {
+                service.committed(&[Accepted::New], after).await;
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// The same as [`Self::accept`], but what finds the database away is spooled, where there is a spool, and so is what has to queue behind that:
     /// then `respell` says in them what their idempotency keys will repeat. A commit of which nobody knows is settled by the
     /// notifications' ids.
     ///
@@ -345,6 +372,12 @@ impl Service {
     #[must_use]
     pub fn wake(&self) -> &Wake {
         &self.0.wake
+    }
+
+    /// What operators ask of the queue.
+    #[must_use]
+    pub fn operations(&self) -> &Operations {
+        &self.0.operations
     }
 
     /// Whether the bus takes frames at the moment.

@@ -25,6 +25,7 @@ struct Inner {
     visible: AtomicI64,
     queue: Notify,
     jobs: Notify,
+    schedules: Notify,
 }
 
 impl Default for Wake {
@@ -36,6 +37,7 @@ impl Default for Wake {
             visible: AtomicI64::new(0),
             queue: Notify::new(),
             jobs: Notify::new(),
+            schedules: Notify::new(),
         }))
     }
 }
@@ -70,6 +72,11 @@ impl Wake {
     /// A group waits for its fan-out.
     pub fn jobs(&self) {
         self.0.jobs.notify_one();
+    }
+
+    /// A schedule has another next time.
+    pub fn schedules(&self) {
+        self.0.schedules.notify_one();
     }
 
     /// Room for further deliveries.
@@ -115,6 +122,10 @@ impl Wake {
 
     pub(crate) async fn woken(&self) {
         self.0.queue.notified().await;
+    }
+
+    pub(crate) async fn schedule(&self) {
+        self.0.schedules.notified().await;
     }
 
     pub(crate) async fn job(&self) {

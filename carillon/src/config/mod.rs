@@ -16,7 +16,8 @@ use common::{
 use dispatcher::{
     config::{
         ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, RetentionConfig, SmtpConfig, SpoolConfig, StrategyConfig, WebhookConfig,
+        RealtimeConfig, RetentionConfig, SchedulesConfig, SmtpConfig, SpoolConfig, StrategyConfig,
+        WebhookConfig,
     },
     store::Place,
 };
@@ -56,6 +57,7 @@ pub(crate) struct Config {
     spool: SpoolConfig,
     strategy: StrategyConfig,
     limits: LimitsConfig,
+    schedules: SchedulesConfig,
 }
 
 impl Config {
@@ -201,6 +203,7 @@ impl Config {
             spool: self.spool.clone(),
             strategy: self.strategy.clone(),
             limits: self.limits.clone(),
+            schedules: self.schedules.clone(),
         }
     }
 

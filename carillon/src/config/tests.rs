@@ -34,6 +34,7 @@ fn the_commented_defaults_are_those_of_the_code() {
     assert_eq!(config.realtime, code.realtime);
     assert_eq!(config.strategy, code.strategy);
     assert_eq!(config.limits, code.limits);
+    assert_eq!(config.schedules, code.schedules);
     assert_eq!(format!("{:?}", config.smtp), format!("{:?}", code.smtp));
     assert_eq!(format!("{:?}", config.webhook), format!("{:?}", code.webhook));
 }

@@ -179,11 +179,13 @@ impl Running {
             verifier,
             service: dispatcher.service(),
             limits: parts.limits,
+            schedules: parts.schedules,
             strategy: parts.strategy,
             realtime_lease: parts.queue.lease.0,
             live,
             closing: closing.clone(),
         });
+        dispatcher.run_schedules(&api);
         Ok(Self {
             dispatcher,
             database,

@@ -187,14 +187,13 @@ fn steps(strategy: Strategy, bodies: &[StepBody]) -> Result<Vec<StepDraft>, Prob
                 "a recipient gets a notification by one channel once; each channel is one step",
             ));
         }
-        if !step.channel.is_external() && steps.iter().any(|known| known.channel.is_external()) {
-            if strategy == Strategy::Escalate {
-                return Err(Problem::invalid(
-                    "conflict",
-                    format!("steps[{index}].channel"),
-                    "`in_app` and `realtime` come first",
-                ));
-            }
+        let comes_late = !step.channel.is_external() && steps.iter().any(|known| known.channel.is_external());
+        if comes_late && strategy == Strategy::Escalate {
+            return Err(Problem::invalid(
+                "conflict",
+                format!("steps[{index}].channel"),
+                "`in_app` and `realtime` come first",
+            ));
         }
         last = last.saturating_add(step.after.unwrap_or_default());
         if last > MAX_AFTER {

@@ -136,7 +136,7 @@ mod tests {
         assert!(document["paths"]["/api/v1/notifications/send"]["post"]["responses"]["429"].is_object());
         assert!(document["paths"]["/health"]["get"]["responses"]["401"].is_null());
         let tags = |document: &Value| document["tags"].as_array().map_or(0, Vec::len);
-        assert_eq!(tags(&document), 5);
+        assert_eq!(tags(&document), 6);
         let empty: Value = serde_json::from_str(&complete(&super::super::docs::Document::openapi())).unwrap();
         assert_eq!(tags(&empty), 0);
     }

@@ -18,7 +18,9 @@ use utoipa::{
     security(("bearer" = [])),
     tags(
         (name = "notifications", description = "Create, and see what became of it"),
+        (name = "schedules", description = "Notifications that are made again and again"),
         (name = "inbox", description = "What the caller sees"),
+        (name = "queue", description = "What operators see of deliveries that wait or were given up, and do about it"),
         (name = "templates", description = "Texts with variables"),
         (name = "contacts", description = "Where users can be reached"),
         (name = "health", description = "Whether it works")

@@ -6,7 +6,7 @@ use axum::{
 };
 use common::{
     http::{Caller, JsonBody, Problem, parse_query},
-    ids::{Name, NotificationId},
+    ids::{DeliveryId, Name, NotificationId},
 };
 use http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -71,6 +71,21 @@ impl<S: Send + Sync> FromRequestParts<S> for IdOf {
     }
 }
 
+/// A delivery's id in the path; a text that is no id names nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeliveryOf(pub(crate) DeliveryId);
+
+impl<S: Send + Sync> FromRequestParts<S> for DeliveryOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Segment(text) = Segment::from_request_parts(parts, state).await?;
+        text.parse()
+            .map(Self)
+            .map_err(|_| Problem::not_found("there is no such delivery for you"))
+    }
+}
+
 /// A user's name in the path.
 #[derive(Debug, Clone)]
 pub(crate) struct UserOf(pub(crate) Name);
@@ -107,6 +122,10 @@ macro_rules! scoped {
 scoped! {
     /// A caller who may create notifications. Refused before the body is looked at.
     Sender, "notifications:write"
+}
+scoped! {
+    /// An operator: sees and changes all of the tenant's notifications.
+    Operator, "notifications:admin"
 }
 scoped! {
     /// A caller who may make templates.

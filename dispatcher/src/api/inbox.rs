@@ -10,13 +10,13 @@ use common::{
     ids::NotificationId,
     token::Identity,
 };
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     extract::{IdOf, OptionalBody, QueryOf},
-    feed, history,
+    feed, history, operate,
     problems::{no_notification, store_problem},
     reader::seen,
     state::ApiState,
@@ -365,7 +365,7 @@ pub(crate) struct DeleteQuery {
 
 /// Delete a notification
 ///
-/// For the caller alone; with `?for=all` it is withdrawn for everyone, and what was not sent yet is not sent.
+/// For the caller alone; its sender takes a scheduled one back before its time. With `?for=all` it is withdrawn for everyone, and what was not sent yet is not sent.
 #[utoipa::path(
     delete, path = "/api/v1/notifications/{id}", tag = "inbox", params(DeleteQuery, ("id" = String, Path, description = "The notification's id")),
     responses((status = 200, body = Done), (status = 403, body = Problem), (status = 404, body = Problem))
@@ -378,7 +378,13 @@ pub(crate) async fn delete(
 ) -> Result<Json<Done>, Problem> {
     match query.whom.as_deref() {
         None | Some("me") => {
-            mark_one(&state, &caller, id, Mark::Deleted).await?;
+            if let Err(unseen) = mark_one(&state, &caller, id, Mark::Deleted).await {
+                // Not in the caller's inbox: a sender takes back what it scheduled.
+                if unseen.status != StatusCode::NOT_FOUND {
+                    return Err(unseen);
+                }
+                operate::delete_scheduled(&state, &caller, id).await?;
+            }
             Ok(Json(Done::one("通知已删除")))
         }
         Some("all") => {

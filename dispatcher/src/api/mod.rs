@@ -2,7 +2,8 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
-//! `history`, `jobs`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once that of `bulk`.
+//! `history`, `jobs`, `schedules`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
+//! that of `bulk`.
 
 mod accept;
 mod address;
@@ -17,6 +18,7 @@ mod condition;
 mod contacts;
 mod contract;
 mod create;
+mod dead_letters;
 mod docs;
 mod draft;
 mod dry_run;
@@ -27,6 +29,8 @@ mod history;
 mod inbox;
 mod jobs;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod planner;
 mod problems;
@@ -34,6 +38,9 @@ mod reader;
 mod records;
 mod references;
 mod remembered;
+mod replay;
+mod revise;
+mod schedules;
 mod state;
 mod templates;
 mod times;
@@ -48,6 +55,7 @@ use common::http::{Authenticator, BodyDepth, BodyLimit};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::schedules::occurrence;
 pub use self::{
     body::NotificationBody,
     health::{HealthView, Readiness, health, readiness, ready},
@@ -114,13 +122,27 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(history::history))
         .routes(routes!(history::sums))
         .routes(routes!(jobs::job))
-        .routes(routes!(records::get, inbox::delete))
+        .routes(routes!(records::get, operate::update, inbox::delete))
+        .routes(routes!(operate::cancel))
+        .routes(routes!(operate::retry))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_all))
+        .routes(routes!(dead_letters::discard_all))
+        .routes(routes!(dead_letters::get, dead_letters::discard))
+        .routes(routes!(replay::replay))
+        .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(records::status))
         .routes(routes!(inbox::mark_read))
         .routes(routes!(inbox::acknowledge))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))
+        .routes(routes!(schedules::create, schedules::list))
+        .routes(routes!(schedules::get, schedules::update, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::next))
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
         .routes(routes!(health::with_token))

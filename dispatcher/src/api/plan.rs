@@ -9,7 +9,7 @@ use common::{
     token::Identity,
     topic::TopicKind,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     chains::{self, Layout},
@@ -102,7 +102,7 @@ impl Outline {
         };
         let rendered = template
             .as_ref()
-            .map(|template| render(state, template, &draft))
+            .map(|template| rendered(state, template, draft.variables.0, &draft.variables.1))
             .transpose()?;
         let channels = chains::in_order(&draft.arrangement, channels(&draft, template.as_deref())?)?;
         let users = named_users(&draft);
@@ -277,22 +277,27 @@ fn chosen(
     Ok(found)
 }
 
-fn render(state: &ApiState, template: &Template, draft: &Draft) -> Result<Rendered, Problem> {
+/// A template with values, which came in the field of this name.
+pub(super) fn rendered(
+    state: &ApiState,
+    template: &Template,
+    field: &'static str,
+    variables: &Map<String, Value>,
+) -> Result<Rendered, Problem> {
     let compiled = state
         .templates()
         .compiled(template)
         .map_err(|error| Problem::invalid("invalid_template", "template", error.to_string()))?;
-    let (field, variables) = &draft.variables;
     compiled.render(variables).map_err(|error| match &error {
         RenderError::Missing(path) => Problem::invalid(
             "template_variable_missing",
             format!("{field}.{path}"),
             error.to_string(),
         ),
-        RenderError::TooMuch => Problem::invalid("template_too_much", *field, error.to_string()),
+        RenderError::TooMuch => Problem::invalid("template_too_much", field, error.to_string()),
         RenderError::Failed { .. } => {
             let name = &template.body.name;
-            Problem::invalid("template_failed", *field, format!("template `{name}`: {error}"))
+            Problem::invalid("template_failed", field, format!("template `{name}`: {error}"))
         }
     })
 }

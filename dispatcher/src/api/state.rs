@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
 use crate::{
     capacity::Capacity,
-    config::{LimitsConfig, StrategyConfig},
+    config::{LimitsConfig, SchedulesConfig, StrategyConfig},
     service::Service,
     store::Store,
     template::Templates,
@@ -38,6 +38,8 @@ pub struct ApiConfig {
     pub service: Service,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// Bounds of recurring notifications.
+    pub schedules: SchedulesConfig,
     /// What chains do where a request says nothing else.
     pub strategy: StrategyConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).

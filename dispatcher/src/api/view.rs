@@ -290,7 +290,7 @@ impl DeliveryView {
 }
 
 impl AttemptView {
-    fn of(attempt: &Attempt) -> Self {
+    pub(super) fn of(attempt: &Attempt) -> Self {
         Self {
             number: attempt.number,
             started_at: attempt.started_at.rfc3339(),

@@ -5,6 +5,7 @@
 mod network;
 mod retention;
 mod retry;
+mod schedules;
 mod webhook;
 
 pub(crate) use self::retry::LONGEST;
@@ -12,10 +13,11 @@ pub use self::{
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
     retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
+    schedules::SchedulesConfig,
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use common::{
     config::{Bytes, ConfigError, Span, number_or_text},
@@ -26,7 +28,7 @@ use serde::Deserialize;
 
 use crate::{
     database_url,
-    model::Reached,
+    model::{Channel, Reached},
     store::{Place, Server},
 };
 
@@ -107,6 +109,10 @@ pub struct QueueConfig {
     pub critical_reserved: f64,
     /// Deliveries that one claim takes at the most. Default 256.
     pub claim_max: u32,
+    /// Deliveries of one tenant that this process holds at once, over all channels; 0: as many as there is room. Default 0.
+    pub tenant_max: usize,
+    /// Deliveries that a channel sends in a minute, by the channel's name. Default: none, and no channel is held back.
+    pub rates: BTreeMap<Channel, u32>,
     /// How long a claim holds without a heartbeat. Default `30s`.
     pub lease: Span,
     /// How often leases are extended. Default `10s`.
@@ -129,6 +135,8 @@ impl Default for QueueConfig {
             shares: [8, 4, 2, 1],
             critical_reserved: 0.2,
             claim_max: 256,
+            tenant_max: 0,
+            rates: BTreeMap::new(),
             lease: seconds(30),
             heartbeat: seconds(10),
             retry: [60, 300, 900].map(seconds).to_vec(),
@@ -387,6 +395,8 @@ pub struct DispatcherConfig {
     pub strategy: StrategyConfig,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// Recurring notifications.
+    pub schedules: SchedulesConfig,
 }
 
 impl DispatcherConfig {
@@ -434,6 +444,9 @@ impl DispatcherConfig {
             ("spool.max_notifications", u64::from(self.spool.max_notifications)),
             ("spool.max_bytes", self.spool.max_bytes.0 as u64),
             ("database.away_after", millis(self.database.away_after)),
+            ("schedules.missed_after", millis(self.schedules.missed_after)),
+            ("schedules.catch_up", self.schedules.catch_up as u64),
+            ("schedules.per_tenant", u64::from(self.schedules.per_tenant)),
             ("limits.json_depth", self.limits.json_depth as u64),
             ("limits.queued_max", self.limits.queued_max),
             ("limits.queued_max_per_tenant", self.limits.queued_max_per_tenant),
@@ -450,6 +463,15 @@ impl DispatcherConfig {
         if !(0.0..=0.9).contains(&self.queue.critical_reserved) {
             return refuse("queue.critical_reserved", "must be between 0 and 0.9");
         }
+        for (channel, rate) in &self.queue.rates {
+            let key = format!("queue.rates.{}", channel.as_str());
+            if !channel.is_external() {
+                return refuse(&key, "only what leaves this system has a rate");
+            }
+            if *rate == 0 {
+                return refuse(&key, "must be more than 0; to send nothing, pause the channel");
+            }
+        }
         if self.queue.retry.is_empty() {
             return refuse("queue.retry", "needs at least one pause");
         }
@@ -457,6 +479,12 @@ impl DispatcherConfig {
             return refuse(
                 "queue.lease",
                 "must be more than twice queue.heartbeat, else one late heartbeat loses it",
+            );
+        }
+        if self.schedules.missed_after.0 < self.queue.lease.0 * 3 / 2 {
+            return refuse(
+                "schedules.missed_after",
+                "must be one and a half queue.lease at least, else what a dispatcher that died held counts as missed",
             );
         }
         if self.realtime.receipt_wait >= self.realtime.max_age {
@@ -571,6 +599,8 @@ mod tests {
             (r#"{"queue":{"heartbeat":"0s"}}"#, "queue.heartbeat"),
             (r#"{"queue":{"shares":[1,1,1,0]}}"#, "queue.shares"),
             (r#"{"queue":{"retry":[]}}"#, "queue.retry"),
+            (r#"{"queue":{"rates":{"email":0}}}"#, "queue.rates.email"),
+            (r#"{"queue":{"rates":{"in_app":5}}}"#, "queue.rates.in_app"),
             (
                 r#"{"queue":{"critical_reserved":1.0}}"#,
                 "queue.critical_reserved",
@@ -582,6 +612,11 @@ mod tests {
                 "smtp.password",
             ),
             (r#"{"smtp":{"pool_size":0}}"#, "smtp.pool_size"),
+            (
+                r#"{"schedules":{"missed_after":"40s"}}"#,
+                "schedules.missed_after",
+            ),
+            (r#"{"schedules":{"catch_up":0}}"#, "schedules.catch_up"),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
             (r#"{"strategy":{"alert_every":"0s"}}"#, "strategy.alert_every"),
         ];

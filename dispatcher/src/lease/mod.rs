@@ -14,6 +14,6 @@ pub(crate) use self::{
     hold::{Lease, Leases},
     policy::{Retries, RetryPolicy},
     retry::{Ended, Next, decide, wait},
-    room::{Room, reserved},
+    room::{Room, Tenants, reserved},
     settle::{Done, Settler},
 };

@@ -1,10 +1,14 @@
 //! The room of a channel: how many deliveries it holds, and how many of those are being sent.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use common::ids::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::{Channel, Lane};
@@ -61,6 +65,7 @@ impl Room {
         Place {
             room: Arc::clone(self),
             lane,
+            seat: None,
         }
     }
 }
@@ -70,6 +75,48 @@ impl Room {
 pub(crate) struct Place {
     room: Arc<Room>,
     lane: usize,
+    /// Held for its end alone.
+    seat: Option<Seat>,
+}
+
+/// How many deliveries are held of each tenant, over all channels. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tenants(Arc<Mutex<HashMap<TenantId, usize>>>);
+
+impl Tenants {
+    /// Counts one of the tenant until the seat is dropped.
+    pub(crate) fn enter(&self, tenant: &TenantId) -> Seat {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held.entry(tenant.clone()).or_default() += 1;
+        Seat {
+            tenants: self.clone(),
+            tenant: tenant.clone(),
+        }
+    }
+
+    /// Of whom how many are held.
+    pub(crate) fn held(&self) -> HashMap<TenantId, usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One delivery of a tenant that is held.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    tenants: Tenants,
+    tenant: TenantId,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut held = self.tenants.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.tenant);
+            }
+        }
+    }
 }
 
 impl Drop for Place {
@@ -86,6 +133,12 @@ pub(crate) struct Turn {
 }
 
 impl Place {
+    /// The same, counted for its tenant too.
+    pub(crate) fn seated(mut self, seat: Seat) -> Self {
+        self.seat.replace(seat);
+        self
+    }
+
     /// Waits for the delivery's turn. Critical ones wait only for each other.
     pub(super) async fn turn(&self) -> Turn {
         let room = &self.room;

@@ -170,6 +170,8 @@ pub struct Claimed {
     pub content: Content,
     /// To whom, for realtime.
     pub audience: Option<Audience>,
+    /// Cancelled or withdrawn: not to be sent.
+    pub cancelled: bool,
 }
 
 /// What a channel says of one attempt.

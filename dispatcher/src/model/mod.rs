@@ -7,6 +7,9 @@ mod delivery;
 mod history;
 mod inbox;
 mod notification;
+mod pause;
+mod redrive;
+mod schedule;
 mod template;
 mod time;
 
@@ -20,6 +23,14 @@ pub use self::{
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
         Notification, Strategy, overall_status,
+    },
+    pause::{Pause, Pauses},
+    redrive::{
+        CancelFate, Cancelled, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult, Redriven, Replaced,
+    },
+    schedule::{
+        CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,
+        ScheduleClaim, ScheduleEnd, ScheduleState, ScheduleStep, Timing,
     },
     template::{NewTemplate, Syntax, Template},
     time::Micros,

@@ -183,6 +183,7 @@ pub struct NewNotification {
     /// Its deliveries; of chains those that begin with it, all others are made when their step begins.
     pub deliveries: Vec<NewDelivery>,
     /// With `failover` and `escalate` one for each recipient; all deliveries belong to them then.
+    #[serde(default)]
     pub chains: Vec<Chain>,
     /// External channels of a group.
     pub job: Option<GroupJob>,

@@ -1,17 +1,19 @@
 //! The claiming loop: woken by who made work, by room that became free, and by time.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
+use common::ids::TenantId;
 use futures_util::future::join_all;
 
-use super::{Context, shares::Shares, work};
+use super::{Context, rate::Bucket, shares::Shares, work};
 use crate::{
     lease::Room,
     model::{Channel, Claimed, Lane, Micros},
-    store::{ClaimRequest, StoreError},
+    store::{ClaimRequest, ClaimRules, StoreError},
 };
 
 const LANES: usize = Lane::COUNT;
@@ -25,18 +27,25 @@ const VISIBLE_BATCH: u32 = 500;
 /// The least pause after a look that found nothing though something is due: another worker may hold it a moment longer.
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
 
+/// That pause doubles up to this where look after look finds nothing: what is due is paused, or its tenant holds enough.
+const LONG_PAUSE: Duration = Duration::from_millis(250);
+
 /// A room with its shares and what is known of its lanes.
 struct Lanes {
     room: Arc<Room>,
     shares: Shares,
     /// There may be something to claim. Cleared by a claim that found less than it asked for.
     hungry: [bool; LANES],
+    /// Whose turn was the last, lane by lane.
+    after: [Option<TenantId>; LANES],
+    /// What the channel may send in a minute.
+    bucket: Option<Bucket>,
 }
 
 /// What a round did.
 enum Looked {
-    /// It claimed, and each lane that had less than was asked for is known to be out of work.
-    Somewhere,
+    /// It claimed so many, and each lane that had less than was asked for is known to be out of work.
+    Somewhere(usize),
     /// There is no lane that may have work and has room.
     Nowhere,
 }
@@ -45,12 +54,23 @@ enum Looked {
 pub(super) async fn run(context: Arc<Context>) {
     let mut rooms = rooms(&context);
     let mut trouble = Duration::ZERO;
+    // Looks that found nothing though something is due.
+    let mut in_vain = 0;
     while !context.stop.is_cancelled() {
         match round(&context, &mut rooms).await {
-            Ok(Looked::Somewhere) => trouble = Duration::ZERO,
+            Ok(Looked::Somewhere(found)) => {
+                trouble = Duration::ZERO;
+                if found > 0 {
+                    in_vain = 0;
+                }
+            }
             Ok(Looked::Nowhere) => {
                 trouble = Duration::ZERO;
-                rest(&context, &rooms).await;
+                in_vain = if rest(&context, &rooms, in_vain).await {
+                    in_vain + 1
+                } else {
+                    0
+                };
             }
             Err(error) => {
                 trouble = (trouble * 2).clamp(Duration::from_millis(100), Duration::from_secs(2));
@@ -86,8 +106,16 @@ fn rooms(context: &Context) -> Vec<Lanes> {
                 context.config.shares,
                 context.config.critical_reserved,
             ),
+            bucket: match room.channels.as_slice() {
+                [channel] => {
+                    let rate = context.config.rates.get(channel);
+                    rate.map(|rate| Bucket::new(*rate, tokio::time::Instant::now()))
+                }
+                _ => None,
+            },
             room,
             hungry: [false; LANES],
+            after: [const { None }; LANES],
         })
         .collect()
 }
@@ -109,56 +137,125 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
     }
     visible?;
 
-    let started = Instant::now();
     let lease_until = context.lease_until();
     let mut plans = Vec::new();
     for (room, lanes) in rooms.iter_mut().enumerate() {
         let limit = context.config.claim_max as usize;
+        let limit = match &mut lanes.bucket {
+            Some(bucket) => limit.min(bucket.available(tokio::time::Instant::now())),
+            None => limit,
+        };
         let plan = lanes.shares.plan(lanes.room.running(), lanes.hungry, limit);
         for (lane, count) in plan.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-            plans.push((room, lane, count));
+            plans.push(Plan { room, lane, count });
         }
     }
     if plans.is_empty() {
         return Ok(Looked::Nowhere);
     }
-    let claims = plans.iter().map(|&(room, lane, count)| {
-        context.store.claim(ClaimRequest {
-            worker: context.worker.clone(),
-            lane: Lane::ALL[lane],
-            limit: u32::try_from(count).unwrap_or(u32::MAX),
-            channels: rooms[room].room.channels.clone(),
-            now,
-            lease_until,
-        })
-    });
-    let results = join_all(claims).await;
+    let request = |plan: &Plan, rooms: &[Lanes], held| ClaimRequest {
+        worker: context.worker.clone(),
+        lane: Lane::ALL[plan.lane],
+        limit: u32::try_from(plan.count).unwrap_or(u32::MAX),
+        channels: rooms[plan.room].room.channels.clone(),
+        now,
+        lease_until,
+        rules: ClaimRules {
+            after: rooms[plan.room].after[plan.lane].clone(),
+            pauses: context.pausing.current(),
+            tenant_max: (context.config.tenant_max > 0).then_some(context.config.tenant_max),
+            held,
+        },
+    };
+    let started = Instant::now();
+    let mut found = 0;
+    let mut failed = None;
+    if context.config.tenant_max > 0 {
+        // One after the other: each has to know what the one before it took.
+        for plan in plans {
+            let request = request(&plan, rooms, context.tenants.held());
+            let result = context.store.claim(request).await;
+            found += taken(
+                context,
+                &mut rooms[plan.room],
+                &plan,
+                result,
+                &mut failed,
+                lease_until,
+            );
+        }
+    } else {
+        let claims = plans
+            .iter()
+            .map(|plan| context.store.claim(request(plan, rooms, HashMap::new())));
+        let results = join_all(claims).await;
+        for (plan, result) in plans.into_iter().zip(results) {
+            found += taken(
+                context,
+                &mut rooms[plan.room],
+                &plan,
+                result,
+                &mut failed,
+                lease_until,
+            );
+        }
+    }
     context
         .metrics
         .claim_seconds
         .observe(started.elapsed().as_secs_f64());
+    tracing::trace!(found, "looked for deliveries");
+    failed.map_or(Ok(Looked::Somewhere(found)), Err)
+}
 
-    let mut found = 0;
-    let mut failed = None;
-    for ((room, lane, count), result) in plans.into_iter().zip(results) {
-        let lanes = &mut rooms[room];
-        match result {
-            Ok(claimed) => {
-                found += claimed.len();
-                if claimed.len() < count {
-                    lanes.hungry[lane] = false;
-                    lanes.shares.refund(lane, count - claimed.len());
-                }
-                begin(context, &lanes.room, claimed, lease_until);
+/// So many of a lane for a room.
+struct Plan {
+    room: usize,
+    lane: usize,
+    count: usize,
+}
+
+/// Begins what was claimed; how much it was.
+fn taken(
+    context: &Arc<Context>,
+    lanes: &mut Lanes,
+    plan: &Plan,
+    result: Result<Vec<Claimed>, StoreError>,
+    failed: &mut Option<StoreError>,
+    lease_until: Micros,
+) -> usize {
+    let &Plan { lane, count, .. } = plan;
+    match result {
+        Ok(claimed) => {
+            let found = claimed.len();
+            if found < count {
+                lanes.hungry[lane] = false;
+                lanes.shares.refund(lane, count - found);
             }
-            Err(error) => {
-                lanes.shares.refund(lane, count);
-                failed = Some(error);
+            if let Some(bucket) = &mut lanes.bucket {
+                bucket.take(found);
             }
+            if let Some(last) = last_turn(lanes.after[lane].as_ref(), &claimed) {
+                lanes.after[lane] = Some(last);
+            }
+            begin(context, &lanes.room, claimed, lease_until);
+            found
+        }
+        Err(error) => {
+            lanes.shares.refund(lane, count);
+            *failed = Some(error);
+            0
         }
     }
-    tracing::trace!(found, "looked for deliveries");
-    failed.map_or(Ok(Looked::Somewhere), Err)
+}
+
+/// The tenant that came last, where the first turn was that of the one after `after`.
+fn last_turn(after: Option<&TenantId>, claimed: &[Claimed]) -> Option<TenantId> {
+    claimed
+        .iter()
+        .map(|one| &one.tenant)
+        .max_by_key(|tenant| (after.is_some_and(|after| *tenant <= after), *tenant))
+        .cloned()
 }
 
 fn begin(context: &Arc<Context>, room: &Arc<Room>, claimed: Vec<Claimed>, until: Micros) {
@@ -168,7 +265,10 @@ fn begin(context: &Arc<Context>, room: &Arc<Room>, claimed: Vec<Claimed>, until:
     let batch = claimed
         .into_iter()
         .map(|delivery| {
-            let place = room.enter(delivery.lane);
+            let mut place = room.enter(delivery.lane);
+            if context.config.tenant_max > 0 {
+                place = place.seated(context.tenants.enter(&delivery.tenant));
+            }
             let lease = context
                 .leases
                 .hold(delivery.id, delivery.token, until, Some(place));
@@ -207,8 +307,8 @@ async fn next_due(context: &Context) -> Option<Micros> {
     })
 }
 
-/// Waits for something to do.
-async fn rest(context: &Context, rooms: &[Lanes]) {
+/// Waits for something to do. Whether it waited in vain, though something is due.
+async fn rest(context: &Context, rooms: &[Lanes], in_vain: u32) -> bool {
     let poll = context.config.poll.0;
     let next = next_due(context).await;
     let now = Micros::now();
@@ -229,17 +329,30 @@ async fn rest(context: &Context, rooms: &[Lanes]) {
     let least = if full && until.is_zero() {
         poll
     } else {
-        SHORT_PAUSE.min(poll)
+        (SHORT_PAUSE * 2_u32.saturating_pow(in_vain.min(8)))
+            .min(LONG_PAUSE)
+            .min(poll)
     };
-    let wait = until.clamp(least, poll);
+    let mut wait = until.clamp(least, poll);
+    // A channel that may send again before that.
+    let rated = rooms
+        .iter()
+        .filter(|lanes| lanes.hungry.contains(&true))
+        .filter_map(|lanes| lanes.bucket.as_ref().map(Bucket::wait))
+        .filter(|wait| !wait.is_zero())
+        .min();
+    if let Some(rated) = rated {
+        wait = wait.min(rated.max(Duration::from_millis(1)));
+    }
     tracing::trace!(?next, ?wait, full, "nothing to claim");
-    pause(context, wait).await;
+    pause(context, wait).await && until.is_zero()
 }
 
-async fn pause(context: &Context, at_most: Duration) {
+/// True when the whole time passed.
+async fn pause(context: &Context, at_most: Duration) -> bool {
     tokio::select! {
-        () = context.wake.woken() => {}
-        () = tokio::time::sleep(at_most) => {}
-        () = context.stop.cancelled() => {}
+        () = context.wake.woken() => false,
+        () = tokio::time::sleep(at_most) => true,
+        () = context.stop.cancelled() => false,
     }
 }

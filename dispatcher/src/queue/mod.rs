@@ -8,6 +8,7 @@
 mod alert;
 mod claim;
 mod jobs;
+mod rate;
 mod shares;
 mod steps;
 mod upkeep;
@@ -20,9 +21,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     channels::Channels,
     config::{QueueConfig, StrategyConfig},
-    lease::{Leases, Retries, Settler},
+    lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::{Channel, Micros},
+    pausing::Pausing,
     realtime::Realtime,
     service::Service,
     store::{OnUnknown, Store},
@@ -51,6 +53,9 @@ pub(crate) struct Context {
     pub(crate) tasks: Tasks,
     /// False while leases cannot be extended: then nothing more is taken.
     pub(crate) can_hold: AtomicBool,
+    pub(crate) pausing: Pausing,
+    /// How many deliveries this process holds of each tenant.
+    pub(crate) tenants: Tenants,
 }
 
 /// The tasks of a dispatcher: counted, and dropped where they stand when it is killed.

@@ -62,7 +62,7 @@ async fn tell(context: &Context) -> Result<usize, StoreError> {
             first.push((&one.tenant, one));
         }
     }
-    if let Ok(role) = Name::new(&*context.strategy.alert_role) {
+    if let Ok(role) = Name::new(&context.strategy.alert_role) {
         for (tenant, one) in first {
             let alert = alert::of(one, &role, context.strategy.alert_every, context.lease_until());
             if context.service.accept(vec![alert]).await?.first() == Some(&Accepted::New) {

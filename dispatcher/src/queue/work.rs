@@ -15,6 +15,9 @@ const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
 /// Works a batch off that was claimed together.
 pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
     let mut ready = Vec::with_capacity(batch.len());
+    let mut paused = Vec::new();
+    let pauses = context.pausing.current();
+    let now = Micros::now();
     for (delivery, lease) in batch {
         match refusal(&context, &delivery) {
             Some(next) => {
@@ -23,8 +26,15 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
                     .settle(done(&delivery, lease, next, None, None))
                     .await
             }
+            // Paused since it was claimed.
+            None if pauses.of(&delivery.tenant, delivery.channel, now).is_some() => {
+                paused.push((delivery, lease));
+            }
             None => ready.push((delivery, lease)),
         }
+    }
+    if !paused.is_empty() {
+        give_back(&context, paused).await;
     }
     if ready.is_empty() {
         return;
@@ -72,7 +82,9 @@ fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
             reason: Some(Reason::Borrowed(reason)),
         })
     };
-    if context.expiry(delivery).is_some_and(|at| at <= Micros::now()) {
+    if delivery.cancelled {
+        end(DeliveryState::Cancelled, "cancelled")
+    } else if context.expiry(delivery).is_some_and(|at| at <= Micros::now()) {
         end(DeliveryState::Expired, "expired")
     } else if !context.channels.is_configured(delivery.channel) {
         end(DeliveryState::Dead, "not_configured")

@@ -152,7 +152,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
+pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     tx.work |= !(rows.deliveries.is_empty() && rows.jobs.is_empty() && rows.scheduled.is_empty());
     let replaced = collapse::take(tx, fresh).await?;

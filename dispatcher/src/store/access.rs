@@ -170,23 +170,6 @@ impl Query<'_> {
         self.note(added)
     }
 
-    /// As [`Query::list`], or nothing.
-    pub(super) fn list_or_null<T: Cell>(self, values: Option<&[T]>) -> Self {
-        match (values, &self.arguments) {
-            (Some(values), _) => self.list(values),
-            (None, Arguments::Sqlite(_)) => self.bind(None::<String>),
-            (None, Arguments::Postgres(_)) => self.null_array::<T>(),
-        }
-    }
-
-    fn null_array<T: Cell>(mut self) -> Self {
-        if let Arguments::Postgres(arguments) = &mut self.arguments {
-            let added = Rows::null_array::<T>(arguments);
-            return self.note(added);
-        }
-        self
-    }
-
     /// Many rows: to SQLite one parameter, a JSON array of arrays; to PostgreSQL one array for each column.
     pub(super) fn rows<T: super::rows::Row>(mut self, rows: &[T]) -> Self {
         let added = match &mut self.arguments {

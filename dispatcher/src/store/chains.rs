@@ -76,9 +76,11 @@ fn held(rows: Vec<Row>) -> Result<Vec<Held>, StoreError> {
     rows.into_iter().map(Held::of).collect()
 }
 
-/// Stores the chains of accepted notifications.
+/// Stores the chains of accepted notifications. What has ended between accepting and storing, as frames do that went out while
+/// the database was away, moves them at once.
 pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
     let mut rows = Vec::new();
+    let mut moved = Vec::new();
     for new in fresh {
         for chain in &new.chains {
             rows.push((
@@ -92,6 +94,7 @@ pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Resul
                 i64::from(chain.untold),
                 json(chain)?,
             ));
+            moved.extend(caught_up(new, chain, tx.now));
         }
     }
     if !rows.is_empty() {
@@ -102,7 +105,36 @@ pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Resul
             .run()
             .await?;
     }
-    Ok(())
+    carry_out(tx, moved).await
+}
+
+/// A chain that knows of the ends of deliveries that are stored with it; none where it does already.
+fn caught_up(new: &NewNotification, chain: &Chain, now: Micros) -> Option<Held> {
+    let open = |delivery: &&NewDelivery| {
+        let mut all = chain.steps.iter().flat_map(|step| &step.deliveries);
+        all.any(|one| one.id == delivery.id && one.end.is_none())
+    };
+    let ended = new.deliveries.iter().filter(|one| one.state.is_terminal());
+    let ended: Vec<&NewDelivery> = ended.filter(open).collect();
+    if ended.is_empty() {
+        return None;
+    }
+    let mut held = Held {
+        notification: new.id,
+        tenant: new.tenant.as_str().to_owned(),
+        lane: new.lane,
+        chain: chain.clone(),
+        effects: Effects::default(),
+    };
+    for one in ended {
+        let event = Event::Ended {
+            delivery: one.id,
+            state: one.state,
+            reason: one.reason.clone(),
+        };
+        held.apply(event, now);
+    }
+    Some(held)
 }
 
 /// Deliveries ended or came back: the chains of those that belong to one go on.
@@ -211,8 +243,20 @@ pub(super) async fn withdrawn(
         .all()
         .await?;
     let mut chains = held(rows)?;
+    if chains.is_empty() {
+        return Ok(());
+    }
     for held in &mut chains {
         held.apply(Event::Withdrawn(Reason::Borrowed(reason)), tx.now);
+    }
+    // Who takes it back has cancelled what was in the queue.
+    let cancelled: Vec<Uuid> = tx.conn.query(sql::CANCELLED).bind(id.0).scalars().await?;
+    for held in &mut chains {
+        for id in cancelled.iter().map(|id| DeliveryId(*id)) {
+            if ChainId::of(id) == Some(held.chain.id) {
+                strategy::stopped(&mut held.chain, id, tx.now);
+            }
+        }
     }
     carry_out(tx, chains).await
 }

@@ -44,6 +44,8 @@ migrations! {
     4 "0004_records",
     5 "0005_history",
     6 "0006_chains",
+    7 "0007_operations",
+    8 "0008_schedules",
     9 "0009_collapse",
     11 "0011_retention",
 }

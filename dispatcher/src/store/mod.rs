@@ -6,11 +6,14 @@
 mod accept;
 mod access;
 mod chains;
+mod claim;
 mod codec;
 mod collapse;
 mod connect;
+mod dead;
 mod deliveries;
 mod error;
+mod fair;
 mod feed;
 mod handle;
 mod hints;
@@ -22,6 +25,8 @@ mod keys;
 mod link;
 mod marks;
 mod migrate;
+mod operate;
+mod pauses;
 #[cfg(test)]
 mod plans;
 mod positions;
@@ -30,6 +35,7 @@ mod queue;
 mod records;
 mod retention;
 mod rows;
+mod schedules;
 #[cfg(test)]
 mod schema;
 mod sql;
@@ -46,8 +52,9 @@ pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
-        AttemptStart, ChangesResult, ClaimRequest, FailedOver, JobClaim, JobPage, LaneDepth, Mark, Marked,
-        OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError, TenantStats,
+        AttemptStart, ChangesResult, ClaimRequest, ClaimRules, FailedOver, JobClaim, JobPage, LaneDepth,
+        Mark, Marked, OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError,
+        TenantStats,
     },
     watch::Watch,
 };

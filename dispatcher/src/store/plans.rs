@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, chains, collapse, connect, history, inbox, queue, records},
+    sqlite::{accept, chains, collapse, connect, history, inbox, operate, queue, records, schedules},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -52,6 +52,7 @@ async fn hot_statements_use_indexes() {
     let mut faults = Vec::new();
     for (name, statement, may_sort) in [
         ("known keys", accept::KNOWN_KEYS, false),
+        ("flows", queue::FLOWS, false),
         ("claim", queue::CLAIM, false),
         ("claimed notifications", queue::CLAIMED_NOTIFICATIONS, false),
         ("begin", queue::BEGIN_ATTEMPTS, false),
@@ -111,6 +112,7 @@ async fn hot_statements_use_indexes() {
         ("next step", chains::NEXT_STEP, false),
         ("stop deliveries", chains::STOP_DELIVERIES, false),
         ("received", chains::RECEIVED, false),
+        ("cancelled", chains::CANCELLED, false),
         ("forget chains", chains::FORGET_CHAINS, false),
         ("inbox keys", collapse::INBOX_KEYS, true),
         ("replaced by", collapse::REPLACED_BY, false),
@@ -123,6 +125,19 @@ async fn hot_statements_use_indexes() {
         ("fan-out", history::FAN_OUT, false),
         ("window", history::WINDOW, false),
         ("sums", history::SUMS, true),
+        ("dead letters", operate::DEAD_LETTERS, false),
+        ("dead letter", operate::DEAD_LETTER, false),
+        ("redrive", operate::REDRIVE, false),
+        ("address taken", operate::ADDRESS_TAKEN, false),
+        ("discard", operate::DISCARD, false),
+        ("cancel pending", operate::CANCEL_PENDING, false),
+        ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
+        ("schedule", schedules::SCHEDULE, false),
+        ("schedules", schedules::LIST_SCHEDULES, false),
+        ("claim schedules", schedules::CLAIM_SCHEDULES, false),
+        ("end occurrence", schedules::END_OCCURRENCE, false),
+        ("change schedule", schedules::CHANGE_SCHEDULE, false),
+        ("next schedule", schedules::NEXT_SCHEDULE, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

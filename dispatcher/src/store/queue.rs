@@ -1,103 +1,21 @@
-//! The queue: claim, begin, settle, rescue. Every write after a claim names the claim's token.
+//! The queue: begin, settle, rescue. Every write after a claim names the claim's token.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use common::ids::{DeliveryId, NotificationId, TenantId};
 use uuid::Uuid;
 
 use super::{
-    AttemptStart, ClaimRequest, LaneDepth, OnUnknown, Rescued, Revival, Revived, StoreError,
+    AttemptStart, LaneDepth, OnUnknown, Rescued, Revival, Revived, StoreError,
     access::Access,
     chains::{self, End},
-    codec::{channel_of, count, from_json, ids, lane_of, small, state_of, tenant_of, user_of},
+    codec::{channel_of, count, from_json, ids, lane_of, state_of},
     positions::{Arrival, StoredRoute, appear},
     sql::queue as sql,
     totals::{add_totals, counts},
     transaction::Tx,
 };
-use crate::model::{ChainId, Channel, Claimed, Content, DeliveryState, Lane, Micros, Settlement};
-
-type ClaimedRow = (
-    Uuid,
-    Uuid,
-    String,
-    Option<String>,
-    Option<String>,
-    i64,
-    i64,
-    i64,
-    i64,
-);
-type NotificationRow = (Uuid, String, Option<i64>, i64, i64, String, Option<String>);
-
-pub(super) async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-    let channels: Vec<&str> = request.channels.iter().map(|channel| channel.as_str()).collect();
-    let mut rows: Vec<ClaimedRow> = tx
-        .conn
-        .query(sql::CLAIM)
-        .bind(request.lane.number())
-        .bind(request.now.0)
-        .list_or_null((!channels.is_empty()).then_some(channels.as_slice()))
-        .bind(i64::from(request.limit))
-        .bind(request.lease_until.0)
-        .bind(&request.worker)
-        .all()
-        .await?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    rows.sort_unstable_by_key(|row| (row.5, row.0));
-    let wanted: HashSet<Uuid> = rows.iter().map(|row| row.1).collect();
-    let found: Vec<NotificationRow> = tx
-        .conn
-        .query(sql::CLAIMED_NOTIFICATIONS)
-        .list(&ids(wanted))
-        .all()
-        .await?;
-    let mut notifications = HashMap::with_capacity(found.len());
-    for (id, tenant, expires_at, created_at, visible_at, content, audience) in found {
-        let tenant = tenant_of(&tenant)?;
-        let content: Content = from_json("content", &content)?;
-        let audience = audience.map(|text| from_json("audience", &text)).transpose()?;
-        notifications.insert(
-            id,
-            (
-                tenant,
-                expires_at.map(Micros),
-                Micros(created_at),
-                Micros(visible_at),
-                content,
-                audience,
-            ),
-        );
-    }
-    rows.into_iter()
-        .map(
-            |(id, notification, channel, user, address, _, token, max_attempts, attempts)| {
-                let (tenant, expires_at, created_at, visible_at, content, audience) = notifications
-                    .get(&notification)
-                    .ok_or_else(|| StoreError::unreadable("delivery", "no notification"))?;
-                Ok(Claimed {
-                    id: DeliveryId(id),
-                    notification: NotificationId(notification),
-                    tenant: tenant.clone(),
-                    channel: channel_of(&channel)?,
-                    user: user.as_deref().map(user_of).transpose()?,
-                    address,
-                    lane: request.lane,
-                    token,
-                    attempts: small("attempts", attempts)?,
-                    max_attempts: small("attempts", max_attempts)?,
-                    expires_at: *expires_at,
-                    created_at: *created_at,
-                    visible_at: *visible_at,
-                    content: content.clone(),
-                    audience: audience.clone(),
-                })
-            },
-        )
-        .collect()
-}
+use crate::model::{ChainId, Channel, DeliveryState, Lane, Micros, Settlement};
 
 /// Answers in the order of the inputs: whether the database knew the delivery under the token. A pair that is named twice
 /// counts once.
@@ -401,7 +319,8 @@ pub(super) async fn make_visible(
 }
 
 pub(super) async fn next_due(conn: &mut Access<'_>) -> Result<Option<Micros>, StoreError> {
-    let due: Option<i64> = conn.query(sql::NEXT_DUE).scalar().await?;
+    let channels = Channel::ALL.map(Channel::as_str);
+    let due: Option<i64> = conn.query(sql::NEXT_DUE).list(&channels).scalar().await?;
     Ok(due.map(Micros))
 }
 

@@ -108,22 +108,7 @@ pub(super) async fn notification(
         .bind(SHOWN_DELIVERIES)
         .all()
         .await?;
-    let attempts: Vec<AttemptRow> = conn
-        .query(sql::ATTEMPTS)
-        .list(&ids(rows.iter().map(|row| row.0)))
-        .all()
-        .await?;
-    let mut by_delivery: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
-    for (delivery, number, started, finished, outcome, reason, response) in attempts {
-        by_delivery.entry(delivery).or_default().push(Attempt {
-            number: small("attempt", number)?,
-            started_at: Micros(started),
-            finished_at: finished.map(Micros),
-            outcome,
-            reason,
-            response,
-        });
-    }
+    let mut by_delivery = attempts(conn, rows.iter().map(|row| row.0)).await?;
     let deliveries = rows
         .into_iter()
         .map(|(id, channel, user, address, state, reason, due, updated)| {
@@ -141,6 +126,26 @@ pub(super) async fn notification(
         })
         .collect::<Result<_, StoreError>>()?;
     Ok(Some((notification, deliveries)))
+}
+
+/// The attempts at deliveries, each one's in order.
+pub(super) async fn attempts(
+    conn: &mut Access<'_>,
+    deliveries: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, Vec<Attempt>>, StoreError> {
+    let rows: Vec<AttemptRow> = conn.query(sql::ATTEMPTS).list(&ids(deliveries)).all().await?;
+    let mut attempts: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
+    for (delivery, number, started, finished, outcome, reason, response) in rows {
+        attempts.entry(delivery).or_default().push(Attempt {
+            number: small("attempt", number)?,
+            started_at: Micros(started),
+            finished_at: finished.map(Micros),
+            outcome,
+            reason,
+            response,
+        });
+    }
+    Ok(attempts)
 }
 
 pub(super) async fn put_contacts(

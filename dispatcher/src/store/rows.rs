@@ -206,15 +206,6 @@ impl Rows {
         values.iter().try_for_each(|value| column.push(value.datum()))?;
         column.bind(arguments)
     }
-
-    pub(super) fn null_array<T: Cell>(arguments: &mut PgArguments) -> Result<(), BoxDynError> {
-        match T::KIND {
-            Kind::Int => arguments.add(None::<Vec<i64>>),
-            Kind::Text => arguments.add(None::<Vec<String>>),
-            Kind::Id => arguments.add(None::<Vec<Uuid>>),
-            Kind::Bytes => arguments.add(None::<Vec<Vec<u8>>>),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! What goes into the store and comes out of it, beside the model.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
 use secrecy::SecretString;
 
-use crate::model::{Chain, Changes, Channel, Contact, Cursor, DeliveryState, GroupJob, Lane, Micros};
+use crate::model::{Chain, Changes, Channel, Contact, Cursor, DeliveryState, GroupJob, Lane, Micros, Pauses};
 
 /// Why the store did not do it. Nothing of the operation was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,6 +151,21 @@ pub struct ClaimRequest {
     pub now: Micros,
     /// Until when the claimed are held.
     pub lease_until: Micros,
+    /// Whose turn it is, and who has none.
+    pub rules: ClaimRules,
+}
+
+/// Of whom may be claimed. The default is of everybody, in turn.
+#[derive(Debug, Clone, Default)]
+pub struct ClaimRules {
+    /// The tenant whose turn was the last; the next one after it is the first now.
+    pub after: Option<TenantId>,
+    /// What has no turn.
+    pub pauses: Arc<Pauses>,
+    /// How many deliveries a tenant may hold at once; none: as many as there is room for.
+    pub tenant_max: Option<usize>,
+    /// How many they hold.
+    pub held: HashMap<TenantId, usize>,
 }
 
 /// The record of an attempt, committed before the provider is called.

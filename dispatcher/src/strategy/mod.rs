@@ -17,7 +17,9 @@ mod tests;
 
 use common::ids::DeliveryId;
 
-use crate::model::{Chain, ChainState, DeliveryState, Micros, Reached, Reason, Step, StepState, Strategy};
+use crate::model::{
+    Chain, ChainState, DeliveryState, Micros, Reached, Reason, Step, StepDelivery, StepState, Strategy,
+};
 
 /// What happens to a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +76,7 @@ pub(crate) fn apply(chain: &mut Chain, event: Event, now: Micros) -> Effects {
             delivery,
             state,
             reason,
-        } => ended(chain, delivery, state, reason, now, &mut effects),
+        } => ended(chain, delivery, &(state, reason), now, &mut effects),
         Event::Returned { delivery, reason } => returned(chain, delivery, reason, now, &mut effects),
         Event::Reached(reached) => {
             if reached > chain.reached {
@@ -108,22 +110,15 @@ pub(crate) fn stopped(chain: &mut Chain, delivery: DeliveryId, now: Micros) {
         .clone()
         .unwrap_or(Reason::Borrowed(chain.reached.as_str()));
     let mut none = Effects::default();
-    ended(
-        chain,
-        delivery,
-        DeliveryState::Cancelled,
-        Some(reason),
-        now,
-        &mut none,
-    );
+    let end = (DeliveryState::Cancelled, Some(reason));
+    ended(chain, delivery, &end, now, &mut none);
     debug_assert!(none.begin.is_empty(), "what is stopped brings nothing forward");
 }
 
 fn ended(
     chain: &mut Chain,
     delivery: DeliveryId,
-    state: DeliveryState,
-    reason: Option<Reason>,
+    end: &(DeliveryState, Option<Reason>),
     now: Micros,
     effects: &mut Effects,
 ) {
@@ -132,7 +127,7 @@ fn ended(
     };
     let step = &mut chain.steps[index];
     for one in step.deliveries.iter_mut().filter(|one| one.id == delivery) {
-        one.end = Some((state, reason.clone()));
+        one.end = Some(end.clone());
     }
     let verdict = verdict(step);
     if verdict == Verdict::Open {
@@ -160,6 +155,11 @@ fn returned(
     let Some(index) = step_of(chain, delivery) else {
         return;
     };
+    let has_end = |one: &StepDelivery| one.id == delivery && one.end.is_some();
+    if chain.steps[index].deliveries.iter().any(has_end) {
+        // An operator sends it again, whatever the chain has come to.
+        return;
+    }
     if !chain.is_open() {
         effects.stop.push(delivery);
         return;
@@ -180,7 +180,8 @@ fn returned(
     // Channels with a limit of attempts come here only below it. A frame has none, and a chain does not wait for its age.
     if chain.strategy == Strategy::Failover && !last && leaves {
         effects.leave.push((delivery, reason.clone()));
-        ended(chain, delivery, DeliveryState::Dead, Some(reason), now, effects);
+        let end = (DeliveryState::Dead, Some(reason));
+        ended(chain, delivery, &end, now, effects);
     }
 }
 

@@ -277,7 +277,20 @@ fn an_operators_success_ends_a_failover() {
         Effects::default(),
         "a failure that is told again moves nothing"
     );
+    let again = Event::Returned {
+        delivery: chain.steps[0].deliveries[0].id,
+        reason: Some(Reason::Borrowed("retry")),
+    };
+    assert_eq!(
+        apply(&mut chain.clone(), again.clone(), after(1)),
+        Effects::default()
+    );
     let effects = end(&mut chain, 0, DeliveryState::Delivered, None);
+    assert_eq!(
+        apply(&mut chain, again, after(1)),
+        Effects::default(),
+        "nor does it stop at the end"
+    );
     assert_eq!(effects.stop, [chain.steps[1].deliveries[0].id]);
     assert_eq!(chain.state, ChainState::Done);
 }

@@ -11,6 +11,7 @@ mod outage;
 mod queue;
 mod realtime;
 mod receipts;
+mod scheduler;
 mod spool;
 mod store;
 mod strategy;

@@ -5,8 +5,10 @@ mod accept;
 mod chains;
 mod history;
 mod inbox;
+mod operate;
 mod queue;
 mod records;
+mod schedules;
 
 use std::{fmt, sync::Arc};
 

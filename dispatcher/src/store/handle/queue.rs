@@ -6,18 +6,24 @@ use crate::{
     model::{Channel, Claimed, Micros, NewDelivery, Settlement},
     store::{
         AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Rescued, Revival, Revived,
-        Store, StoreError, jobs, queue, writer::Work,
+        Store, StoreError, claim, jobs, queue, writer::Work,
     },
 };
 
 impl Store {
-    /// Leases due deliveries of a lane, those that are due first, first.
+    /// Leases due deliveries of a lane: the tenants that have some in turn, and of each those that are due first, first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        self.claiming(request, |request, tx| Box::pin(queue::claim(tx, request)))
-            .await
+        let flows = claim::flows(&mut self.snapshot().await?.access(), &request).await?;
+        if flows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.claiming((request, flows), |(request, flows), tx| {
+            Box::pin(claim::claim(tx, request, flows))
+        })
+        .await
     }
 
     /// Records attempts before their providers are called. False: the lease is lost or the number is taken; the provider

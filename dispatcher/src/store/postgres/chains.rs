@@ -116,3 +116,7 @@ WITH old AS MATERIALIZED (
   SELECT c.id FROM chains c WHERE c.open = 0 AND c.updated_at < $1::bigint
   ORDER BY c.updated_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED)
 DELETE FROM chains c USING old WHERE c.id = old.id";
+
+/// Deliveries of a notification that were taken back.
+pub(in crate::store) const CANCELLED: &str =
+    "SELECT d.id FROM all_deliveries d WHERE d.notification_id = $1::uuid AND d.state = 'cancelled'";

@@ -31,8 +31,10 @@ pub(super) mod history;
 pub(super) mod inbox;
 #[cfg(test)]
 mod months;
+pub(super) mod operate;
 #[cfg(test)]
 mod plans;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
+pub(super) mod schedules;

@@ -9,12 +9,16 @@ use super::connect;
 use crate::store::{Place, Server, migrate, sql};
 
 /// Statements that walk a whole index on purpose: one that holds only what they ask for.
-const WALKS: [(&str, &str); 5] = [
+const WALKS: [(&str, &str); 8] = [
     ("EXPIRED_LEASES", "deliveries_running"),
     ("DEPTHS", "deliveries_due"),
     ("TENANT_DEPTHS", "deliveries_due"),
     ("NEXT_STEP", "chains_due"),
     ("UNTOLD_CHAINS", "chains_untold"),
+    // As many rows as operators have paused.
+    ("PAUSES", "pauses_pkey"),
+    ("FORGET_PAUSES", "->  Seq Scan on pauses"),
+    ("NEXT_SCHEDULE", "schedules_due"),
 ];
 
 async fn connection(database: &rig::postgres::Database) -> PgConnection {

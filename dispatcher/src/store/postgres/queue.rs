@@ -1,20 +1,38 @@
 //! The queue.
 
-/// In the exact order of the index; what another worker is about to take is passed over.
+/// Who has work that is due: the first tenant of each channel `$3` in lane `$1` after `$4`, and from each the next one.
+pub(in crate::store) const FLOWS: &str = "
+WITH RECURSIVE s (channel, tenant, due_at) AS (
+  SELECT j.channel, h.tenant, h.due_at FROM unnest($3::text[] COLLATE \"C\") AS j (channel) CROSS JOIN LATERAL (
+    SELECT d.tenant, d.due_at FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = $1::bigint AND d.channel = j.channel AND d.tenant > $4::text COLLATE \"C\"
+    ORDER BY d.tenant, d.due_at LIMIT 1) h
+  UNION ALL
+  SELECT s.channel, h.tenant, h.due_at FROM s CROSS JOIN LATERAL (
+    SELECT d.tenant, d.due_at FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = $1::bigint AND d.channel = s.channel AND d.tenant > s.tenant
+    ORDER BY d.tenant, d.due_at LIMIT 1) h)
+SELECT channel, tenant FROM s WHERE due_at <= $2::bigint LIMIT $5::bigint";
+
+/// Takes `[channel, tenant]`, and of each the first `$5` that are due, in the order of the index; what another worker is
+/// about to take is passed over.
 pub(in crate::store) const CLAIM: &str = "
 WITH c AS MATERIALIZED (
-  SELECT id FROM deliveries
-  WHERE state = 'pending' AND lane = $1::bigint AND due_at <= $2::bigint
-    AND (coalesce(cardinality($3::text[]), 0) = 0 OR channel = ANY ($3::text[]))
-  ORDER BY due_at, id LIMIT $4::bigint FOR UPDATE SKIP LOCKED)
-UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $5::bigint, worker = $6::text,
+  SELECT p.id FROM unnest($3::text[], $4::text[]) AS f (channel, tenant) CROSS JOIN LATERAL (
+    SELECT d.id FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = $1::bigint AND d.channel = f.channel AND d.tenant = f.tenant
+      AND d.due_at <= $2::bigint
+    ORDER BY d.due_at, d.id LIMIT $5::bigint FOR UPDATE SKIP LOCKED) p)
+UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $6::bigint, worker = $7::text,
   updated_at = $2::bigint
 FROM c WHERE d.id = c.id
 RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d.token, d.max_attempts,
-  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id)";
+  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
+  (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
 
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
-SELECT n.id, n.tenant, n.expires_at, n.created_at, n.visible_at, n.content, n.audience
+SELECT n.id, n.expires_at, n.created_at, n.visible_at, n.content, n.audience,
+  CASE WHEN n.withdrawn = 1 OR n.cancelled_at IS NOT NULL THEN 1 ELSE 0 END::bigint
 FROM unnest($1::uuid[]) AS j (id) JOIN notifications n ON n.id = j.id";
 
 /// Takes `[delivery, token, number, started_at, provider]`; only for leases that still hold, and that hold until the
@@ -37,8 +55,9 @@ pub(in crate::store) const SETTLE: &str = concat!(
     "
 WITH held AS MATERIALIZED (
   SELECT d.id, s.reason, coalesce(s.due_at, d.due_at) AS due_at,
-    CASE WHEN s.state = 'pending' AND (d.reason IS NOT DISTINCT FROM 'withdrawn' OR EXISTS
-      (SELECT 1 FROM notifications n WHERE n.id = d.notification_id AND n.withdrawn = 1))
+    CASE WHEN s.state = 'pending' AND (coalesce(d.reason, '') IN ('withdrawn', 'cancelled') OR EXISTS
+      (SELECT 1 FROM notifications n WHERE n.id = d.notification_id
+        AND (n.withdrawn = 1 OR n.cancelled_at IS NOT NULL)))
       THEN 'cancelled' ELSE s.state END AS state
   FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
     AS s (id, token, state, due_at, reason) ORDER BY id) s
@@ -89,8 +108,9 @@ RETURNING d.id, d.token";
 pub(in crate::store) const RELEASE: &str = concat!(
     "
 WITH held AS MATERIALIZED (
-  SELECT d.id, CASE WHEN d.reason IS NOT DISTINCT FROM 'withdrawn' OR EXISTS
-      (SELECT 1 FROM notifications n WHERE n.id = d.notification_id AND n.withdrawn = 1)
+  SELECT d.id, CASE WHEN coalesce(d.reason, '') IN ('withdrawn', 'cancelled') OR EXISTS
+      (SELECT 1 FROM notifications n WHERE n.id = d.notification_id
+        AND (n.withdrawn = 1 OR n.cancelled_at IS NOT NULL))
     THEN 'cancelled' ELSE 'pending' END AS state,
     d.max_attempts + (SELECT count(*) FROM attempts a WHERE a.delivery_id = d.id AND a.token = d.token
       AND a.finished_at IS NULL AND a.outcome IS NULL) AS max_attempts
@@ -136,12 +156,22 @@ UPDATE attempts a SET outcome = 'unknown'
 FROM unnest($1::uuid[], $2::bigint[]) AS s (id, token)
 WHERE a.delivery_id = s.id AND a.token = s.token AND a.finished_at IS NULL AND a.outcome IS NULL";
 
+/// From lane to lane, channel `$1` to channel, tenant to tenant: the first of each.
 pub(in crate::store) const NEXT_DUE: &str = "
+WITH RECURSIVE s (lane, channel, tenant, due_at) AS (
+  SELECT q.lane, j.channel, h.tenant, h.due_at
+  FROM generate_series(0::bigint, 3::bigint) AS q (lane)
+  CROSS JOIN unnest($1::text[] COLLATE \"C\") AS j (channel) CROSS JOIN LATERAL (
+    SELECT d.tenant, d.due_at FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = q.lane AND d.channel = j.channel
+    ORDER BY d.tenant, d.due_at LIMIT 1) h
+  UNION ALL
+  SELECT s.lane, s.channel, h.tenant, h.due_at FROM s CROSS JOIN LATERAL (
+    SELECT d.tenant, d.due_at FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = s.lane AND d.channel = s.channel AND d.tenant > s.tenant
+    ORDER BY d.tenant, d.due_at LIMIT 1) h)
 SELECT min(at) FROM (
-  SELECT min(due_at) AS at FROM deliveries WHERE state = 'pending' AND lane = 0
-  UNION ALL SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND lane = 1
-  UNION ALL SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND lane = 2
-  UNION ALL SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND lane = 3
+  SELECT min(due_at) AS at FROM s
   UNION ALL SELECT min(visible_at) FROM scheduled
   UNION ALL SELECT min(next_at) FROM jobs WHERE done = 0) AS due";
 

@@ -13,5 +13,6 @@ statements! { chains:
     UNTOLD_CHAINS,
     STOP_DELIVERIES,
     RECEIVED,
+    CANCELLED,
     FORGET_CHAINS,
 }

@@ -20,9 +20,11 @@ pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod history;
 pub(super) mod inbox;
+pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
+pub(super) mod schedules;
 
 /// Every statement with its name.
 #[cfg(test)]
@@ -33,9 +35,11 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         collapse::ALL,
         history::ALL,
         inbox::ALL,
+        operate::ALL,
         queue::ALL,
         records::ALL,
         retention::ALL,
+        schedules::ALL,
     ]
     .concat()
 }

@@ -85,3 +85,7 @@ RETURNING deliveries.id, token, deliveries.tenant";
 pub(in crate::store) const FORGET_CHAINS: &str = "
 DELETE FROM chains WHERE id IN
   (SELECT c.id FROM chains c WHERE c.open = 0 AND c.updated_at < ?1 ORDER BY c.updated_at LIMIT ?2)";
+
+/// Deliveries of a notification that were taken back.
+pub(in crate::store) const CANCELLED: &str =
+    "SELECT d.id FROM all_deliveries d WHERE d.notification_id = ?1 AND d.state = 'cancelled'";

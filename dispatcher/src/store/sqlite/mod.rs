@@ -10,6 +10,8 @@ pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
+pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
+pub(super) mod schedules;

@@ -1,17 +1,35 @@
 //! The queue.
 
+/// Who has work that is due: the first tenant of each channel `?3` in lane `?1` after `?4`, and from each the next one.
+pub(in crate::store) const FLOWS: &str = "
+WITH RECURSIVE s(channel, head) AS (
+  SELECT j.value, (SELECT json_array(d.tenant, d.due_at) FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = ?1 AND d.channel = j.value AND d.tenant > ?4
+    ORDER BY d.tenant, d.due_at LIMIT 1)
+  FROM json_each(?3) j
+  UNION ALL
+  SELECT s.channel, (SELECT json_array(d.tenant, d.due_at) FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = ?1 AND d.channel = s.channel AND d.tenant > s.head ->> 0
+    ORDER BY d.tenant, d.due_at LIMIT 1)
+  FROM s WHERE s.head IS NOT NULL)
+SELECT channel, head ->> 0 FROM s WHERE head IS NOT NULL AND head ->> 1 <= ?2 LIMIT ?5";
+
+/// Takes `[channel, tenant]`, and of each the first `?4` that are due.
 pub(in crate::store) const CLAIM: &str = "
 UPDATE deliveries SET state = 'running', token = token + 1, lease_until = ?5, worker = ?6, updated_at = ?2
 WHERE id IN (
-  SELECT id FROM deliveries
-  WHERE state = 'pending' AND lane = ?1 AND due_at <= ?2
-    AND (?3 IS NULL OR channel IN (SELECT value FROM json_each(?3)))
-  ORDER BY due_at, id LIMIT ?4)
+  SELECT d.id FROM json_each(?3) j CROSS JOIN deliveries d ON d.id IN (
+    SELECT e.id FROM deliveries e
+    WHERE e.state = 'pending' AND e.lane = ?1 AND e.channel = j.value ->> 0 AND e.tenant = j.value ->> 1
+      AND e.due_at <= ?2
+    ORDER BY e.due_at, e.id LIMIT ?4))
 RETURNING id, notification_id, channel, user, address, due_at, token, max_attempts,
-  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id)";
+  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id), tenant,
+  (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = deliveries.id)";
 
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
-SELECT n.id, n.tenant, n.expires_at, n.created_at, n.visible_at, n.content, n.audience
+SELECT n.id, n.expires_at, n.created_at, n.visible_at, n.content, n.audience,
+  CASE WHEN n.withdrawn = 1 OR n.cancelled_at IS NOT NULL THEN 1 ELSE 0 END
 FROM json_each(?1) j CROSS JOIN notifications n ON n.id = unhex(j.value)";
 
 /// Takes `[delivery, token, number, started_at, provider]`; only for leases that still hold.
@@ -24,11 +42,13 @@ WHERE true
 ON CONFLICT (delivery_id, number) DO NOTHING
 RETURNING delivery_id, token";
 
-/// Takes `[delivery, token, state, due_at, reason]`. What was withdrawn meanwhile is not tried again.
+/// Takes `[delivery, token, state, due_at, reason]`. What was cancelled or withdrawn meanwhile is not tried
+/// again.
 pub(in crate::store) const SETTLE: &str = "
 UPDATE deliveries SET
   state = CASE WHEN s.state = 'pending' AND EXISTS
-    (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id AND n.withdrawn = 1)
+    (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id
+      AND (n.withdrawn = 1 OR n.cancelled_at IS NOT NULL))
     THEN 'cancelled' ELSE s.state END,
   due_at = coalesce(s.due_at, deliveries.due_at), reason = s.reason, lease_until = NULL, worker = NULL, updated_at = ?2
 FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS token, value ->> 2 AS state, value ->> 3 AS due_at,
@@ -54,7 +74,8 @@ RETURNING id, token";
 pub(in crate::store) const RELEASE: &str = "
 UPDATE deliveries SET
   state = CASE WHEN EXISTS
-    (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id AND n.withdrawn = 1)
+    (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id
+      AND (n.withdrawn = 1 OR n.cancelled_at IS NOT NULL))
     THEN 'cancelled' ELSE 'pending' END,
   max_attempts = max_attempts + (SELECT count(*) FROM attempts a
     WHERE a.delivery_id = deliveries.id AND a.token = deliveries.token AND a.finished_at IS NULL AND a.outcome IS NULL),
@@ -78,12 +99,19 @@ FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS token FROM json_each(?1)) 
 WHERE attempts.delivery_id = s.id AND attempts.token = s.token
   AND attempts.finished_at IS NULL AND attempts.outcome IS NULL";
 
+/// From lane to lane, channel `?1` to channel, tenant to tenant: the first of each.
 pub(in crate::store) const NEXT_DUE: &str = "
+WITH RECURSIVE s(lane, channel, head) AS (
+  SELECT q.value, j.value, (SELECT json_array(d.tenant, d.due_at) FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = q.value AND d.channel = j.value ORDER BY d.tenant, d.due_at LIMIT 1)
+  FROM json_each('[0,1,2,3]') q CROSS JOIN json_each(?1) j
+  UNION ALL
+  SELECT s.lane, s.channel, (SELECT json_array(d.tenant, d.due_at) FROM deliveries d
+    WHERE d.state = 'pending' AND d.lane = s.lane AND d.channel = s.channel AND d.tenant > s.head ->> 0
+    ORDER BY d.tenant, d.due_at LIMIT 1)
+  FROM s WHERE s.head IS NOT NULL)
 SELECT min(at) FROM (
-  SELECT min(due_at) AS at FROM deliveries WHERE state = 'pending' AND lane = 0
-  UNION ALL SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND lane = 1
-  UNION ALL SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND lane = 2
-  UNION ALL SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND lane = 3
+  SELECT min(head ->> 1) AS at FROM s
   UNION ALL SELECT min(visible_at) FROM scheduled
   UNION ALL SELECT min(next_at) FROM jobs WHERE done = 0)";
 

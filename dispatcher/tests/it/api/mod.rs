@@ -7,14 +7,18 @@ mod collapse;
 mod condition;
 mod contacts;
 mod contract;
+mod dead_letters;
 mod dry_run;
 mod feed;
 mod history;
 mod idempotency;
 mod inbox;
 mod limits;
+mod operate;
+mod pauses;
 mod plan;
 mod records;
+mod schedules;
 mod templates;
 
 use std::sync::Arc;
@@ -36,7 +40,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::support::{Running, World, quick, smtp::SmtpServer};
+use crate::support::{Outbox, Running, World, quick, smtp::SmtpServer};
 
 const SECRET: &str = "a secret of the tests, long enough for HS256";
 
@@ -154,17 +158,45 @@ impl Api {
     /// On a world that the test has made.
     pub(crate) async fn on(world: World, config: DispatcherConfig) -> Self {
         let running = world.start(config.clone()).await;
+        Self::around(world, running, &config)
+    }
+
+    /// With emails that the test ends, `room` of them at once.
+    pub(crate) async fn with_outbox(config: DispatcherConfig, room: usize) -> (Outbox, Self) {
+        let world = World::new().await;
+        let (running, outbox) = world.start_outbox(config.clone(), room).await;
+        (outbox, Self::around(world, running, &config))
+    }
+
+    fn around(world: World, running: Running, config: &DispatcherConfig) -> Self {
+        let closing = CancellationToken::new();
+        let state = Self::state(config, &running, closing.clone());
+        running.dispatcher.run_schedules(&state);
+        Self {
+            router: router(&state),
+            world,
+            running,
+            closing,
+        }
+    }
+
+    /// What the API of a dispatcher stands on.
+    pub(crate) fn state(
+        config: &DispatcherConfig,
+        running: &Running,
+        closing: CancellationToken,
+    ) -> ApiState {
         let secret = SecretString::from(SECRET);
         let auth = AuthConfig {
             default_tenant: Some(TenantId::new("t1").unwrap()),
             ..AuthConfig::default()
         };
-        let closing = CancellationToken::new();
-        let state = ApiState::new(ApiConfig {
+        ApiState::new(ApiConfig {
             verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
             service: running.service.clone(),
             limits: config.limits.clone(),
             strategy: config.strategy.clone(),
+            schedules: config.schedules.clone(),
             realtime_lease: config.queue.lease.0,
             live: LiveStats::new(|_| {
                 std::future::ready(Live {
@@ -172,14 +204,8 @@ impl Api {
                     users_online: 2,
                 })
             }),
-            closing: closing.clone(),
-        });
-        Self {
-            router: router(&state),
-            world,
-            running,
             closing,
-        }
+        })
     }
 
     /// With a mail server that takes everything.

@@ -1,6 +1,7 @@
 //! The queue: nothing is forgotten, nothing is done twice that is known to be done, and lanes do not wait for each other.
 
 mod claims;
+mod fairness;
 mod jobs;
 mod processes;
 mod recovery;

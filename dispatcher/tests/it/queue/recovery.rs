@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use common::config::Span;
 use dispatcher::{
     model::{Attempt, Channel, DeliveryState, Lane, Micros, Outcome, Settlement},
-    store::{AttemptStart, ClaimRequest, OnUnknown},
+    store::{AttemptStart, ClaimRequest, ClaimRules, OnUnknown},
 };
 
 use super::in_lane;
@@ -104,6 +104,7 @@ async fn who_lost_the_lease_finishes_nothing() {
         channels: vec![Channel::Email],
         now,
         lease_until: now.plus(Duration::from_millis(1)),
+        rules: ClaimRules::default(),
     };
     let start = Micros::now();
     let old = world.store.claim(request(start)).await.unwrap().remove(0);

@@ -1,8 +1,19 @@
 //! S0, the `CashUp` notification service.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use serde_json::json;
 
-use crate::api::{Api, Who};
+use crate::{
+    api::{Api, Who},
+    support::{
+        eventually, quick,
+        smtp::{Answer, Event, SmtpServer},
+    },
+};
 
 fn service() -> Who {
     Who::service().scope("templates:write")
@@ -155,4 +166,58 @@ async fn s0_3_a_template_and_its_use() {
         )
     );
     assert_eq!(api.stored().await, 1);
+}
+
+/// `定时发送、延迟发送、重试机制`: at a time, after a time, and again when it failed.
+#[tokio::test]
+async fn s0_7_scheduled_delayed_and_retried() {
+    let refused = Arc::new(AtomicBool::new(false));
+    let first = Arc::clone(&refused);
+    let mut mails = SmtpServer::start(move |event| match event {
+        Event::Rcpt(to) if to.starts_with("later") && !first.swap(true, Ordering::SeqCst) => {
+            Answer::Say("451 4.3.0 try later")
+        }
+        _ => Answer::Usual,
+    })
+    .await;
+    let api = Api::start(mails.configure(quick())).await;
+    let body = |name: &str, value: serde_json::Value| {
+        json!({
+            "title": "交易提醒",
+            "content": "您的订单已成功执行",
+            "channel_type": "email",
+            "recipients": ["user@example.com"],
+            "priority": "normal",
+            name: value
+        })
+    };
+    let start = jiff::Timestamp::now();
+    let wait = jiff::SignedDuration::from_millis(1200);
+    let at = start + wait;
+    for (name, value) in [("scheduled_at", json!(at.to_string())), ("delay", json!(1.2))] {
+        let made = api
+            .post(&service(), "/api/v1/notifications", &body(name, value))
+            .await
+            .expect(201);
+        assert_eq!(made["status"], "scheduled", "{name}");
+        mails.mail().await;
+        assert!(jiff::Timestamp::now() >= at, "{name}: it came before its time");
+    }
+
+    let retried =
+        json!({ "title": "T", "content": "C", "channel_type": "email", "recipients": ["later@example.com"] });
+    let made = api
+        .post(&service(), "/api/v1/notifications", &retried)
+        .await
+        .expect(201);
+    assert_eq!(mails.mail().await.to, "later@example.com");
+    assert!(refused.load(Ordering::SeqCst));
+    let id = made["id"].as_str().unwrap();
+    let status = eventually("the second attempt's end", async || {
+        let status = api.status(&service(), id).await;
+        (status["status"] == "sent").then_some(status)
+    })
+    .await;
+    let attempts = status["deliveries"][0]["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2, "{status}");
 }

@@ -331,3 +331,57 @@ async fn s3_1_send_by_every_channel_of_the_document() {
     let user = Who::user("user_123").tenant("tenant_abc");
     assert_eq!(api.titles(&user).await.len(), 1, "only in_app has a row");
 }
+
+#[tokio::test]
+async fn s3_5_delayed() {
+    let (mut mails, api) = Api::with_mails().await;
+    let path = "/api/v1/notifications/send";
+    // The document's `scheduled_at` with a time to come, and near enough to wait for.
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1500);
+    let body = SEND.replace("2025-01-27T15:00:00Z", &at.to_string());
+    let sent = api.json("POST", &service(), path, &body).await.expect(200);
+    assert_eq!(sent["status"], "scheduled");
+    let mail = mails.mail().await;
+    assert!(jiff::Timestamp::now() >= at, "it came before its time");
+    assert_eq!(mail.to, "user@example.com");
+}
+
+/// The document's task queue has tasks that repeat (`TaskTypeRecurring`, `Interval`), to be used for reports each Monday,
+/// on the first of a month, and checks each hour, in its users' zone.
+#[tokio::test]
+async fn s3_5_recurring() {
+    let (mut mails, api) = Api::with_mails().await;
+    let payload = json!({
+        "tenant_id": "tenant_abc",
+        "user_id": "user_123",
+        "channel": "email",
+        "title": "周报",
+        "content": "本周的报告",
+        "metadata": { "email": "user@example.com" }
+    });
+    let path = "/api/v1/schedules";
+    for (cron, hour) in [
+        ("0 8 * * 1", "T00:00:00"),
+        ("0 8 1 * *", "T00:00:00"),
+        ("0 * * * *", ":00:00"),
+    ] {
+        let body = json!({ "cron": cron, "time_zone": "Asia/Shanghai", "notification": payload });
+        let made = api.post(&service(), path, &body).await.expect(201);
+        assert!(made["next_at"].as_str().unwrap().contains(hour), "{made}");
+    }
+    let task = json!({ "type": "recurring", "name": "send_notification", "payload": payload, "interval": 1, "max_runs": 2 });
+    let made = api.post(&service(), path, &task).await.expect(201);
+    let mut at = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(mails.mail().await.to, "user@example.com");
+        at.push(jiff::Timestamp::now());
+    }
+    let first: jiff::Timestamp = made["next_at"].as_str().unwrap().parse().unwrap();
+    assert!(
+        at[0] >= first && at[1] >= first + jiff::SignedDuration::from_secs(1),
+        "{at:?}"
+    );
+    let path = format!("{path}/{}", made["id"].as_str().unwrap());
+    let ended = api.get(&service(), &path).await.expect(200);
+    assert_eq!((&ended["status"], &ended["runs"]), (&json!("ended"), &json!(2)));
+}

@@ -1,16 +1,19 @@
 //! The promises of the store. The cases use its public face only, so that every database has to pass the same.
 
 mod accept;
+mod chains;
 mod collapse;
 mod faults;
 mod feed;
 mod history;
 mod inbox;
 mod jobs;
+mod operate;
 mod queue;
 mod records;
 mod retention;
 mod revive;
+mod schedules;
 mod unread;
 
 use std::time::Duration;
@@ -26,7 +29,7 @@ use dispatcher::{
         Channel, Content, Cursor, DeliveryState, InboxFilter, InboxRoute, Lane, ListFilter, Micros,
         NewDelivery, NewNotification, ReaderKeys,
     },
-    store::{ChangesResult, ClaimRequest, Mark, Marked, Store, StoreConfig},
+    store::{ChangesResult, ClaimRequest, ClaimRules, Mark, Marked, Store, StoreConfig},
 };
 
 /// A database of its own.
@@ -149,6 +152,7 @@ fn ask(lane: Lane, limit: u32) -> ClaimRequest {
         channels: Vec::new(),
         now,
         lease_until: now.plus(Duration::from_secs(30)),
+        rules: ClaimRules::default(),
     }
 }
 

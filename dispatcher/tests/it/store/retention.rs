@@ -20,7 +20,8 @@ async fn ten_days() -> Fresh {
     fresh_with(|config| config.retention = DAY * 10).await
 }
 
-/// The same, said so many days ago, with an id of that time.
+/// The same, said so many days ago, with an id of that time. PostgreSQL has no partition for more than 31 days ago, where
+/// rows go one by one.
 fn days_ago(new: NewNotification, days: u32) -> NewNotification {
     let mut new = aged(new, DAY * days);
     let millis = u128::try_from(new.created_at.0 / 1000).unwrap();
@@ -65,7 +66,7 @@ async fn unread_counts_stay_exact_when_old_rows_go() {
     let ann = known(&store, "ann", &["clerk"]).await;
     let bob = known(&store, "bob", &["clerk"]).await;
     let mut old = Vec::new();
-    for days in (11..31).rev() {
+    for days in (41..61).rev() {
         for key in [role_key("clerk"), user_key("ann")] {
             old.push(put(&store, days_ago(to(key), days)).await);
         }
@@ -81,7 +82,7 @@ async fn unread_counts_stay_exact_when_old_rows_go() {
     for id in old.iter().step_by(3).chain(&new[..3]) {
         mark(&store, &ann, *id, Mark::Read).await;
     }
-    let middle = store.mark_all_read_by(&bob, Micros::now().minus(DAY * 20)).await;
+    let middle = store.mark_all_read_by(&bob, Micros::now().minus(DAY * 50)).await;
     assert!(middle.unwrap().count > 0);
     mark(&store, &bob, old[0], Mark::Unread).await;
     mark(&store, &bob, old[40], Mark::Archived).await;
@@ -133,9 +134,9 @@ async fn unread_counts_stay_exact_when_old_rows_go() {
 #[tokio::test]
 async fn what_is_needed_stays_however_old() {
     let store = ten_days().await;
-    let mut scheduled = days_ago(to(user_key("u")), 30);
+    let mut scheduled = days_ago(to(user_key("u")), 60);
     scheduled.visible_at = Micros::now().plus(DAY);
-    let pending = days_ago(mailed("u"), 30);
+    let pending = days_ago(mailed("u"), 60);
     let (scheduled, pending) = (put(&store, scheduled).await, put(&store, pending).await);
     forget(&store).await;
     assert!(is_there(&store, scheduled).await && is_there(&store, pending).await);
@@ -202,8 +203,10 @@ async fn marks_and_forgetting_exclude_each_other() {
     forget(&store).await;
     for reader in &readers {
         assert_eq!(unread(&store, reader).await, (0, 0));
-        assert_eq!(listed(&store, reader).await.len(), 6);
-        put(&store, to(role_key("clerk"))).await;
+        assert_eq!(listed(&store, reader).await.len(), 5);
     }
-    assert_eq!(unread(&store, &readers[0]).await, (2, 2));
+    put(&store, to(role_key("clerk"))).await;
+    for reader in &readers {
+        assert_eq!(unread(&store, reader).await, (1, 1));
+    }
 }

@@ -1,0 +1,182 @@
+//! Claiming: what there is by tenant, dealt out in turn, leased with a growing token.
+
+use std::collections::{HashMap, HashSet};
+
+use common::ids::{DeliveryId, NotificationId, TenantId};
+use uuid::Uuid;
+
+use super::{
+    ClaimRequest, StoreError,
+    access::Access,
+    codec::{channel_of, from_json, ids, small, tenant_of, user_of},
+    fair::{Flow, Turns},
+    sql::queue as sql,
+    transaction::Tx,
+};
+use crate::model::{Channel, Claimed, Content, Micros};
+
+/// Tenants by channel that one claim looks at.
+const MOST_FLOWS: i64 = 1000;
+
+type ClaimedRow = (
+    Uuid,
+    Uuid,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    i64,
+    i64,
+    i64,
+    String,
+    Option<String>,
+);
+type NotificationRow = (Uuid, Option<i64>, i64, i64, String, Option<String>, i64);
+
+/// Who has work that is due in the request's lane: those after the tenant that came last, then those before it.
+pub(super) async fn flows(conn: &mut Access<'_>, request: &ClaimRequest) -> Result<Vec<Flow>, StoreError> {
+    let channels: Vec<&str> = match request.channels.as_slice() {
+        [] => Channel::ALL.iter().map(|channel| channel.as_str()).collect(),
+        some => some.iter().map(|channel| channel.as_str()).collect(),
+    };
+    let after = request.rules.after.as_ref().map_or("", TenantId::as_str);
+    let mut rows = look(conn, request, &channels, after).await?;
+    if !after.is_empty() && rows.len() < MOST_FLOWS as usize {
+        let first = look(conn, request, &channels, "").await?;
+        let known: HashSet<(String, String)> = rows.iter().cloned().collect();
+        rows.extend(first.into_iter().filter(|row| !known.contains(row)));
+    }
+    rows.into_iter()
+        .map(|(channel, tenant)| {
+            Ok(Flow {
+                channel: channel_of(&channel)?,
+                tenant: tenant_of(&tenant)?,
+            })
+        })
+        .collect()
+}
+
+async fn look(
+    conn: &mut Access<'_>,
+    request: &ClaimRequest,
+    channels: &[&str],
+    after: &str,
+) -> Result<Vec<(String, String)>, StoreError> {
+    conn.query(sql::FLOWS)
+        .bind(request.lane.number())
+        .bind(request.now.0)
+        .list(channels)
+        .bind(after)
+        .bind(MOST_FLOWS)
+        .all()
+        .await
+}
+
+/// Leases what is due of the flows, as the rules say, each flow's first due first.
+pub(super) async fn claim(
+    tx: &mut Tx<'_>,
+    request: &ClaimRequest,
+    flows: &[Flow],
+) -> Result<Vec<Claimed>, StoreError> {
+    let mut turns = Turns::new(flows.to_vec(), &request.rules, request.now);
+    let mut left = request.limit as usize;
+    let mut rows: Vec<ClaimedRow> = Vec::new();
+    while left > 0 {
+        let dealt = turns.deal(left);
+        if dealt.is_empty() {
+            break;
+        }
+        for (each, flows) in dealt {
+            let found = lease(tx, request, each, &flows).await?;
+            left = left.saturating_sub(found.len());
+            for flow in &flows {
+                let of_flow = found
+                    .iter()
+                    .filter(|row| row.9 == flow.tenant.as_str() && row.2 == flow.channel.as_str());
+                turns.found(flow, each, of_flow.count());
+            }
+            rows.extend(found);
+        }
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    rows.sort_unstable_by_key(|row| (row.5, row.0));
+    with_contents(tx, request, rows).await
+}
+
+async fn lease(
+    tx: &mut Tx<'_>,
+    request: &ClaimRequest,
+    each: usize,
+    flows: &[Flow],
+) -> Result<Vec<ClaimedRow>, StoreError> {
+    let flows: Vec<_> = flows
+        .iter()
+        .map(|flow| (flow.channel.as_str(), flow.tenant.as_str()))
+        .collect();
+    tx.conn
+        .query(sql::CLAIM)
+        .bind(request.lane.number())
+        .bind(request.now.0)
+        .rows(&flows)
+        .bind(i64::try_from(each).unwrap_or(i64::MAX))
+        .bind(request.lease_until.0)
+        .bind(&request.worker)
+        .all()
+        .await
+}
+
+async fn with_contents(
+    tx: &mut Tx<'_>,
+    request: &ClaimRequest,
+    rows: Vec<ClaimedRow>,
+) -> Result<Vec<Claimed>, StoreError> {
+    let wanted: HashSet<Uuid> = rows.iter().map(|row| row.1).collect();
+    let found: Vec<NotificationRow> = tx
+        .conn
+        .query(sql::CLAIMED_NOTIFICATIONS)
+        .list(&ids(wanted))
+        .all()
+        .await?;
+    let mut notifications = HashMap::with_capacity(found.len());
+    for row in &found {
+        let content: Content = from_json("content", &row.4)?;
+        let audience = row
+            .5
+            .as_deref()
+            .map(|text| from_json("audience", text))
+            .transpose()?;
+        notifications.insert(row.0, (row, content, audience));
+    }
+    rows.into_iter()
+        .map(|row| {
+            let (id, notification, channel, user, address, _, token, max_attempts, attempts, tenant, edited) =
+                row;
+            let ((_, expires_at, created_at, visible_at, _, _, cancelled), content, audience) = notifications
+                .get(&notification)
+                .ok_or_else(|| StoreError::unreadable("delivery", "no notification"))?;
+            Ok(Claimed {
+                id: DeliveryId(id),
+                notification: NotificationId(notification),
+                tenant: tenant_of(&tenant)?,
+                channel: channel_of(&channel)?,
+                user: user.as_deref().map(user_of).transpose()?,
+                address,
+                lane: request.lane,
+                token,
+                attempts: small("attempts", attempts)?,
+                max_attempts: small("attempts", max_attempts)?,
+                expires_at: expires_at.map(Micros),
+                created_at: Micros(*created_at),
+                visible_at: Micros(*visible_at),
+                content: match edited {
+                    Some(text) => from_json("edited content", &text)?,
+                    None => content.clone(),
+                },
+                audience: audience.clone(),
+                cancelled: *cancelled != 0,
+            })
+        })
+        .collect()
+}

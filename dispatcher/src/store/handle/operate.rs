@@ -1,0 +1,121 @@
+//! What operators do: pauses, cancelling, replacing, dead letters.
+
+use common::ids::{DeliveryId, NotificationId, TenantId};
+
+use crate::{
+    model::{
+        Attempt, Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, NewNotification, Pause, Pauses,
+        Redrive, RedriveResult, Replaced,
+    },
+    store::{Store, StoreError, dead, operate, pauses},
+};
+
+impl Store {
+    /// All pauses, also those that have ended by themselves and are not forgotten yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn pauses(&self) -> Result<Pauses, StoreError> {
+        pauses::pauses(&mut self.snapshot().await?.access()).await
+    }
+
+    /// Pauses, or changes a pause of the same deliveries.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
+        self.single(pause, |pause, tx| Box::pin(pauses::pause(tx, pause)))
+            .await
+    }
+
+    /// Ends the pause of exactly these deliveries. False: there was none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn resume(
+        &self,
+        tenant: Option<TenantId>,
+        channel: Option<Channel>,
+    ) -> Result<bool, StoreError> {
+        self.single((tenant, channel), |(tenant, channel), tx| {
+            Box::pin(pauses::resume(tx, tenant.as_ref(), *channel))
+        })
+        .await
+    }
+
+    /// Stops what a notification has that was not begun; what is on the way is not tried again. None: there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn cancel(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Option<Cancelled>, StoreError> {
+        self.single((tenant.clone(), id), |(tenant, id), tx| {
+            Box::pin(operate::cancel(tx, tenant, *id))
+        })
+        .await
+    }
+
+    /// Puts a notification in the place of the tenant's one with the same id, which is not due yet. Its time of acceptance
+    /// stays, and `idempotency` is not looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn replace(&self, tenant: &TenantId, new: NewNotification) -> Result<Replaced, StoreError> {
+        self.single((tenant.clone(), new), |(tenant, new), tx| {
+            Box::pin(operate::replace(tx, tenant, new))
+        })
+        .await
+    }
+
+    /// A tenant's dead letters, the newest first, and where the next page begins. With a text a page may be short though
+    /// there are more.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        filter: &DeadFilter,
+        after: Option<DeadPlace>,
+        limit: u32,
+    ) -> Result<(Vec<DeadLetter>, Option<DeadPlace>), StoreError> {
+        dead::letters(&mut self.snapshot().await?.access(), tenant, filter, after, limit).await
+    }
+
+    /// A tenant's dead letter with its attempts.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn dead_letter(
+        &self,
+        tenant: &TenantId,
+        id: DeliveryId,
+    ) -> Result<Option<(DeadLetter, Vec<Attempt>)>, StoreError> {
+        dead::one(&mut self.snapshot().await?.access(), tenant, id).await
+    }
+
+    /// Sends dead letters again, under their ids. Of two at the same time one does it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn redrive(&self, tenant: &TenantId, redrive: Redrive) -> Result<RedriveResult, StoreError> {
+        self.single((tenant.clone(), redrive), |(tenant, redrive), tx| {
+            Box::pin(dead::redrive(tx, tenant, redrive))
+        })
+        .await
+    }
+
+    /// Takes deliveries out of the dead letters; they stay dead. How many.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn discard(&self, tenant: &TenantId, deliveries: Vec<DeliveryId>) -> Result<u64, StoreError> {
+        self.single((tenant.clone(), deliveries), |(tenant, deliveries), tx| {
+            Box::pin(dead::discard(tx, tenant, deliveries))
+        })
+        .await
+    }
+}

@@ -1,0 +1,156 @@
+//! Cancelling and replacing what was accepted.
+//!
+//! A cancel takes the locks on the same rows that a claim takes, so it knows of each delivery whether it was first.
+
+use std::collections::{BTreeMap, HashSet};
+
+use common::ids::{NotificationId, TenantId};
+use uuid::Uuid;
+
+use super::{
+    StoreError, accept, chains,
+    codec::count,
+    records,
+    sql::{accept as accept_sql, operate as sql, queue as queue_sql},
+    transaction::Tx,
+};
+use crate::model::{CancelFate, Cancelled, DeliveryState, NewNotification, Replaced};
+
+/// Stops what has not begun. None: the tenant has no such notification.
+pub(super) async fn cancel(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+) -> Result<Option<Cancelled>, StoreError> {
+    let visible_at: Option<i64> = tx
+        .conn
+        .query(sql::MARK_CANCELLED)
+        .bind(id.0)
+        .bind(tenant.as_str())
+        .bind(tx.now.0)
+        .scalar_optional()
+        .await?;
+    let Some(visible_at) = visible_at else {
+        return Ok(None);
+    };
+    let never_visible = tx
+        .conn
+        .query(queue_sql::CANCEL_SCHEDULED)
+        .bind(visible_at)
+        .bind(id.0)
+        .run()
+        .await?;
+    // Before its deliveries: a page that the job stores at this moment is seen by the statement after.
+    let fan_out = tx
+        .conn
+        .query(queue_sql::CANCEL_JOB)
+        .bind(id.0)
+        .bind(tx.now.0)
+        .run()
+        .await?;
+    let stopped: HashSet<Uuid> = tx
+        .conn
+        .query(sql::CANCEL_PENDING)
+        .bind(id.0)
+        .bind(tx.now.0)
+        .scalars()
+        .await?
+        .into_iter()
+        .collect();
+    // No step follows; what one has just begun is stopped with it.
+    chains::withdrawn(tx, id, "cancelled").await?;
+    let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
+        return Ok(None);
+    };
+    let now = tx.now;
+    let mut further = 0;
+    let deliveries = deliveries
+        .into_iter()
+        .map(|delivery| {
+            let by_chain = delivery.state == DeliveryState::Cancelled && delivery.updated_at == now;
+            let fate = if stopped.contains(&delivery.id.0) {
+                CancelFate::Stopped
+            } else if by_chain {
+                further += 1;
+                CancelFate::Stopped
+            } else if delivery.state.is_terminal() {
+                CancelFate::Ended
+            } else {
+                CancelFate::OnTheWay
+            };
+            (delivery, fate)
+        })
+        .collect();
+    Ok(Some(Cancelled {
+        deliveries,
+        stopped: stopped.len() as u64 + further,
+        fan_out_stopped: fan_out > 0,
+        never_visible: never_visible > 0,
+    }))
+}
+
+/// Puts a notification in the place of one that is not due yet, under the same id and with its time of acceptance.
+pub(super) async fn replace(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    new: &NewNotification,
+) -> Result<Replaced, StoreError> {
+    let found: Option<(i64, i64, i64, i64)> = tx
+        .conn
+        .query(sql::REPLACEABLE)
+        .bind(new.id.0)
+        .bind(tenant.as_str())
+        .optional()
+        .await?;
+    let Some((visible_at, created_at, withdrawn, cancelled)) = found else {
+        return Ok(Replaced::Unknown);
+    };
+    if withdrawn != 0 || cancelled != 0 {
+        return Ok(Replaced::Cancelled);
+    }
+    if visible_at <= tx.now.0 {
+        return Ok(Replaced::Due);
+    }
+    let (begun, failed): (i64, i64) = tx
+        .conn
+        .query(sql::REPLACED_DELIVERIES)
+        .bind(new.id.0)
+        .one()
+        .await?;
+    // A clock that is ahead of this one may have claimed.
+    if count(begun) > 0 {
+        return Ok(Replaced::Due);
+    }
+    let unscheduled = tx
+        .conn
+        .query(queue_sql::CANCEL_SCHEDULED)
+        .bind(visible_at)
+        .bind(new.id.0)
+        .run()
+        .await?;
+    if unscheduled == 0 {
+        return Ok(Replaced::Due);
+    }
+    for statement in [
+        sql::FORGET_DELIVERIES,
+        sql::FORGET_CHAINS,
+        sql::FORGET_JOB,
+        sql::FORGET_NOTIFICATION,
+    ] {
+        tx.conn.query(statement).bind(new.id.0).run().await?;
+    }
+    tx.conn
+        .query(accept_sql::ADD_TOTALS)
+        .rows(&[(tenant.as_str(), -1_i64, 0_i64, -failed)])
+        .run()
+        .await?;
+    let mut new = new.clone();
+    new.created_at = crate::model::Micros(created_at);
+    accept::insert(tx, &[&new]).await?;
+    Ok(Replaced::Done)
+}
+
+/// What a tenant's failed deliveries amount to changes by this.
+pub(super) async fn add_failed(tx: &mut Tx<'_>, tenant: &TenantId, number: i64) -> Result<(), StoreError> {
+    super::totals::add_totals(tx, BTreeMap::from([(tenant.as_str(), (0, number))])).await
+}
