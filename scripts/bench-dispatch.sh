@@ -43,12 +43,11 @@ for program in pgbench smtp-sink smtp-source; do
     }
 done
 if [ "${BUILD:-1}" != 0 ]; then
-    # Apart, as the bench's channel in memory is no part of the server.
-    cargo build --locked --release -p carillon
-    cargo build --locked --release -p loadtest
+    # The bench is built apart, below: its channel in memory is no part of the server.
+    cargo build --locked --release -p carillon -p loadtest
 fi
 more=()
-inside="$(pick store d3)"
+inside="$(pick store d3 d7)"
 if wants d11 && [[ ",$inside," != *",d3,"* ]]; then
     inside="${inside:+$inside,}d3"
 fi
@@ -57,9 +56,6 @@ if [ -n "$inside" ]; then
     if wants d11; then arguments+=(--pinned-seconds "${PINNED:-600}"); fi
     cargo bench --locked -p benches --bench dispatch -- "${arguments[@]}"
     more=(--more "$figures")
-fi
-if wants d7; then
-    cargo bench --locked -p benches --bench templates
 fi
 arguments=(dispatch --runs "${RUNS:-1}" --seconds "${DURATION:-8}" --stores "$stores" --rows "${ROWS:-1000000}" --json "$out")
 outside="$(pick d1 hot d2 d4 d5 d6 d8 d10)"

@@ -55,3 +55,5 @@ mod dispatcher;
 pub mod metrics;
 
 pub use self::dispatcher::{Dispatcher, Parts};
+#[cfg(any(test, feature = "test-util"))]
+pub use self::template::bench::PredefinedTemplates;

@@ -12,7 +12,12 @@ mod flow;
 mod place;
 mod work;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use dispatcher::PredefinedTemplates;
 
 use self::{figures::Figures, place::Database};
 
@@ -89,6 +94,11 @@ fn args() -> Outcome<Args> {
 fn run(args: &Args) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut figures = Figures::default();
+    if args.wants("d7") {
+        let bounds = Some([200_000.0, 600_000.0]);
+        let rate = renders(args.seconds)?;
+        figures.add("D7", "the eight predefined templates, one core", rate, "renders/s", bounds);
+    }
     for store in &args.stores {
         runtime.block_on(measure(args, store, &mut figures))?;
     }
@@ -96,6 +106,20 @@ fn run(args: &Args) -> Outcome<()> {
         std::fs::write(path, figures.json())?;
     }
     Ok(())
+}
+
+/// Templates rendered a second by one thread.
+fn renders(time: Duration) -> Outcome<f64> {
+    let templates = PredefinedTemplates::compile()?;
+    let began = Instant::now();
+    let mut rounds = 0_u64;
+    while began.elapsed() < time {
+        for _ in 0..1_000 {
+            std::hint::black_box(templates.render_all()?);
+        }
+        rounds += 1_000;
+    }
+    Ok((rounds * templates.count() as u64) as f64 / began.elapsed().as_secs_f64())
 }
 
 async fn measure(args: &Args, store: &str, figures: &mut Figures) -> Outcome<()> {
