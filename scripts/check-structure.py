@@ -11,7 +11,7 @@ CRATES = {  # crate: what it may name
     "hub": {"common"},
     "dispatcher": {"common"},
     "carillon": {"common", "hub", "dispatcher"},
-    "benches": {"common", "hub", "dispatcher"},
+    "benches": {"common", "hub", "dispatcher", "rig"},
     "loadtest": {"common", "rig"},
     "rig": set(),
 }

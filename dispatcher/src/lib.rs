@@ -56,3 +56,5 @@ mod fail_point;
 pub mod metrics;
 
 pub use self::dispatcher::{Dispatcher, Parts};
+#[cfg(any(test, feature = "test-util"))]
+pub use self::template::bench::PredefinedTemplates;

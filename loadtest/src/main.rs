@@ -10,6 +10,8 @@ mod bus;
 mod chaos;
 mod check;
 mod day;
+mod dispatch;
+mod figure;
 mod fleet;
 mod frame;
 mod payload;
@@ -64,6 +66,11 @@ fn go() -> anyhow::Result<ExitCode> {
             report.write(args.json.as_deref(), None)?;
             return Ok(verdict(&report));
         }
+        Command::Dispatch(args) => {
+            let report = runtime()?.block_on(dispatch::run(args))?;
+            report.write(args.json.as_deref(), None)?;
+            return Ok(verdict(&report));
+        }
         command => common(command).context("not a scenario")?,
     };
     let report = runtime()?.block_on(scenario::run(&cli.command))?;
@@ -99,7 +106,7 @@ fn common(command: &Command) -> Option<&Common> {
         Command::Recover(args) => &args.common,
         Command::Chaos(args) => &args.common,
         Command::Rolling(args) => &args.common,
-        Command::Bus(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
+        Command::Bus(_) | Command::Dispatch(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
     })
 }
 

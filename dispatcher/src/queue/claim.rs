@@ -30,6 +30,10 @@ const SHORT_PAUSE: Duration = Duration::from_millis(10);
 /// That pause doubles up to this where look after look finds nothing: what is due is paused, or its tenant holds enough.
 const LONG_PAUSE: Duration = Duration::from_millis(250);
 
+/// The least time between two questions to the store about what is due next. What is made or put off tells the queue itself,
+/// and under load the loop rests whenever a room is full.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
+
 /// A room with its shares and what is known of its lanes.
 struct Lanes {
     room: Arc<Room>,
@@ -56,6 +60,7 @@ pub(super) async fn run(context: Arc<Context>) {
     let mut trouble = Duration::ZERO;
     // Looks that found nothing though something is due.
     let mut in_vain = 0;
+    let mut asked = None;
     while !context.stop.is_cancelled() {
         match round(&context, &mut rooms).await {
             Ok(Looked::Somewhere(found)) => {
@@ -66,11 +71,7 @@ pub(super) async fn run(context: Arc<Context>) {
             }
             Ok(Looked::Nowhere) => {
                 trouble = Duration::ZERO;
-                in_vain = if rest(&context, &rooms, in_vain).await {
-                    in_vain + 1
-                } else {
-                    0
-                };
+                in_vain = rest(&context, &rooms, in_vain, &mut asked).await;
             }
             Err(error) => {
                 trouble = (trouble * 2).clamp(Duration::from_millis(100), Duration::from_secs(2));
@@ -307,9 +308,18 @@ async fn next_due(context: &Context) -> Option<Micros> {
     })
 }
 
-/// Waits for something to do. Whether it waited in vain, though something is due.
-async fn rest(context: &Context, rooms: &[Lanes], in_vain: u32) -> bool {
+/// Waits for something to do. How often in a row that was in vain, though something is due.
+async fn rest(context: &Context, rooms: &[Lanes], in_vain: u32, asked: &mut Option<Instant>) -> u32 {
     let poll = context.config.poll.0;
+    let again = asked.map_or(Duration::ZERO, |at| ASK_PAUSE.saturating_sub(at.elapsed()));
+    if !again.is_zero() {
+        let known = context.wake.next_look().0.saturating_sub(Micros::now().0).max(0);
+        let known = Duration::from_micros(u64::try_from(known).unwrap_or_default());
+        let wait = again.min(known.max(SHORT_PAUSE)).min(poll);
+        pause(context, rated(rooms).map_or(wait, |rated| wait.min(rated))).await;
+        return in_vain;
+    }
+    *asked = Some(Instant::now());
     let next = next_due(context).await;
     let now = Micros::now();
     if let Some(next) = next {
@@ -334,18 +344,25 @@ async fn rest(context: &Context, rooms: &[Lanes], in_vain: u32) -> bool {
             .min(poll)
     };
     let mut wait = until.clamp(least, poll);
-    // A channel that may send again before that.
-    let rated = rooms
-        .iter()
-        .filter(|lanes| lanes.hungry.contains(&true))
-        .filter_map(|lanes| lanes.bucket.as_ref().map(Bucket::wait))
-        .filter(|wait| !wait.is_zero())
-        .min();
-    if let Some(rated) = rated {
-        wait = wait.min(rated.max(Duration::from_millis(1)));
+    if let Some(rated) = rated(rooms) {
+        wait = wait.min(rated);
     }
     tracing::trace!(?next, ?wait, full, "nothing to claim");
-    pause(context, wait).await && until.is_zero()
+    if pause(context, wait).await && until.is_zero() {
+        in_vain + 1
+    } else {
+        0
+    }
+}
+
+/// When a channel with work may send again.
+fn rated(rooms: &[Lanes]) -> Option<Duration> {
+    let waits = rooms
+        .iter()
+        .filter(|lanes| lanes.hungry.contains(&true))
+        .filter_map(|lanes| lanes.bucket.as_ref().map(Bucket::wait));
+    let least = waits.filter(|wait| !wait.is_zero()).min();
+    least.map(|wait| wait.max(Duration::from_millis(1)))
 }
 
 /// True when the whole time passed.

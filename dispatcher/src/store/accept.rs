@@ -156,8 +156,6 @@ pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Resul
     let rows = Rows::of(fresh, tx.now)?;
     tx.work |= !(rows.deliveries.is_empty() && rows.jobs.is_empty() && rows.scheduled.is_empty());
     let replaced = collapse::take(tx, fresh).await?;
-    let others = collapse::keys_of(tx, &replaced).await?;
-    appear_among(tx, &rows.arrivals, &others).await?;
     tx.conn
         .query(sql::INSERT_NOTIFICATIONS)
         .rows(&rows.notifications)
@@ -171,6 +169,10 @@ pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Resul
             .await?;
     }
     deliveries::insert(tx, &rows.deliveries).await?;
+    // Nobody else knows the rows so far, so they lock nothing. Counters are locked from here to the commit, and whoever
+    // writes to the same topic waits: as late as can be.
+    let others = collapse::keys_of(tx, &replaced).await?;
+    appear_among(tx, &rows.arrivals, &others).await?;
     chains::insert(tx, fresh).await?;
     if !rows.jobs.is_empty() {
         tx.conn

@@ -2,6 +2,8 @@
 //!
 //! A template is compiled when it is saved, so that what is stored renders; what is compiled is kept by id and version.
 
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod bench;
 mod bounds;
 mod cache;
 mod context;

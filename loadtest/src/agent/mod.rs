@@ -341,7 +341,7 @@ fn publisher_token(setup: &Setup, secret: &str) -> anyhow::Result<String> {
     let new = NewToken {
         user: "loadtest".to_owned(),
         tenant: Some(setup.tenant.clone()),
-        scopes: vec!["publish".to_owned()],
+        scopes: vec!["publish notifications:write".to_owned()],
         ttl_seconds: setup.ttl_seconds,
         ..NewToken::default()
     };

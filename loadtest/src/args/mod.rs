@@ -2,6 +2,7 @@
 
 mod bus;
 mod cluster;
+mod dispatch;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bus::Bus;
 pub(crate) use self::cluster::{Balancer, Chaos, Cluster, Rolling, Traffic};
+pub(crate) use self::dispatch::{Dispatch, Kind};
 use crate::table::TableArgs;
 
 /// Load and fault harness for push servers: opens sockets, publishes, checks that nothing is lost, doubled or reordered,
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     /// The bus over Redis, measured in this process beside `redis-benchmark`: throughput, lag, what it costs and how it
     /// comes back.
     Bus(Bus),
+    /// The dispatcher on SQLite and on PostgreSQL, measured from outside beside pgbench, a bare commit loop and smtp-source:
+    /// what it accepts, what goes through, and the inbox.
+    Dispatch(Dispatch),
     /// Compare results: a table, and with --html a page with charts.
     Compare(Compare),
     /// Write the document of a pass of `make bench-peers`.

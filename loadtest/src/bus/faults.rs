@@ -18,11 +18,13 @@ use tokio::{
 };
 
 use super::{
-    figure::{Bound, Figures},
     setup::{config, connect, micros, publication, sent_at, topics, until_ready},
     silence::{Line, Which},
 };
-use crate::args::Bus as Args;
+use crate::{
+    args::Bus as Args,
+    figure::{Bound, Figures},
+};
 
 /// Longest wait for anything here.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -14,11 +14,14 @@ use tokio::{
 };
 
 use super::{
-    figure::{Bound, Figures},
     rate::{Listening, pace},
     setup::{config, connect, cpu, micros, publication, sent_at, topics},
 };
-use crate::{args::Bus as Args, times::Times};
+use crate::{
+    args::Bus as Args,
+    figure::{Bound, Figures},
+    times::Times,
+};
 
 /// Publishes a second while lag is measured.
 const LAG_RATE: u64 = 5_000;

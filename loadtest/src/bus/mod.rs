@@ -5,10 +5,9 @@
 //! | `rate` | publishes a second beside `redis-benchmark`, processor time of Redis a message |
 //! | `lag` | from a publish to another node; what a node costs that is not concerned |
 //! | `faults` | a primary killed, a connection that died silently, a hundred thousand topics subscribed again |
-//! | `figure`, `setup`, `tool`, `silence` | what was measured; buses, topics; `redis-benchmark`; a line that goes dead |
+//! | `setup`, `tool`, `silence` | buses, topics; `redis-benchmark`; a line that goes dead |
 
 mod faults;
-mod figure;
 mod lag;
 mod rate;
 mod setup;
@@ -17,8 +16,7 @@ mod tool;
 
 use anyhow::Context;
 
-use self::figure::Figures;
-use crate::{args::Bus, report::Report};
+use crate::{args::Bus, figure::Figures, report::Report};
 
 /// Measures what is asked for, so many times, and judges by the median.
 pub(crate) async fn run(args: &Bus) -> anyhow::Result<Report> {
@@ -33,7 +31,7 @@ pub(crate) async fn run(args: &Bus) -> anyhow::Result<Report> {
         faults::measure(args, &mut figures).await.context("faults")?;
     }
     if let Some(path) = &args.markdown {
-        figures.write_into(path)?;
+        figures.write_into(path, "bench-redis")?;
     }
     let mut report = Report {
         name: "bus".to_owned(),

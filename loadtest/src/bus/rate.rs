@@ -21,11 +21,13 @@ use tokio::{
 };
 
 use super::{
-    figure::{Bound, Figures},
     setup::{config, connect, cpu, pin, publication, topics},
     tool,
 };
-use crate::args::Bus as Args;
+use crate::{
+    args::Bus as Args,
+    figure::{Bound, Figures},
+};
 
 /// Topics that publishes go to.
 const TOPICS: u32 = 1_000;

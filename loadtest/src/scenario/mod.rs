@@ -34,7 +34,7 @@ pub(crate) async fn run(command: &Command) -> anyhow::Result<Report> {
         Command::Recover(args) => recover::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
         Command::Rolling(args) => rolling::run(args).await,
-        Command::Bus(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => {
+        Command::Bus(_) | Command::Dispatch(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => {
             anyhow::bail!("not a scenario")
         }
     }

@@ -20,6 +20,9 @@ use self::{
 };
 use crate::report::Report;
 
+/// Where the chapter begins that `scripts/bench-dispatch.sh` writes.
+const DISPATCHER: &str = "\n## Dispatcher\n";
+
 /// `loadtest table`: writes the document of a pass.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TableArgs {
@@ -74,7 +77,12 @@ pub(crate) fn write(args: &TableArgs) -> anyhow::Result<()> {
             std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         }
     }
-    let document = markdown::document(&pass);
+    let mut document = markdown::document(&pass);
+    // What stands behind it is not of this pass.
+    let before = std::fs::read_to_string(&args.markdown).unwrap_or_default();
+    if let Some(at) = before.find(DISPATCHER) {
+        document.push_str(&before[at..]);
+    }
     std::fs::write(&args.markdown, document)
         .with_context(|| format!("writing {}", args.markdown.display()))?;
     let mut data = serde_json::to_string_pretty(&pass)?;

@@ -6,13 +6,9 @@ use anyhow::{Context, bail};
 
 use crate::report::Report;
 
-/// Where the table stands in a document.
-const BEGIN: &str = "<!-- bench-redis: from here -->";
-const END: &str = "<!-- bench-redis: to here -->";
-
 /// What a figure has to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Bound {
+pub(crate) enum Bound {
     /// It is only told.
     None,
     /// At least: what it must be, and what it should.
@@ -24,9 +20,9 @@ pub(super) enum Bound {
 /// One figure.
 #[derive(Debug, Clone)]
 struct Figure {
-    id: &'static str,
+    id: String,
     what: String,
-    unit: &'static str,
+    unit: String,
     bound: Bound,
     /// By run.
     values: Vec<f64>,
@@ -34,18 +30,18 @@ struct Figure {
 
 /// All figures, in the order in which they first came.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(crate) struct Figures {
     all: Vec<Figure>,
 }
 
 impl Figures {
     /// Takes a run's value.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
-        id: &'static str,
+        id: &str,
         what: impl Into<String>,
         value: f64,
-        unit: &'static str,
+        unit: &str,
         bound: Bound,
     ) {
         let what = what.into();
@@ -57,9 +53,9 @@ impl Figures {
         {
             Some(figure) => figure.values.push(value),
             None => self.all.push(Figure {
-                id,
+                id: id.to_owned(),
                 what,
-                unit,
+                unit: unit.to_owned(),
                 bound,
                 values: vec![value],
             }),
@@ -67,7 +63,7 @@ impl Figures {
     }
 
     /// As figures and checks of a report.
-    pub(super) fn tell(&self, report: &mut Report) {
+    pub(crate) fn tell(&self, report: &mut Report) {
         for figure in &self.all {
             let name = format!("{} {}, {}", figure.id, figure.what, figure.unit);
             report.figure(&name, figure.median());
@@ -92,7 +88,7 @@ impl Figures {
                 Some((true, false)) => "must",
                 Some((false, _)) => "**missed**",
             };
-            let unit = figure.unit;
+            let unit = &figure.unit;
             out.push_str(&format!(
                 "| {} | {} | {} {unit} | {must} | {goal} | {verdict} |\n",
                 figure.id,
@@ -103,19 +99,23 @@ impl Figures {
         out
     }
 
-    /// Puts the table into a document, between its marks.
+    /// Puts the table into a document, between the marks of this name.
     ///
     /// # Errors
     /// A document without the marks.
-    pub(super) fn write_into(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write_into(&self, path: &Path, name: &str) -> anyhow::Result<()> {
+        let (begin, end) = (
+            format!("<!-- {name}: from here -->"),
+            format!("<!-- {name}: to here -->"),
+        );
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let Some((before, after)) = text
-            .split_once(BEGIN)
-            .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)))
+            .split_once(&begin)
+            .and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)))
         else {
-            bail!("{} has no `{BEGIN}` and `{END}`", path.display());
+            bail!("{} has no `{begin}` and `{end}`", path.display());
         };
-        let text = format!("{before}{BEGIN}\n{}{END}{after}", self.table());
+        let text = format!("{before}{begin}\n{}{end}{after}", self.table());
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 }
@@ -204,9 +204,9 @@ mod tests {
     fn the_table_takes_its_place_in_the_document_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.md");
-        std::fs::write(&path, format!("a\n{BEGIN}\nold\n{END}\nb\n")).unwrap();
+        std::fs::write(&path, "a\n<!-- t: from here -->\nold\n<!-- t: to here -->\nb\n").unwrap();
         let figures = figures(&[61.0, 64.0, 62.0], Bound::Least(60.0, 85.0));
-        figures.write_into(&path).unwrap();
+        figures.write_into(&path, "t").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
             text.contains("| C1 | of it | 62.0 (61.0 to 64.0) % | 60.0 | 85.0 | must |"),
@@ -214,6 +214,6 @@ mod tests {
         );
         assert!(text.starts_with("a\n") && text.ends_with("-->\nb\n") && !text.contains("old"));
         std::fs::write(&path, "nothing").unwrap();
-        assert!(figures.write_into(&path).is_err());
+        assert!(figures.write_into(&path, "t").is_err());
     }
 }
