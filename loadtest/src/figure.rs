@@ -36,14 +36,7 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Takes a run's value.
-    pub(crate) fn add(
-        &mut self,
-        id: &str,
-        what: impl Into<String>,
-        value: f64,
-        unit: &str,
-        bound: Bound,
-    ) {
+    pub(crate) fn add(&mut self, id: &str, what: impl Into<String>, value: f64, unit: &str, bound: Bound) {
         let what = what.into();
         eprintln!("  {id} {what}: {} {unit}", number(value));
         match self

@@ -106,7 +106,9 @@ fn common(command: &Command) -> Option<&Common> {
         Command::Recover(args) => &args.common,
         Command::Chaos(args) => &args.common,
         Command::Rolling(args) => &args.common,
-        Command::Bus(_) | Command::Dispatch(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => return None,
+        Command::Bus(_) | Command::Dispatch(_) | Command::Compare(_) | Command::Table(_) | Command::Agent => {
+            return None;
+        }
     })
 }
 

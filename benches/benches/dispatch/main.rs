@@ -97,7 +97,13 @@ fn run(args: &Args) -> Outcome<()> {
     if args.wants("d7") {
         let bounds = Some([200_000.0, 600_000.0]);
         let rate = renders(args.seconds)?;
-        figures.add("D7", "the eight predefined templates, one core", rate, "renders/s", bounds);
+        figures.add(
+            "D7",
+            "the eight predefined templates, one core",
+            rate,
+            "renders/s",
+            bounds,
+        );
     }
     for store in &args.stores {
         runtime.block_on(measure(args, store, &mut figures))?;

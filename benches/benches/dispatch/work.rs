@@ -35,7 +35,8 @@ fn notification(target: Target) -> NewNotification {
         audience: Some(Audience::from(target)),
         content: Content {
             title: "Order 4711 has been shipped".to_owned(),
-            content: "Your order 4711 left our warehouse in Hamburg and will be with you tomorrow.".to_owned(),
+            content: "Your order 4711 left our warehouse in Hamburg and will be with you tomorrow."
+                .to_owned(),
             priority: "normal".into(),
             ..Content::default()
         },

@@ -14,6 +14,10 @@ mod bus_away;
 mod cluster;
 mod compose;
 mod crash;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "servers start and die by blocking calls, and these tests run on several threads"
+)]
 mod crash_cluster;
 mod files;
 mod flush;

@@ -81,7 +81,8 @@ fn parse(head: &[u8]) -> Option<(u16, usize)> {
     }
     let length = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then_some(value.trim())
+        name.eq_ignore_ascii_case("content-length")
+            .then_some(value.trim())
     })?;
     Some((status, length.parse().ok()?))
 }

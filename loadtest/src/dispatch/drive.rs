@@ -87,7 +87,9 @@ async fn drive(
                 next += u64::from(connections);
                 if !good(&answer) {
                     let body = String::from_utf8_lossy(answer.body);
-                    *refused.entry(format!("{} {body:.300}", answer.status)).or_default() += 1;
+                    *refused
+                        .entry(format!("{} {body:.300}", answer.status))
+                        .or_default() += 1;
                 } else if due >= counted {
                     times.add(due.elapsed().as_micros() as u64);
                 }

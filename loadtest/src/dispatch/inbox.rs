@@ -57,8 +57,7 @@ async fn read(args: &Dispatch, kind: Kind, site: &Site, figures: &mut Figures) -
     ] {
         let tokens = Arc::clone(&tokens);
         // Users in no order: 7919 is a prime.
-        let make =
-            Arc::new(move |number: u64| get(path, &tokens[(number * 7919) as usize % tokens.len()]));
+        let make = Arc::new(move |number: u64| get(path, &tokens[(number * 7919) as usize % tokens.len()]));
         // A user's first request is counted with the others of the first part.
         let driven = paced(site.address(), CONNECTIONS, time, RATE, make).await?;
         let what = format!("{}: {what}, {} rows, 500/s, p99", kind.name(), args.rows);
@@ -69,7 +68,13 @@ async fn read(args: &Dispatch, kind: Kind, site: &Site, figures: &mut Figures) -
         let token = &everyone[(number * 7919) as usize % everyone.len()];
         get("/api/v1/notifications?limit=20", token)
     });
-    let driven = closed(site.address(), CONNECTIONS, Duration::from_secs(args.seconds), make).await?;
+    let driven = closed(
+        site.address(),
+        CONNECTIONS,
+        Duration::from_secs(args.seconds),
+        make,
+    )
+    .await?;
     let what = format!("{}: pages of 20, {CONNECTIONS} connections", kind.name());
     figures.add("D8", what, driven.rate, "/s", Bound::None);
     Ok(())

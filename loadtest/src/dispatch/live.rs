@@ -28,12 +28,28 @@ pub(super) async fn measure(args: &Dispatch, kind: Kind, figures: &mut Figures) 
     let (address, seconds) = (site.address().to_string(), args.seconds.to_string());
     let (target, key) = (target.display().to_string(), key.display().to_string());
     let command = Cli::try_parse_from([
-        "loadtest", "unicast", "--rate", RATE, "--sockets", "1000", "--lanes", "32", "--seconds", &seconds,
-        "--describe", &target, "--address", &address, "--publish", &address, "--secret-file", &key,
+        "loadtest",
+        "unicast",
+        "--rate",
+        RATE,
+        "--sockets",
+        "1000",
+        "--lanes",
+        "32",
+        "--seconds",
+        &seconds,
+        "--describe",
+        &target,
+        "--address",
+        &address,
+        "--publish",
+        &address,
+        "--secret-file",
+        &key,
     ])?
     .command;
     let report = scenario::run(&command).await?;
-    for check in report.checks.iter().filter(|check| !check.ok) {
+    if let Some(check) = report.checks.iter().find(|check| !check.ok) {
         anyhow::bail!("{}: {}", check.name, check.detail);
     }
     let Some(latency) = report.latencies.get(LATENCY) else {

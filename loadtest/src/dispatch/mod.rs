@@ -48,7 +48,9 @@ pub(crate) async fn run(args: &Dispatch) -> anyhow::Result<Report> {
     for run in 1..=args.runs {
         eprintln!("run {run} of {}", args.runs);
         for &kind in &args.stores {
-            accept::measure(args, kind, &mut figures).await.context("accepting")?;
+            accept::measure(args, kind, &mut figures)
+                .await
+                .context("accepting")?;
             live::measure(args, kind, &mut figures).await.context("frames")?;
             through::measure(args, kind, &mut figures)
                 .await

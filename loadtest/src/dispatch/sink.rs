@@ -44,7 +44,7 @@ impl Hooks {
         std::thread::Builder::new()
             .name("hooks".to_owned())
             .spawn(move || {
-                runtime.block_on(async move {
+                let ended: std::io::Result<()> = runtime.block_on(async move {
                     let listener = tokio::net::TcpListener::from_std(listener)?;
                     loop {
                         let (stream, _) = listener.accept().await?;
@@ -52,8 +52,10 @@ impl Hooks {
                         // A connection that breaks concerns its own end.
                         tokio::spawn(async move { serve(stream, &count).await.ok() });
                     }
-                })
-                .map_err(|error: std::io::Error| eprintln!("the receiver of webhooks ended: {error}"))
+                });
+                if let Err(error) = ended {
+                    eprintln!("the receiver of webhooks ended: {error}");
+                }
             })?;
         Ok(Self { address, taken })
     }
@@ -90,7 +92,8 @@ fn request(buffer: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(&buffer[..head]).ok()?;
     let length = text.split("\r\n").find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then_some(value.trim())
+        name.eq_ignore_ascii_case("content-length")
+            .then_some(value.trim())
     });
     let whole = head + length.map_or(Some(0), |length| length.parse().ok())?;
     (buffer.len() >= whole).then_some(whole)

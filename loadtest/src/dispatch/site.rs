@@ -32,7 +32,8 @@ level = \"warn\"
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) node: Node,
-    pub(super) postgres: Option<postgres::Server>,
+    /// Lives as long as who uses it.
+    _postgres: Option<postgres::Server>,
 }
 
 impl Site {
@@ -54,7 +55,10 @@ impl Site {
             ..Options::default()
         })
         .context("starting carillon")?;
-        Ok(Self { node, postgres })
+        Ok(Self {
+            node,
+            _postgres: postgres,
+        })
     }
 
     /// Where it is asked.

@@ -119,10 +119,7 @@ async fn drained(
         if now > last {
             (last, since) = (now, Instant::now());
         } else if since.elapsed() > STUCK {
-            bail!(
-                "{now} of {all} went out, and no more: {:.2000}",
-                site.node.log()
-            );
+            bail!("{now} of {all} went out, and no more: {:.2000}", site.node.log());
         }
         sleep(LOOK).await;
     }

@@ -70,6 +70,8 @@ async fn whoever_dies_at_any_moment_loses_nothing() {
     let common = common.set("FAIL_POINT_FILE", point.to_str().unwrap());
     let hub = common.start(Service::Hub);
     let dispatcher = common.start(Service::Dispatcher);
+    // Held open: their users are online.
+    #[allow(clippy::collection_is_never_read, reason = "what is held is what counts")]
     let mut sockets = Vec::new();
     for user in 0..USERS {
         let token = token(&hub, &format!("u{user}"), "");
