@@ -9,7 +9,10 @@ use crate::Outcome;
 #[derive(Debug)]
 pub(crate) enum Database {
     Sqlite(Folder),
-    Postgres { server: postgres::Server, url: String },
+    Postgres {
+        server: Box<postgres::Server>,
+        url: String,
+    },
 }
 
 impl Database {
@@ -20,7 +23,7 @@ impl Database {
                 let options = postgres::Options::default()
                     .setting("shared_buffers", "512MB")
                     .setting("max_wal_size", "4GB");
-                let server = postgres::Server::start(&options)?;
+                let server = Box::new(postgres::Server::start(&options)?);
                 let url = server.create_database("carillon")?;
                 Ok(Self::Postgres { server, url })
             }

@@ -3,7 +3,6 @@
 //!
 //! `CARILLON_SOAK=1` makes it 100,000 notifications (`make soak`).
 
-mod fail_points;
 mod ledger;
 mod sink;
 mod zombie;
@@ -26,7 +25,7 @@ use tokio::{
 };
 
 use self::{
-    ledger::{Accepted, Found, Ledger, Load, Senders},
+    ledger::{Accepted, Found, Ledger, Senders},
     sink::HookSink,
 };
 use crate::support::{
@@ -90,7 +89,6 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
         addresses: cluster.dispatchers.each_ref().map(Node::address),
         token: sender,
         hook: hooks.url(),
-        load: Load::Mixed,
         ledger: Arc::clone(&ledger),
     };
     for number in 0..SENDERS {
