@@ -2,104 +2,38 @@
 //!
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
+mod database;
 mod network;
 mod retention;
 mod retry;
 mod schedules;
+mod smtp;
 mod webhook;
 
 pub(crate) use self::retry::LONGEST;
 pub use self::{
+    database::DatabaseConfig,
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
     retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
     schedules::SchedulesConfig,
+    smtp::{SmtpConfig, SmtpTls, UnknownPolicy},
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
 };
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use common::{
-    config::{Bytes, ConfigError, Span, number_or_text},
+    config::{Bytes, ConfigError, Span},
     ids::Name,
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use crate::{
     database_url,
     model::{Channel, Reached},
-    store::{Place, Server},
 };
-
-/// Section `[database]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DatabaseConfig {
-    /// A PostgreSQL database: `postgres://user:password@host:5432/name`. Default: none, which means SQLite.
-    pub url: Option<SecretString>,
-    /// PostgreSQL: a replica that answers readers while the database is away, as `url`. Default: none.
-    pub replica_url: Option<SecretString>,
-    /// The SQLite file. Default: none, which means `carillon.db` in the data folder.
-    pub path: Option<PathBuf>,
-    /// PostgreSQL: connections that accept and write what readers do. Default 3.
-    pub connections: u32,
-    /// PostgreSQL: connections of the queue. Default 2.
-    pub queue_connections: u32,
-    /// PostgreSQL: a statement that takes longer is ended. Default `10s`.
-    pub statement_timeout: Span,
-    /// PostgreSQL: a lock that is waited for longer is given up. Default `5s`.
-    pub lock_timeout: Span,
-    /// PostgreSQL: how long a connection may take to be made. Default `2s`.
-    pub connect_timeout: Span,
-    /// PostgreSQL: a pooler with transaction pooling (PgBouncer) stands in between. Default false.
-    pub pooler: bool,
-    /// Connections for reading. Default 4.
-    pub read_connections: u32,
-    /// Operations that share one transaction at the most. Default 512.
-    pub group_max: usize,
-    /// What the database does not answer within this time counts as away. Default `2s`.
-    pub away_after: Span,
-}
-
-impl DatabaseConfig {
-    /// Where the database is: the server, where one is named, else the file, else `default` in its place.
-    #[must_use]
-    pub fn place(&self, default: impl FnOnce() -> PathBuf) -> Place {
-        match &self.url {
-            Some(url) => Place::Server(Server {
-                url: url.clone(),
-                replica: self.replica_url.clone(),
-                connections: self.connections,
-                queue_connections: self.queue_connections,
-                statement_timeout: self.statement_timeout.0,
-                lock_timeout: self.lock_timeout.0,
-                connect_timeout: self.connect_timeout.0,
-                pooler: self.pooler,
-            }),
-            None => Place::File(self.path.clone().unwrap_or_else(default)),
-        }
-    }
-}
-
-impl Default for DatabaseConfig {
-    fn default() -> Self {
-        Self {
-            url: None,
-            replica_url: None,
-            path: None,
-            connections: 3,
-            queue_connections: 2,
-            statement_timeout: seconds(10),
-            lock_timeout: seconds(5),
-            connect_timeout: seconds(2),
-            pooler: false,
-            read_connections: 4,
-            group_max: 512,
-            away_after: seconds(2),
-        }
-    }
-}
 
 /// Section `[queue]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -149,95 +83,6 @@ impl Default for QueueConfig {
             stop_within: seconds(10),
         }
     }
-}
-
-/// How the connection to the SMTP server is protected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SmtpTls {
-    /// STARTTLS before anything else is said; a server without it is refused.
-    #[default]
-    Starttls,
-    /// TLS from the first byte (port 465).
-    Tls,
-    /// Plain text: for a relay on this machine or in a private network.
-    None,
-}
-
-/// Section `[smtp]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SmtpConfig {
-    /// Name or address of the server. Default: none, and the channel email is not configured.
-    pub host: Option<String>,
-    /// Its port. Default: 587 with `starttls`, 465 with `tls`, 25 with `none`.
-    #[serde(deserialize_with = "number_or_text")]
-    pub port: Option<u16>,
-    /// User name; none: no authentication.
-    pub username: Option<String>,
-    /// Its password.
-    pub password: Option<SecretString>,
-    /// Sender of all mail, `Name <address>` or the bare address. Default: the user name, where that is an address.
-    pub from: Option<String>,
-    /// Protection of the connection. Default `starttls`.
-    pub tls: SmtpTls,
-    /// PEM file with certificates that are believed beside those of the operating system. Default: none.
-    pub ca_file: Option<PathBuf>,
-    /// Connections, and with them mails on the way at once. Default 10.
-    pub pool_size: usize,
-    /// Bound of each step of a mail's transmission. Default `30s`.
-    pub timeout: Span,
-    /// What to do with a mail of which nobody can tell whether the server took it: `resend`, or `hold` as dead with
-    /// reason `unknown`. Default `resend`.
-    pub on_unknown: UnknownPolicy,
-}
-
-impl Default for SmtpConfig {
-    fn default() -> Self {
-        Self {
-            host: None,
-            port: None,
-            username: None,
-            password: None,
-            from: None,
-            tls: SmtpTls::default(),
-            ca_file: None,
-            pool_size: 10,
-            timeout: seconds(30),
-            on_unknown: UnknownPolicy::default(),
-        }
-    }
-}
-
-impl SmtpConfig {
-    /// The port, given or by the kind of protection.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port.unwrap_or(match self.tls {
-            SmtpTls::Starttls => 587,
-            SmtpTls::Tls => 465,
-            SmtpTls::None => 25,
-        })
-    }
-
-    /// The sender, given or the user name.
-    #[must_use]
-    pub fn sender(&self) -> Option<&str> {
-        self.from
-            .as_deref()
-            .or_else(|| self.username.as_deref().filter(|name| name.contains('@')))
-    }
-}
-
-/// What a channel does with an attempt that has a start and no end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnknownPolicy {
-    /// Send again; the receiver may get it twice.
-    #[default]
-    Resend,
-    /// Do not send again by itself.
-    Hold,
 }
 
 /// Section `[inbox]`.
