@@ -166,7 +166,15 @@ async fn each_process_serves_and_describes_its_own_part() {
             &dispatcher,
             [notifications, "/metrics", "/"],
             [statistics, "/api/v1/sse", "/api/v1/poll"],
-            &["contacts", "health", "inbox", "notifications", "templates"],
+            &[
+                "contacts",
+                "health",
+                "inbox",
+                "notifications",
+                "queue",
+                "schedules",
+                "templates",
+            ],
         ),
     ] {
         let mut client = Client::connect(node.address()).await.unwrap();
