@@ -39,42 +39,41 @@ struct Untold {
     keys: HashSet<KeyHash>,
 }
 
-/// Tells and hears hints until it is dropped. Cheap to clone.
+/// Tells and hears hints until the last of its handles is dropped. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Hints(Arc<Inner>);
+pub(super) struct Hints {
+    desk: Arc<Desk>,
+    /// Ends the tasks, which hold the desk but no handle.
+    _stop: Arc<DropGuard>,
+}
 
-#[derive(Debug)]
-struct Inner {
+/// Where hints lie on their way to others, and from them.
+#[derive(Debug, Default)]
+struct Desk {
     untold: Mutex<Untold>,
     more: Notify,
     /// Somebody made work for the queue.
     work: Notify,
-    _stop: DropGuard,
 }
 
 impl Hints {
     /// Begins to listen and to tell. Without a server of which others can hear, nothing is told and nothing heard.
     pub(super) fn start(server: Option<&Server>, watchers: &Arc<Watchers>) -> Result<Self, StoreError> {
         let stop = CancellationToken::new();
-        let hints = Self(Arc::new(Inner {
-            untold: Mutex::default(),
-            more: Notify::new(),
-            work: Notify::new(),
-            _stop: stop.clone().drop_guard(),
-        }));
+        let hints = Self {
+            desk: Arc::default(),
+            _stop: Arc::new(stop.clone().drop_guard()),
+        };
         let Some(server) = server.filter(|server| !server.pooler) else {
             return Ok(hints);
         };
         let pool = postgres::connect::readers(server, &server.url, 2)?;
         let me = format!("{:016x}", fastrand::u64(..));
-        // Both end when the last handle is gone.
-        let weak = Arc::downgrade(&hints.0);
-        let (told, asked) = (pool.clone(), me.clone());
+        let (told, asked, desk) = (pool.clone(), me.clone(), Arc::clone(&hints.desk));
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            tell(&told, &asked, || weak.upgrade()).await;
+            tell(&told, &asked, &desk).await;
         }));
-        let weak = Arc::downgrade(&hints.0);
-        let watchers = Arc::clone(watchers);
+        let (desk, watchers) = (Arc::clone(&hints.desk), Arc::clone(watchers));
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             hear(&pool, &me, |heard| {
                 match heard {
@@ -82,8 +81,8 @@ impl Hints {
                     Heard::Keys(keys) => watchers.wake_hashes(keys),
                     Heard::Work => {}
                 }
-                if let (Heard::Anything | Heard::Work, Some(inner)) = (heard, weak.upgrade()) {
-                    inner.work.notify_one();
+                if matches!(heard, Heard::Anything | Heard::Work) {
+                    desk.work.notify_one();
                 }
             })
             .await;
@@ -93,7 +92,7 @@ impl Hints {
 
     /// To be called after the commit.
     pub(super) fn tell(&self, keys: impl IntoIterator<Item = KeyHash>, work: bool) {
-        let mut untold = self.0.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut untold = self.desk.untold.lock().unwrap_or_else(PoisonError::into_inner);
         untold.work |= work;
         for key in keys {
             if untold.keys.len() > KEYS {
@@ -103,22 +102,21 @@ impl Hints {
         }
         if untold.work || !untold.keys.is_empty() {
             drop(untold);
-            self.0.more.notify_one();
+            self.desk.more.notify_one();
         }
     }
 
     /// Returns when another process made work for the queue, or may have.
     pub(super) async fn work(&self) {
-        self.0.work.notified().await;
+        self.desk.work.notified().await;
     }
 }
 
 /// Sends what was collected, with a pause after each.
-async fn tell(pool: &PgPool, me: &str, hints: impl Fn() -> Option<Arc<Inner>>) {
-    while let Some(inner) = hints() {
-        inner.more.notified().await;
-        let untold = std::mem::take(&mut *inner.untold.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(inner);
+async fn tell(pool: &PgPool, me: &str, desk: &Desk) {
+    loop {
+        desk.more.notified().await;
+        let untold = std::mem::take(&mut *desk.untold.lock().unwrap_or_else(PoisonError::into_inner));
         let told = sqlx::query("SELECT pg_notify($1, $2)")
             .bind(CHANNEL)
             .bind(payload(me, &untold))

@@ -271,3 +271,26 @@ async fn after_a_fail_over_the_promoted_replica_goes_on_where_the_primary_was() 
     store.close().await;
     drop(primary);
 }
+
+#[tokio::test]
+async fn a_store_that_is_gone_leaves_no_connection() {
+    let Faulty {
+        store,
+        mut superuser,
+        _database,
+    } = Faulty::new().await;
+    let mut connections = || {
+        let count = "SELECT count(*) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        superuser.value(count).unwrap().unwrap()
+    };
+    put(&store, to(user_key("u"))).await;
+    // The one that listens for hints is made in the background.
+    eventually("there are the writers' and more", async || {
+        (connections().parse::<u32>().unwrap() > 5).then_some(())
+    })
+    .await;
+    store.close().await;
+    drop(store);
+    eventually("all are gone", async || (connections() == "0").then_some(())).await;
+}
