@@ -55,8 +55,7 @@ pub use self::{
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     types::{
         AttemptStart, ChangesResult, ClaimRequest, ClaimRules, FailedOver, JobClaim, JobPage, LaneDepth,
-        Mark, Marked, OnUnknown, Place, ReadAll, Rescued, Revival, Revived, Server, StoreConfig, StoreError,
-        TenantStats,
+        Mark, Marked, OnUnknown, Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,
     },
     watch::Watch,
 };

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::ids::{DeliveryId, NotificationId};
 use uuid::Uuid;
 
 use super::{
-    AttemptStart, LaneDepth, OnUnknown, Rescued, Revival, Revived, StoreError,
+    AttemptStart, LaneDepth, OnUnknown, Rescued, StoreError,
     access::Access,
     chains::{self, End},
-    codec::{channel_of, count, from_json, ids, lane_of, state_of},
+    codec::{channel_of, count, from_json, ids, state_of},
     positions::{Arrival, StoredRoute, appear},
     sql::queue as sql,
     totals::{add_totals, counts},
@@ -234,37 +234,6 @@ pub(super) async fn rescue(
         settle(tx, &settled.iter().collect::<Vec<_>>()).await?;
     }
     Ok(rescued)
-}
-
-/// Takes deliveries that have ended back to pending. Answers those that it took.
-pub(super) async fn revive(
-    tx: &mut Tx<'_>,
-    tenant: &TenantId,
-    revival: &Revival,
-) -> Result<Vec<Revived>, StoreError> {
-    let deliveries: Vec<Uuid> = revival.deliveries.iter().map(|id| id.0).collect();
-    let states: Vec<&str> = revival.states.iter().map(|state| state.as_str()).collect();
-    let rows: Vec<(Uuid, Uuid, i64, String)> = tx
-        .conn
-        .query(sql::REVIVE)
-        .list(&deliveries)
-        .bind(tenant.as_str())
-        .list(&states)
-        .bind(revival.due_at.0)
-        .bind(i64::from(revival.attempts))
-        .bind(tx.now.0)
-        .all()
-        .await?;
-    rows.into_iter()
-        .map(|(delivery, notification, lane, channel)| {
-            Ok(Revived {
-                delivery: DeliveryId(delivery),
-                notification: NotificationId(notification),
-                lane: lane_of(lane)?,
-                channel: channel_of(&channel)?,
-            })
-        })
-        .collect()
 }
 
 pub(super) async fn make_visible(

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
 use secrecy::SecretString;
 
-use crate::model::{Chain, Changes, Channel, Contact, Cursor, DeliveryState, GroupJob, Lane, Micros, Pauses};
+use crate::model::{Chain, Changes, Channel, Contact, Cursor, GroupJob, Lane, Micros, Pauses};
 
 /// Why the store did not do it. Nothing of the operation was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -204,32 +204,6 @@ pub struct Rescued {
     pub unknown: u64,
     /// Groups' fan-outs whose lease was taken back before its end.
     pub jobs: u64,
-}
-
-/// Deliveries that have ended and are to be tried again.
-#[derive(Debug, Clone)]
-pub struct Revival {
-    /// Which.
-    pub deliveries: Vec<DeliveryId>,
-    /// Only those in these states.
-    pub states: Vec<DeliveryState>,
-    /// When they are due.
-    pub due_at: Micros,
-    /// So many attempts more than they had.
-    pub attempts: u32,
-}
-
-/// A delivery that is pending again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revived {
-    /// Which.
-    pub delivery: DeliveryId,
-    /// Of what.
-    pub notification: NotificationId,
-    /// Where it waits.
-    pub lane: Lane,
-    /// By what.
-    pub channel: Channel,
 }
 
 /// What is waiting in a lane.

@@ -5,13 +5,13 @@ use std::{
     time::Instant,
 };
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::ids::{DeliveryId, NotificationId};
 
 use crate::{
     model::{Channel, Claimed, Micros, NewDelivery, Settlement},
     store::{
-        AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Place, Rescued, Revival,
-        Revived, Store, StoreError, claim, fair::Flow, horizon::Horizon, jobs, queue, writer::Work,
+        AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Place, Rescued, Store,
+        StoreError, claim, fair::Flow, horizon::Horizon, jobs, queue, writer::Work,
     },
 };
 
@@ -117,18 +117,6 @@ impl Store {
     ) -> Result<Rescued, StoreError> {
         self.claiming((now, limit, on_unknown), |(now, limit, on_unknown), tx| {
             Box::pin(queue::rescue(tx, *now, *limit, *on_unknown))
-        })
-        .await
-    }
-
-    /// Takes a tenant's deliveries that have ended back to pending, with their ids and their attempts so far. Answers those
-    /// it took: neither one that is on its way, nor one whose notification was withdrawn or is gone.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn revive(&self, tenant: &TenantId, revival: Revival) -> Result<Vec<Revived>, StoreError> {
-        self.single((tenant.clone(), revival), |(tenant, revival), tx| {
-            Box::pin(queue::revive(tx, tenant, revival))
         })
         .await
     }

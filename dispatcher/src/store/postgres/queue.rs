@@ -276,27 +276,3 @@ pub(in crate::store) const CANCEL_JOB: &str =
 
 pub(in crate::store) const CANCEL_SCHEDULED: &str =
     "DELETE FROM scheduled WHERE visible_at = $1::bigint AND notification_id = $2::uuid";
-
-/// Takes what has ended back to pending: of the deliveries `$1` of the tenant `$2` those in the states `$3`, due at `$4`,
-/// with `$5` more attempts; `$6` the present. The token stays, and the next claim raises it. What was withdrawn stays: the
-/// notification is held, so that a withdrawal at the same time comes before or after.
-pub(in crate::store) const REVIVE: &str = concat!(
-    "
-WITH held AS MATERIALIZED (
-  SELECT h.id, h.notification_id FROM (SELECT * FROM unnest($1::uuid[]) AS r (id) ORDER BY id) r
-  CROSS JOIN LATERAL (SELECT h.id, h.notification_id FROM delivery_history h
-    WHERE h.id = r.id AND h.tenant = $2::text AND h.state = ANY ($3::text[]) FOR UPDATE) h
-  CROSS JOIN LATERAL (SELECT n.id FROM notifications n
-    WHERE n.id = h.notification_id AND n.withdrawn = 0 FOR SHARE) n
-), gone AS (
-  DELETE FROM delivery_history h USING held WHERE h.id = held.id AND h.notification_id = held.notification_id
-  RETURNING h.id, h.notification_id, h.tenant, h.channel, h.\"user\", h.address, h.lane, h.token
-)
-INSERT INTO deliveries (",
-    columns!(),
-    ")
-SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'pending', NULL, $4::bigint, NULL, token,
-  $5::bigint + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = gone.id), NULL, $6::bigint
-FROM gone
-RETURNING id, notification_id, lane, channel"
-);

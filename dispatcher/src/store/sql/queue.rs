@@ -26,5 +26,4 @@ statements! { queue:
     CANCEL_DELIVERIES,
     CANCEL_JOB,
     CANCEL_SCHEDULED,
-    REVIVE,
 }

@@ -176,13 +176,3 @@ pub(in crate::store) const CANCEL_JOB: &str =
 
 pub(in crate::store) const CANCEL_SCHEDULED: &str =
     "DELETE FROM scheduled WHERE visible_at = ?1 AND notification_id = ?2";
-
-/// Takes what has ended back to pending: of the deliveries `?1` of the tenant `?2` those in the states `?3`, due at `?4`,
-/// with `?5` more attempts; `?6` the present. The token stays, and the next claim raises it. What was withdrawn stays.
-pub(in crate::store) const REVIVE: &str = "
-UPDATE deliveries SET state = 'pending', reason = NULL, due_at = ?4, lease_until = NULL, worker = NULL, updated_at = ?6,
-  max_attempts = ?5 + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id)
-WHERE id IN (SELECT unhex(value) FROM json_each(?1)) AND tenant = ?2
-  AND +state IN (SELECT value FROM json_each(?3)) AND +state NOT IN ('pending', 'running')
-  AND NOT EXISTS (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id AND n.withdrawn = 1)
-RETURNING id, notification_id, lane, channel";

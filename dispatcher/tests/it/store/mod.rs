@@ -3,6 +3,7 @@
 mod accept;
 mod chains;
 mod collapse;
+mod dead_letters;
 mod faults;
 mod feed;
 mod history;
@@ -14,7 +15,6 @@ mod postgres_faults;
 mod queue;
 mod records;
 mod retention;
-mod revive;
 mod schedules;
 mod unread;
 

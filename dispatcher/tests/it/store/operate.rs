@@ -5,15 +5,15 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use common::ids::{DeliveryId, NotificationId, TenantId};
 use dispatcher::{
     model::{
-        CancelFate, Channel, Claimed, Content, DeadFilter, DeliveryState, Lane, Micros, NewNotification,
-        Pause, Pauses, Redrive, RedriveResult, Replaced, Settlement,
+        CancelFate, Channel, Claimed, DeliveryState, Lane, Micros, NewNotification, Pause, Pauses, Replaced,
+        Settlement,
     },
     store::{AttemptStart, ClaimRequest, ClaimRules, OnUnknown, Store},
 };
 
 use super::{Fresh, ask, email, fresh, known, listed, mailed, note, plain, put, tenant, to, user_key};
 
-fn other() -> TenantId {
+pub(super) fn other() -> TenantId {
     TenantId::new("t2").unwrap()
 }
 
@@ -39,7 +39,7 @@ fn of(claimed: &[Claimed], tenant: &TenantId) -> usize {
     claimed.iter().filter(|one| one.tenant == *tenant).count()
 }
 
-async fn begin(store: &Store, claimed: &Claimed) {
+pub(super) async fn begin(store: &Store, claimed: &Claimed) {
     let start = AttemptStart {
         delivery: claimed.id,
         token: claimed.token,
@@ -50,7 +50,7 @@ async fn begin(store: &Store, claimed: &Claimed) {
     assert_eq!(store.begin_attempts(vec![start]).await.unwrap(), [true]);
 }
 
-async fn end(store: &Store, claimed: &Claimed, state: DeliveryState, reason: &'static str) {
+pub(super) async fn end(store: &Store, claimed: &Claimed, state: DeliveryState, reason: &'static str) {
     let settlement = Settlement {
         delivery: claimed.id,
         token: claimed.token,
@@ -64,7 +64,7 @@ async fn end(store: &Store, claimed: &Claimed, state: DeliveryState, reason: &'s
 }
 
 /// Mails of the users that were given up, one notification each.
-async fn dead(store: &Store, users: &[&str], reason: &'static str) -> Vec<Claimed> {
+pub(super) async fn dead(store: &Store, users: &[&str], reason: &'static str) -> Vec<Claimed> {
     let mut all = Vec::new();
     for user in users {
         put(store, mailed(user)).await;
@@ -74,27 +74,6 @@ async fn dead(store: &Store, users: &[&str], reason: &'static str) -> Vec<Claime
         all.push(claimed);
     }
     all
-}
-
-async fn letters(store: &Store, filter: &DeadFilter) -> Vec<DeliveryId> {
-    let (letters, next) = store.dead_letters(&tenant(), filter, None, 100).await.unwrap();
-    assert_eq!(next, None);
-    letters.into_iter().map(|letter| letter.id).collect()
-}
-
-fn again(deliveries: Vec<DeliveryId>) -> Redrive {
-    Redrive {
-        deliveries: deliveries.into_iter().map(|id| (id, 2)).collect(),
-        by: "op".to_owned(),
-        ..Redrive::default()
-    }
-}
-
-async fn redriven(store: &Store, redrive: Redrive) -> Vec<DeliveryId> {
-    match store.redrive(&tenant(), redrive).await.unwrap() {
-        RedriveResult::Redriven(all) => all.into_iter().map(|one| one.id).collect(),
-        RedriveResult::AddressTaken => panic!("the address is taken"),
-    }
 }
 
 #[tokio::test]
@@ -231,7 +210,7 @@ async fn cancelling_says_what_was_stopped_and_what_had_gone() {
     assert_eq!(again.stopped, 0);
 }
 
-async fn state(store: &Store, id: NotificationId, delivery: DeliveryId) -> DeliveryState {
+pub(super) async fn state(store: &Store, id: NotificationId, delivery: DeliveryId) -> DeliveryState {
     let (_, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
     deliveries
         .into_iter()
@@ -313,200 +292,6 @@ async fn a_cancel_that_races_with_claims_tells_the_truth() {
         assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
     }
     assert!(stopped_some);
-}
-
-#[tokio::test]
-async fn dead_letters_are_found_by_what_they_are() {
-    let store = fresh().await;
-    let rejected = dead(&store, &["ann", "bob"], "rejected").await;
-    let unknown = dead(&store, &["cid"], "unknown").await;
-    // Of another tenant.
-    let foreign = NewNotification {
-        tenant: other(),
-        ..mailed("ann")
-    };
-    put(&store, foreign).await;
-    let claimed = store.claim(ask(Lane::Medium, 1)).await.unwrap().remove(0);
-    end(&store, &claimed, DeliveryState::Dead, "rejected").await;
-
-    let all = DeadFilter::default();
-    assert_eq!(
-        letters(&store, &all).await,
-        [unknown[0].id, rejected[1].id, rejected[0].id],
-        "the newest first"
-    );
-    let by = |filter: DeadFilter| {
-        let store = &store;
-        async move { letters(store, &filter).await }
-    };
-    let reason = DeadFilter {
-        reason: Some("unknown".to_owned()),
-        ..all.clone()
-    };
-    assert_eq!(by(reason).await, [unknown[0].id]);
-    let user = DeadFilter {
-        user: rejected[1].user.clone(),
-        channel: Some(Channel::Email),
-        ..all.clone()
-    };
-    assert_eq!(by(user).await, [rejected[1].id]);
-    let channel = DeadFilter {
-        channel: Some(Channel::Sms),
-        ..all.clone()
-    };
-    assert!(by(channel).await.is_empty());
-    let notification = DeadFilter {
-        notification: Some(rejected[0].notification),
-        ..all.clone()
-    };
-    assert_eq!(by(notification).await, [rejected[0].id]);
-    let text = |text: &str| DeadFilter {
-        text: Some(text.to_owned()),
-        ..DeadFilter::default()
-    };
-    assert_eq!(by(text("BOB@")).await, [rejected[1].id]);
-    assert_eq!(by(text("Mail")).await.len(), 3);
-    assert!(by(text("nothing")).await.is_empty());
-    let (first, _) = store
-        .dead_letter(&tenant(), rejected[0].id)
-        .await
-        .unwrap()
-        .unwrap();
-    let time = |from, to| DeadFilter {
-        from,
-        to,
-        ..DeadFilter::default()
-    };
-    assert_eq!(
-        by(time(None, Some(Micros(first.died_at.0 + 1)))).await,
-        [first.id]
-    );
-    assert_eq!(by(time(Some(Micros(first.died_at.0 + 1)), None)).await.len(), 2);
-
-    // Page by page, each once.
-    let mut place = None;
-    let mut seen = Vec::new();
-    loop {
-        let (page, next) = store.dead_letters(&tenant(), &all, place, 2).await.unwrap();
-        seen.extend(page.into_iter().map(|letter| letter.id));
-        place = next;
-        if place.is_none() {
-            break;
-        }
-    }
-    assert_eq!(seen.len(), 3);
-    let (letter, attempts) = store
-        .dead_letter(&tenant(), unknown[0].id)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((letter.attempts, attempts.len()), (1, 1));
-    assert_eq!(letter.response.as_deref(), Some("550 no"));
-    assert!(
-        store
-            .dead_letter(&other(), unknown[0].id)
-            .await
-            .unwrap()
-            .is_none()
-    );
-}
-
-#[tokio::test]
-async fn a_redrive_keeps_the_id_and_gives_new_attempts() {
-    let store = fresh().await;
-    let letter = dead(&store, &["ann"], "rejected").await.remove(0);
-    assert_eq!(store.stats(&tenant()).await.unwrap().failed, 1);
-    assert!(
-        redriven(&store, again(vec![DeliveryId::generate()]))
-            .await
-            .is_empty()
-    );
-    let foreign = store.redrive(&other(), again(vec![letter.id])).await.unwrap();
-    assert_eq!(foreign, RedriveResult::Redriven(Vec::new()));
-    // Of two at the same time one does it.
-    let (a, b) = tokio::join!(
-        redriven(&store, again(vec![letter.id])),
-        redriven(&store, again(vec![letter.id]))
-    );
-    assert_eq!([a, b].concat(), [letter.id]);
-    assert_eq!(store.stats(&tenant()).await.unwrap().failed, 0);
-    assert!(letters(&store, &DeadFilter::default()).await.is_empty());
-
-    let claimed = store.claim(ask(Lane::Medium, 1)).await.unwrap().remove(0);
-    assert_eq!(claimed.id, letter.id);
-    assert!(
-        claimed.token > letter.token,
-        "who held it before can finish nothing"
-    );
-    assert_eq!((claimed.attempts, claimed.max_attempts), (1, 3));
-    begin(&store, &claimed).await;
-    end(&store, &claimed, DeliveryState::Delivered, "").await;
-    let stats = store.stats(&tenant()).await.unwrap();
-    assert_eq!((stats.sent, stats.failed), (1, 0));
-    assert_eq!(
-        state(&store, letter.notification, letter.id).await,
-        DeliveryState::Delivered
-    );
-}
-
-#[tokio::test]
-async fn a_redrive_may_go_elsewhere_and_say_something_else() {
-    let store = fresh().await;
-    let mut new = note("mail", Vec::new());
-    let now = new.created_at;
-    let wrong = email("ann", now);
-    let mut right = wrong.clone();
-    right.id = DeliveryId::generate();
-    right.address = Some("right@example.org".to_owned());
-    new.deliveries.extend([wrong.clone(), right]);
-    let id = put(&store, new).await;
-    for claimed in store.claim(ask(Lane::Medium, 2)).await.unwrap() {
-        end(&store, &claimed, DeliveryState::Dead, "rejected").await;
-    }
-    let to = |address: &str| Redrive {
-        address: Some(address.to_owned()),
-        content: Some(Content {
-            title: "corrected".to_owned(),
-            ..Content::default()
-        }),
-        ..again(vec![wrong.id])
-    };
-    let taken = store.redrive(&tenant(), to("right@example.org")).await.unwrap();
-    assert_eq!(taken, RedriveResult::AddressTaken);
-    assert_eq!(redriven(&store, to("new@example.org")).await, [wrong.id]);
-    let claimed = store.claim(ask(Lane::Medium, 2)).await.unwrap().remove(0);
-    assert_eq!(claimed.address.as_deref(), Some("new@example.org"));
-    assert_eq!(claimed.content.title, "corrected");
-    // The notification says what it said.
-    let (notification, _) = store.notification(&tenant(), id).await.unwrap().unwrap();
-    assert_eq!(notification.content.title, "mail");
-    end(&store, &claimed, DeliveryState::Dead, "rejected").await;
-    let (letter, _) = store.dead_letter(&tenant(), wrong.id).await.unwrap().unwrap();
-    assert_eq!(letter.content.title, "corrected");
-}
-
-#[tokio::test]
-async fn what_will_not_be_sent_any_more_is_not_redriven() {
-    let store = fresh().await;
-    let cancelled = dead(&store, &["ann"], "rejected").await.remove(0);
-    store.cancel(&tenant(), cancelled.notification).await.unwrap();
-    let mut expired = mailed("bob");
-    expired.expires_at = Some(Micros::now());
-    put(&store, expired).await;
-    let claimed = store.claim(ask(Lane::Medium, 1)).await.unwrap().remove(0);
-    end(&store, &claimed, DeliveryState::Dead, "rejected").await;
-    let discarded = dead(&store, &["cid"], "rejected").await.remove(0);
-    assert_eq!(store.discard(&tenant(), vec![discarded.id]).await.unwrap(), 1);
-    assert_eq!(store.discard(&tenant(), vec![discarded.id]).await.unwrap(), 0);
-    assert_eq!(store.discard(&other(), vec![claimed.id]).await.unwrap(), 0);
-    let all = vec![cancelled.id, claimed.id, discarded.id];
-    assert!(redriven(&store, again(all)).await.is_empty());
-    assert_eq!(
-        state(&store, discarded.notification, discarded.id).await,
-        DeliveryState::Dead
-    );
-    assert_eq!(letters(&store, &DeadFilter::default()).await.len(), 2);
-    assert_eq!(store.stats(&tenant()).await.unwrap().failed, 3);
 }
 
 fn scheduled(title: &str, by: Duration) -> NewNotification {
