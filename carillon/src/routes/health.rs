@@ -66,6 +66,14 @@ pub(super) fn routes(parts: &Parts) -> Router {
         .route("/ready", get(ready).with_state(health))
 }
 
+/// The same of a process that waits for its database.
+pub(super) fn waiting() -> Router {
+    Router::new()
+        .route("/live", get(live))
+        .route("/health", get(dispatcher::api::health))
+        .route("/ready", get(async || Readiness::new(["storage"], None)))
+}
+
 /// Describes them.
 pub(super) fn document() -> utoipa::openapi::OpenApi {
     Described::openapi()

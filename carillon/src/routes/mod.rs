@@ -2,7 +2,10 @@
 
 mod health;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Extension, Router,
@@ -33,6 +36,9 @@ use crate::page;
 
 /// Largest body of a batch of publishes, in bytes.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// When a request is to come again while the process waits for its database.
+const LATER: Duration = Duration::from_secs(2);
 
 /// What the routes stand on.
 #[derive(Debug, Clone)]
@@ -84,6 +90,12 @@ pub(crate) fn internal(parts: &Parts, config: &ServerConfig) -> Router {
         .merge(health::routes(parts))
         .fallback(dispatcher::api::not_found);
     finish(parts, router, config)
+}
+
+/// Both, of a process that waits for its database: it lives, and requests should come later.
+pub(crate) fn waiting() -> Router {
+    health::waiting()
+        .fallback(async || Problem::unavailable("the database is not there yet; try again", LATER))
 }
 
 /// Routes of the hub: callers are verified, bodies are bounded.

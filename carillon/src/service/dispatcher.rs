@@ -1,6 +1,6 @@
 //! The dispatcher beside the hubs of a cluster: notifications, inbox, deliveries.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use anyhow::Context;
 use common::{bus::Bus, ids::NodeId, receipts::ReceiptStream, telemetry::Metrics, token::Verifier};
@@ -18,17 +18,22 @@ use super::{
     bus,
     ending::Ending,
     listeners::{Listeners, Site},
+    waiting,
 };
 use crate::{config::Config, lock::DatabaseLock, routes, secret};
 
 /// Runs until a signal, then finishes what it claimed.
 ///
 /// # Errors
-/// When something cannot be started. Redis that is away is no error: the process waits for it.
+/// When something cannot be started. Redis or PostgreSQL that is away is no error: the process waits for it.
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let verifier = Arc::new(Verifier::new(&config.auth, config.auth.secret.as_ref())?);
     let listeners = Listeners::bind(&config.server)?;
-    let database = Database::open(&config).await?;
+    let mut ending = pin!(Ending::begun(&config.server));
+    let Some(database) = waiting::database(&config, &listeners, ending.as_mut()).await? else {
+        tracing::info!("stopped");
+        return Ok(());
+    };
     let metrics = Metrics::default();
     let policies = config.policies()?;
     let node = NodeId::generate();
@@ -65,7 +70,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let serving = listeners.serve(public, internal)?;
     tracing::info!("this is the dispatcher");
 
-    let ending = Ending::begun(&config.server).await?;
+    let ending = ending.await?;
     running.close();
     serving.stop();
     let database = running.stop().await;

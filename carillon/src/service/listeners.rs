@@ -1,6 +1,9 @@
 //! The two listeners of a process, from their addresses to their end.
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, TcpListener as StdListener},
+    time::Duration,
+};
 
 use axum::Router;
 use common::{
@@ -16,8 +19,8 @@ use super::ending::Ending;
 /// Bound, and not serving yet: who connects waits.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    public: TcpListener,
-    internal: TcpListener,
+    public: StdListener,
+    internal: StdListener,
     options: ServeOptions,
 }
 
@@ -26,6 +29,16 @@ pub(super) struct Site {
     pub(super) router: Router,
     /// Sees connections before HTTP does.
     pub(super) front: Option<Front>,
+}
+
+/// Requests that began while a process waited have so long at the most. None of them waits for anything.
+const MEANWHILE: Duration = Duration::from_secs(2);
+
+/// Answers while a process waits for what it needs.
+#[derive(Debug)]
+pub(super) struct Meanwhile {
+    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 /// Listeners that serve.
@@ -53,6 +66,25 @@ impl Listeners {
         })
     }
 
+    /// Begins to answer on both by this router. To be stopped before [`Self::serve`].
+    ///
+    /// # Errors
+    /// When the system has no descriptor to spare.
+    pub(super) fn meanwhile(&self, router: &Router) -> anyhow::Result<Meanwhile> {
+        let (stop, shutdown) = (CancellationToken::new(), Shutdown::new());
+        for listener in [&self.public, &self.internal] {
+            tokio::spawn(serve(
+                TcpListener::from_std(listener.try_clone()?)?,
+                router.clone(),
+                None,
+                self.options,
+                stop.clone(),
+                shutdown.clone(),
+            ));
+        }
+        Ok(Meanwhile { stop, shutdown })
+    }
+
     /// Begins to serve.
     ///
     /// # Errors
@@ -63,7 +95,7 @@ impl Listeners {
         let (stop, shutdown) = (CancellationToken::new(), Shutdown::new());
         for (listener, site) in [(self.public, public), (self.internal, internal)] {
             tokio::spawn(serve(
-                listener,
+                TcpListener::from_std(listener)?,
                 site.router,
                 site.front,
                 self.options,
@@ -76,6 +108,16 @@ impl Listeners {
             stop,
             shutdown,
         })
+    }
+}
+
+impl Meanwhile {
+    /// Ends the connections, of which clients make new ones.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        if !self.shutdown.finish(MEANWHILE).await {
+            tracing::debug!("some connections of the time of waiting did not end in time");
+        }
     }
 }
 
@@ -99,11 +141,11 @@ impl Serving {
     }
 }
 
-fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    let listener = match std::net::TcpListener::bind(address) {
+fn listen(address: SocketAddr, key: &str) -> anyhow::Result<StdListener> {
+    let listener = match StdListener::bind(address) {
         Ok(listener) => listener,
         Err(error) => anyhow::bail!("{key}: cannot listen on {address}: {error}"),
     };
     listener.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(listener)?)
+    Ok(listener)
 }

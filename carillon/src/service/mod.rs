@@ -6,6 +6,7 @@ mod ending;
 mod hub;
 mod listeners;
 mod standalone;
+mod waiting;
 
 use crate::{cli::Service, config::Config};
 

@@ -19,6 +19,7 @@ mod crash;
     reason = "servers start and die by blocking calls, and these tests run on several threads"
 )]
 mod crash_cluster;
+mod database_away;
 mod files;
 mod flush;
 mod forged;

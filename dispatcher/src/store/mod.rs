@@ -32,6 +32,7 @@ mod pauses;
 mod plans;
 mod positions;
 mod postgres;
+mod probe;
 mod queue;
 mod records;
 mod retention;
@@ -54,6 +55,7 @@ use self::types::Reach;
 pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
+    probe::{NotThere, probe},
     types::{
         AttemptStart, ChangesResult, ClaimRequest, ClaimRules, FailedOver, JobClaim, JobPage, LaneDepth,
         Mark, Marked, OnUnknown, Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,

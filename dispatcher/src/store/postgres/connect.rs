@@ -4,11 +4,11 @@ use std::{fmt::Write, str::FromStr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::store::{Server, StoreError};
+use crate::store::{NotThere, Server, StoreError};
 
 /// How long a reader waits for a connection of the pool.
 const POOL_WAIT: Duration = Duration::from_secs(5);
@@ -61,6 +61,35 @@ pub(in crate::store) fn settings(server: &Server) -> String {
 /// A connection that writes.
 pub(in crate::store) async fn writer(server: &Server) -> Result<PgConnection, StoreError> {
     Ok(options(server, &server.url)?.connect().await?)
+}
+
+/// Logs in, and out again.
+pub(in crate::store) async fn probe(server: &Server) -> Result<(), NotThere> {
+    let options = options(server, &server.url).map_err(|error| NotThere::Refused(error.to_string()))?;
+    match options.connect().await {
+        Ok(conn) => {
+            // It was only to see that there can be one.
+            conn.close().await.unwrap_or_default();
+            Ok(())
+        }
+        Err(error) if passes(&error) => Err(NotThere::Away(error.to_string())),
+        Err(error) => Err(NotThere::Refused(error.to_string())),
+    }
+}
+
+/// Whether a refused connection may be given later.
+fn passes(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        // By the class of its SQLSTATE: connections (also what a pooler says of a server that it cannot reach), resources
+        // (too many connections, full disk), intervention (it starts or stops), faults of the system beneath.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57", "58"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
 }
 
 /// The connections that read; made when they are needed.
