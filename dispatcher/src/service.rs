@@ -439,6 +439,15 @@ impl Service {
         self.0.channels.is_configured(channel)
     }
 
+    /// Whether webhooks may go to this URL, as it is written; where its name leads is judged at every call. Every URL may
+    /// where the channel is not configured.
+    ///
+    /// # Errors
+    /// Why it would not be called.
+    pub(crate) fn check_webhook(&self, url: &str) -> Result<(), &'static str> {
+        self.0.channels.check_webhook(url)
+    }
+
     /// Attempts of a delivery by this channel before it is dead.
     pub(crate) fn max_attempts(&self, channel: Channel) -> u32 {
         self.0.operations.attempts(channel)

@@ -10,11 +10,18 @@ use crate::model::Channel;
 /// Longest address, in bytes: that of a URL.
 const MAX_ADDRESS: usize = 2048;
 
+/// An address, and the field that it stood in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) field: String,
+    pub(crate) address: String,
+}
+
 /// The addresses of a body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Addresses {
     /// `recipient`, `recipients`, `target`: for every channel that they fit.
-    pub(crate) given: Vec<String>,
+    pub(crate) given: Vec<Given>,
     /// Those of `metadata`, each for its channel.
     pub(crate) named: BTreeMap<Channel, String>,
 }
@@ -35,8 +42,11 @@ impl Addresses {
                 "an address has 1 to 2048 bytes and no control characters",
             ));
         }
-        if !self.given.iter().any(|given| given == trimmed) {
-            self.given.push(trimmed.to_owned());
+        if !self.given.iter().any(|given| given.address == trimmed) {
+            self.given.push(Given {
+                field: field.into(),
+                address: trimmed.to_owned(),
+            });
         }
         Ok(())
     }
@@ -63,8 +73,8 @@ impl Addresses {
             };
             let mut checked = Self::default();
             checked.give(format!("metadata.{field}"), &address)?;
-            if let (Some(channel), Some(address)) = (channel, checked.given.pop()) {
-                self.named.insert(channel, address);
+            if let (Some(channel), Some(given)) = (channel, checked.given.pop()) {
+                self.named.insert(channel, given.address);
             }
         }
         Ok(())
@@ -76,8 +86,8 @@ impl Addresses {
         let mut addresses: Vec<String> = self
             .given
             .iter()
-            .filter(|address| fits(channel, address))
-            .cloned()
+            .filter(|given| fits(channel, &given.address))
+            .map(|given| given.address.clone())
             .collect();
         if let Some(named) = named
             && !addresses.contains(named)
@@ -86,6 +96,37 @@ impl Addresses {
         }
         addresses
     }
+}
+
+/// Refuses URLs that no webhook would go to, of a notification with these channels: what looks like one, what nothing but
+/// a webhook could take, and what is said to be one. `judge` says why a URL would not be called.
+pub(crate) fn check_webhooks(
+    addresses: &Addresses,
+    channels: &[(String, Channel)],
+    judge: impl Fn(&str) -> Result<(), &'static str>,
+) -> Result<(), Problem> {
+    if !channels.iter().any(|(_, channel)| *channel == Channel::Webhook) {
+        return Ok(());
+    }
+    let of_others = |address: &str| {
+        !fits(Channel::Webhook, address) && channels.iter().any(|(_, channel)| fits(*channel, address))
+    };
+    let given = addresses
+        .given
+        .iter()
+        .map(|given| (given.field.as_str(), given.address.as_str()))
+        .filter(|(_, address)| !of_others(address));
+    let named = addresses.named.get(&Channel::Webhook);
+    let named = named.map(|address| ("metadata.webhook_url", address.as_str()));
+    for (field, url) in given.chain(named) {
+        judge(url).map_err(|why| no_webhook(field, why))?;
+    }
+    Ok(())
+}
+
+/// 422: a URL that no webhook would go to.
+pub(crate) fn no_webhook(field: impl Into<String>, why: &str) -> Problem {
+    Problem::invalid("invalid_address", field, format!("no webhook goes there: {why}"))
 }
 
 /// Whether an address can be one of the channel.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    address::fits,
+    address::{fits, no_webhook},
     extract::{ContactWriter, UserOf},
     inbox::Done,
     problems::store_problem,
@@ -20,7 +20,7 @@ use super::{
 use crate::model::{Channel, Contact};
 
 /// Refuses what can be no address, language or zone.
-fn check(prefix: &str, contact: &Contact) -> Result<(), Problem> {
+fn check(state: &ApiState, prefix: &str, contact: &Contact) -> Result<(), Problem> {
     let addresses = [
         ("email", Channel::Email, &contact.email),
         ("phone", Channel::Sms, &contact.phone),
@@ -43,6 +43,10 @@ fn check(prefix: &str, contact: &Contact) -> Result<(), Problem> {
                 format!("this is no address for `{}`", channel.as_str()),
             ));
         }
+    }
+    if let Some(url) = &contact.webhook_url {
+        let judged = state.service.check_webhook(url);
+        judged.map_err(|why| no_webhook(format!("{prefix}webhook_url"), why))?;
     }
     if let Some(zone) = &contact.time_zone
         && jiff::tz::TimeZone::get(zone).is_err()
@@ -88,7 +92,7 @@ pub(crate) async fn put(
     UserOf(user): UserOf,
     JsonBody(contact, _): JsonBody<Contact>,
 ) -> Result<Json<Contact>, Problem> {
-    check("", &contact)?;
+    check(&state, "", &contact)?;
     state
         .store()
         .put_contact(&caller.tenant, &user, &contact)
@@ -185,7 +189,7 @@ pub(crate) async fn put_all(
     }
     let mut contacts = Vec::with_capacity(body.contacts.len());
     for (user, contact) in body.contacts {
-        check(&format!("contacts.{user}."), &contact)?;
+        check(&state, &format!("contacts.{user}."), &contact)?;
         let name = Name::new(&user).map_err(|error| {
             Problem::invalid("invalid_name", format!("contacts.{user}"), error.to_string())
         })?;

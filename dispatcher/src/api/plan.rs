@@ -12,6 +12,7 @@ use common::{
 use serde_json::{Map, Value, json};
 
 use super::{
+    address::check_webhooks,
     chains::{self, Layout},
     draft::{Draft, TemplateReference},
     planner::Planner,
@@ -105,6 +106,9 @@ impl Outline {
             .map(|template| rendered(state, template, draft.variables.0, &draft.variables.1))
             .transpose()?;
         let channels = chains::in_order(&draft.arrangement, channels(&draft, template.as_deref())?)?;
+        check_webhooks(&draft.addresses, &channels, |url| {
+            state.service.check_webhook(url)
+        })?;
         let users = named_users(&draft);
         Ok(Self {
             draft,

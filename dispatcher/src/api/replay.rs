@@ -23,8 +23,8 @@ use super::{
     state::ApiState,
 };
 use crate::model::{
-    Accepted, Content, DeadLetter, DeliveryState, IdempotencyKey, Micros, NewDelivery, NewNotification,
-    Redrive, Strategy,
+    Accepted, Channel, Content, DeadLetter, DeliveryState, IdempotencyKey, Micros, NewDelivery,
+    NewNotification, Redrive, Strategy,
 };
 
 /// Corrections of a dead letter. What is not named stays as it is.
@@ -85,7 +85,7 @@ pub(crate) async fn replay(
     let address = body
         .address
         .as_deref()
-        .map(|text| fitting(&letter, text))
+        .map(|text| fitting(&state, &letter, text))
         .transpose()?;
     let content = corrected(&state, &caller, &letter, &body).await?;
     if letter.expires_at.is_some_and(|at| at <= Micros::now()) {
@@ -141,19 +141,22 @@ async fn gone(state: &ApiState, caller: &Identity, id: DeliveryId) -> Result<Pro
     })
 }
 
-fn fitting(letter: &DeadLetter, text: &str) -> Result<String, Problem> {
+fn fitting(state: &ApiState, letter: &DeadLetter, text: &str) -> Result<String, Problem> {
     let mut checked = Addresses::default();
     checked.give("address", text)?;
-    let address = checked.given.pop().unwrap_or_default();
-    if address::fits(letter.channel, &address) {
-        Ok(address)
-    } else {
-        Err(Problem::invalid(
+    let address = checked.given.pop().map(|given| given.address).unwrap_or_default();
+    if !address::fits(letter.channel, &address) {
+        return Err(Problem::invalid(
             "invalid_address",
             "address",
             format!("is no address of the channel {}", letter.channel.as_str()),
-        ))
+        ));
     }
+    if letter.channel == Channel::Webhook {
+        let judged = state.service.check_webhook(&address);
+        judged.map_err(|why| address::no_webhook("address", why))?;
+    }
+    Ok(address)
 }
 
 /// The corrected content; none: it stays.

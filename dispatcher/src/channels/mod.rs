@@ -111,6 +111,17 @@ impl Channels {
         !channel.is_external() || self.0.contains_key(&channel)
     }
 
+    /// Whether webhooks may go to this URL, as it is written. Every URL may where the channel is not configured.
+    ///
+    /// # Errors
+    /// Why it would not be called.
+    pub(crate) fn check_webhook(&self, url: &str) -> Result<(), &'static str> {
+        match self.0.get(&Channel::Webhook) {
+            Some(Adapter::Webhook(webhook)) => webhook.check(url),
+            _ => Ok(()),
+        }
+    }
+
     /// What becomes of a delivery of which nobody can tell whether it went out. Paid messages are not repeated.
     #[must_use]
     pub fn on_unknown(&self, channel: Channel) -> OnUnknown {

@@ -114,6 +114,17 @@ impl Webhook {
         self.on_unknown
     }
 
+    /// Whether a URL may be called, as it is written.
+    ///
+    /// # Errors
+    /// Why it would not be.
+    pub(crate) fn check(&self, url: &str) -> Result<(), &'static str> {
+        match self.client.connector().guard().judge(url) {
+            Ok(_) => Ok(()),
+            Err(Refusal::Invalid(why) | Refusal::Forbidden(why)) => Err(why),
+        }
+    }
+
     /// Whether the URL's turn has come; else when to ask again. A URL that is not called anyway has its turn at once.
     pub(crate) fn admit(&self, delivery: &Claimed) -> Result<(), Micros> {
         let url = delivery.address.as_deref().unwrap_or_default();

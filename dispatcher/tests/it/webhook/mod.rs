@@ -1,5 +1,6 @@
 //! Webhooks: what reaches the receiver, and what follows each of its answers.
 
+mod acceptance;
 mod answers;
 mod guard;
 mod pace;
