@@ -1,5 +1,7 @@
 //! What operators ask of the queue. Each of them stores first and tells the workers afterwards.
 
+use std::sync::Arc;
+
 use common::ids::{DeliveryId, NotificationId, TenantId};
 
 use crate::{
@@ -222,5 +224,11 @@ impl Operations {
     /// [`StoreError`].
     pub async fn pauses(&self) -> Result<Pauses, StoreError> {
         self.store.pauses().await
+    }
+
+    /// What this process knows to be paused, also while the database is away.
+    #[must_use]
+    pub fn known_pauses(&self) -> Arc<Pauses> {
+        self.pausing.current()
     }
 }

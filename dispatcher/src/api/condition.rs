@@ -98,6 +98,24 @@ pub(crate) struct QueueHealth {
     /// By lane.
     #[schema(value_type = Object)]
     lanes: BTreeMap<&'static str, LaneView>,
+    /// What is paused for the caller's tenant, so that its deliveries wait, as this process knows it. It makes nothing degraded:
+    /// somebody wants it.
+    pauses: Vec<PausedView>,
+}
+
+/// What is paused. Who did it and why, `GET /api/v1/queue/pauses` tells operators.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct PausedView {
+    /// The channel; absent: every channel that leaves this system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'static str>,
+    /// Whether it is paused for all tenants.
+    all_tenants: bool,
+    /// Since when, RFC 3339.
+    paused_at: String,
+    /// Until when, RFC 3339; absent: until somebody resumes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 /// One lane.
@@ -142,6 +160,20 @@ fn lanes(depths: &[LaneDepth], now: Micros) -> BTreeMap<&'static str, LaneView> 
         (depth.lane.as_str(), view)
     }));
     lanes
+}
+
+fn pauses(state: &ApiState, caller: &Caller) -> Vec<PausedView> {
+    let known = state.service.operations().known_pauses();
+    let mine = known
+        .holding(Micros::now())
+        .filter(|pause| pause.concerns(&caller.tenant));
+    mine.map(|pause| PausedView {
+        channel: pause.channel.map(Channel::as_str),
+        all_tenants: pause.tenant.is_none(),
+        paused_at: pause.paused_at.rfc3339(),
+        until: pause.ends_at.map(Micros::rfc3339),
+    })
+    .collect()
 }
 
 /// Check the service in detail
@@ -193,6 +225,7 @@ pub(crate) async fn detailed(State(state): State<ApiState>, caller: Caller) -> R
                 waiting,
                 limit,
                 lanes: lanes(depths.as_deref().unwrap_or_default(), Micros::now()),
+                pauses: pauses(&state, &caller),
             },
             bus: ComponentHealth {
                 status: if bus { "healthy" } else { "degraded" },

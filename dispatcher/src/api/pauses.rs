@@ -122,12 +122,9 @@ pub(crate) async fn list(
     Operator(caller): Operator,
 ) -> Result<Json<PausesView>, Problem> {
     let pauses = state.service.operations().pauses().await.map_err(store_problem)?;
-    let mine = pauses.holding(Micros::now()).filter(|pause| {
-        pause
-            .tenant
-            .as_ref()
-            .is_none_or(|tenant| *tenant == caller.tenant)
-    });
+    let mine = pauses
+        .holding(Micros::now())
+        .filter(|pause| pause.concerns(&caller.tenant));
     Ok(Json(PausesView {
         pauses: mine.map(PauseView::of).collect(),
     }))

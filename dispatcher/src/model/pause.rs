@@ -34,8 +34,14 @@ impl Pause {
         self.ends_at.is_none_or(|end| now < end)
     }
 
-    fn covers(&self, tenant: &TenantId, channel: Channel, now: Micros) -> bool {
+    /// Whether it is one of a tenant's, or of all.
+    #[must_use]
+    pub fn concerns(&self, tenant: &TenantId) -> bool {
         self.tenant.as_ref().is_none_or(|paused| paused == tenant)
+    }
+
+    fn covers(&self, tenant: &TenantId, channel: Channel, now: Micros) -> bool {
+        self.concerns(tenant)
             && self.channel.is_none_or(|paused| paused == channel)
             && channel.is_external()
             && self.holds(now)

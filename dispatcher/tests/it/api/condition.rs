@@ -45,6 +45,40 @@ async fn health_in_detail_is_told_part_by_part() {
 }
 
 #[tokio::test]
+async fn health_names_what_is_paused_for_the_caller() {
+    let api = Api::new().await;
+    let path = "/api/v1/queue/pauses";
+    let operator = Who::user("op").scope("notifications:admin platform:admin");
+    let body = json!({ "channel": "email", "reason": "the provider is down" });
+    api.post(&operator, path, &body).await.expect(200);
+    let until = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    let body = json!({ "all_tenants": true, "until": until });
+    api.post(&operator, path, &body).await.expect(200);
+    let pauses = async |who: Who| {
+        let health = api.get(&who, "/api/v1/health/detailed").await.expect(200);
+        assert_eq!(health["status"], "healthy", "somebody wants it");
+        health["components"]["queue"]["pauses"].clone()
+    };
+    let told = pauses(Who::user("u1")).await;
+    let told = told.as_array().unwrap();
+    let of = |all: bool| told.iter().find(|one| one["all_tenants"] == all).unwrap();
+    assert_eq!(told.len(), 2);
+    assert_eq!(of(false)["channel"], "email");
+    assert_eq!(of(false).get("until"), None);
+    assert_eq!(of(true).get("channel"), None);
+    assert!(of(true)["until"].is_string());
+    for one in told {
+        // Whoever has a token may ask.
+        assert_eq!((one.get("reason"), one.get("paused_by")), (None, None));
+    }
+    let foreign = pauses(Who::user("u1").tenant("t2")).await;
+    assert_eq!(foreign, json!([of(true)]));
+    let query = format!("{path}?all_tenants=true");
+    assert_eq!(api.delete(&operator, &query).await.status.as_u16() / 100, 2);
+    assert_eq!(pauses(Who::user("u1").tenant("t2")).await, json!([]));
+}
+
+#[tokio::test]
 async fn numbers_need_their_scope() {
     let api = Api::new().await;
     api.created(&json!({ "user_id": "u1", "title": "T", "content": "C" }))
