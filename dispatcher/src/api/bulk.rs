@@ -420,7 +420,10 @@ async fn store(
         && !spooled
     {
         key.response = answer(&BulkAnswer::of(results.iter().flatten().cloned().collect()));
-        // What is stored is stored; only a repeat of this request would be told what was foretold.
+        // A transaction of its own: what the store finds of the items' keys would have to be put into words within the one that
+        // accepts, which every notification passes, and only where keys of the body were used before does it differ. What is
+        // stored is stored; after a crash in between, a repeat of this request is told what was foretold, in which such an
+        // item is created under an id that does not exist, and its own key still tells the right one.
         if let Err(error) = state.store().amend_answer(&caller.tenant, key).await {
             tracing::warn!(%error, "the answer to repeats of a bulk request is not what became of its items");
         }
