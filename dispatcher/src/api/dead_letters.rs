@@ -17,7 +17,10 @@ use super::{
     view::AttemptView,
     words::short,
 };
-use crate::model::{Attempt, Channel, DeadFilter, DeadLetter, DeadPlace, Micros};
+use crate::{
+    model::{Attempt, Channel, DeadFilter, DeadLetter, DeadPlace, Micros},
+    operations::Swept,
+};
 
 /// Dead letters of one answer at the most.
 const MAX_LIMIT: u32 = 200;
@@ -334,6 +337,15 @@ pub(crate) struct SweptView {
     more: bool,
 }
 
+impl From<Swept> for SweptView {
+    fn from(swept: Swept) -> Self {
+        Self {
+            count: swept.count,
+            more: swept.more,
+        }
+    }
+}
+
 /// Replay dead letters
 ///
 /// Those that fit the filter go again at once, under their ids, with as many attempts as new ones; bounded by `limit`, in
@@ -355,10 +367,7 @@ pub(crate) async fn replay_all(
         .await
         .map_err(store_problem)?;
     tracing::info!(by = %caller.user, tenant = %caller.tenant, count = swept.count, "dead letters are sent again");
-    Ok(Json(SweptView {
-        count: swept.count,
-        more: swept.more,
-    }))
+    Ok(Json(swept.into()))
 }
 
 /// Discard dead letters
@@ -382,10 +391,7 @@ pub(crate) async fn discard_all(
         .await
         .map_err(store_problem)?;
     tracing::info!(by = %caller.user, tenant = %caller.tenant, count = swept.count, "dead letters are discarded");
-    Ok(Json(SweptView {
-        count: swept.count,
-        more: swept.more,
-    }))
+    Ok(Json(swept.into()))
 }
 
 /// Discard a dead letter

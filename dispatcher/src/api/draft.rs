@@ -333,5 +333,5 @@ fn data(
 }
 
 #[cfg(test)]
-#[path = "draft_tests.rs"]
+#[path = "draft_tests/mod.rs"]
 mod tests;

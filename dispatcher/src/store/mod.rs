@@ -16,6 +16,7 @@ mod error;
 mod fair;
 mod feed;
 mod handle;
+mod held_chains;
 mod hints;
 mod history;
 mod horizon;
