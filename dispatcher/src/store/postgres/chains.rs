@@ -82,7 +82,7 @@ WITH held AS MATERIALIZED (
   CROSS JOIN LATERAL (SELECT d.id FROM deliveries d
     WHERE d.id = s.id AND coalesce(d.state, '') = 'pending' FOR UPDATE SKIP LOCKED) d
 ), gone AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id
+  DELETE FROM deliveries d USING held WHERE d.id = held.id AND d.id = ANY (ARRAY(SELECT h.id FROM held h))
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, held.state, held.reason,
     d.due_at, d.token, d.max_attempts
 )
@@ -96,12 +96,14 @@ RETURNING id";
 pub(in crate::store) const RECEIVED: &str = "
 WITH found AS MATERIALIZED (
   SELECT d.id FROM unnest($1::uuid[], $2::text[], $3::text[]) AS s (id, tenant, username)
-  JOIN deliveries d ON d.notification_id = s.id AND d.\"user\" = s.username AND d.tenant = s.tenant
-  WHERE d.channel = 'realtime' ORDER BY d.id
+  CROSS JOIN LATERAL (SELECT d.id FROM deliveries d
+    WHERE d.notification_id = s.id AND d.\"user\" = s.username AND d.tenant = s.tenant AND d.channel = 'realtime'
+    OFFSET 0) d
+  ORDER BY d.id
 ), held AS MATERIALIZED (
   SELECT d.id FROM found CROSS JOIN LATERAL (SELECT d.id FROM deliveries d WHERE d.id = found.id FOR UPDATE) d
 ), gone AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id
+  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h))
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.due_at, d.token, d.max_attempts
 )
 INSERT INTO delivery_history (id, notification_id, tenant, channel, \"user\", address, lane, state, reason, due_at,

@@ -24,11 +24,12 @@ RETURNING visible_at";
 pub(in crate::store) const CANCEL_PENDING: &str = concat!(
     "
 WITH held AS MATERIALIZED (
-  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id FOR UPDATE
+  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id::text FOR UPDATE
 ), marked AS (
-  UPDATE deliveries d SET reason = 'cancelled' FROM held WHERE d.id = held.id AND held.state <> 'pending'
+  UPDATE deliveries d SET reason = 'cancelled'
+  WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state <> 'pending'))
 ), gone AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id AND held.state = 'pending'
+  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state = 'pending'))
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.due_at, d.lease_until, d.token,
     d.max_attempts, d.worker
 )

@@ -1,4 +1,9 @@
 //! The queue.
+//!
+//! What writes rows that it has locked in `held` names them as one list, also where it joins them for their values. A plan
+//! that was made while `deliveries` was nearly empty takes the table for one row, walks the whole of it and compares each row
+//! with each that is held; with the list it enters the primary key by it, whatever the statistics say. For the same reason a
+//! notification's deliveries are locked in the order of `id::text`, which is that of the ids, and which the walk does not have.
 
 /// Who has work that is due: the first tenant of each channel `$3` in lane `$1` after `$4`, and from each the next one.
 pub(in crate::store) const FLOWS: &str = "
@@ -66,12 +71,14 @@ WITH held AS MATERIALIZED (
 ), again AS (
   UPDATE deliveries d SET state = held.state, due_at = held.due_at, reason = held.reason, lease_until = NULL,
     worker = NULL, updated_at = $6::bigint
-  FROM held WHERE d.id = held.id AND held.state NOT IN ",
+  FROM held WHERE d.id = held.id
+    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state NOT IN ",
     terminal!(),
     "
   RETURNING d.id, d.token, d.tenant, d.state
 ), gone AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id AND held.state IN ",
+  DELETE FROM deliveries d USING held WHERE d.id = held.id
+    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state IN ",
     terminal!(),
     "
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, held.state, held.reason,
@@ -102,6 +109,7 @@ WITH held AS MATERIALIZED (
   CROSS JOIN LATERAL (SELECT d.id FROM deliveries d
     WHERE d.id = e.id AND d.token = e.token AND d.state = 'running' FOR NO KEY UPDATE) d)
 UPDATE deliveries d SET lease_until = held.until FROM held WHERE d.id = held.id
+  AND d.id = ANY (ARRAY(SELECT h.id FROM held h))
 RETURNING d.id, d.token";
 
 /// Gives leases `[delivery, token]` back; an attempt that was begun under one does not count against the limit.
@@ -120,10 +128,12 @@ WITH held AS MATERIALIZED (
 ), again AS (
   UPDATE deliveries d SET state = 'pending', max_attempts = held.max_attempts, lease_until = NULL, worker = NULL,
     updated_at = $3::bigint
-  FROM held WHERE d.id = held.id AND held.state = 'pending'
+  FROM held WHERE d.id = held.id AND d.id = ANY (ARRAY(SELECT h.id FROM held h))
+    AND held.state = 'pending'
   RETURNING d.id, d.token
 ), gone AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id AND held.state = 'cancelled'
+  DELETE FROM deliveries d USING held WHERE d.id = held.id AND d.id = ANY (ARRAY(SELECT h.id FROM held h))
+    AND held.state = 'cancelled'
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.reason, d.due_at, d.token,
     held.max_attempts
 ), ended AS (
@@ -196,9 +206,9 @@ WITH held AS MATERIALIZED (
   SELECT d.id FROM (SELECT * FROM unnest($1::uuid[]) AS s (id) ORDER BY id) s
   CROSS JOIN LATERAL (SELECT d.id FROM deliveries d
     WHERE d.notification_id = s.id AND d.channel = 'in_app' AND coalesce(d.state, '') = 'pending'
-    ORDER BY d.id FOR UPDATE) d
+    ORDER BY d.id::text FOR UPDATE) d
 ), gone AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id
+  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h))
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.reason, d.due_at, d.lease_until,
     d.token, d.max_attempts, d.worker
 )
@@ -256,11 +266,12 @@ WHERE m.current = 1";
 pub(in crate::store) const CANCEL_DELIVERIES: &str = concat!(
     "
 WITH held AS MATERIALIZED (
-  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id FOR UPDATE
+  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id::text FOR UPDATE
 ), marked AS (
-  UPDATE deliveries d SET reason = 'withdrawn' FROM held WHERE d.id = held.id AND held.state <> 'pending'
+  UPDATE deliveries d SET reason = 'withdrawn'
+  WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state <> 'pending'))
 ), gone AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id AND held.state = 'pending'
+  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state = 'pending'))
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.due_at, d.lease_until, d.token,
     d.max_attempts, d.worker
 )
