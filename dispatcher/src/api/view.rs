@@ -62,6 +62,9 @@ pub struct NotificationView {
     /// When the reader put it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<String>,
+    /// Until when the reader has put it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<String>,
     /// For its sender.
     #[serde(flatten)]
     pub sent: Option<SentView>,
@@ -210,6 +213,7 @@ impl NotificationView {
         self.is_read = item.is_read;
         self.read_at = item.read_at.map(Micros::rfc3339);
         self.archived_at = item.archived_at.map(Micros::rfc3339);
+        self.snoozed_until = item.snoozed_until.map(Micros::rfc3339);
         self
     }
 
@@ -235,6 +239,7 @@ impl NotificationView {
             group_key: content.group_key.clone(),
             template: content.template.clone(),
             archived_at: None,
+            snoozed_until: None,
             sent: None,
         }
     }

@@ -23,6 +23,33 @@ pub struct ReaderKeys {
     pub keys: Vec<TopicKey>,
 }
 
+/// Where a notification lies for its reader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In the inbox: neither put away nor put off.
+    #[default]
+    Inbox,
+    /// Put away.
+    Archived,
+    /// Put off until a time.
+    Snoozed,
+    /// Anywhere.
+    All,
+}
+
+impl Place {
+    /// The name in statements and queries.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbox => "inbox",
+            Self::Archived => "archived",
+            Self::Snoozed => "snoozed",
+            Self::All => "all",
+        }
+    }
+}
+
 /// What to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
@@ -32,6 +59,10 @@ pub struct ListFilter {
     pub kind: Option<String>,
     /// Only this category.
     pub category: Option<String>,
+    /// Only this group.
+    pub group_key: Option<String>,
+    /// Where it lies for the reader.
+    pub place: Place,
     /// At most so many.
     pub limit: u32,
     /// So many are passed over.
@@ -55,6 +86,8 @@ pub struct InboxItem {
     pub is_read: bool,
     /// When it was put away.
     pub archived_at: Option<Micros>,
+    /// Until when it is put off.
+    pub snoozed_until: Option<Micros>,
 }
 
 /// One entry of the change feed.

@@ -12,7 +12,7 @@ use super::{
     keys::{Floor, Keys, floors},
     sql::inbox as sql,
 };
-use crate::model::{InboxItem, ListFilter, Micros, ReaderKeys};
+use crate::model::{InboxItem, ListFilter, Micros, Place, ReaderKeys};
 
 /// A row on its way into the list.
 struct Listed {
@@ -27,6 +27,7 @@ pub(super) struct View {
     pub(super) is_read: bool,
     pub(super) read_at: Option<Micros>,
     pub(super) archived_at: Option<Micros>,
+    pub(super) snoozed_until: Option<Micros>,
 }
 
 impl View {
@@ -35,6 +36,7 @@ impl View {
         floor: &Floor,
         read_at: Option<i64>,
         archived_at: Option<i64>,
+        snoozed_until: Option<i64>,
         reopened: bool,
     ) -> Self {
         let by_watermark = !reopened && ordinal <= floor.read_ordinal;
@@ -44,11 +46,12 @@ impl View {
                 .map(Micros)
                 .or(if by_watermark { floor.read_at } else { None }),
             archived_at: archived_at.map(Micros),
+            snoozed_until: snoozed_until.map(Micros),
         }
     }
 }
 
-type ListRow = (Uuid, i64, i64, Option<i64>, Option<i64>, i64);
+type ListRow = (Uuid, i64, i64, Option<i64>, Option<i64>, Option<i64>, i64);
 
 /// Newest first. Each key's rows come in the order of their positions, and the heads are merged by time and id, so that
 /// pages neither repeat nor miss a row while nothing arrives.
@@ -70,7 +73,9 @@ pub(super) async fn list(
         let key = key.as_str();
         let floor = floors.get(key).copied().unwrap_or_default();
         // Below the watermark only what was reopened is unread.
-        let unread_only = filter.is_read == Some(false) && floor.read_position > floor.since_position;
+        let unread_only = filter.is_read == Some(false)
+            && filter.place == Place::Inbox
+            && floor.read_position > floor.since_position;
         let after = if unread_only {
             floor.read_position
         } else {
@@ -93,16 +98,17 @@ pub(super) async fn list(
                 .bind(&filter.kind)
                 .bind(&filter.category)
                 .bind(wanted)
+                .bind(filter.place.as_str())
+                .bind(&filter.group_key)
                 .all()
                 .await?;
-            let listed =
-                rows.into_iter().map(
-                    |(id, visible_at, ordinal, read_at, archived_at, reopened)| Listed {
-                        id,
-                        visible_at,
-                        view: View::new(ordinal, &floor, read_at, archived_at, reopened != 0),
-                    },
-                );
+            let listed = rows.into_iter().map(
+                |(id, visible_at, ordinal, read_at, archived_at, snoozed, reopened)| Listed {
+                    id,
+                    visible_at,
+                    view: View::new(ordinal, &floor, read_at, archived_at, snoozed, reopened != 0),
+                },
+            );
             sources.push(listed.collect());
         }
     }
@@ -154,6 +160,7 @@ impl Said {
             read_at: view.read_at,
             is_read: view.is_read,
             archived_at: view.archived_at,
+            snoozed_until: view.snoozed_until,
             ..self.0
         }
     }
@@ -175,6 +182,7 @@ pub(super) async fn contents(
                 read_at: None,
                 is_read: false,
                 archived_at: None,
+                snoozed_until: None,
             };
             Ok((id, Said(item)))
         })
@@ -191,13 +199,17 @@ pub(super) struct Receipt {
     pub(super) read_at: Option<i64>,
     pub(super) archived_at: Option<i64>,
     pub(super) deleted_at: Option<i64>,
+    pub(super) snoozed_until: Option<i64>,
     pub(super) reopened: bool,
 }
 
 impl Receipt {
-    /// Read, archived or deleted by itself.
+    /// Read, archived, deleted or put off by itself.
     pub(super) fn is_done(&self) -> bool {
-        self.read_at.is_some() || self.archived_at.is_some() || self.deleted_at.is_some()
+        self.read_at.is_some()
+            || self.archived_at.is_some()
+            || self.deleted_at.is_some()
+            || self.snoozed_until.is_some()
     }
 
     /// Whether it lies under the watermark.
@@ -210,7 +222,14 @@ impl Receipt {
     }
 
     pub(super) fn view(&self, floor: &Floor) -> View {
-        View::new(self.ordinal, floor, self.read_at, self.archived_at, self.reopened)
+        View::new(
+            self.ordinal,
+            floor,
+            self.read_at,
+            self.archived_at,
+            self.snoozed_until,
+            self.reopened,
+        )
     }
 }
 
@@ -220,6 +239,7 @@ type StateRow = (
     i64,
     i64,
     Option<String>,
+    Option<i64>,
     Option<i64>,
     Option<i64>,
     Option<i64>,
@@ -260,6 +280,7 @@ pub(super) async fn states(
             read,
             archived,
             deleted,
+            snoozed,
             reopened,
         ) = row;
         let floor = floors.get(&key).copied().unwrap_or_default();
@@ -280,6 +301,7 @@ pub(super) async fn states(
             read_at: read,
             archived_at: archived,
             deleted_at: deleted,
+            snoozed_until: snoozed,
             reopened: reopened != 0,
         };
         match states.entry(id) {

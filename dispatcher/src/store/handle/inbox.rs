@@ -11,6 +11,7 @@ use crate::{
     model::{Cursor, InboxItem, ListFilter, Micros, ReaderKeys},
     store::{
         ChangesResult, Mark, Marked, Reach, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks,
+        snoozes,
     },
 };
 
@@ -107,6 +108,34 @@ impl Store {
     ) -> Result<Marked, StoreError> {
         self.single((reader.clone(), ids, mark), |(reader, ids, mark), tx| {
             Box::pin(marks::mark(tx, reader, ids, *mark))
+        })
+        .await
+    }
+
+    /// Readers with notifications that were put off until `now` or before, with the keys that the store knows of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn due_snoozes(
+        &self,
+        now: Micros,
+        limit: u32,
+    ) -> Result<Vec<(ReaderKeys, Vec<NotificationId>)>, StoreError> {
+        snoozes::due(&mut self.snapshot().await?.access(), now, limit).await
+    }
+
+    /// What is due and cannot come back, as its reader no longer sees it, is looked at again at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_off_snoozes(
+        &self,
+        reader: &ReaderKeys,
+        ids: Vec<NotificationId>,
+        until: Micros,
+    ) -> Result<(), StoreError> {
+        self.single((reader.clone(), ids, until), |(reader, ids, until), tx| {
+            Box::pin(snoozes::put_off(tx, reader, ids, *until))
         })
         .await
     }

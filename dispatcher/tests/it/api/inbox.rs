@@ -177,3 +177,92 @@ async fn forged_names_reach_nobody_else() {
     }
     assert_eq!(api.titles(&Who::user("}")).await, ["}"]);
 }
+
+#[tokio::test]
+async fn one_is_put_off_and_comes_back() {
+    let api = Api::new().await;
+    let who = Who::user("u1");
+    let id = api
+        .create(&json!({ "user_id": "u1", "title": "later", "content": "C", "group_key": "g" }))
+        .await;
+    let path = |verb: &str| format!("/api/v1/notifications/{id}/{verb}");
+    let list = async |query: &str| {
+        let found = api
+            .get(&who, &format!("/api/v1/notifications?{query}"))
+            .await
+            .expect(200);
+        found.as_array().unwrap().len()
+    };
+    let put = async |verb: &str, body: &str| api.json("PUT", &who, &path(verb), body).await;
+    for (body, code, field) in [
+        ("{}", "missing_field", "until"),
+        (r#"{"until":"2020-01-01T00:00:00Z"}"#, "invalid_time", "until"),
+        (r#"{"for":0}"#, "invalid_time", "for"),
+        (r#"{"for":"soon"}"#, "invalid_value", "for"),
+        (
+            r#"{"for":"1h","until":"2099-01-01T00:00:00Z"}"#,
+            "conflict",
+            "for",
+        ),
+        (r#"{"till":1}"#, "unknown_field", "till"),
+    ] {
+        let refused = put("snooze", body).await.problem();
+        assert_eq!(
+            (refused.0, refused.1.as_str(), refused.2.as_deref()),
+            (422, code, Some(field)),
+            "{body}"
+        );
+    }
+    assert_eq!(api.unread(&who).await, 1, "a refusal changes nothing");
+    let away = put("snooze", r#"{"for":"1h"}"#).await.expect(200);
+    assert_eq!(away["unread_count"], 0);
+    assert_eq!(
+        (
+            list("").await,
+            list("state=snoozed").await,
+            list("state=all").await
+        ),
+        (0, 1, 1)
+    );
+    put("unsnooze", "").await.expect(200);
+    assert_eq!(
+        (
+            list("").await,
+            list("state=unread").await,
+            list("state=snoozed").await
+        ),
+        (1, 1, 0)
+    );
+    put("archive", "").await.expect(200);
+    assert_eq!((list("").await, list("state=archived&group_key=g").await), (0, 1));
+    put("unarchive", "").await.expect(200);
+    assert_eq!(
+        (
+            list("group_key=g").await,
+            list("group_key=h").await,
+            list("state=read").await
+        ),
+        (1, 0, 0)
+    );
+    let stranger = api
+        .json("PUT", &Who::user("u2"), &path("snooze"), r#"{"for":1}"#)
+        .await;
+    assert_eq!(stranger.problem().0, 404);
+    let wrong = api.get(&who, "/api/v1/notifications?state=lost").await;
+    assert_eq!(wrong.problem().2.as_deref(), Some("state"));
+
+    put("snooze", r#"{"for":0.3}"#).await.expect(200);
+    assert_eq!((list("").await, api.unread(&who).await), (0, 0));
+    let present = api.get(&who, "/api/v1/inbox/changes").await.expect(200);
+    let follow = format!(
+        "/api/v1/inbox/changes?wait=30&after={}",
+        present["cursor"].as_str().unwrap()
+    );
+    let change = api.get(&who, &follow).await.expect(200)["changes"][0].clone();
+    assert_eq!(
+        (&change["op"], &change["id"], &change["is_read"]),
+        (&json!("state"), &json!(id), &json!(false))
+    );
+    assert!(change["snoozed_until"].is_null());
+    assert_eq!((list("state=unread").await, api.unread(&who).await), (1, 1));
+}

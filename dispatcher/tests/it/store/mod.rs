@@ -16,6 +16,7 @@ mod queue;
 mod records;
 mod retention;
 mod schedules;
+mod snooze;
 mod unread;
 
 use std::time::Duration;

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use common::ids::NotificationId;
-use dispatcher::{model::ListFilter, store::Mark};
+use dispatcher::{
+    model::{ListFilter, Micros, Place},
+    store::Mark,
+};
 use proptest::prelude::*;
 
 use super::{Fresh, filtered, fresh, note, plain, put, reader, role_key, tenant, user_key};
@@ -27,6 +30,9 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Mark::Unarchived),
         Just(Mark::Deleted),
         Just(Mark::Seen),
+        Just(Mark::Snoozed(Micros(i64::MAX / 2))),
+        Just(Mark::Woken(Micros(i64::MAX))),
+        Just(Mark::Woken(Micros(0))),
     ];
     prop_oneof![
         4 => (0usize..6).prop_map(Step::Accept),
@@ -41,8 +47,15 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Default, Clone)]
 struct Known {
     read: bool,
-    archived: bool,
+    place: Place,
     gone: bool,
+}
+
+impl Known {
+    /// What is put off comes back as it was, whatever is read at once meanwhile.
+    fn read_with_all(&mut self) {
+        self.read |= self.place != Place::Snoozed;
+    }
 }
 
 struct Model {
@@ -57,7 +70,7 @@ impl Model {
     fn expected(&self) -> u64 {
         self.visible
             .values()
-            .filter(|known| !known.read && !known.archived && !known.gone)
+            .filter(|known| !known.read && known.place == Place::Inbox && !known.gone)
             .count() as u64
     }
 
@@ -101,8 +114,13 @@ impl Model {
                 match mark {
                     Mark::Read | Mark::Acknowledged => known.read = true,
                     Mark::Unread => known.read = false,
-                    Mark::Archived => known.archived = true,
-                    Mark::Unarchived => known.archived = false,
+                    Mark::Archived => known.place = Place::Archived,
+                    Mark::Unarchived if known.place == Place::Archived => known.place = Place::Inbox,
+                    Mark::Snoozed(_) => known.place = Place::Snoozed,
+                    Mark::Woken(by) if known.place == Place::Snoozed && by.0 > 0 => {
+                        known.place = Place::Inbox;
+                    }
+                    Mark::Unarchived | Mark::Woken(_) => {}
                     Mark::Deleted => known.gone = true,
                     Mark::Seen | Mark::Delivered => {}
                 }
@@ -111,7 +129,7 @@ impl Model {
                 let unread = self.expected();
                 let read = self.store.mark_all_read(&me, None).await.unwrap();
                 assert_eq!((read.count, read.unread), (unread, 0));
-                self.visible.values_mut().for_each(|known| known.read = true);
+                self.visible.values_mut().for_each(Known::read_with_all);
             }
             Step::ReadUpTo(which) => {
                 let Some((cursor, covered)) = self.cursors.get(which) else {
@@ -120,7 +138,7 @@ impl Model {
                 self.store.mark_all_read(&me, Some(cursor)).await.unwrap();
                 for id in covered {
                     if let Some(known) = self.visible.get_mut(id) {
-                        known.read = true;
+                        known.read_with_all();
                     }
                 }
             }
@@ -158,11 +176,28 @@ impl Model {
                 .visible
                 .iter()
                 .filter(|(_, known)| {
-                    !known.gone && !known.archived && wanted.is_none_or(|read| read == known.read)
+                    let in_inbox = !known.gone && known.place == Place::Inbox;
+                    in_inbox && wanted.is_none_or(|read| read == known.read)
                 })
                 .map(|(id, known)| (*id, known.read))
                 .collect();
             assert_eq!(listed, expected, "{wanted:?}");
+        }
+        for place in [Place::Archived, Place::Snoozed, Place::All] {
+            let filter = ListFilter {
+                place,
+                limit: 1000,
+                ..ListFilter::default()
+            };
+            let listed = self.store.list(&me, &filter).await.unwrap();
+            let mut listed: Vec<_> = listed.iter().map(|item| item.id).collect();
+            listed.sort_unstable();
+            let lies_there = |known: &Known| place == Place::All || known.place == place;
+            let there = self
+                .visible
+                .iter()
+                .filter(|(_, known)| !known.gone && lies_there(known));
+            assert_eq!(listed, there.map(|(id, _)| *id).collect::<Vec<_>>(), "{place:?}");
         }
     }
 }

@@ -1,0 +1,2 @@
+DROP INDEX receipts_snoozed;
+ALTER TABLE receipts DROP COLUMN snoozed_until;

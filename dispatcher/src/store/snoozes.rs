@@ -1,0 +1,73 @@
+//! What readers have put off, and who is due to have it back.
+
+use std::collections::BTreeMap;
+
+use common::{ids::NotificationId, topic::TopicKey};
+use uuid::Uuid;
+
+use super::{
+    StoreError,
+    access::Access,
+    codec::{tenant_of, user_of},
+    sql::inbox as sql,
+    transaction::Tx,
+};
+use crate::model::{Micros, ReaderKeys};
+
+/// A reader with notifications that were put off until now or before.
+pub(super) type Due = (ReaderKeys, Vec<NotificationId>);
+
+/// What is due to come back, by reader, with the keys under which the store knows the reader.
+pub(super) async fn due(conn: &mut Access<'_>, now: Micros, limit: u32) -> Result<Vec<Due>, StoreError> {
+    let rows: Vec<(String, String, Uuid)> = conn
+        .query(sql::DUE_SNOOZES)
+        .bind(now.0)
+        .bind(i64::from(limit))
+        .all()
+        .await?;
+    let mut readers: BTreeMap<(String, String), Vec<NotificationId>> = BTreeMap::new();
+    for (tenant, user, id) in rows {
+        readers
+            .entry((tenant, user))
+            .or_default()
+            .push(NotificationId(id));
+    }
+    let mut due = Vec::with_capacity(readers.len());
+    for ((tenant, user), ids) in readers {
+        let known: Vec<String> = conn
+            .query(sql::KNOWN_MEMBERSHIPS)
+            .bind(tenant.as_str())
+            .bind(user.as_str())
+            .scalars()
+            .await?;
+        let (tenant, user) = (tenant_of(&tenant)?, user_of(&user)?);
+        let own = TopicKey::user(&tenant, &user);
+        // Rows of expressions are no keys of anybody.
+        let others = known.iter().filter_map(|key| TopicKey::parse(key).ok());
+        let mut keys = vec![own.clone()];
+        keys.extend(others.filter(|key| *key != own));
+        due.push((ReaderKeys { tenant, user, keys }, ids));
+    }
+    Ok(due)
+}
+
+/// What cannot come back is looked at again at a time.
+pub(super) async fn put_off(
+    tx: &mut Tx<'_>,
+    reader: &ReaderKeys,
+    ids: &[NotificationId],
+    until: Micros,
+) -> Result<(), StoreError> {
+    for id in ids {
+        tx.conn
+            .query(sql::PUT_OFF_SNOOZE)
+            .bind(reader.tenant.as_str())
+            .bind(reader.user.as_str())
+            .bind(id.0)
+            .bind(tx.now.0)
+            .bind(until.0)
+            .run()
+            .await?;
+    }
+    Ok(())
+}
