@@ -12,20 +12,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     feed, history, problems::store_problem, reader::seen, state::ApiState, view::NotificationView,
-    words::parse_kind,
+    wanted::Wanted,
 };
 use crate::{
-    model::{Change, Cursor, ListFilter, Place},
+    model::{Change, Cursor},
     store::ChangesResult,
 };
 
 /// Where a caller of the list goes on with `after`.
 pub(crate) const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
-
-/// Rows of one list at the most.
-const MAX_LIMIT: u32 = 200;
-/// Rows of a list that names no limit.
-const DEFAULT_LIMIT: u32 = 20;
 
 /// Which notifications.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -49,7 +44,7 @@ pub(crate) struct ListQuery {
     category: Option<String>,
     /// Only this group.
     group_key: Option<String>,
-    /// `unread`, `read`, `archived`, `snoozed` or `all`. Without it, what lies in the inbox, read or not.
+    /// `unread`, `read`, `unseen`, `seen`, `archived`, `snoozed` or `all`. Without it, what lies in the inbox, read or not.
     state: Option<String>,
     /// Instead of pages: what arrived after this cursor, oldest first.
     after: Option<String>,
@@ -76,43 +71,35 @@ pub(crate) async fn list(
         return history::of_list(state, caller, &uri).await;
     }
     let query: ListQuery = parse_query(&uri)?;
-    let kind = match (query.kind, query.kind_alias) {
-        (Some(kind), _) => Some(parse_kind("kind", &kind)?),
-        (None, Some(kind)) => Some(parse_kind("type", &kind)?),
-        (None, None) => None,
-    };
-    let (place, of_state) = place(query.state.as_deref())?;
-    if let (Some(given), Some(meant)) = (query.is_read, of_state)
+    let mut filter = Wanted {
+        kind: query.kind,
+        kind_alias: query.kind_alias,
+        category: query.category,
+        group_key: query.group_key,
+        state: query.state,
+        limit: query.limit,
+    }
+    .filter()?;
+    if let (Some(given), Some(meant)) = (query.is_read, filter.is_read)
         && given != meant
     {
         return Err(Problem::invalid("conflict", "is_read", "`state` says otherwise"));
     }
-    let is_read = query.is_read.or(of_state);
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid(
-            "invalid_query",
-            "limit",
-            format!("from 1 to {MAX_LIMIT}"),
-        ));
-    }
+    filter.is_read = query.is_read.or(filter.is_read);
+    filter.offset = query.offset.unwrap_or_default();
     let reader = seen(&state, &caller).await?;
     let user = reader.user.as_str();
     if let Some(after) = &query.after {
         let after = feed::cursor(after)?;
-        let changes = feed::wait_for(&state, &reader, &after, feed::Wait::from_query(query.wait), limit, |change| {
-            matches!(change, Change::Upsert(item)
-                if kind.is_none_or(|kind| item.content.kind == kind)
-                    && is_read.is_none_or(|is_read| item.is_read == is_read)
-                    && match place {
-                        Place::Inbox => item.archived_at.is_none() && item.snoozed_until.is_none(),
-                        Place::Archived => item.archived_at.is_some(),
-                        Place::Snoozed => item.snoozed_until.is_some(),
-                        Place::All => true,
-                    }
-                    && query.group_key.as_ref().is_none_or(|group| item.content.group_key.as_ref() == Some(group))
-                    && query.category.as_ref().is_none_or(|category| item.content.category.as_ref() == Some(category)))
-        })
+        let wait = feed::Wait::from_query(query.wait);
+        let changes = feed::wait_for(
+            &state,
+            &reader,
+            &after,
+            wait,
+            filter.limit,
+            |change| matches!(change, Change::Upsert(item) if filter.fits(item)),
+        )
         .await?;
         let items: Vec<NotificationView> = changes
             .changes
@@ -124,15 +111,6 @@ pub(crate) async fn list(
             .collect();
         return Ok(with_cursor(Json(items).into_response(), &changes.cursor));
     }
-    let filter = ListFilter {
-        is_read,
-        kind: kind.map(|kind| kind.as_str().to_owned()),
-        category: query.category,
-        group_key: query.group_key,
-        place,
-        limit,
-        offset: query.offset.unwrap_or_default(),
-    };
     // Taken before the list, so that what arrives in between comes again rather than never.
     let now = state
         .store()
@@ -152,25 +130,6 @@ pub(crate) async fn list(
     Ok(match now {
         ChangesResult::Changes(changes) => with_cursor(response, &changes.cursor),
         ChangesResult::Resync => response,
-    })
-}
-
-/// Where to look, and whether only for what is read or unread.
-fn place(state: Option<&str>) -> Result<(Place, Option<bool>), Problem> {
-    Ok(match state {
-        None => (Place::Inbox, None),
-        Some("unread") => (Place::Inbox, Some(false)),
-        Some("read") => (Place::Inbox, Some(true)),
-        Some("archived") => (Place::Archived, None),
-        Some("snoozed") => (Place::Snoozed, None),
-        Some("all") => (Place::All, None),
-        Some(_) => {
-            return Err(Problem::invalid(
-                "invalid_query",
-                "state",
-                "one of `unread`, `read`, `archived`, `snoozed`, `all`",
-            ));
-        }
     })
 }
 

@@ -1,7 +1,7 @@
 //! The REST API: who is calling, what they mean, what is answered.
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
-//! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `marks`, `feed`, `records`,
+//! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `page`, `marks`, `feed`, `records`,
 //! `history`, `jobs`, `schedules`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
 //! that of `bulk`.
 
@@ -32,6 +32,7 @@ mod jobs;
 mod limits;
 mod marks;
 mod operate;
+mod page;
 mod pauses;
 mod plan;
 mod planner;
@@ -49,6 +50,7 @@ mod templates;
 mod times;
 mod under_way;
 mod view;
+mod wanted;
 mod words;
 
 use std::sync::Arc;
@@ -146,6 +148,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(marks::archive))
         .routes(routes!(marks::unarchive))
         .routes(routes!(marks::acknowledge))
+        .routes(routes!(page::page))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))

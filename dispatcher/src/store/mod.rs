@@ -27,6 +27,7 @@ mod link;
 mod marks;
 mod migrate;
 mod operate;
+mod pages;
 mod pauses;
 #[cfg(test)]
 mod plans;
@@ -46,6 +47,7 @@ pub(crate) mod stale;
 mod totals;
 mod transaction;
 mod types;
+mod walk;
 mod watch;
 mod writer;
 

@@ -8,10 +8,10 @@ use std::{
 use common::ids::NotificationId;
 
 use crate::{
-    model::{Cursor, InboxItem, ListFilter, Micros, ReaderKeys},
+    model::{Cursor, InboxItem, InboxPage, ListFilter, Micros, ReaderKeys, WalkCursor},
     store::{
         ChangesResult, Mark, Marked, Reach, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks,
-        snoozes,
+        pages, snoozes,
     },
 };
 
@@ -49,12 +49,32 @@ impl Store {
         Ok(())
     }
 
-    /// What the reader sees, newest first; neither deleted nor archived.
+    /// What the reader sees, newest first; without what is deleted, and of the place that the filter names.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn list(&self, reader: &ReaderKeys, filter: &ListFilter) -> Result<Vec<InboxItem>, StoreError> {
-        inbox::list(&mut self.snapshot_or_stale().await?.access(), reader, filter).await
+        pages::list(&mut self.snapshot_or_stale().await?.access(), reader, filter).await
+    }
+
+    /// The same as a page, from the top or from where an earlier one ended; `filter.offset` is not looked at. Looks at a
+    /// bounded number of rows, so a page may be short and still have a next one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn page(
+        &self,
+        reader: &ReaderKeys,
+        filter: &ListFilter,
+        from: Option<&WalkCursor>,
+    ) -> Result<InboxPage, StoreError> {
+        pages::page(
+            &mut self.snapshot_or_stale().await?.access(),
+            reader,
+            filter,
+            from,
+        )
+        .await
     }
 
     /// One notification, if the reader sees it; also an archived one.

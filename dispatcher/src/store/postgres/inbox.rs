@@ -1,34 +1,5 @@
 //! The inbox, the change feed and what readers do.
 
-/// The filter of the inbox row `i`. A NUL is no text to PostgreSQL, and no user who could read has one.
-macro_rules! filter {
-    () => {
-        r"replace(i.filter, '\u0000', '\ufffd')::jsonb"
-    };
-}
-
-/// Whether the filter of the inbox row `i` lets the reader through: `$1` the reader's keys, `$2` the user.
-macro_rules! fits {
-    () => {
-        concat!(
-            "(i.filter IS NULL OR (coalesce(",
-            filter!(),
-            " -> 'require' <@ to_jsonb($1::text[]), true)
-    AND NOT coalesce(",
-            filter!(),
-            " -> 'except' ? $2::text, false)))"
-        )
-    };
-}
-
-/// Whether the notification of the inbox row `i` is of a kind and a category: `$8` and `$9`, NULL for any.
-macro_rules! of_kind {
-    () => {
-        "(($8::text IS NULL AND $9::text IS NULL) OR EXISTS (SELECT 1 FROM notifications n WHERE n.id = i.notification_id
-    AND ($8::text IS NULL OR n.kind = $8::text) AND ($9::text IS NULL OR n.category = $9::text)))"
-    };
-}
-
 /// Positions and items of keys.
 pub(in crate::store) const COUNTERS: &str = "
 SELECT c.key, c.position, c.items, c.floor FROM unnest($1::text[]) AS j (key) JOIN counters c ON c.key = j.key";
@@ -38,49 +9,6 @@ pub(in crate::store) const FLOORS: &str = "
 SELECT m.key, m.since_position, m.read_position, m.since_ordinal, m.read_ordinal, m.read_at
 FROM unnest($3::text[]) AS j (key)
 JOIN readers m ON m.tenant = $1::text AND m.\"user\" = $2::text AND m.key = j.key";
-
-/// One key's rows in a range of positions, the newest first, as the reader may see them.
-/// `$3` tenant, `$4` key, `$5` after this position, `$6` read up to this ordinal, `$7` read or unread, `$8` kind,
-/// `$9` category, `$10` limit, `$11` place (`inbox`, `archived`, `snoozed`, `all`), `$12` group.
-pub(in crate::store) const LIST: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, r.snoozed_until,
-  coalesce(r.reopened, 0)
-FROM inbox i
-LEFT JOIN receipts r ON r.tenant = $3::text AND r.\"user\" = $2::text AND r.notification_id = i.notification_id
-WHERE i.key = $4::text AND i.position > $5::bigint AND i.withdrawn = 0
-  AND r.deleted_at IS NULL
-  AND CASE $11::text WHEN 'all' THEN true WHEN 'archived' THEN r.archived_at IS NOT NULL
-    WHEN 'snoozed' THEN r.snoozed_until IS NOT NULL ELSE r.archived_at IS NULL AND r.snoozed_until IS NULL END
-  AND ($12::text IS NULL OR EXISTS (SELECT 1 FROM notifications g WHERE g.id = i.notification_id
-    AND replace(g.content, '\\u0000', '\\ufffd')::jsonb ->> 'group_key' = $12::text))
-  AND ($7::int::bool IS NULL
-    OR $7::int::bool = (r.read_at IS NOT NULL OR (coalesce(r.reopened, 0) = 0 AND i.ordinal <= $6::bigint)))
-  AND ",
-    of_kind!(),
-    "
-  AND ",
-    fits!(),
-    "
-ORDER BY i.position DESC LIMIT $10::bigint"
-);
-
-/// One key's rows up to a watermark that are explicitly unread, the newest first; the parameters are those of `LIST`.
-pub(in crate::store) const LIST_REOPENED: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, r.snoozed_until, r.reopened
-FROM receipts r JOIN inbox i ON i.notification_id = r.notification_id AND i.key = r.key
-WHERE r.tenant = $3::text AND r.\"user\" = $2::text AND r.key = $4::text AND r.reopened = 1 AND r.done = 0
-  AND i.position > $5::bigint AND r.ordinal <= $6::bigint AND $7::int::bool IS NOT NULL AND $11::text IS NOT NULL
-  AND i.withdrawn = 0
-  AND ($12::text IS NULL OR EXISTS (SELECT 1 FROM notifications g WHERE g.id = i.notification_id
-    AND replace(g.content, '\\u0000', '\\ufffd')::jsonb ->> 'group_key' = $12::text))
-  AND ",
-    of_kind!(),
-    "
-  AND ",
-    fits!(),
-    "
-ORDER BY r.ordinal DESC LIMIT $10::bigint"
-);
 
 /// What is said in these notifications.
 pub(in crate::store) const CONTENTS: &str = "

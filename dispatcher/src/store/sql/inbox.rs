@@ -3,8 +3,6 @@
 statements! { inbox:
     COUNTERS,
     FLOORS,
-    LIST,
-    LIST_REOPENED,
     CONTENTS,
     STATES,
     UNREAD_PLAIN,

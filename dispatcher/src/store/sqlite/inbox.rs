@@ -1,15 +1,5 @@
 //! The inbox, the change feed and what readers do.
 
-/// Whether the filter of the inbox row `i` lets the reader through: `?1` the reader's keys, `?2` the user.
-macro_rules! fits {
-    () => {
-        "(i.filter IS NULL OR (
-    NOT EXISTS (SELECT 1 FROM json_each(i.filter, '$.require') q
-      WHERE q.value NOT IN (SELECT value FROM json_each(?1)))
-    AND NOT EXISTS (SELECT 1 FROM json_each(i.filter, '$.except') q WHERE q.value = ?2)))"
-    };
-}
-
 /// Positions and items of keys.
 pub(in crate::store) const COUNTERS: &str = "
 SELECT c.key, c.position, c.items, c.floor FROM json_each(?1) j CROSS JOIN counters c ON c.key = j.value";
@@ -18,42 +8,6 @@ SELECT c.key, c.position, c.items, c.floor FROM json_each(?1) j CROSS JOIN count
 pub(in crate::store) const FLOORS: &str = "
 SELECT m.key, m.since_position, m.read_position, m.since_ordinal, m.read_ordinal, m.read_at
 FROM json_each(?3) j CROSS JOIN readers m ON m.tenant = ?1 AND m.user = ?2 AND m.key = j.value";
-
-/// One key's rows in a range of positions, the newest first, as the reader may see them.
-/// `?3` tenant, `?4` key, `?5` after this position, `?6` read up to this ordinal, `?7` read or unread, `?8` kind,
-/// `?9` category, `?10` limit, `?11` place (`inbox`, `archived`, `snoozed`, `all`), `?12` group.
-pub(in crate::store) const LIST: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, r.snoozed_until, coalesce(r.reopened, 0)
-FROM inbox i LEFT JOIN receipts r ON r.tenant = ?3 AND r.user = ?2 AND r.notification_id = i.notification_id
-WHERE i.key = ?4 AND i.position > ?5 AND +i.withdrawn = 0 AND r.deleted_at IS NULL
-  AND CASE ?11 WHEN 'all' THEN 1 WHEN 'archived' THEN r.archived_at IS NOT NULL WHEN 'snoozed' THEN r.snoozed_until IS NOT NULL
-    ELSE r.archived_at IS NULL AND r.snoozed_until IS NULL END
-  AND (?12 IS NULL OR EXISTS (SELECT 1 FROM notifications g WHERE g.id = i.notification_id AND g.content ->> 'group_key' = ?12))
-  AND (?7 IS NULL OR ?7 = (r.read_at IS NOT NULL OR (coalesce(r.reopened, 0) = 0 AND i.ordinal <= ?6)))
-  AND ((?8 IS NULL AND ?9 IS NULL) OR EXISTS (SELECT 1 FROM notifications n WHERE n.id = i.notification_id
-    AND (?8 IS NULL OR n.kind = ?8) AND (?9 IS NULL OR n.category = ?9)))
-  AND ",
-    fits!(),
-    "
-ORDER BY i.position DESC LIMIT ?10"
-);
-
-/// One key's rows up to a watermark that are explicitly unread, the newest first; the parameters are those of `LIST`,
-/// with `?6` and `?7` unused but bound.
-pub(in crate::store) const LIST_REOPENED: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, r.snoozed_until, r.reopened
-FROM receipts r INDEXED BY receipts_reopened
-  CROSS JOIN inbox i INDEXED BY inbox_notification ON i.notification_id = r.notification_id AND i.key = r.key
-WHERE r.tenant = ?3 AND r.user = ?2 AND r.key = ?4 AND r.reopened = 1 AND +r.done = 0
-  AND i.position > ?5 AND r.ordinal <= ?6 AND ?7 IS NOT NULL AND ?11 IS NOT NULL AND i.withdrawn = 0
-  AND (?12 IS NULL OR EXISTS (SELECT 1 FROM notifications g WHERE g.id = i.notification_id AND g.content ->> 'group_key' = ?12))
-  AND ((?8 IS NULL AND ?9 IS NULL) OR EXISTS (SELECT 1 FROM notifications n WHERE n.id = i.notification_id
-    AND (?8 IS NULL OR n.kind = ?8) AND (?9 IS NULL OR n.category = ?9)))
-  AND ",
-    fits!(),
-    "
-ORDER BY r.ordinal DESC LIMIT ?10"
-);
 
 /// What is said in these notifications.
 pub(in crate::store) const CONTENTS: &str = "

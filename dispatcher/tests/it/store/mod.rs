@@ -11,6 +11,7 @@ mod inbox;
 mod jobs;
 mod late_commit;
 mod operate;
+mod pages;
 mod postgres_faults;
 mod queue;
 mod records;

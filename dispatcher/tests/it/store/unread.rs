@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use common::ids::NotificationId;
 use dispatcher::{
-    model::{ListFilter, Micros, Place},
+    model::{InboxItem, ListFilter, Micros, Place},
     store::Mark,
 };
 use proptest::prelude::*;
 
-use super::{Fresh, filtered, fresh, note, plain, put, reader, role_key, tenant, user_key};
+use super::{Fresh, filtered, fresh, note, pages::rest, plain, put, reader, role_key, tenant, user_key};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Accept(usize),
+    Accept(usize, usize),
     Mark(usize, Mark),
     ReadAll,
     ReadUpTo(usize),
@@ -35,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Mark::Woken(Micros(0))),
     ];
     prop_oneof![
-        4 => (0usize..6).prop_map(Step::Accept),
+        4 => (0usize..6, 0usize..3).prop_map(|(kind, group)| Step::Accept(kind, group)),
         8 => (0usize..2, mark).prop_map(|(which, mark)| Step::Mark(which, mark)),
         2 => Just(Step::ReadAll),
         1 => (0usize..10).prop_map(Step::ReadUpTo),
@@ -82,7 +82,7 @@ impl Model {
     async fn apply(&mut self, step: Step) {
         let me = reader("u", &self.roles);
         match step {
-            Step::Accept(kind) => {
+            Step::Accept(kind, group) => {
                 let inbox = match kind {
                     0 => vec![plain(user_key("u"))],
                     1 => vec![plain(role_key("a"))],
@@ -96,7 +96,9 @@ impl Model {
                     4 => self.roles.contains(&"b"),
                     _ => false,
                 };
-                let id = put(&self.store, note("n", inbox)).await;
+                let mut new = note("n", inbox);
+                new.content.group_key = [None, Some("g"), Some("h")][group].map(str::to_owned);
+                let id = put(&self.store, new).await;
                 self.sent.push(id);
                 if seen {
                     self.visible.insert(id, Known::default());
@@ -200,6 +202,51 @@ impl Model {
             assert_eq!(listed, there.map(|(id, _)| *id).collect::<Vec<_>>(), "{place:?}");
         }
     }
+
+    /// Pages are the list, and folded ones its groups.
+    async fn check_pages(&self) {
+        let me = reader("u", &self.roles);
+        for place in [Place::Inbox, Place::Archived, Place::Snoozed, Place::All] {
+            for is_read in [None, Some(true), Some(false)] {
+                let filter = ListFilter {
+                    place,
+                    is_read,
+                    limit: 1000,
+                    ..ListFilter::default()
+                };
+                let listed = self.store.list(&me, &filter).await.unwrap();
+                let filter = ListFilter { limit: 3, ..filter };
+                let rows = rest(&self.store, &me, &filter, None).await;
+                assert!(
+                    rows.iter().map(|row| &row.item).eq(&listed),
+                    "{place:?} {is_read:?}"
+                );
+                let mut groups: Vec<(&InboxItem, u64, u64)> = Vec::new();
+                for item in &listed {
+                    let group = &item.content.group_key;
+                    let unread = u64::from(!item.is_read);
+                    match groups
+                        .iter_mut()
+                        .find(|(newest, ..)| group.is_some() && newest.content.group_key == *group)
+                    {
+                        Some((_, count, sum)) => {
+                            *count += 1;
+                            *sum += unread;
+                        }
+                        None => groups.push((item, 1, unread)),
+                    }
+                }
+                let filter = ListFilter { fold: true, ..filter };
+                let rows = rest(&self.store, &me, &filter, None).await;
+                assert!(
+                    rows.iter()
+                        .map(|row| (&row.item, row.group.count, row.group.unread))
+                        .eq(groups),
+                    "{place:?} {is_read:?}"
+                );
+            }
+        }
+    }
 }
 
 proptest! {
@@ -221,6 +268,7 @@ proptest! {
                 model.apply(step).await;
                 model.check().await;
             }
+            model.check_pages().await;
         });
     }
 }

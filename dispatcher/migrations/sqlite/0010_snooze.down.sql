@@ -1,2 +1,0 @@
-DROP INDEX receipts_snoozed;
-ALTER TABLE receipts DROP COLUMN snoozed_until;
