@@ -91,7 +91,7 @@ export class Inbox {
   }
 
   /** @param {import('/client/index.js').Changed} changed */
-  #changed({ ids, all, until = Number.POSITIVE_INFINITY, state, notification }) {
+  #changed({ ids, all, until = Number.POSITIVE_INFINITY, state, source, notification }) {
     this.#version += 1;
     // Of what lies below the part that is shown, nothing is shown now either.
     if (notification && this.#items.has(notification.id)) this.#put(notification, true);
@@ -100,8 +100,10 @@ export class Inbox {
       : (ids ?? []).map((id) => ({ id }));
     for (const { id } of concerned) this.#changeOne(id, state);
     this.#render();
-    // Only the server knows what came back.
-    if (state === 'unarchived') void this.reload();
+    // Only the server knows what came back. The feed says no more than how it is now.
+    const isBack = state === 'unarchived' || state === 'unsnoozed';
+    const mayBeBack = source === 'feed' && (state === 'read' || state === 'unread') && ids?.some((id) => !this.#items.has(id));
+    if (isBack || mayBeBack) void this.reload();
   }
 
   /**
@@ -111,7 +113,7 @@ export class Inbox {
   #changeOne(id, state) {
     const item = this.#items.get(id);
     if (!item) return;
-    if (state === 'deleted' || state === 'archived' || state === 'withdrawn') {
+    if (state === 'deleted' || state === 'archived' || state === 'snoozed' || state === 'withdrawn') {
       this.#items.delete(id);
       this.#stored.delete(id);
     } else if (state === 'read' || state === 'unread') {

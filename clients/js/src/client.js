@@ -332,7 +332,8 @@ export class CarillonClient {
     } else if (change.op === 'delete') {
       this.#emitter.emit('changed', { ids: [id], state: 'deleted', source: 'feed' });
     } else if (change.op === 'state') {
-      const state = change.archived_at ? 'archived' : change.is_read ? 'read' : 'unread';
+      const place = change.archived_at ? 'archived' : change.snoozed_until ? 'snoozed' : undefined;
+      const state = place ?? (change.is_read ? 'read' : 'unread');
       this.#emitter.emit('changed', { ids: [id], state, source: 'feed' });
     }
   }

@@ -58,7 +58,7 @@ export interface Changed {
   all?: boolean;
   /** With `all`: only those up to then, Unix seconds; where the server says it. */
   until?: number | undefined;
-  /** `read`, `unread`, `deleted`, `archived`, …; `updated`: only what it says. */
+  /** `read`, `unread`, `deleted`, `archived`, `snoozed`, `unsnoozed`, …; `updated`: only what it says. */
   state: string;
   /** Its newest form, where the server sent it. */
   notification?: Notification | undefined;

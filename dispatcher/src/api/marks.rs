@@ -113,7 +113,7 @@ pub(crate) struct SnoozeBody {
 
 /// Put one off
 ///
-/// It is out of the list and the unread count until then, and comes back as unread.
+/// It is out of the list and the unread count until then, and comes back by itself, read or unread as it was.
 #[utoipa::path(
     put, path = "/api/v1/notifications/{id}/snooze", tag = "inbox", request_body = SnoozeBody,
     params(("id" = String, Path, description = "The notification's id")),
@@ -272,12 +272,7 @@ pub(crate) async fn bulk_read(
     caller: Caller,
     JsonBody(body, _): JsonBody<BulkIds>,
 ) -> Result<Json<Done>, Problem> {
-    let most = state.limits.bulk_items;
-    if body.ids.len() > most {
-        return Err(Problem::invalid("too_many", "ids", format!("at most {most} ids")));
-    }
-    // A text that is no id names nothing, like an id that is not there.
-    let ids: Vec<NotificationId> = body.ids.iter().filter_map(|id| id.parse().ok()).collect();
+    let ids = several(&state, &body.ids)?;
     let reader = seen(&state, &caller).await?;
     let marked = state
         .service
@@ -285,6 +280,95 @@ pub(crate) async fn bulk_read(
         .await
         .map_err(store_problem)?;
     Ok(Json(Done::read(marked.changed.len() as u64, marked.unread)))
+}
+
+/// What the caller did with which notifications.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MarksBody {
+    /// Their ids, at most `limits.bulk_items` (1000). Those that the caller does not see are passed over.
+    ids: Vec<String>,
+    /// `delivered`, `seen`, `read`, `unread`, `acknowledged`, `archived`, `unarchived`, `snoozed`, `unsnoozed` or `deleted`.
+    mark: String,
+    /// With `snoozed`: RFC 3339 with an offset.
+    #[serde(default)]
+    until: Option<String>,
+    /// With `snoozed`, instead: for so many seconds, or a duration such as `1h`.
+    #[serde(default, rename = "for")]
+    length: Option<Value>,
+}
+
+impl MarksBody {
+    fn mark(&self) -> Result<Mark, Problem> {
+        let mark = match self.mark.as_str() {
+            "snoozed" => {
+                let (until, length) = (self.until.as_deref(), self.length.as_ref());
+                return times::snoozed_until(Micros::now(), until, length).map(Mark::Snoozed);
+            }
+            "delivered" => Mark::Delivered,
+            "seen" => Mark::Seen,
+            "read" => Mark::Read,
+            "unread" => Mark::Unread,
+            "acknowledged" => Mark::Acknowledged,
+            "archived" => Mark::Archived,
+            "unarchived" => Mark::Unarchived,
+            "unsnoozed" => Mark::Woken(Micros(i64::MAX)),
+            "deleted" => Mark::Deleted,
+            _ => {
+                return Err(Problem::invalid(
+                    "invalid_value",
+                    "mark",
+                    "one of `delivered`, `seen`, `read`, `unread`, `acknowledged`, `archived`, `unarchived`, \
+                     `snoozed`, `unsnoozed`, `deleted`",
+                ));
+            }
+        };
+        for (field, is_there) in [("until", self.until.is_some()), ("for", self.length.is_some())] {
+            if is_there {
+                return Err(Problem::invalid(
+                    "conflict",
+                    field,
+                    "only with the mark `snoozed`",
+                ));
+            }
+        }
+        Ok(mark)
+    }
+}
+
+/// Mark several
+#[utoipa::path(
+    put, path = "/api/v1/inbox/marks", tag = "inbox", request_body = MarksBody,
+    responses((status = 200, body = Done), (status = 422, body = Problem))
+)]
+pub(crate) async fn mark_several(
+    State(state): State<ApiState>,
+    caller: Caller,
+    JsonBody(body, _): JsonBody<MarksBody>,
+) -> Result<Json<Done>, Problem> {
+    let mark = body.mark()?;
+    let ids = several(&state, &body.ids)?;
+    let reader = seen(&state, &caller).await?;
+    let marked = state
+        .service
+        .mark(&reader, ids, mark)
+        .await
+        .map_err(store_problem)?;
+    let count = marked.changed.len() as u64;
+    Ok(Json(Done::many(
+        format!("已更新{count}条通知"),
+        count,
+        marked.unread,
+    )))
+}
+
+/// A text that is no id names nothing, like an id that is not there.
+fn several(state: &ApiState, ids: &[String]) -> Result<Vec<NotificationId>, Problem> {
+    let most = state.limits.bulk_items;
+    if ids.len() > most {
+        return Err(Problem::invalid("too_many", "ids", format!("at most {most} ids")));
+    }
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
 /// For whom.

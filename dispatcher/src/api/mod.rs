@@ -148,6 +148,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(marks::archive))
         .routes(routes!(marks::unarchive))
         .routes(routes!(marks::acknowledge))
+        .routes(routes!(marks::mark_several))
         .routes(routes!(page::page))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))

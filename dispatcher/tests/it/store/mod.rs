@@ -7,6 +7,7 @@ mod dead_letters;
 mod faults;
 mod feed;
 mod history;
+mod hot_key;
 mod inbox;
 mod jobs;
 mod late_commit;
