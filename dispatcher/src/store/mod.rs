@@ -40,6 +40,7 @@ mod rows;
 mod schedules;
 #[cfg(test)]
 mod schema;
+mod sight;
 mod snoozes;
 mod sql;
 mod sqlite;

@@ -1,6 +1,6 @@
 //! What readers have put off, and who is due to have it back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::{ids::NotificationId, topic::TopicKey};
 use uuid::Uuid;
@@ -9,6 +9,7 @@ use super::{
     StoreError,
     access::Access,
     codec::{tenant_of, user_of},
+    positions::FILTERED,
     sql::inbox as sql,
     transaction::Tx,
 };
@@ -32,21 +33,25 @@ pub(super) async fn due(conn: &mut Access<'_>, now: Micros, limit: u32) -> Resul
             .or_default()
             .push(NotificationId(id));
     }
+    let names: Vec<(&str, &str)> = readers
+        .keys()
+        .map(|(tenant, user)| (tenant.as_str(), user.as_str()))
+        .collect();
+    let known: Vec<(String, String, String)> = conn.query(sql::KNOWN_MEMBERSHIPS).rows(&names).all().await?;
+    let mut keys: HashMap<(&str, &str), Vec<TopicKey>> = HashMap::new();
+    // Rows of expressions lie under keys of their own, which nobody's token carries.
+    for (tenant, user, key) in known.iter().filter(|(.., key)| !key.starts_with(FILTERED)) {
+        let key = TopicKey::parse(key).map_err(|error| StoreError::unreadable("key", error))?;
+        keys.entry((tenant, user)).or_default().push(key);
+    }
     let mut due = Vec::with_capacity(readers.len());
-    for ((tenant, user), ids) in readers {
-        let known: Vec<String> = conn
-            .query(sql::KNOWN_MEMBERSHIPS)
-            .bind(tenant.as_str())
-            .bind(user.as_str())
-            .scalars()
-            .await?;
-        let (tenant, user) = (tenant_of(&tenant)?, user_of(&user)?);
+    for ((tenant, user), ids) in &readers {
+        let others = keys.remove(&(tenant, user)).unwrap_or_default();
+        let (tenant, user) = (tenant_of(tenant)?, user_of(user)?);
         let own = TopicKey::user(&tenant, &user);
-        // Rows of expressions are no keys of anybody.
-        let others = known.iter().filter_map(|key| TopicKey::parse(key).ok());
         let mut keys = vec![own.clone()];
-        keys.extend(others.filter(|key| *key != own));
-        due.push((ReaderKeys { tenant, user, keys }, ids));
+        keys.extend(others.into_iter().filter(|key| *key != own));
+        due.push((ReaderKeys { tenant, user, keys }, ids.clone()));
     }
     Ok(due)
 }

@@ -11,7 +11,7 @@ use crate::{
     model::{Cursor, InboxItem, InboxPage, ListFilter, Micros, ReaderKeys, WalkCursor},
     store::{
         ChangesResult, Mark, Marked, Reach, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks,
-        pages, snoozes,
+        pages, snoozes, writer::Work,
     },
 };
 
@@ -40,8 +40,7 @@ impl Store {
         {
             return Ok(());
         }
-        self.single(reader.clone(), |reader, tx| Box::pin(marks::touch(tx, reader)))
-            .await?;
+        self.many(vec![reader.clone()], Work::Touch).await?;
         if self.0.seen.len() >= REMEMBERED_READERS {
             self.0.seen.clear();
         }
