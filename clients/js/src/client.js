@@ -151,6 +151,19 @@ export class CarillonClient {
     await this.#change(() => this.#rest.remove(id), { ids: [id], state: 'deleted', source: 'own' });
   }
 
+  /** @param {string} id */
+  async archive(id) {
+    await this.#change(() => this.#rest.archive(id), { ids: [id], state: 'archived', source: 'own' });
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} seconds
+   */
+  async snooze(id, seconds) {
+    await this.#change(() => this.#rest.snooze(id, seconds), { ids: [id], state: 'snoozed', source: 'own' });
+  }
+
   /**
    * @param {() => Promise<void>} act
    * @param {import('./index.js').Changed} changed what it brings about

@@ -151,6 +151,10 @@ export class CarillonClient {
   markAllRead(): Promise<void>;
   /** Deletes a notification for this reader. */
   remove(id: string): Promise<void>;
+  /** Puts a notification away. */
+  archive(id: string): Promise<void>;
+  /** Puts a notification off for so many seconds: then it is back by itself, which `changed` tells with `unsnoozed`. */
+  snooze(id: string, seconds: number): Promise<void>;
   /** Answers the function that ends the subscription. */
   on<E extends keyof Events>(event: E, listener: (value: Events[E]) => void): () => void;
   /** How far everything was handed over, for a later `ClientOptions`. */
