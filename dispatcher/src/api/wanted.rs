@@ -39,20 +39,12 @@ impl Wanted {
         }
         Ok(ListFilter {
             kind: kind.map(|kind| kind.as_str().to_owned()),
-            category: text("category", self.category)?,
-            group_key: text("group_key", self.group_key)?,
+            category: short("category", self.category)?,
+            group_key: short("group_key", self.group_key)?,
             limit,
             ..of_state(self.state.as_deref())?
         })
     }
-}
-
-/// No stored text has a NUL that could be found.
-fn text(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
-    if text.as_deref().is_some_and(|text| text.contains('\0')) {
-        return Err(Problem::invalid("invalid_value", field, "has no NUL"));
-    }
-    short(field, text)
 }
 
 /// Where to look, and for what there.

@@ -22,6 +22,7 @@ mod plan;
 mod records;
 mod schedules;
 mod templates;
+mod unstorable;
 
 use std::sync::Arc;
 
