@@ -178,7 +178,7 @@ async fn what_is_asked_for_wrongly_is_named() {
         ("kind=loud", "unknown_kind", "kind"),
         ("limit=0", "invalid_query", "limit"),
         ("limit=201", "invalid_query", "limit"),
-        ("category=%00", "invalid_value", "category"),
+        ("category=%00", "invalid_query", "category"),
         ("group_key=", "too_long", "group_key"),
         (&long, "too_long", "group_key"),
         ("fold=kind", "invalid_query", "fold"),
