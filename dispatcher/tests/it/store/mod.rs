@@ -7,15 +7,18 @@ mod dead_letters;
 mod faults;
 mod feed;
 mod history;
+mod hot_key;
 mod inbox;
 mod jobs;
 mod late_commit;
 mod operate;
+mod pages;
 mod postgres_faults;
 mod queue;
 mod records;
 mod retention;
 mod schedules;
+mod snooze;
 mod unread;
 
 use std::time::Duration;
