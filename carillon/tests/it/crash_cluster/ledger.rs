@@ -76,12 +76,24 @@ impl Ledger {
     }
 }
 
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// The inbox, realtime, and by turns email and webhook.
+    Mixed,
+    /// The inbox, realtime and webhook.
+    Hooks,
+    /// Realtime to nobody, and then a webhook.
+    Escalations,
+}
+
 /// What all senders have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Senders {
     pub(super) addresses: [SocketAddr; 2],
     pub(super) token: String,
     pub(super) hook: String,
+    pub(super) load: Load,
     pub(super) ledger: Arc<Ledger>,
 }
 
@@ -144,11 +156,22 @@ impl Senders {
 
     fn body(&self, number: usize) -> serde_json::Value {
         let user = format!("u{}", number % USERS);
-        let (channel, address) = if number.is_multiple_of(2) {
+        let (channel, address) = if self.load == Load::Mixed && number.is_multiple_of(2) {
             ("email", format!("{user}@recipients.example.test"))
         } else {
             ("webhook", self.hook.clone())
         };
+        if self.load == Load::Escalations {
+            return json!({
+                "to": {"user": "nobody"},
+                "title": format!("crash {number}"),
+                "content": format!("number {number} complete"),
+                "channels": ["realtime", channel],
+                "strategy": "escalate",
+                "recipients": [address],
+                "idempotency_key": format!("crash-{number}"),
+            });
+        }
         json!({
             "to": {"user": user},
             "title": format!("crash {number}"),

@@ -3,6 +3,7 @@
 //!
 //! `CARILLON_SOAK=1` makes it 100,000 notifications (`make soak`).
 
+mod fail_points;
 mod ledger;
 mod sink;
 mod zombie;
@@ -25,7 +26,7 @@ use tokio::{
 };
 
 use self::{
-    ledger::{Accepted, Found, Ledger, Senders},
+    ledger::{Accepted, Found, Ledger, Load, Senders},
     sink::HookSink,
 };
 use crate::support::{
@@ -89,6 +90,7 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
         addresses: cluster.dispatchers.each_ref().map(Node::address),
         token: sender,
         hook: hooks.url(),
+        load: Load::Mixed,
         ledger: Arc::clone(&ledger),
     };
     for number in 0..SENDERS {
@@ -112,7 +114,7 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
     }
     let sent = began.elapsed();
 
-    let found = ended(&cluster.postgres, &ledger.ids()).await;
+    let found = ended(&cluster.postgres, &ledger.ids(), PATIENCE).await;
     let mut mails: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     let wanted_mails = found.delivered_by("email");
     eventually("the mails are in the mailbox", PATIENCE, async || {
@@ -225,25 +227,32 @@ impl Cluster {
 }
 
 /// Waits until nothing is left to do, and reads what became of everything.
-async fn ended(postgres: &postgres::Server, ids: &Accepted) -> Found {
+async fn ended(postgres: &postgres::Server, ids: &Accepted, within: Duration) -> Found {
     let mut database = block_in_place(|| postgres.connect("carillon")).unwrap();
     let begin = Instant::now();
-    eventually("every delivery has ended", PATIENCE * 2, async || {
-        let mut count = |sql: &str| -> usize {
-            let value = block_in_place(|| database.value(sql)).unwrap();
-            value.unwrap().parse().unwrap()
-        };
+    eventually("every delivery has ended", within * 2, async || {
+        let mut ask = |sql: &str| block_in_place(|| database.query(sql)).unwrap();
         // Of each chain the last step is one of these.
-        let (stored, left) = (
-            count("SELECT count(*) FROM all_deliveries WHERE channel IN ('email', 'webhook')"),
-            count("SELECT count(*) FROM deliveries"),
+        let rows = ask(
+            "SELECT (SELECT count(*) FROM all_deliveries WHERE channel IN ('email', 'webhook')), \
+             (SELECT count(*) FROM deliveries)",
         );
+        let count = |column: usize| -> usize { rows[0][column].as_ref().unwrap().parse().unwrap() };
+        let (stored, left) = (count(0), count(1));
+        if stored >= ids.len() && left == 0 {
+            return Some(());
+        }
         assert!(
-            begin.elapsed() < PATIENCE,
-            "{stored} of {} are stored, {left} deliveries have not ended",
-            ids.len()
+            begin.elapsed() < within,
+            "{stored} of {} are stored, {left} deliveries have not ended: {:?}; open chains: {:?}",
+            ids.len(),
+            ask(
+                "SELECT n.content, d.channel, d.state, d.reason, d.token FROM deliveries d \
+                 JOIN notifications n ON n.id = d.notification_id LIMIT 10"
+            ),
+            ask("SELECT chain FROM chains WHERE open = 1 LIMIT 10"),
         );
-        (stored >= ids.len() && left == 0).then_some(())
+        None
     })
     .await;
     block_in_place(|| Found::read(&mut database, ids))
@@ -270,6 +279,7 @@ fn settings(database: &str, lease: &str) -> String {
         receipt_wait = "500ms"
         [strategy]
         delivered_within = "500ms"
+        escalate_after = "500ms"
         [webhook]
         secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
         allow_private = ["127.0.0.0/8"]
