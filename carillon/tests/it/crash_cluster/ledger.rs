@@ -57,6 +57,11 @@ impl Ledger {
         self.allowed.fetch_max(below, Ordering::Relaxed);
     }
 
+    /// So many more than are under way or through.
+    pub(super) fn allow_more(&self, number: usize) {
+        self.allow(self.next.load(Ordering::Relaxed) + number);
+    }
+
     pub(super) fn accepted(&self) -> usize {
         self.accepted.lock().unwrap().len()
     }

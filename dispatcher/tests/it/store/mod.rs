@@ -14,6 +14,7 @@ mod operate;
 mod postgres_faults;
 mod queue;
 mod records;
+mod rescue_race;
 mod retention;
 mod schedules;
 mod unread;
