@@ -5,6 +5,7 @@
 
 mod fail_points;
 mod ledger;
+mod listeners;
 mod sink;
 mod zombie;
 
@@ -27,6 +28,7 @@ use tokio::{
 
 use self::{
     ledger::{Accepted, Found, Ledger, Load, Senders},
+    listeners::Listeners,
     sink::HookSink,
 };
 use crate::support::{
@@ -71,6 +73,7 @@ struct Cluster {
     postgres: postgres::Server,
     redis: redis::Server,
     dispatchers: [Node; 2],
+    hub: Node,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,6 +89,8 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
     let hooks = HookSink::start().await;
     let cluster = block_in_place(|| Cluster::start(&gate));
     let sender = block_in_place(|| token(&cluster.dispatchers[0], "sender", "notifications:write service"));
+
+    let listeners = Listeners::at(&cluster.hub).await;
 
     let ledger = Arc::new(Ledger::new(0, wanted));
     let mut sending = JoinSet::new();
@@ -137,11 +142,22 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
             "no call of {number}, which is delivered"
         );
     }
+    // A receipt says that a socket has it.
+    let told = found.delivered_by("realtime");
+    eventually("the frames are at the sockets", PATIENCE, async || {
+        let frames = listeners.came();
+        told.iter()
+            .all(|number| frames.contains_key(number))
+            .then_some(())
+    })
+    .await;
+    let frames = listeners.came();
     let mail_repeats = found.explains("email", &mails);
     let call_repeats = found.explains("webhook", &calls);
     println!(
         "crash test on PostgreSQL: {} accepted, {} of them spooled, {} tries without an answer, {} refusals; states {:?}; \
-         {} unknown attempts; {} mails ({} repeats), {} calls ({} repeats); {:.0} s to accept, {:.0} s in all",
+         {} unknown attempts; {} mails ({} repeats), {} calls ({} repeats), frames of {} ({} repeats); \
+         {:.0} s to accept, {:.0} s in all",
         ledger.accepted(),
         ledger.spooled.load(Ordering::Relaxed),
         ledger.unanswered.load(Ordering::Relaxed),
@@ -152,6 +168,8 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
         mail_repeats,
         calls.values().map(Vec::len).sum::<usize>(),
         call_repeats,
+        frames.len(),
+        frames.values().sum::<usize>() - frames.len(),
         sent.as_secs_f64(),
         began.elapsed().as_secs_f64(),
     );
@@ -177,10 +195,12 @@ impl Cluster {
         );
         let common = Common::on(&redis).with(&config);
         let dispatchers = [(); 2].map(|()| common.start(Service::Dispatcher));
+        let hub = common.start(Service::Hub);
         Self {
             postgres,
             redis,
             dispatchers,
+            hub,
         }
     }
 
@@ -280,7 +300,7 @@ fn settings(database: &str, lease: &str) -> String {
         # A delivery may be under way at every kill.
         max_attempts = 50
         [realtime]
-        # No hub is there to report it, or at once.
+        # A hub reports it at once, where it is there.
         receipt_wait = "500ms"
         [strategy]
         delivered_within = "500ms"
