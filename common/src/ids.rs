@@ -11,8 +11,8 @@ pub enum InvalidId {
     /// Tenant ids match `[A-Za-z0-9._-]{1,64}`.
     #[error("a tenant id has 1 to 64 characters of A-Z a-z 0-9 . _ -")]
     Tenant,
-    /// Names of users, roles, stores and topics have 1 to 256 bytes.
-    #[error("a name has 1 to 256 bytes")]
+    /// Names of users, roles, stores and topics have 1 to 256 bytes and no U+0000.
+    #[error("a name has 1 to 256 bytes, and no U+0000 among them")]
     Name,
     /// Not a UUID.
     #[error("not an id of this server")]
@@ -67,7 +67,8 @@ fn is_narrow(id: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// The name of a user, role, store or topic: 1 to 256 bytes of any text. Cheap to clone.
+/// The name of a user, role, store or topic: 1 to 256 bytes of any text without U+0000, which PostgreSQL cannot store.
+/// Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Name(Arc<str>);
 
@@ -75,9 +76,9 @@ impl Name {
     /// Checks and takes a name.
     ///
     /// # Errors
-    /// [`InvalidId::Name`] when it is empty or longer than 256 bytes.
+    /// [`InvalidId::Name`] when it is empty, longer than 256 bytes or holds U+0000.
     pub fn new(name: &str) -> Result<Self, InvalidId> {
-        if (1..=256).contains(&name.len()) {
+        if (1..=256).contains(&name.len()) && !name.contains('\0') {
             Ok(Self(name.into()))
         } else {
             Err(InvalidId::Name)
@@ -223,6 +224,16 @@ mod tests {
         }
         for bad in ["", "a b", "a:b", "ä", "{t}", "*", &"x".repeat(65)] {
             assert_eq!(TenantId::new(bad), Err(InvalidId::Tenant), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_of_any_text_that_can_be_stored() {
+        for good in ["a", ":*{}%", "张三", "\u{1}", &"x".repeat(256)] {
+            assert!(Name::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "\0", "a\0b", &"x".repeat(257)] {
+            assert_eq!(Name::new(bad), Err(InvalidId::Name), "{bad:?}");
         }
     }
 

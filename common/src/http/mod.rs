@@ -3,10 +3,12 @@
 mod auth;
 mod body;
 mod bounded_writes;
+mod comments;
 mod connection;
 mod problem;
 mod rewound;
 mod serve;
+mod storable;
 
 pub use self::{
     auth::{Authenticator, Caller, bearer},
@@ -19,4 +21,5 @@ pub use self::{
     problem::Problem,
     rewound::Rewound,
     serve::{Front, Peer, ServeOptions, Stopping, serve},
+    storable::{refuse_nul, refuse_nul_in},
 };

@@ -184,7 +184,7 @@ fn topic(raw: Raw<'_>) -> Result<Name, CommandError> {
     let name = raw.topic.or(raw.channel).ok_or_else(|| missing("topic"))?;
     Name::new(&name).map_err(|_| CommandError::Field {
         field: "topic",
-        reason: "a name has 1 to 256 bytes",
+        reason: "a name has 1 to 256 bytes, and no U+0000 among them",
     })
 }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use axum::{extract::State, response::Response};
 use common::{
-    http::{Problem, parse_body},
+    http::{Problem, parse_body, refuse_nul},
     target::Target,
 };
 use http::StatusCode;
@@ -65,6 +65,7 @@ pub(crate) async fn batch(
         let items = bulk::items(&raw, &mut spare)?;
         return accept_all(&state, &submission, &items, FIELD, route).await;
     }
+    refuse_nul(&raw)?;
     let mut spare = Vec::new();
     let body: NotificationBody = parse_body(&raw, &mut spare)?;
     let Some(users) = &body.user_ids else {

@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use common::http::{BodyLimit, Caller, JsonText, Problem, parse_body, parse_json};
+use common::http::{BodyLimit, Caller, JsonText, Problem, parse_body, parse_json, refuse_nul};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -298,7 +298,8 @@ fn read(caller: &Caller, bodies: &[&RawValue], prefix: &str) -> (Vec<Item>, Vec<
         .enumerate()
         .map(|(index, body)| {
             let mut spare = Vec::new();
-            let body = parse_body::<NotificationBody>(body.get().as_bytes(), &mut spare);
+            let body = body.get().as_bytes();
+            let body = refuse_nul(body).and_then(|()| parse_body::<NotificationBody>(body, &mut spare));
             let key = body
                 .as_ref()
                 .ok()

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
 };
 use common::{
-    http::{Caller, JsonBody, Problem, parse_query},
+    http::{Caller, JsonBody, Problem, parse_query, refuse_nul_in},
     ids::{DeliveryId, Name, NotificationId},
 };
 use http::request::Parts;
@@ -49,10 +49,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(text)) => Ok(Self(text)),
-            Err(_) => Err(Problem::not_found("the path is not UTF-8")),
-        }
+        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
+            return Err(Problem::not_found("the path is not UTF-8"));
+        };
+        refuse_nul_in("path", &text)?;
+        Ok(Self(text))
     }
 }
 

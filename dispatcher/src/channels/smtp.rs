@@ -1,5 +1,6 @@
 //! One SMTP transmission, step by step, so that a failure says where it happened: before the end of DATA nothing was
-//! sent, after it nobody can tell.
+//! sent, after it nobody can tell. Where the server can (RFC 2920), the steps before the message go out together: two
+//! round trips a mail instead of four.
 
 use std::{fmt, time::Duration};
 
@@ -9,8 +10,9 @@ use lettre::{
         Error,
         authentication::{Credentials, Mechanism},
         client::{AsyncSmtpConnection, TlsParameters},
-        commands::{Data, Mail, Rcpt},
+        commands::{Data, Ehlo, Mail, Rcpt},
         extension::{ClientId, Extension, MailParameter},
+        response::Response,
     },
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -103,6 +105,11 @@ impl Failure {
         }
     }
 
+    /// No further answer is to be expected.
+    fn ends_connection(&self) -> bool {
+        !self.leaves_connection()
+    }
+
     /// What the server said, or what happened.
     pub(crate) fn text(&self) -> String {
         match &self.fault {
@@ -156,6 +163,8 @@ impl From<Error> for Fault {
 pub(crate) struct Connection {
     inner: AsyncSmtpConnection,
     timeout: Duration,
+    /// The server takes several commands at once (RFC 2920).
+    pipelining: bool,
 }
 
 impl fmt::Debug for Connection {
@@ -212,9 +221,13 @@ impl Connection {
             let login = inner.auth(&[Mechanism::Plain, Mechanism::Login], credentials);
             within(server.timeout, Step::Login, login).await?;
         }
+        // Asked once more, as the library keeps to itself what else the server can. After a login or STARTTLS it may be
+        // other things than before.
+        let can = within(server.timeout, Step::Connect, inner.command(Ehlo::new(hello))).await?;
         Ok(Self {
             inner,
             timeout: server.timeout,
+            pipelining: takes_several(&can),
         })
     }
 
@@ -232,22 +245,44 @@ impl Connection {
             }
             parameters.push(MailParameter::SmtpUtfEight);
         }
-        within(
-            bound,
-            Step::Mail,
-            self.inner.command(Mail::new(Some(from.clone()), parameters)),
-        )
-        .await?;
-        within(
-            bound,
-            Step::Rcpt,
-            self.inner.command(Rcpt::new(to.clone(), Vec::new())),
-        )
-        .await?;
-        within(bound, Step::Data, self.inner.command(Data)).await?;
+        let from = Mail::new(Some(from.clone()), parameters);
+        let to = Rcpt::new(to.clone(), Vec::new());
+        if self.pipelining {
+            self.announce(format!("{from}{to}{Data}")).await?;
+        } else {
+            within(bound, Step::Mail, self.inner.command(from)).await?;
+            within(bound, Step::Rcpt, self.inner.command(to)).await?;
+            within(bound, Step::Data, self.inner.command(Data)).await?;
+        }
         // One write for the message and its end: two would wait for each other under Nagle's algorithm.
         let answer = within(bound, Step::Body, self.inner.command(stuffed(mail))).await?;
         Ok(answer.message().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Sends the commands before the message at once and takes an answer to each.
+    async fn announce(&mut self, commands: String) -> Result<(), Failure> {
+        let bound = self.timeout;
+        let mail = within(bound, Step::Mail, self.inner.command(commands)).await;
+        if mail.as_ref().is_err_and(Failure::ends_connection) {
+            return mail.map(drop);
+        }
+        let to = within(bound, Step::Rcpt, self.inner.read_response()).await;
+        if to.as_ref().is_err_and(Failure::ends_connection) {
+            return to.map(drop);
+        }
+        let data = within(bound, Step::Data, self.inner.read_response()).await;
+        let refused = mail.and(to);
+        if refused.is_err() && data.is_ok() {
+            // It waits for a message all the same (RFC 2920 section 3.1), which for nobody is an empty one.
+            match within(bound, Step::Data, self.inner.command(".\r\n")).await {
+                Err(failure) if failure.ends_connection() => return Err(failure),
+                _ => {}
+            }
+        }
+        match data {
+            Err(failure) if failure.ends_connection() => Err(failure),
+            data => refused.and(data).map(drop),
+        }
     }
 
     /// Forgets a mail that failed. False: the connection is of no further use.
@@ -263,6 +298,13 @@ impl Connection {
             tracing::debug!(error = %failure.text(), "the mail server did not answer the goodbye");
         }
     }
+}
+
+/// Whether the answer to EHLO says so.
+fn takes_several(answer: &Response) -> bool {
+    answer
+        .message()
+        .any(|line| line.trim().eq_ignore_ascii_case("PIPELINING"))
 }
 
 /// RFC 5321, section 4.5.2: a line's first dot is doubled, and a lone dot ends the message.

@@ -1,6 +1,6 @@
-//! What readers do: first sight, marks, read-all; and taking a notification back for everyone.
+//! What readers do: marks, read-all; and taking a notification back for everyone.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use common::{
     ids::{NotificationId, TenantId},
@@ -19,80 +19,8 @@ use super::{
 };
 use crate::model::{Micros, ReaderKeys};
 
-/// Writes memberships. A user who was never seen sees what its keys got within the backfill; a key that is new to a known
-/// user counts from now; the user's own key counts from the beginning.
-pub(super) async fn touch(tx: &mut Tx<'_>, reader: &ReaderKeys) -> Result<(), StoreError> {
-    let keys = Keys::of(reader)?;
-    let known: Vec<String> = tx
-        .conn
-        .query(sql::KNOWN_MEMBERSHIPS)
-        .bind(reader.tenant.as_str())
-        .bind(reader.user.as_str())
-        .scalars()
-        .await?;
-    let own = TopicKey::user(&reader.tenant, &reader.user);
-    let is_new = known.is_empty();
-    let known: HashSet<String> = known.into_iter().collect();
-    let counters: Vec<(String, i64, i64, i64)> = tx.conn.query(sql::COUNTERS).list(&keys.all).all().await?;
-    let counters: BTreeMap<String, (i64, i64)> = counters
-        .into_iter()
-        .map(|(key, position, items, _)| (key, (position, items)))
-        .collect();
-    let mut begins = Vec::new();
-    for plain in &keys.plain {
-        if known.contains(plain) {
-            continue;
-        }
-        let filtered = format!("{FILTERED}{plain}");
-        for key in [plain, &filtered] {
-            // A key that has got nothing yet needs a row only for the membership's sake.
-            let Some(&(position, items)) = counters.get(key) else {
-                if key == plain {
-                    begins.push((key.clone(), 0, 0));
-                }
-                continue;
-            };
-            let begin = if plain == own.as_str() {
-                (0, 0)
-            } else if is_new {
-                backfill_start(tx, key).await?
-            } else {
-                (position, items)
-            };
-            begins.push((key.clone(), begin.0, begin.1));
-        }
-    }
-    if !begins.is_empty() {
-        tx.conn
-            .query(sql::INSERT_MEMBERSHIPS)
-            .bind(reader.tenant.as_str())
-            .bind(reader.user.as_str())
-            .rows(&begins)
-            .bind(tx.now.0)
-            .run()
-            .await?;
-    }
-    if !is_new {
-        tx.conn
-            .query(sql::REFRESH_MEMBERSHIPS)
-            .bind(reader.tenant.as_str())
-            .bind(reader.user.as_str())
-            .list(&keys.all)
-            .bind(tx.now.0)
-            .run()
-            .await?;
-    }
-    Ok(())
-}
-
-async fn backfill_start(tx: &mut Tx<'_>, key: &str) -> Result<(i64, i64), StoreError> {
-    let oldest = tx.now.minus(tx.config.backfill);
-    let position = newest_before(tx, key, oldest).await?;
-    Ok((position, ordinal_at(tx, key, position).await?))
-}
-
 /// The position of the newest row that became visible before a time, 0 for none.
-async fn newest_before(tx: &mut Tx<'_>, key: &str, time: Micros) -> Result<i64, StoreError> {
+pub(super) async fn newest_before(tx: &mut Tx<'_>, key: &str, time: Micros) -> Result<i64, StoreError> {
     let position: Option<i64> = tx
         .conn
         .query(sql::NEWEST_BEFORE)
@@ -103,7 +31,7 @@ async fn newest_before(tx: &mut Tx<'_>, key: &str, time: Micros) -> Result<i64, 
     Ok(position.unwrap_or_default())
 }
 
-async fn ordinal_at(tx: &mut Tx<'_>, key: &str, position: i64) -> Result<i64, StoreError> {
+pub(super) async fn ordinal_at(tx: &mut Tx<'_>, key: &str, position: i64) -> Result<i64, StoreError> {
     let ordinal: Option<i64> = tx
         .conn
         .query(sql::ORDINAL_AT)

@@ -39,6 +39,7 @@ mod rows;
 mod schedules;
 #[cfg(test)]
 mod schema;
+mod sight;
 mod sql;
 mod sqlite;
 pub(crate) mod stale;

@@ -187,6 +187,11 @@ impl Compiled {
             .map_err(|error| failed(&error))?;
         let mut out = Bounded::default();
         match template.render_captured_to(Value::from_dyn_object(Arc::clone(&context)), &mut out) {
+            // A template can spell it, and no database keeps it.
+            Ok(_) if out.bytes.contains(&0) => Err(RenderError::Failed {
+                line: 0,
+                detail: "the text holds the character U+0000".to_owned(),
+            }),
             // Only whole characters are ever written, so the bytes are a text.
             Ok(_) => Ok(String::from_utf8(out.bytes).unwrap_or_default()),
             Err(_) if out.full => Err(RenderError::TooMuch),

@@ -146,6 +146,58 @@ async fn a_passing_fault_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_one_command_at_a_time_gets_one() {
+    let mut server = SmtpServer::start(|event| match event {
+        Event::Hello => Answer::Say("250-test\r\n250 8BITMIME"),
+        Event::Rcpt(to) if to.starts_with("gone") => Answer::Say("550 5.1.1 unknown user"),
+        _ => Answer::Usual,
+    })
+    .await;
+    let world = World::new().await;
+    let mut config = server.configure(quick());
+    config.smtp.pool_size = 1;
+    let running = world.start(config).await;
+    for (address, state) in [
+        ("user@example.com", DeliveryState::Delivered),
+        ("gone@example.com", DeliveryState::Dead),
+        ("next@example.com", DeliveryState::Delivered),
+    ] {
+        assert_eq!(sent(&world, &running, address).await.state, state, "{address}");
+    }
+    assert_eq!(server.connections(), 1);
+    for to in ["user@example.com", "next@example.com"] {
+        assert_eq!(server.mail().await.to, to);
+    }
+    assert!(server.further_mails().is_empty());
+    running.stop().await;
+}
+
+/// RFC 2920 section 3.1: DATA may be answered before the refusal of all recipients is looked at.
+#[tokio::test]
+async fn what_is_sent_together_and_refused_leaves_no_mail_and_the_connection() {
+    for early in ["354 go ahead", "554 5.5.1 no valid recipients"] {
+        let mut server = SmtpServer::start(move |event| match event {
+            Event::Rcpt(to) if to.starts_with("gone") => Answer::Say("550 5.1.1 unknown user"),
+            Event::Data(to) if to.is_empty() => Answer::Say(early),
+            _ => Answer::Usual,
+        })
+        .await;
+        let world = World::new().await;
+        let mut config = server.configure(quick());
+        config.smtp.pool_size = 1;
+        let running = world.start(config).await;
+        let gone = sent(&world, &running, "gone@example.com").await;
+        assert_eq!(gone.reason.as_deref(), Some("recipient_invalid"));
+        let next = sent(&world, &running, "next@example.com").await;
+        assert_eq!(next.state, DeliveryState::Delivered);
+        assert_eq!(server.connections(), 1);
+        assert_eq!(server.mail().await.to, "next@example.com");
+        assert!(server.further_mails().is_empty());
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn what_never_works_is_dead_with_its_reason() {
     let server = SmtpServer::start(|event| match event {
         Event::Rcpt(to) if to.starts_with("busy") => Answer::Say("450 4.2.1 busy"),

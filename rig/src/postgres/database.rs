@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ const LONGEST_NAME: usize = 63;
 /// Tells databases of the same name apart.
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// An empty database, dropped with this value, whoever is still connected.
+/// To which nobody connects: then any number are created at a time.
+pub(super) const EMPTY: &str = "template0";
+
+/// A database of a test, dropped soon after this value, whoever is still connected.
 #[derive(Debug)]
 pub struct Database {
     access: Access,
@@ -28,8 +32,12 @@ pub struct Database {
 
 impl Database {
     pub(super) fn new(access: &Access, word: &str) -> Result<Self, Error> {
+        Self::copy(access, EMPTY, word)
+    }
+
+    pub(super) fn copy(access: &Access, original: &str, word: &str) -> Result<Self, Error> {
         let name = unique(word, NUMBER.fetch_add(1, Ordering::Relaxed));
-        create(access, &name)?;
+        create(access, &name, original)?;
         Ok(Self {
             access: access.clone(),
             name,
@@ -71,31 +79,30 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // Where the server is gone, so is the database.
-        let connection = self.access.connect(MAINTENANCE, ANSWER);
-        connection
-            .and_then(|mut connection| {
-                connection.query(&format!(
-                    "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-                    quoted(&self.name)
-                ))
-            })
-            .ok();
+        let command = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&self.name));
+        let access = self.access.clone();
+        // PostgreSQL waits for all who are just logging in, and one of them may be this thread's own runtime, which does not
+        // go on before this ends. Where the server is gone, so is the database.
+        let drop = move || {
+            let mut connection = access.connect(MAINTENANCE, ANSWER)?;
+            connection.query(&command).map(drop)
+        };
+        thread::Builder::new().spawn(drop).ok();
     }
 }
 
-/// Creates one that belongs to [`OWNER`].
-pub(super) fn create(access: &Access, name: &str) -> Result<(), Error> {
+/// Creates one that belongs to [`OWNER`], as a copy of another.
+pub(super) fn create(access: &Access, name: &str, original: &str) -> Result<(), Error> {
     if name.len() > LONGEST_NAME {
         return Err(Error::Unfit(format!(
             "a database's name has at most {LONGEST_NAME} bytes: {name}"
         )));
     }
     let mut connection = access.connect(MAINTENANCE, ANSWER)?;
-    // From template0, to which nobody connects: then any number are created at a time.
     let command = format!(
-        "CREATE DATABASE {} OWNER {OWNER} TEMPLATE template0",
-        quoted(name)
+        "CREATE DATABASE {} OWNER {OWNER} TEMPLATE {}",
+        quoted(name),
+        quoted(original)
     );
     connection.query(&command).map(drop)
 }

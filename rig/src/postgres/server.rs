@@ -64,7 +64,7 @@ impl Server {
     /// # Errors
     /// [`Error::NotInstalled`], [`Error::Ended`] where it refuses the settings, and what the system says.
     pub fn start(options: &Options) -> Result<Self, Error> {
-        let place = Place::new(options.port)?;
+        let place = Place::new(options.port, options.fsync)?;
         let password = secret::random()?;
         let file = place.home.join("password");
         fs::write(&file, &password).map_err(Error::system("writing the password of postgres"))?;
@@ -94,7 +94,7 @@ impl Server {
     /// # Errors
     /// As [`Self::start`]; [`Error::Unfit`] where the primary cannot be copied.
     pub fn replica(primary: &Self) -> Result<Self, Error> {
-        let place = Place::new(None)?;
+        let place = Place::new(None, true)?;
         let slot = format!("replica_{}", place.port.number());
         let source = format!(
             "host={} port={} user={ADMINISTRATOR} application_name={slot}",
@@ -149,12 +149,20 @@ impl Server {
         Database::new(&self.access, name)
     }
 
+    /// Likewise one with all that is in `original`, to which nobody may be connected.
+    ///
+    /// # Errors
+    /// As [`Self::database`].
+    pub fn copy(&self, original: &str, name: &str) -> Result<Database, Error> {
+        Database::copy(&self.access, original, name)
+    }
+
     /// An empty database with just this name, which stays; gives the URL for its owner.
     ///
     /// # Errors
     /// [`Error::Postgres`] where there is one, [`Error::System`].
     pub fn create_database(&self, name: &str) -> Result<String, Error> {
-        database::create(&self.access, name)?;
+        database::create(&self.access, name, database::EMPTY)?;
         Ok(self.url(name))
     }
 
@@ -312,14 +320,16 @@ struct Place {
 }
 
 impl Place {
-    fn new(port: Option<u16>) -> Result<Self, Error> {
+    /// On the disk, where it is to wait for one.
+    fn new(port: Option<u16>, disk: bool) -> Result<Self, Error> {
         let port = match port {
             None => Port::free()?,
             Some(number) => {
                 Port::take(number)?.ok_or_else(|| Error::Unfit(format!("port {number} is taken")))?
             }
         };
-        let (folder, account) = (Folder::new("postgres")?, Account::of_servers()?);
+        let folder = if disk { Folder::new } else { Folder::in_memory };
+        let (folder, account) = (folder("postgres")?, Account::of_servers()?);
         account.give(folder.path())?;
         Ok(Self {
             home: folder.path().to_owned(),

@@ -67,8 +67,12 @@ fn a_test_has_a_database_of_its_own_and_is_no_superuser_there() {
 
     let url = first.url();
     drop(first);
-    let refused = log_in(&url, SOON).unwrap_err();
-    assert_eq!(code(&refused), "3D000", "{refused}");
+    wait::until("the database is gone", SOON, || {
+        let refused = log_in(&url, SOON).map(drop);
+        let gone = refused.as_ref().is_err_and(|refused| code(refused) == "3D000");
+        wait::ensure(gone, || format!("{refused:?}"))
+    })
+    .unwrap();
     owner.query("SELECT 1").unwrap_err();
     assert!(std::ptr::eq(server, shared().unwrap()));
 }
@@ -174,6 +178,26 @@ fn a_replica_follows_is_read_only_and_takes_over() {
         writer.value("SELECT sum(b) FROM a").unwrap().as_deref(),
         Some("10")
     );
+}
+
+#[test]
+fn copies_have_what_their_original_had_and_change_apart() {
+    let server = shared().unwrap();
+    let original = server.database("original").unwrap();
+    // By its owner, whom the copies are to belong to.
+    let mut owner = log_in(&original.url(), SOON).unwrap();
+    owner
+        .query("CREATE TABLE a (b bigint); INSERT INTO a VALUES (1)")
+        .unwrap();
+    drop(owner);
+    let copies = [(); 2].map(|()| server.copy(original.name(), "copy").unwrap());
+    for copy in &copies {
+        let mut owner = log_in(&copy.url(), SOON).unwrap();
+        owner
+            .query("INSERT INTO a VALUES (2); ALTER TABLE a ADD c text")
+            .unwrap();
+        assert_eq!(owner.value("SELECT sum(b) FROM a").unwrap().as_deref(), Some("3"));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::{
     model::{Cursor, InboxItem, ListFilter, Micros, ReaderKeys},
     store::{
         ChangesResult, Mark, Marked, Reach, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks,
+        writer::Work,
     },
 };
 
@@ -39,8 +40,7 @@ impl Store {
         {
             return Ok(());
         }
-        self.single(reader.clone(), |reader, tx| Box::pin(marks::touch(tx, reader)))
-            .await?;
+        self.many(vec![reader.clone()], Work::Touch).await?;
         if self.0.seen.len() >= REMEMBERED_READERS {
             self.0.seen.clear();
         }

@@ -143,8 +143,9 @@ INSERT INTO changes (key, position, op, notification_id, at)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[])";
 
 /// All keys under which a user was seen.
-pub(in crate::store) const KNOWN_MEMBERSHIPS: &str =
-    "SELECT key FROM readers WHERE tenant = $1::text AND \"user\" = $2::text";
+pub(in crate::store) const KNOWN_MEMBERSHIPS: &str = "
+SELECT m.tenant, m.\"user\", m.key FROM unnest($1::text[], $2::text[]) AS w (tenant, name)
+JOIN readers m ON m.tenant = w.tenant AND m.\"user\" = w.name";
 
 /// The position of the newest row of a key that is older than a time, 0 for none. Binary search: rows of a key are in the
 /// order of their times but for the moments between accepting and committing.
@@ -167,20 +168,24 @@ SELECT ordinal FROM inbox WHERE key = $1::text AND position <= $2::bigint ORDER 
 pub(in crate::store) const FIRST_AFTER: &str = "
 SELECT visible_at FROM inbox WHERE key = $1::text AND position > $2::bigint ORDER BY position LIMIT 1";
 
-/// Adds `[key, since_position, since_ordinal]`.
+/// Adds `[tenant, user, key, since_position, since_ordinal]`.
 pub(in crate::store) const INSERT_MEMBERSHIPS: &str = "
 INSERT INTO readers (tenant, \"user\", key, since_position, since_ordinal, first_seen, last_seen, current)
-SELECT $1::text, $2::text, m.key, m.position, m.ordinal, $6::bigint, $6::bigint, 1
-FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS m (key, position, ordinal)
-ORDER BY m.key COLLATE \"C\"
+SELECT m.tenant, m.name, m.key, m.position, m.ordinal, $6::bigint, $6::bigint, 1
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) AS m (tenant, name, key, position, ordinal)
+ORDER BY m.tenant COLLATE \"C\", m.name COLLATE \"C\", m.key COLLATE \"C\"
 ON CONFLICT (tenant, \"user\", key) DO NOTHING";
 
+/// Sets `[tenant, user, key, current]`.
 pub(in crate::store) const REFRESH_MEMBERSHIPS: &str = "
 WITH held AS MATERIALIZED (
-  SELECT key FROM readers WHERE tenant = $1::text AND \"user\" = $2::text ORDER BY key FOR NO KEY UPDATE)
-UPDATE readers m SET current = (m.key = ANY ($3::text[]))::int,
-  last_seen = CASE WHEN m.key = ANY ($3::text[]) THEN $4::bigint ELSE m.last_seen END
-FROM held WHERE m.tenant = $1::text AND m.\"user\" = $2::text AND m.key = held.key";
+  SELECT m.tenant, m.\"user\", m.key, w.current
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS w (tenant, name, key, current)
+  JOIN readers m ON m.tenant = w.tenant AND m.\"user\" = w.name AND m.key = w.key
+  ORDER BY m.tenant, m.\"user\", m.key FOR NO KEY UPDATE OF m)
+UPDATE readers m SET current = held.current,
+  last_seen = CASE WHEN held.current = 1 THEN $5::bigint ELSE m.last_seen END
+FROM held WHERE m.tenant = held.tenant AND m.\"user\" = held.\"user\" AND m.key = held.key";
 
 /// Puts `[id, key, ordinal, delivered, seen, read, archived, deleted, reopened, done]`.
 pub(in crate::store) const PUT_RECEIPTS: &str = "

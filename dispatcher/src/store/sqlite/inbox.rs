@@ -120,8 +120,9 @@ INSERT INTO changes (key, position, op, notification_id, at)
 SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4 FROM json_each(?1)";
 
 /// All keys under which a user was seen.
-pub(in crate::store) const KNOWN_MEMBERSHIPS: &str =
-    "SELECT key FROM readers WHERE tenant = ?1 AND user = ?2";
+pub(in crate::store) const KNOWN_MEMBERSHIPS: &str = "
+SELECT m.tenant, m.user, m.key FROM json_each(?1) j
+CROSS JOIN readers m ON m.tenant = j.value ->> 0 AND m.user = j.value ->> 1";
 
 /// The position of the newest row of a key that is older than a time, 0 for none. Binary search: rows of a key are in the
 /// order of their times but for the moments between accepting and committing.
@@ -145,16 +146,16 @@ pub(in crate::store) const ORDINAL_AT: &str =
 pub(in crate::store) const FIRST_AFTER: &str =
     "SELECT visible_at FROM inbox WHERE key = ?1 AND position > ?2 ORDER BY position LIMIT 1";
 
-/// Adds `[key, since_position, since_ordinal]`.
+/// Adds `[tenant, user, key, since_position, since_ordinal]`.
 pub(in crate::store) const INSERT_MEMBERSHIPS: &str = "
 INSERT INTO readers (tenant, user, key, since_position, since_ordinal, first_seen, last_seen, current)
-SELECT ?1, ?2, value ->> 0, value ->> 1, value ->> 2, ?4, ?4, 1 FROM json_each(?3) WHERE true
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2, ?2, 1 FROM json_each(?1) WHERE true
 ON CONFLICT (tenant, user, key) DO NOTHING";
 
+/// Sets `[tenant, user, key, current]`.
 pub(in crate::store) const REFRESH_MEMBERSHIPS: &str = "
-UPDATE readers SET current = key IN (SELECT value FROM json_each(?3)),
-  last_seen = CASE WHEN key IN (SELECT value FROM json_each(?3)) THEN ?4 ELSE last_seen END
-WHERE tenant = ?1 AND user = ?2";
+UPDATE readers SET current = j.value ->> 3, last_seen = CASE WHEN j.value ->> 3 = 1 THEN ?2 ELSE last_seen END
+FROM json_each(?1) j WHERE tenant = j.value ->> 0 AND user = j.value ->> 1 AND readers.key = j.value ->> 2";
 
 /// Puts `[id, key, ordinal, delivered, seen, read, archived, deleted, reopened, done]`.
 pub(in crate::store) const PUT_RECEIPTS: &str = "

@@ -6,7 +6,7 @@ use common::ids::DeliveryId;
 use tokio::sync::oneshot;
 
 use crate::{
-    model::{Accepted, Micros, NewNotification, Settlement},
+    model::{Accepted, Micros, NewNotification, ReaderKeys, Settlement},
     store::{
         AttemptStart, StoreError,
         transaction::{Pending, Tx},
@@ -75,6 +75,7 @@ pub(in crate::store) enum Work {
     Extend(Slot<Vec<(DeliveryId, i64, Micros)>, Vec<bool>>),
     Begin(Slot<Vec<AttemptStart>, Vec<bool>>),
     Accept(Slot<Vec<NewNotification>, Vec<Accepted>>),
+    Touch(Slot<Vec<ReaderKeys>, Vec<()>>),
     /// Claims: as [`Work::Other`], but many of them can share a transaction with each other in any database, as they pass
     /// by what others have locked.
     Claim(Box<dyn Single>),
@@ -97,6 +98,7 @@ impl Work {
             Self::Extend(_) => "Extend",
             Self::Begin(_) => "Begin",
             Self::Accept(_) => "Accept",
+            Self::Touch(_) => "Touch",
             Self::Claim(_) => "Claim",
             Self::Other(_) => "Other",
             Self::Limit(..) => "Limit",
@@ -114,6 +116,7 @@ impl Work {
                 .iter()
                 .map(|new| 1 + new.deliveries.len() + new.inbox.len())
                 .sum(),
+            Self::Touch(slot) => slot.input.iter().map(|reader| reader.keys.len()).sum(),
             Self::Claim(_) | Self::Other(_) => 8,
             Self::Limit(..) | Self::Close => 0,
         }
@@ -132,7 +135,7 @@ impl Work {
     }
 
     /// Whether it can share a transaction with another where other writers work at the same time. Operations of one kind
-    /// take their locks in one order; those of several kinds would not, and neither would what readers do.
+    /// take their locks in one order; those of several kinds would not, and neither would what a reader marks.
     pub(super) fn mixes_with(&self, other: &Self) -> bool {
         !matches!(self, Self::Other(_)) && std::mem::discriminant(self) == std::mem::discriminant(other)
     }
@@ -143,6 +146,7 @@ impl Work {
             Self::Extend(slot) => slot.finish(result),
             Self::Begin(slot) => slot.finish(result),
             Self::Accept(slot) => slot.finish(result),
+            Self::Touch(slot) => slot.finish(result),
             Self::Claim(single) | Self::Other(single) => single.finish(result),
             Self::Limit(_, reply) => drop(reply.send(result)),
             Self::Close => {}

@@ -148,7 +148,7 @@ async fn withdrawing_needs_the_scope_and_takes_it_from_all() {
 async fn content_passes_unchanged() {
     let api = Api::new().await;
     let text = "<script>alert('x')</script> & \"quotes\" \u{1F514} 张三\n'); DROP TABLE notifications;--";
-    let body = json!({ "user_id": "u1", "title": text, "content": text, "data": { "k\u{0}": text } });
+    let body = json!({ "user_id": "u1", "title": text, "content": text, "data": { "k\u{1}": text } });
     api.create(&body).await;
     let list = api
         .get(&Who::user("u1"), "/api/v1/notifications")

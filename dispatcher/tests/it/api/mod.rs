@@ -21,6 +21,7 @@ mod plan;
 mod records;
 mod schedules;
 mod templates;
+mod unstorable;
 
 use std::sync::Arc;
 

@@ -126,8 +126,9 @@ async fn s3_5_every_lane_goes_on_while_each_other_is_flooded() {
             running.accept_one(in_lane(wanted)).await;
             first.end(Outcome::Delivered);
             let before = until_lane(&mut sent, wanted).await;
-            // The room of ten that was taken, and the share of the flooded lane until the wanted one's turn.
-            let most = if wanted == Lane::Critical { 10 } else { 40 };
+            // The room of ten that was taken, and the share of the flooded lane until the wanted one's turn; and since
+            // both are begun by commits of their own, those of the flood that overtake it while it is being begun.
+            let most = 40;
             assert!(
                 before <= most,
                 "{wanted:?} waited for {before} of a flood of {flooded:?}"

@@ -104,7 +104,8 @@ async fn a_settlement_meets_a_serialisation_failure_and_is_stored() {
     assert_eq!(deliveries[0].state, DeliveryState::Delivered);
 }
 
-#[tokio::test]
+/// On several threads: what was read has to end its transaction while this one waits for the table's lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_the_new_and_keeps_the_old() {
     let mut faulty = Faulty::new().await;
     let me = reader("u", &[]);

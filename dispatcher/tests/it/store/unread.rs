@@ -7,6 +7,7 @@ use dispatcher::{model::ListFilter, store::Mark};
 use proptest::prelude::*;
 
 use super::{Fresh, filtered, fresh, note, plain, put, reader, role_key, tenant, user_key};
+use crate::support::Database;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -167,8 +168,13 @@ impl Model {
     }
 }
 
+/// Each is some hundred transactions, for which a server takes ten times as long as a file.
+fn cases() -> u32 {
+    if Database::is_file() { 32 } else { 8 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn counts_are_exact(steps in prop::collection::vec(step(), 1..60)) {
@@ -219,7 +225,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn the_tenants_sum_is_that_of_its_users(events in prop::collection::vec(event(), 1..50)) {

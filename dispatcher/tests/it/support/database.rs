@@ -1,11 +1,15 @@
 //! The database of a test: SQLite, or with `CARILLON_TEST_DATABASE=postgres` a real PostgreSQL, which `pooler` puts behind a
 //! PgBouncer.
 
-use std::env;
+use std::{env, sync::OnceLock, thread};
 
-use dispatcher::store::{Place, Server, StoreConfig};
+use dispatcher::store::{Place, Server, StoreConfig, migrate_up};
 use rig::{pgbouncer, postgres};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// The database of which each test gets a copy: all migrations take longer than that.
+const MIGRATED: &str = "migrated";
 
 /// A test's own database. Gone when it is dropped.
 pub(crate) enum Database {
@@ -24,6 +28,14 @@ impl Database {
         }
     }
 
+    /// Whether [`Self::new`] makes a file.
+    pub(crate) fn is_file() -> bool {
+        !matches!(
+            env::var("CARILLON_TEST_DATABASE").as_deref(),
+            Ok("postgres" | "pooler")
+        )
+    }
+
     /// One that processes can share, whatever the others have.
     pub(crate) fn shared() -> Self {
         Self::Server(Self::on_server())
@@ -35,7 +47,10 @@ impl Database {
     }
 
     fn on_server() -> postgres::Database {
-        postgres::shared().unwrap().database("carillon").unwrap()
+        static MADE: OnceLock<()> = OnceLock::new();
+        let server = postgres::shared().unwrap();
+        MADE.get_or_init(|| migrate(&server.create_database(MIGRATED).unwrap()));
+        server.copy(MIGRATED, "carillon").unwrap()
     }
 
     /// A superuser's connection to a shared one.
@@ -57,4 +72,11 @@ impl Database {
             })),
         }
     }
+}
+
+/// Brings a database up to date. On a thread of its own, as a test's runtime cannot wait here.
+fn migrate(url: &str) {
+    let place = Place::Server(Server::new(url));
+    let migrating = thread::spawn(move || Runtime::new().unwrap().block_on(migrate_up(&place)).map(drop));
+    migrating.join().unwrap().unwrap();
 }

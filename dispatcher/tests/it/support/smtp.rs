@@ -27,10 +27,13 @@ use tokio_rustls::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Connect,
+    /// EHLO.
+    Hello,
     /// The whole AUTH line, and whether it was encrypted.
     Login(String, bool),
     Mail,
     Rcpt(String),
+    /// Without a recipient where none was taken.
     Data(String),
     /// The message came whole; to whom.
     Body(String),
@@ -89,6 +92,9 @@ pub(crate) struct SmtpServer {
     identity: Option<Identity>,
     task: JoinHandle<()>,
 }
+
+/// Takes several commands at once (RFC 2920), unless a test says otherwise.
+const SEVERAL: &str = "250-test\r\n250-AUTH PLAIN\r\n250-PIPELINING\r\n250 8BITMIME";
 
 impl Drop for SmtpServer {
     fn drop(&mut self) {
@@ -264,7 +270,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let (verb, _) = line.trim_end().split_at(line.trim_end().len().min(4));
         let go_on = match verb.to_ascii_uppercase().as_str() {
             "EHLO" if state.starttls => say(&mut stream, "250-test\r\n250 STARTTLS").await?,
-            "EHLO" => say(&mut stream, "250-test\r\n250-AUTH PLAIN\r\n250 8BITMIME").await?,
+            "EHLO" => answer(&mut stream, script, &Event::Hello, SEVERAL).await?,
             "STAR" => {
                 say(&mut stream, "220 go ahead").await?;
                 return Ok(Some(stream));
@@ -276,8 +282,21 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             "MAIL" => answer(&mut stream, script, &Event::Mail, "250 2.1.0 ok").await?,
             "RCPT" => {
                 to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-                answer(&mut stream, script, &Event::Rcpt(to.clone()), "250 2.1.5 ok").await?
+                let event = Event::Rcpt(to.clone());
+                let reply = script(&event);
+                if matches!(reply, Answer::Say(no) if no.starts_with(['4', '5'])) {
+                    to.clear();
+                }
+                give(&mut stream, reply, "250 2.1.5 ok").await?
             }
+            "DATA" if to.is_empty() => match script(&Event::Data(String::new())) {
+                Answer::Say(line) if line.starts_with('3') => {
+                    say(&mut stream, line).await?;
+                    assert_eq!(body(&mut stream).await?, "", "nobody gets an empty message");
+                    say(&mut stream, "554 5.5.1 no valid recipients").await?
+                }
+                _ => say(&mut stream, "554 5.5.1 no valid recipients").await?,
+            },
             "DATA" => {
                 let event = Event::Data(to.clone());
                 if !answer(&mut stream, script, &event, "354 go ahead").await? {
@@ -326,7 +345,15 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     event: &Event,
     usual: &str,
 ) -> std::io::Result<bool> {
-    match script(event) {
+    give(stream, script(event), usual).await
+}
+
+async fn give<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut BufReader<S>,
+    answer: Answer,
+    usual: &str,
+) -> std::io::Result<bool> {
+    match answer {
         Answer::Usual => say(stream, usual).await,
         Answer::Say(line) => say(stream, line).await,
         Answer::Hang => std::future::pending().await,
