@@ -1,6 +1,6 @@
 //! For longer: a flood of one importance beside a little of another, and a snapshot that somebody holds open.
 //!
-//! `CARILLON_SOAK=1` makes the floods 1,000,000 (`make soak`).
+//! `CARILLON_SOAK=1` makes the floods 1,000,000 (`make soak`), another number as many.
 
 use std::{
     collections::HashMap,
@@ -38,17 +38,19 @@ impl Seen {
     }
 }
 
-fn soak() -> bool {
-    env::var("CARILLON_SOAK").is_ok_and(|value| !value.is_empty())
+/// How many are a flood, and the pause between two beside it.
+fn flood() -> (usize, Duration) {
+    let second = Duration::from_secs(1);
+    match env::var("CARILLON_SOAK").ok().as_deref() {
+        None | Some("") => (FEW, second / 10),
+        Some("1") => (MANY, second),
+        Some(number) => (number.parse().unwrap(), second),
+    }
 }
 
 /// Sends a flood in these lanes, and one notification at a time in another one, until all of the flood has come.
 async fn beside_a_flood(lanes: [Lane; 2], lane: Lane) -> Seen {
-    let (many, pause) = if soak() {
-        (MANY, Duration::from_secs(1))
-    } else {
-        (FEW, Duration::from_millis(100))
-    };
+    let (many, pause) = flood();
     let world = World::new().await;
     let (running, mut sent) = world.start_outbox(quick(), ROOM).await;
     let accepted: Mutex<HashMap<NotificationId, Instant>> = Mutex::default();
