@@ -6,6 +6,8 @@ const PAGE = 20;
 const LARGEST_PAGE = 100;
 const TICK_MS = 30_000;
 const RETRY_MS = 5_000;
+/** How long `Later` puts off. */
+const LATER_S = 3_600;
 /** When news overtakes an answer so often, it is merged as it is. */
 const RELOADS_AT_MOST = 3;
 
@@ -91,7 +93,7 @@ export class Inbox {
   }
 
   /** @param {import('/client/index.js').Changed} changed */
-  #changed({ ids, all, until = Number.POSITIVE_INFINITY, state, notification }) {
+  #changed({ ids, all, until = Number.POSITIVE_INFINITY, state, source, notification }) {
     this.#version += 1;
     // Of what lies below the part that is shown, nothing is shown now either.
     if (notification && this.#items.has(notification.id)) this.#put(notification, true);
@@ -100,8 +102,10 @@ export class Inbox {
       : (ids ?? []).map((id) => ({ id }));
     for (const { id } of concerned) this.#changeOne(id, state);
     this.#render();
-    // Only the server knows what came back.
-    if (state === 'unarchived') void this.reload();
+    // Only the server knows what came back. The feed says no more than how it is now.
+    const isBack = state === 'unarchived' || state === 'unsnoozed';
+    const mayBeBack = source === 'feed' && (state === 'read' || state === 'unread') && ids?.some((id) => !this.#items.has(id));
+    if (isBack || mayBeBack) void this.reload();
   }
 
   /**
@@ -111,7 +115,7 @@ export class Inbox {
   #changeOne(id, state) {
     const item = this.#items.get(id);
     if (!item) return;
-    if (state === 'deleted' || state === 'archived' || state === 'withdrawn') {
+    if (state === 'deleted' || state === 'archived' || state === 'snoozed' || state === 'withdrawn') {
       this.#items.delete(id);
       this.#stored.delete(id);
     } else if (state === 'read' || state === 'unread') {
@@ -127,23 +131,23 @@ export class Inbox {
     if (stored) this.#stored.add(notification.id);
     const item = this.#items.get(notification.id);
     if (item) item.update(notification);
-    else this.#items.set(notification.id, new Item(notification, { read: (id) => this.#read(id), remove: (id) => this.#remove(id) }));
+    else this.#items.set(notification.id, new Item(notification, this.#actions));
   }
 
-  /** @param {string} id */
-  #read(id) {
-    return this.#try(
-      () => this.#client.markRead([id]),
-      () => this.#changed({ ids: [id], state: 'read', source: 'own' }),
-    );
-  }
+  #actions = {
+    read: (/** @type {string} */ id) => this.#act(id, 'read', () => this.#client.markRead([id])),
+    later: (/** @type {string} */ id) => this.#act(id, 'snoozed', () => this.#client.snooze(id, LATER_S)),
+    archive: (/** @type {string} */ id) => this.#act(id, 'archived', () => this.#client.archive(id)),
+    remove: (/** @type {string} */ id) => this.#act(id, 'deleted', () => this.#client.remove(id)),
+  };
 
-  /** @param {string} id */
-  #remove(id) {
-    return this.#try(
-      () => this.#client.remove(id),
-      () => this.#changed({ ids: [id], state: 'deleted', source: 'own' }),
-    );
+  /**
+   * @param {string} id
+   * @param {string} state
+   * @param {() => Promise<void>} act
+   */
+  #act(id, state, act) {
+    return this.#try(act, () => this.#changed({ ids: [id], state, source: 'own' }));
   }
 
   /**

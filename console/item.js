@@ -14,7 +14,7 @@ export class Item {
 
   /**
    * @param {import('/client/index.js').Notification} notification
-   * @param {{ read: (id: string) => void, remove: (id: string) => void }} actions
+   * @param {{ read: (id: string) => void, later: (id: string) => void, archive: (id: string) => void, remove: (id: string) => void }} actions
    */
   constructor(notification, actions) {
     const { id } = notification;
@@ -24,15 +24,29 @@ export class Item {
     this.#time = make('time');
     this.#content = make('p', { class: 'content', dir: 'auto' });
     this.#read = make('button', { type: 'button', class: 'plain mark-read' }, 'Mark read');
+    const later = make('button', { type: 'button', class: 'plain later', title: 'Back in an hour' }, 'Later');
+    const archive = make('button', { type: 'button', class: 'plain archive' }, 'Archive');
     const remove = make('button', { type: 'button', class: 'plain delete' }, 'Delete');
     this.#read.addEventListener('click', () => actions.read(id));
+    later.addEventListener('click', () => actions.later(id));
+    archive.addEventListener('click', () => actions.archive(id));
     remove.addEventListener('click', () => actions.remove(id));
     this.element = make(
       'li',
       { class: 'item', 'data-id': id },
       make('div', { class: 'item-head' }, this.#title, this.#time),
       this.#content,
-      make('div', { class: 'item-foot' }, this.#kind, this.#priority, make('span', { class: 'grow' }), this.#read, remove),
+      make(
+        'div',
+        { class: 'item-foot' },
+        this.#kind,
+        this.#priority,
+        make('span', { class: 'grow' }),
+        this.#read,
+        later,
+        archive,
+        remove,
+      ),
     );
     this.update(notification);
   }

@@ -6,7 +6,7 @@
 #   scripts/bench-dispatch.sh
 #   PARTS=d1,d2 STORES=postgres WRITE=0 scripts/bench-dispatch.sh
 #
-# PARTS     d1 to d11 with commas between, hot, store (all); loadtest/README.md says what each is
+# PARTS     d1 to d11 with commas between, hot, readers, store (all); loadtest/README.md says what each is
 # STORES    sqlite, postgres (both)
 # RUNS      times that loadtest measures everything (1)
 # DURATION  seconds of a measurement (8)
@@ -47,7 +47,7 @@ if [ "${BUILD:-1}" != 0 ]; then
     cargo build --locked --release -p carillon -p loadtest
 fi
 more=()
-inside="$(pick store d3 d7)"
+inside="$(pick store readers d3 d7)"
 if wants d11 && [[ ",$inside," != *",d3,"* ]]; then
     inside="${inside:+$inside,}d3"
 fi

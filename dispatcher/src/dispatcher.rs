@@ -19,6 +19,7 @@ use crate::{
     receipts,
     scheduler::Scheduler,
     service::{Means, Service},
+    snooze,
     spool::Spool,
     store::Store,
     wake::Wake,
@@ -147,6 +148,7 @@ impl Dispatcher {
         });
         tasks.spawn(pausing.run(context.stop.clone()));
         queue::spawn(&context);
+        tasks.spawn(snooze::run(service.clone(), context.stop.clone()));
         let (store, wake) = (context.store.clone(), context.wake.clone());
         tasks.spawn(async move {
             loop {

@@ -18,7 +18,7 @@
 //! | `lease` | from the claim to the stored end: what is held, what follows an attempt, settling |
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
-//! | `scheduler` | makes the notifications that recur |
+//! | `scheduler`, `snooze` | makes the notifications that recur; brings back what readers put off |
 //! | `receipts` | what readers do, from sockets and from the API alike |
 //! | `capacity` | how much may wait |
 //!
@@ -48,6 +48,7 @@ mod realtime;
 mod receipts;
 
 mod scheduler;
+mod snooze;
 
 pub mod config;
 mod database_url;

@@ -113,6 +113,8 @@ fn told_state(mark: Mark) -> Option<&'static str> {
         Mark::Unread => Some("unread"),
         Mark::Archived => Some("archived"),
         Mark::Unarchived => Some("unarchived"),
+        Mark::Snoozed(_) => Some("snoozed"),
+        Mark::Woken(_) => Some("unsnoozed"),
         Mark::Deleted => Some("deleted"),
     }
 }

@@ -64,6 +64,29 @@ test('two tabs agree on what is read and what is deleted', () =>
     two.sound();
   }));
 
+test('what is put off or away leaves both tabs, and comes back', () =>
+  asPerson('later', async (context, token) => {
+    const [one, two] = [await Tab.open(context, on.server.url, token), await Tab.open(context, on.server.url, token)];
+    await Promise.all([one.state('live'), two.state('live')]);
+    const ids = [];
+    for (const n of [1, 2]) ids.push(await on.server.send({ to: { user: 'later' }, title: `Number ${n}`, content: 'x' }));
+    for (const tab of [one, two]) for (const id of ids) await tab.shows(id);
+    for (const [at, button, back] of [[0, '.later', 'unsnooze'], [1, '.archive', 'unarchive']]) {
+      await one.item(ids[at]).locator(button).click();
+      for (const tab of [one, two]) await tab.item(ids[at]).waitFor({ state: 'detached' });
+      await Promise.all([one.unread(1), two.unread(1)]);
+      const answer = await fetch(`${on.server.url}/api/v1/notifications/${ids[at]}/${back}`, {
+        method: 'PUT',
+        headers: { Authorization: `Bearer ${token}` },
+      });
+      assert.equal(answer.status, 200);
+      for (const tab of [one, two]) await tab.shows(ids[at]);
+      await Promise.all([one.unread(2), two.unread(2)]);
+    }
+    one.sound();
+    two.sound();
+  }));
+
 test('the socket is cut three times: polling, and back, with nothing missed or twice', () =>
   asPerson('cut', async (context, token) => {
     const proxy = await Proxy.start(on.server.port);

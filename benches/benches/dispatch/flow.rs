@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Callers that accept single notifications at once.
-const CALLERS: u64 = 64;
+pub(crate) const CALLERS: u64 = 64;
 /// Callers that accept a thousand.
 const BULK_CALLERS: usize = 4;
 /// Notifications of one call of them.

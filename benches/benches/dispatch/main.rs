@@ -9,6 +9,7 @@
 
 mod figures;
 mod flow;
+mod hot;
 mod place;
 mod work;
 
@@ -140,6 +141,25 @@ async fn measure(args: &Args, store: &str, figures: &mut Figures) -> Outcome<()>
             let rate = flow::accept_singly(&database, args.seconds, roles).await?;
             let name = format!("{label}: the store accepts, 64 at once, inbox rows of {what}");
             figures.add("D1", &name, rate, "/s", None);
+        }
+    }
+    if args.wants("readers") {
+        let mut accepted = Vec::new();
+        for (what, inbox) in [
+            ("distinct users", work::Inbox::Users(10_000)),
+            ("the role that they have", work::Inbox::Role),
+        ] {
+            let database = Database::new(store)?;
+            let rates = hot::beside_readers(&database, args.seconds, inbox).await?;
+            let name = format!("{label}: 10,000 users read; the store accepts meanwhile, rows of {what}");
+            figures.add("hot", &name, rates.accepted, "/s", None);
+            let name = format!("{label}: marked as read meanwhile");
+            figures.add("hot", &name, rates.read, "/s", None);
+            accepted.push(rates.accepted);
+        }
+        if let [many, hot] = accepted.as_slice() {
+            let name = format!("{label}: accepted to one hot key against many keys, beside its readers");
+            figures.add("hot", &name, 100.0 * hot / many, "%", None);
         }
     }
     if args.wants("d3") {

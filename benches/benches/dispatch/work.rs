@@ -6,7 +6,8 @@ use common::{
     topic::TopicKey,
 };
 use dispatcher::model::{
-    Channel, Content, DeliveryState, InboxRoute, Lane, Micros, NewDelivery, NewNotification, Strategy,
+    Channel, Content, DeliveryState, InboxRoute, Lane, Micros, NewDelivery, NewNotification, ReaderKeys,
+    Strategy,
 };
 
 /// Whose inboxes get rows.
@@ -66,6 +67,16 @@ fn delivery(notification: &NewNotification, channel: Channel, state: DeliverySta
         lease_until: None,
         max_attempts: 4,
     }
+}
+
+/// One of those who read beside: with the one role, and none of those who get something of their own.
+pub(crate) fn reader(number: u64) -> ReaderKeys {
+    let (tenant, user) = (tenant(), name(&format!("reader{number}")));
+    let keys = vec![
+        TopicKey::user(&tenant, &user),
+        TopicKey::role(&tenant, &name("staff")),
+    ];
+    ReaderKeys { tenant, user, keys }
 }
 
 /// A row in an inbox and its delivery, which ends with it.

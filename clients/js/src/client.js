@@ -151,6 +151,19 @@ export class CarillonClient {
     await this.#change(() => this.#rest.remove(id), { ids: [id], state: 'deleted', source: 'own' });
   }
 
+  /** @param {string} id */
+  async archive(id) {
+    await this.#change(() => this.#rest.archive(id), { ids: [id], state: 'archived', source: 'own' });
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} seconds
+   */
+  async snooze(id, seconds) {
+    await this.#change(() => this.#rest.snooze(id, seconds), { ids: [id], state: 'snoozed', source: 'own' });
+  }
+
   /**
    * @param {() => Promise<void>} act
    * @param {import('./index.js').Changed} changed what it brings about
@@ -332,7 +345,8 @@ export class CarillonClient {
     } else if (change.op === 'delete') {
       this.#emitter.emit('changed', { ids: [id], state: 'deleted', source: 'feed' });
     } else if (change.op === 'state') {
-      const state = change.archived_at ? 'archived' : change.is_read ? 'read' : 'unread';
+      const place = change.archived_at ? 'archived' : change.snoozed_until ? 'snoozed' : undefined;
+      const state = place ?? (change.is_read ? 'read' : 'unread');
       this.#emitter.emit('changed', { ids: [id], state, source: 'feed' });
     }
   }

@@ -58,7 +58,7 @@ export interface Changed {
   all?: boolean;
   /** With `all`: only those up to then, Unix seconds; where the server says it. */
   until?: number | undefined;
-  /** `read`, `unread`, `deleted`, `archived`, …; `updated`: only what it says. */
+  /** `read`, `unread`, `deleted`, `archived`, `snoozed`, `unsnoozed`, …; `updated`: only what it says. */
   state: string;
   /** Its newest form, where the server sent it. */
   notification?: Notification | undefined;
@@ -151,6 +151,10 @@ export class CarillonClient {
   markAllRead(): Promise<void>;
   /** Deletes a notification for this reader. */
   remove(id: string): Promise<void>;
+  /** Puts a notification away. */
+  archive(id: string): Promise<void>;
+  /** Puts a notification off for so many seconds: then it is back by itself, which `changed` tells with `unsnoozed`. */
+  snooze(id: string, seconds: number): Promise<void>;
   /** Answers the function that ends the subscription. */
   on<E extends keyof Events>(event: E, listener: (value: Events[E]) => void): () => void;
   /** How far everything was handed over, for a later `ClientOptions`. */

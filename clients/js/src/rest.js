@@ -56,6 +56,19 @@ export class Rest {
     await this.request('DELETE', `/api/v1/notifications/${encodeURIComponent(id)}`);
   }
 
+  /** @param {string} id */
+  async archive(id) {
+    await this.request('PUT', `/api/v1/notifications/${encodeURIComponent(id)}/archive`);
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} seconds
+   */
+  async snooze(id, seconds) {
+    await this.request('PUT', `/api/v1/notifications/${encodeURIComponent(id)}/snooze`, { body: { for: seconds } });
+  }
+
   /** @param {Record<string, any>} notification the canonical body */
   async send(notification) {
     return await this.request('POST', '/api/v1/notifications', { body: notification });

@@ -43,7 +43,7 @@ test(
     await one.next('resync');
     first.notify('n1', 'e:1');
     await one.next('notification');
-    hub.feed(upsert('n1'), upsert('n2'), upsert('n3'), { op: 'state', id: 'n1', is_read: true, read_at: '2026-02-20T10:30:00Z', archived_at: null });
+    hub.feed(upsert('n1'), upsert('n2'), upsert('n3'), { op: 'state', id: 'n1', is_read: true, read_at: '2026-02-20T10:30:00Z', archived_at: null }, { op: 'state', id: 'n0', is_read: false, read_at: null, archived_at: null, snoozed_until: '2026-02-21T08:00:00Z' });
     first.socket.terminate();
     await one.clock.pass(500);
     const second = await hub.session();
@@ -53,6 +53,7 @@ test(
     await one.next('changed', ({ state }) => state === 'read');
     assert.deepEqual([...one.ids].sort(), ['n1', 'n2', 'n3']);
     await one.next('changed', ({ ids, state }) => state === 'updated' && ids[0] === 'n1');
+    await one.next('changed', ({ ids, state }) => state === 'snoozed' && ids[0] === 'n0');
   }),
 );
 

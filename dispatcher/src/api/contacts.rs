@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::{
     address::fits,
     extract::{ContactWriter, UserOf},
-    inbox::Done,
+    marks::Done,
     problems::store_problem,
     state::ApiState,
 };

@@ -138,6 +138,9 @@ pub(crate) enum ChangeView {
         read_at: Option<String>,
         /// When it was put away.
         archived_at: Option<String>,
+        /// Until when it is put off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        snoozed_until: Option<String>,
     },
     /// It is gone for the reader.
     Delete {
@@ -163,6 +166,7 @@ impl ChangeView {
                 is_read: item.is_read,
                 read_at: item.read_at.map(Micros::rfc3339),
                 archived_at: item.archived_at.map(Micros::rfc3339),
+                snoozed_until: item.snoozed_until.map(Micros::rfc3339),
             },
             Change::Delete(id) => Self::Delete { id: id.to_string() },
             Change::ReadAll(at) => Self::ReadAll { at: at.rfc3339() },

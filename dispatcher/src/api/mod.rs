@@ -1,7 +1,7 @@
 //! The REST API: who is calling, what they mean, what is answered.
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
-//! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `feed`, `records`,
+//! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `page`, `marks`, `feed`, `records`,
 //! `history`, `jobs`, `schedules`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
 //! that of `bulk`.
 
@@ -30,7 +30,9 @@ mod history;
 mod inbox;
 mod jobs;
 mod limits;
+mod marks;
 mod operate;
+mod page;
 mod pauses;
 mod plan;
 mod planner;
@@ -48,6 +50,7 @@ mod templates;
 mod times;
 mod under_way;
 mod view;
+mod wanted;
 mod words;
 
 use std::sync::Arc;
@@ -118,8 +121,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(bulk::bulk))
         .routes(routes!(batch::batch))
         .routes(routes!(inbox::unread_count))
-        .routes(routes!(inbox::read_all))
-        .routes(routes!(inbox::bulk_read))
+        .routes(routes!(marks::read_all))
+        .routes(routes!(marks::bulk_read))
         .routes(routes!(templates::list_predefined))
         .routes(routes!(records::stats))
         .routes(routes!(history::history))
@@ -129,7 +132,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(bulk_actions::cancel))
         .routes(routes!(bulk_actions::retry))
         .routes(routes!(bulk_actions::delete))
-        .routes(routes!(records::get, operate::update, inbox::delete))
+        .routes(routes!(records::get, operate::update, marks::delete))
         .routes(routes!(operate::cancel))
         .routes(routes!(operate::retry))
         .routes(routes!(dead_letters::list))
@@ -139,8 +142,14 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(replay::replay))
         .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(records::status))
-        .routes(routes!(inbox::mark_read))
-        .routes(routes!(inbox::acknowledge))
+        .routes(routes!(marks::mark_read))
+        .routes(routes!(marks::snooze))
+        .routes(routes!(marks::unsnooze))
+        .routes(routes!(marks::archive))
+        .routes(routes!(marks::unarchive))
+        .routes(routes!(marks::acknowledge))
+        .routes(routes!(marks::mark_several))
+        .routes(routes!(page::page))
         .routes(routes!(feed::changes))
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get))

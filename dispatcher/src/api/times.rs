@@ -54,6 +54,41 @@ fn later(now: Micros, delay: &Value) -> Result<Micros, Problem> {
     Ok(Micros(now.0.saturating_add(duration("delay", delay)?)))
 }
 
+/// Until when something is put off: a time to come, or so long after `now`.
+pub(crate) fn snoozed_until(
+    now: Micros,
+    until: Option<&str>,
+    length: Option<&Value>,
+) -> Result<Micros, Problem> {
+    let (field, at) = match (until, length) {
+        (Some(text), None) => ("until", time("until", text)?),
+        (None, Some(length)) => ("for", Micros(now.0.saturating_add(duration("for", length)?))),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid(
+                "conflict",
+                "for",
+                "give `until` or `for`, not both",
+            ));
+        }
+        (None, None) => {
+            return Err(Problem::invalid(
+                "missing_field",
+                "until",
+                "say until when: a time in `until`, or a duration in `for`",
+            ));
+        }
+    };
+    let most = i64::try_from(MAX_AHEAD.as_micros()).unwrap_or(i64::MAX);
+    if at <= now || at.0.saturating_sub(now.0) > most {
+        return Err(Problem::invalid(
+            "invalid_time",
+            field,
+            "has to be in the next 366 days",
+        ));
+    }
+    Ok(at)
+}
+
 /// A number of seconds or a duration, in microseconds; not negative.
 pub(crate) fn duration(field: impl Into<String>, value: &Value) -> Result<i64, Problem> {
     let read = match value {

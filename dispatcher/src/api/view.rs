@@ -59,9 +59,15 @@ pub struct NotificationView {
     /// The template that it was made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+    /// When it was on a screen of the reader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<String>,
     /// When the reader put it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<String>,
+    /// Until when the reader has put it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<String>,
     /// For its sender.
     #[serde(flatten)]
     pub sent: Option<SentView>,
@@ -209,7 +215,9 @@ impl NotificationView {
     pub(crate) fn with_state(mut self, item: &InboxItem) -> Self {
         self.is_read = item.is_read;
         self.read_at = item.read_at.map(Micros::rfc3339);
+        self.seen_at = item.seen_at.map(Micros::rfc3339);
         self.archived_at = item.archived_at.map(Micros::rfc3339);
+        self.snoozed_until = item.snoozed_until.map(Micros::rfc3339);
         self
     }
 
@@ -234,7 +242,9 @@ impl NotificationView {
             category: content.category.clone(),
             group_key: content.group_key.clone(),
             template: content.template.clone(),
+            seen_at: None,
             archived_at: None,
+            snoozed_until: None,
             sent: None,
         }
     }

@@ -19,7 +19,10 @@ pub use self::{
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
     history::{Progress, SentFilter, SentPage, Sums},
-    inbox::{Change, Changes, Cursor, InboxItem, InvalidCursor, ListFilter, ReaderKeys},
+    inbox::{
+        Change, Changes, Cursor, GroupSums, InboxItem, InboxPage, InboxRow, InvalidCursor, ListFilter, Place,
+        ReaderKeys, WalkCursor,
+    },
     notification::{
         Accepted, Content, GroupJob, IdempotencyKey, InboxFilter, InboxRoute, Kind, NewNotification,
         Notification, Strategy, overall_status,

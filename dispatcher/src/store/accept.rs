@@ -12,7 +12,7 @@ use super::{
     deliveries::{self, DeliveryRow},
     idempotency,
     marks::take_back,
-    positions::{Arrival, FILTERED, StoredRoute, appear_among},
+    positions::{Arrival, FILTERED, StoredRoute, appear_among, filed_group},
     sql::accept as sql,
     totals::counts,
     transaction::Tx,
@@ -78,8 +78,8 @@ fn stored_routes(new: &NewNotification) -> Result<Vec<StoredRoute>, StoreError> 
 struct Rows<'a> {
     notifications: Vec<NotificationRow<'a>>,
     arrivals: Vec<Arrival>,
-    /// Visible, id, routes.
-    scheduled: Vec<(Micros, Uuid, String)>,
+    /// Visible, id, routes, group.
+    scheduled: Vec<(Micros, Uuid, String, Option<String>)>,
     deliveries: Vec<DeliveryRow<'a>>,
     /// Notification, tenant, job, due.
     jobs: Vec<(Uuid, &'a str, String, Micros)>,
@@ -111,13 +111,15 @@ impl<'a> Rows<'a> {
                 new.expires_at,
             ));
             let routes = stored_routes(new)?;
+            let group = new.content.group_key.as_deref().map(filed_group);
             if new.visible_at > new.created_at {
-                scheduled.push((new.visible_at, new.id.0, json(&routes)?));
+                scheduled.push((new.visible_at, new.id.0, json(&routes)?, group));
             } else if !routes.is_empty() {
                 arrivals.push(Arrival {
                     id: new.id,
                     visible_at: new.visible_at,
                     routes,
+                    group,
                 });
             }
             if let Some(job) = &new.job {

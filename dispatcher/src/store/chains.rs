@@ -171,11 +171,11 @@ pub(super) async fn moved(tx: &mut Tx<'_>, ends: Vec<End>) -> Result<(), StoreEr
 fn level(mark: Mark) -> Option<Reached> {
     match mark {
         Mark::Delivered => Some(Reached::Delivered),
-        Mark::Seen => Some(Reached::Seen),
+        Mark::Seen | Mark::Snoozed(_) => Some(Reached::Seen),
         // Who puts it away has dealt with it.
         Mark::Read | Mark::Archived | Mark::Deleted => Some(Reached::Read),
         Mark::Acknowledged => Some(Reached::Acknowledged),
-        Mark::Unread | Mark::Unarchived => None,
+        Mark::Unread | Mark::Unarchived | Mark::Woken(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
-//! What a reader sees: the union over the keys of the token at hand.
+//! What a reader sees of notifications, and how many are unread: the union over the keys of the token at hand.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 
 use common::ids::NotificationId;
 use uuid::Uuid;
@@ -12,137 +12,31 @@ use super::{
     keys::{Floor, Keys, floors},
     sql::inbox as sql,
 };
-use crate::model::{InboxItem, ListFilter, Micros, ReaderKeys};
-
-/// A row on its way into the list.
-struct Listed {
-    id: Uuid,
-    visible_at: i64,
-    view: View,
-}
+use crate::model::{InboxItem, Micros, ReaderKeys};
 
 /// A reader's state of one notification.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View {
     pub(super) is_read: bool,
     pub(super) read_at: Option<Micros>,
+    pub(super) seen_at: Option<Micros>,
     pub(super) archived_at: Option<Micros>,
+    pub(super) snoozed_until: Option<Micros>,
 }
 
 impl View {
-    fn new(
-        ordinal: i64,
-        floor: &Floor,
-        read_at: Option<i64>,
-        archived_at: Option<i64>,
-        reopened: bool,
-    ) -> Self {
+    /// `times`: read, seen, put away, put off until.
+    pub(super) fn new(ordinal: i64, floor: &Floor, times: [Option<i64>; 4], reopened: bool) -> Self {
+        let [read_at, seen_at, archived_at, snoozed_until] = times.map(|time| time.map(Micros));
         let by_watermark = !reopened && ordinal <= floor.read_ordinal;
         Self {
             is_read: read_at.is_some() || by_watermark,
-            read_at: read_at
-                .map(Micros)
-                .or(if by_watermark { floor.read_at } else { None }),
-            archived_at: archived_at.map(Micros),
+            read_at: read_at.or(if by_watermark { floor.read_at } else { None }),
+            seen_at,
+            archived_at,
+            snoozed_until,
         }
     }
-}
-
-type ListRow = (Uuid, i64, i64, Option<i64>, Option<i64>, i64);
-
-/// Newest first. Each key's rows come in the order of their positions, and the heads are merged by time and id, so that
-/// pages neither repeat nor miss a row while nothing arrives.
-pub(super) async fn list(
-    conn: &mut Access<'_>,
-    reader: &ReaderKeys,
-    filter: &ListFilter,
-) -> Result<Vec<InboxItem>, StoreError> {
-    let keys = Keys::of(reader)?;
-    let floors = floors(conn, reader, &keys.all).await?;
-    let wanted = i64::from(filter.offset) + i64::from(filter.limit);
-    if filter.limit == 0 {
-        return Ok(Vec::new());
-    }
-    let mut sources: Vec<VecDeque<Listed>> = Vec::new();
-    // Most keys of most readers never had a row.
-    let counters: Vec<(String, i64, i64, i64)> = conn.query(sql::COUNTERS).list(&keys.all).all().await?;
-    for (key, ..) in counters.iter().filter(|(_, _, items, _)| *items > 0) {
-        let key = key.as_str();
-        let floor = floors.get(key).copied().unwrap_or_default();
-        // Below the watermark only what was reopened is unread.
-        let unread_only = filter.is_read == Some(false) && floor.read_position > floor.since_position;
-        let after = if unread_only {
-            floor.read_position
-        } else {
-            floor.since_position
-        };
-        let queries = [
-            (sql::LIST, after, true),
-            (sql::LIST_REOPENED, floor.since_position, unread_only),
-        ];
-        for (statement, after, _) in queries.into_iter().filter(|(.., asked)| *asked) {
-            let rows: Vec<ListRow> = conn
-                .query(statement)
-                .list(&keys.plain)
-                .bind(reader.user.as_str())
-                .bind(reader.tenant.as_str())
-                .bind(key)
-                .bind(after)
-                .bind(floor.read_ordinal)
-                .bind(filter.is_read)
-                .bind(&filter.kind)
-                .bind(&filter.category)
-                .bind(wanted)
-                .all()
-                .await?;
-            let listed =
-                rows.into_iter().map(
-                    |(id, visible_at, ordinal, read_at, archived_at, reopened)| Listed {
-                        id,
-                        visible_at,
-                        view: View::new(ordinal, &floor, read_at, archived_at, reopened != 0),
-                    },
-                );
-            sources.push(listed.collect());
-        }
-    }
-    let page = merge(sources, wanted).split_off_at(filter.offset as usize);
-    let mut contents = contents(conn, page.iter().map(|row| row.id)).await?;
-    Ok(page
-        .into_iter()
-        .filter_map(|row| contents.remove(&row.id).map(|content| content.seen(row.view)))
-        .collect())
-}
-
-trait SplitOffAt {
-    fn split_off_at(self, at: usize) -> Self;
-}
-
-impl<T> SplitOffAt for Vec<T> {
-    /// What is left after so many, also where there are fewer.
-    fn split_off_at(mut self, at: usize) -> Self {
-        self.split_off(at.min(self.len()))
-    }
-}
-
-/// The newest of several ordered sources, each id once.
-fn merge(mut sources: Vec<VecDeque<Listed>>, wanted: i64) -> Vec<Listed> {
-    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-    let mut merged = Vec::new();
-    let mut seen = HashSet::new();
-    while merged.len() < wanted {
-        let newest = sources
-            .iter_mut()
-            .filter(|source| !source.is_empty())
-            .max_by_key(|source| source.front().map(|row| (row.visible_at, row.id)));
-        let Some(row) = newest.and_then(VecDeque::pop_front) else {
-            break;
-        };
-        if seen.insert(row.id) {
-            merged.push(row);
-        }
-    }
-    merged
 }
 
 /// What a notification says, before the reader's state of it is added.
@@ -153,7 +47,9 @@ impl Said {
         InboxItem {
             read_at: view.read_at,
             is_read: view.is_read,
+            seen_at: view.seen_at,
             archived_at: view.archived_at,
+            snoozed_until: view.snoozed_until,
             ..self.0
         }
     }
@@ -174,7 +70,9 @@ pub(super) async fn contents(
                 created_at: Micros(created_at),
                 read_at: None,
                 is_read: false,
+                seen_at: None,
                 archived_at: None,
+                snoozed_until: None,
             };
             Ok((id, Said(item)))
         })
@@ -191,13 +89,17 @@ pub(super) struct Receipt {
     pub(super) read_at: Option<i64>,
     pub(super) archived_at: Option<i64>,
     pub(super) deleted_at: Option<i64>,
+    pub(super) snoozed_until: Option<i64>,
     pub(super) reopened: bool,
 }
 
 impl Receipt {
-    /// Read, archived or deleted by itself.
+    /// Read, archived, deleted or put off by itself.
     pub(super) fn is_done(&self) -> bool {
-        self.read_at.is_some() || self.archived_at.is_some() || self.deleted_at.is_some()
+        self.read_at.is_some()
+            || self.archived_at.is_some()
+            || self.deleted_at.is_some()
+            || self.snoozed_until.is_some()
     }
 
     /// Whether it lies under the watermark.
@@ -210,7 +112,8 @@ impl Receipt {
     }
 
     pub(super) fn view(&self, floor: &Floor) -> View {
-        View::new(self.ordinal, floor, self.read_at, self.archived_at, self.reopened)
+        let times = [self.read_at, self.seen_at, self.archived_at, self.snoozed_until];
+        View::new(self.ordinal, floor, times, self.reopened)
     }
 }
 
@@ -220,6 +123,7 @@ type StateRow = (
     i64,
     i64,
     Option<String>,
+    Option<i64>,
     Option<i64>,
     Option<i64>,
     Option<i64>,
@@ -260,6 +164,7 @@ pub(super) async fn states(
             read,
             archived,
             deleted,
+            snoozed,
             reopened,
         ) = row;
         let floor = floors.get(&key).copied().unwrap_or_default();
@@ -280,6 +185,7 @@ pub(super) async fn states(
             read_at: read,
             archived_at: archived,
             deleted_at: deleted,
+            snoozed_until: snoozed,
             reopened: reopened != 0,
         };
         match states.entry(id) {

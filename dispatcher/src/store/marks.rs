@@ -62,13 +62,36 @@ fn marked(before: &Receipt, mark: Mark, floor: &Floor, now: i64) -> Receipt {
         Mark::Read | Mark::Acknowledged => {}
         Mark::Unread => {
             after.read_at = None;
-            after.reopened = after.is_below(floor);
+            after.reopened = after.is_below(floor) || after.snoozed_until.is_some();
         }
-        Mark::Archived => after.archived_at = after.archived_at.or(Some(now)),
+        // It lies in one place: the inbox, the archive, or among what is put off. What is unread there stays so whatever
+        // the watermark passes over meanwhile.
+        Mark::Snoozed(until) => {
+            after.reopened = after.read_at.is_none() && (after.reopened || !after.is_below(floor));
+            after.snoozed_until = Some(until.0);
+            after.archived_at = None;
+        }
+        Mark::Woken(by) if after.snoozed_until.is_some_and(|until| until <= by.0) => {
+            take_back_in(&mut after, floor);
+        }
+        Mark::Woken(_) => {}
+        Mark::Archived => {
+            take_back_in(&mut after, floor);
+            after.archived_at = after.archived_at.or(Some(now));
+        }
         Mark::Unarchived => after.archived_at = None,
-        Mark::Deleted => after.deleted_at = after.deleted_at.or(Some(now)),
+        Mark::Deleted => {
+            take_back_in(&mut after, floor);
+            after.deleted_at = after.deleted_at.or(Some(now));
+        }
     }
     after
+}
+
+/// No longer put off. Above the watermark a row is unread by itself.
+fn take_back_in(receipt: &mut Receipt, floor: &Floor) {
+    receipt.snoozed_until = None;
+    receipt.reopened &= receipt.is_below(floor);
 }
 
 /// One transaction at a time works on a reader's counts and watermarks.
@@ -89,7 +112,7 @@ pub(super) async fn mark(
     mark: Mark,
 ) -> Result<Marked, StoreError> {
     let keys = Keys::of(reader)?;
-    if mark == Mark::Unread {
+    if matches!(mark, Mark::Unread | Mark::Unarchived | Mark::Woken(_)) {
         // What is unread below a watermark is counted singly, which a withdrawal undoes: not at the same time.
         let ids: Vec<Uuid> = wanted.iter().map(|id| id.0).collect();
         tx.conn.query(sql::LOCK_NOTIFICATIONS).list(&ids).run().await?;
@@ -130,6 +153,7 @@ pub(super) async fn mark(
             after.read_at,
             after.archived_at,
             after.deleted_at,
+            after.snoozed_until,
             i64::from(after.reopened),
             i64::from(after.is_done()),
         ));
@@ -161,7 +185,13 @@ pub(super) async fn mark(
     let op = match mark {
         Mark::Delivered | Mark::Seen => None,
         Mark::Deleted => Some("delete"),
-        Mark::Read | Mark::Acknowledged | Mark::Unread | Mark::Archived | Mark::Unarchived => Some("state"),
+        Mark::Read
+        | Mark::Acknowledged
+        | Mark::Unread
+        | Mark::Archived
+        | Mark::Unarchived
+        | Mark::Snoozed(_)
+        | Mark::Woken(_) => Some("state"),
     };
     if let Some(op) = op {
         own_changes(tx, reader, op, changed.iter().map(|id| Some(id.0)).collect()).await?;

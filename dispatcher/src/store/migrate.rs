@@ -47,6 +47,7 @@ migrations! {
     7 "0007_operations",
     8 "0008_schedules",
     9 "0009_collapse",
+    10 "0010_places",
     11 "0011_retention",
 }
 

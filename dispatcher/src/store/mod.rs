@@ -27,6 +27,7 @@ mod link;
 mod marks;
 mod migrate;
 mod operate;
+mod pages;
 mod pauses;
 #[cfg(test)]
 mod plans;
@@ -40,12 +41,14 @@ mod schedules;
 #[cfg(test)]
 mod schema;
 mod sight;
+mod snoozes;
 mod sql;
 mod sqlite;
 pub(crate) mod stale;
 mod totals;
 mod transaction;
 mod types;
+mod walk;
 mod watch;
 mod writer;
 

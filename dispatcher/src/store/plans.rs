@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, chains, collapse, connect, history, inbox, operate, queue, records, schedules},
+    sqlite::{accept, chains, collapse, connect, history, inbox, lists, operate, queue, records, schedules},
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -72,8 +72,14 @@ async fn hot_statements_use_indexes() {
         ("cancel deliveries", queue::CANCEL_DELIVERIES, false),
         ("counters", inbox::COUNTERS, false),
         ("floors", inbox::FLOORS, false),
-        ("list", inbox::LIST, false),
-        ("list reopened", inbox::LIST_REOPENED, false),
+        ("list", lists::LIST, false),
+        ("list reopened", lists::LIST_REOPENED, false),
+        ("list kept", lists::LIST_KEPT, false),
+        ("list of a group", lists::LIST_GROUP, false),
+        // Of several groups, and each notification once.
+        ("groups", lists::GROUPS, true),
+        ("passed", lists::PASSED, true),
+        ("due snoozes", inbox::DUE_SNOOZES, false),
         ("contents", inbox::CONTENTS, false),
         ("states", inbox::STATES, false),
         ("unread", inbox::UNREAD_PLAIN, false),

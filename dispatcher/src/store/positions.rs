@@ -19,6 +19,13 @@ pub(super) struct Arrival {
     pub(super) id: NotificationId,
     pub(super) visible_at: Micros,
     pub(super) routes: Vec<StoredRoute>,
+    /// As it is filed.
+    pub(super) group: Option<String>,
+}
+
+/// The text by which rows of a group are found. PostgreSQL's text has no NUL.
+pub(super) fn filed_group(group_key: &str) -> String {
+    group_key.replace('\0', "\u{fffd}")
 }
 
 /// Gives positions, once a key, and files the rows.
@@ -52,8 +59,16 @@ pub(super) async fn appear_among(
     Ok(())
 }
 
-/// Key, position, ordinal, notification, visible, filter.
-type InboxRow<'a> = (&'a String, i64, i64, Uuid, Micros, &'a Option<String>);
+/// Key, position, ordinal, notification, visible, filter, group.
+type InboxRow<'a> = (
+    &'a String,
+    i64,
+    i64,
+    Uuid,
+    Micros,
+    &'a Option<String>,
+    &'a Option<String>,
+);
 
 fn inbox_rows<'a>(
     arrivals: &'a [Arrival],
@@ -65,7 +80,15 @@ fn inbox_rows<'a>(
             let Some((position, ordinal)) = next.get_mut(key.as_str()) else {
                 return Err(StoreError::unreadable("counter", "missing"));
             };
-            rows.push((key, *position, *ordinal, arrival.id.0, arrival.visible_at, filter));
+            rows.push((
+                key,
+                *position,
+                *ordinal,
+                arrival.id.0,
+                arrival.visible_at,
+                filter,
+                &arrival.group,
+            ));
             *position += 1;
             *ordinal += 1;
         }

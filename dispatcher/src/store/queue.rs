@@ -241,7 +241,7 @@ pub(super) async fn make_visible(
     now: Micros,
     limit: u32,
 ) -> Result<Vec<NotificationId>, StoreError> {
-    let rows: Vec<(i64, Uuid, String)> = tx
+    let rows: Vec<(i64, Uuid, String, Option<String>)> = tx
         .conn
         .query(sql::DUE_SCHEDULED)
         .bind(now.0)
@@ -252,12 +252,13 @@ pub(super) async fn make_visible(
         return Ok(Vec::new());
     }
     let mut arrivals = Vec::with_capacity(rows.len());
-    for (visible_at, id, routes) in &rows {
+    for (visible_at, id, routes, group) in &rows {
         let routes: Vec<StoredRoute> = from_json("routes", routes)?;
         arrivals.push(Arrival {
             id: NotificationId(*id),
             visible_at: Micros(*visible_at),
             routes,
+            group: group.clone(),
         });
     }
     appear(tx, &arrivals).await?;
@@ -266,12 +267,12 @@ pub(super) async fn make_visible(
         .rows(
             &rows
                 .iter()
-                .map(|(visible_at, id, _)| (*visible_at, *id))
+                .map(|(visible_at, id, ..)| (*visible_at, *id))
                 .collect::<Vec<_>>(),
         )
         .run()
         .await?;
-    let due = ids(rows.iter().map(|(_, id, _)| *id));
+    let due = ids(rows.iter().map(|(_, id, ..)| *id));
     let tenants: Vec<(String,)> = tx
         .conn
         .query(sql::DELIVER_VISIBLE)

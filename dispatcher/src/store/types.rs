@@ -260,10 +260,14 @@ pub enum Mark {
     Acknowledged,
     /// Unread again; overrides an earlier or later look at the watermark.
     Unread,
-    /// Put away.
+    /// Put away; no longer put off.
     Archived,
     /// Taken back out.
     Unarchived,
+    /// Put off: out of the list and the count until a time, then there again as it was; no longer put away.
+    Snoozed(Micros),
+    /// Back, read or unread as it was, where it was put off until this time or before.
+    Woken(Micros),
     /// Gone for this reader.
     Deleted,
 }

@@ -12,13 +12,14 @@ use common::{
 };
 use dispatcher::{
     channels::Channels,
-    model::{Channel, DeliveryState, Lane},
+    model::{Channel, DeliveryState, Lane, Micros},
     store::Mark,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Running, World, by_realtime, in_inbox, later, name, notification, quick, reader, soon, tenant, user_key,
+    Database, Running, World, by_realtime, in_inbox, later, name, notification, quick, reader, soon, tenant,
+    user_key,
 };
 
 /// A hub's view of the bus.
@@ -293,4 +294,41 @@ async fn a_stop_gives_back_what_has_no_receipt_yet() {
     running.stop().await;
     let delivery = world.deliveries(id).await.remove(0);
     assert_eq!(delivery.state, DeliveryState::Pending);
+}
+
+/// On PostgreSQL, whichever database the others run on: two dispatchers, which come after it was put off.
+#[tokio::test]
+async fn what_was_put_off_comes_back_with_one_frame() {
+    let world = World::on(Database::shared(), |_| {}).await;
+    let mut other = world.beside().await;
+    other.bus = world.bus.clone();
+    let me = reader("u1");
+    world.store.touch_reader(&me).await.unwrap();
+    let [first, second] = [(), ()].map(|()| in_inbox(notification("u1"), "u1"));
+    let ids = [first.id, second.id];
+    world.store.accept(vec![first, second]).await.unwrap();
+    // The second is due when both have looked after the first came back.
+    for (id, wait) in ids.into_iter().zip([0, 3]) {
+        let until = Micros::now().plus(Duration::from_secs(wait));
+        let put_off = world.store.mark(&me, vec![id], Mark::Snoozed(until));
+        put_off.await.unwrap();
+    }
+    let mut node = Node::on(&world, &[user_key("u1")]).await;
+    let running = [
+        world.start_with(quick(), Channels::default(), false).await,
+        other.start_with(quick(), Channels::default(), false).await,
+    ];
+    for (id, unread) in ids.into_iter().zip([1, 2]) {
+        assert_eq!(
+            frame(&*node.next().await),
+            json!({"type": "changed", "ids": [id.to_string()], "state": "unsnoozed"})
+        );
+        assert_eq!(
+            frame(&*node.next().await),
+            json!({"type": "unread", "count": unread})
+        );
+    }
+    for running in running {
+        running.stop().await;
+    }
 }

@@ -8,10 +8,10 @@ use std::{
 use common::ids::NotificationId;
 
 use crate::{
-    model::{Cursor, InboxItem, ListFilter, Micros, ReaderKeys},
+    model::{Cursor, InboxItem, InboxPage, ListFilter, Micros, ReaderKeys, WalkCursor},
     store::{
         ChangesResult, Mark, Marked, Reach, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks,
-        writer::Work,
+        pages, snoozes, writer::Work,
     },
 };
 
@@ -48,12 +48,32 @@ impl Store {
         Ok(())
     }
 
-    /// What the reader sees, newest first; neither deleted nor archived.
+    /// What the reader sees, newest first; without what is deleted, and of the place that the filter names.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn list(&self, reader: &ReaderKeys, filter: &ListFilter) -> Result<Vec<InboxItem>, StoreError> {
-        inbox::list(&mut self.snapshot_or_stale().await?.access(), reader, filter).await
+        pages::list(&mut self.snapshot_or_stale().await?.access(), reader, filter).await
+    }
+
+    /// The same as a page, from the top or from where an earlier one ended; `filter.offset` is not looked at. Looks at a
+    /// bounded number of rows, so a page may be short and still have a next one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn page(
+        &self,
+        reader: &ReaderKeys,
+        filter: &ListFilter,
+        from: Option<&WalkCursor>,
+    ) -> Result<InboxPage, StoreError> {
+        pages::page(
+            &mut self.snapshot_or_stale().await?.access(),
+            reader,
+            filter,
+            from,
+        )
+        .await
     }
 
     /// One notification, if the reader sees it; also an archived one.
@@ -107,6 +127,34 @@ impl Store {
     ) -> Result<Marked, StoreError> {
         self.single((reader.clone(), ids, mark), |(reader, ids, mark), tx| {
             Box::pin(marks::mark(tx, reader, ids, *mark))
+        })
+        .await
+    }
+
+    /// Readers with notifications that were put off until `now` or before, with the keys that the store knows of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn due_snoozes(
+        &self,
+        now: Micros,
+        limit: u32,
+    ) -> Result<Vec<(ReaderKeys, Vec<NotificationId>)>, StoreError> {
+        snoozes::due(&mut self.snapshot().await?.access(), now, limit).await
+    }
+
+    /// What is due and cannot come back, as its reader no longer sees it, is looked at again at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_off_snoozes(
+        &self,
+        reader: &ReaderKeys,
+        ids: Vec<NotificationId>,
+        until: Micros,
+    ) -> Result<(), StoreError> {
+        self.single((reader.clone(), ids, until), |(reader, ids, until), tx| {
+            Box::pin(snoozes::put_off(tx, reader, ids, *until))
         })
         .await
     }

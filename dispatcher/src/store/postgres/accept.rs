@@ -40,12 +40,12 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
   $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[])";
 
 pub(in crate::store) const INSERT_INBOX: &str = "
-INSERT INTO inbox (key, position, ordinal, notification_id, visible_at, filter)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[])";
+INSERT INTO inbox (key, position, ordinal, notification_id, visible_at, filter, group_key)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[], $7::text[])";
 
 pub(in crate::store) const INSERT_SCHEDULED: &str = "
-INSERT INTO scheduled (visible_at, notification_id, routes)
-SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[])";
+INSERT INTO scheduled (visible_at, notification_id, routes, group_key)
+SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[])";
 
 /// One recipient gets a notification by one channel at one address once: also where the first delivery has ended. What
 /// has ended when it is made goes to the history at once.

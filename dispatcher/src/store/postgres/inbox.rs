@@ -1,34 +1,5 @@
 //! The inbox, the change feed and what readers do.
 
-/// The filter of the inbox row `i`. A NUL is no text to PostgreSQL, and no user who could read has one.
-macro_rules! filter {
-    () => {
-        r"replace(i.filter, '\u0000', '\ufffd')::jsonb"
-    };
-}
-
-/// Whether the filter of the inbox row `i` lets the reader through: `$1` the reader's keys, `$2` the user.
-macro_rules! fits {
-    () => {
-        concat!(
-            "(i.filter IS NULL OR (coalesce(",
-            filter!(),
-            " -> 'require' <@ to_jsonb($1::text[]), true)
-    AND NOT coalesce(",
-            filter!(),
-            " -> 'except' ? $2::text, false)))"
-        )
-    };
-}
-
-/// Whether the notification of the inbox row `i` is of a kind and a category: `$8` and `$9`, NULL for any.
-macro_rules! of_kind {
-    () => {
-        "(($8::text IS NULL AND $9::text IS NULL) OR EXISTS (SELECT 1 FROM notifications n WHERE n.id = i.notification_id
-    AND ($8::text IS NULL OR n.kind = $8::text) AND ($9::text IS NULL OR n.category = $9::text)))"
-    };
-}
-
 /// Positions and items of keys.
 pub(in crate::store) const COUNTERS: &str = "
 SELECT c.key, c.position, c.items, c.floor FROM unnest($1::text[]) AS j (key) JOIN counters c ON c.key = j.key";
@@ -39,41 +10,6 @@ SELECT m.key, m.since_position, m.read_position, m.since_ordinal, m.read_ordinal
 FROM unnest($3::text[]) AS j (key)
 JOIN readers m ON m.tenant = $1::text AND m.\"user\" = $2::text AND m.key = j.key";
 
-/// One key's rows in a range of positions, the newest first, as the reader may see them.
-/// `$3` tenant, `$4` key, `$5` after this position, `$6` read up to this ordinal, `$7` read or unread, `$8` kind,
-/// `$9` category, `$10` limit.
-pub(in crate::store) const LIST: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, coalesce(r.reopened, 0)
-FROM inbox i
-LEFT JOIN receipts r ON r.tenant = $3::text AND r.\"user\" = $2::text AND r.notification_id = i.notification_id
-WHERE i.key = $4::text AND i.position > $5::bigint AND i.withdrawn = 0
-  AND r.deleted_at IS NULL AND r.archived_at IS NULL
-  AND ($7::int::bool IS NULL
-    OR $7::int::bool = (r.read_at IS NOT NULL OR (coalesce(r.reopened, 0) = 0 AND i.ordinal <= $6::bigint)))
-  AND ",
-    of_kind!(),
-    "
-  AND ",
-    fits!(),
-    "
-ORDER BY i.position DESC LIMIT $10::bigint"
-);
-
-/// One key's rows up to a watermark that are explicitly unread, the newest first; the parameters are those of `LIST`.
-pub(in crate::store) const LIST_REOPENED: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, r.reopened
-FROM receipts r JOIN inbox i ON i.notification_id = r.notification_id AND i.key = r.key
-WHERE r.tenant = $3::text AND r.\"user\" = $2::text AND r.key = $4::text AND r.reopened = 1 AND r.done = 0
-  AND i.position > $5::bigint AND r.ordinal <= $6::bigint AND $7::int::bool IS NOT NULL AND i.withdrawn = 0
-  AND ",
-    of_kind!(),
-    "
-  AND ",
-    fits!(),
-    "
-ORDER BY r.ordinal DESC LIMIT $10::bigint"
-);
-
 /// What is said in these notifications.
 pub(in crate::store) const CONTENTS: &str = "
 SELECT n.id, n.audience, n.content, n.created_at FROM unnest($1::uuid[]) AS j (id) JOIN notifications n ON n.id = j.id";
@@ -81,7 +17,7 @@ SELECT n.id, n.audience, n.content, n.created_at FROM unnest($1::uuid[]) AS j (i
 /// Rows of notifications under the reader's keys with the reader's receipt. `$3` tenant, `$4` ids, `$5` all keys.
 pub(in crate::store) const STATES: &str = concat!(
     "SELECT i.notification_id, i.key, i.position, i.ordinal, r.key, r.ordinal, r.delivered_at, r.seen_at, r.read_at,
-  r.archived_at, r.deleted_at, coalesce(r.reopened, 0)
+  r.archived_at, r.deleted_at, r.snoozed_until, coalesce(r.reopened, 0)
 FROM unnest($4::uuid[]) AS j (id) JOIN inbox i ON i.notification_id = j.id
 LEFT JOIN receipts r ON r.tenant = $3::text AND r.\"user\" = $2::text AND r.notification_id = i.notification_id
 WHERE i.key = ANY ($5::text[]) AND i.withdrawn = 0 AND ",
@@ -187,18 +123,29 @@ UPDATE readers m SET current = held.current,
   last_seen = CASE WHEN held.current = 1 THEN $5::bigint ELSE m.last_seen END
 FROM held WHERE m.tenant = held.tenant AND m.\"user\" = held.\"user\" AND m.key = held.key";
 
-/// Puts `[id, key, ordinal, delivered, seen, read, archived, deleted, reopened, done]`.
+/// Puts `[id, key, ordinal, delivered, seen, read, archived, deleted, snoozed, reopened, done]`.
 pub(in crate::store) const PUT_RECEIPTS: &str = "
 INSERT INTO receipts (tenant, \"user\", notification_id, key, ordinal, delivered_at, seen_at, read_at, archived_at,
-  deleted_at, reopened, done)
+  deleted_at, snoozed_until, reopened, done)
 SELECT $1::text, $2::text, p.* FROM unnest($3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-  $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
-  AS p (id, key, ordinal, delivered, seen, read, archived, deleted, reopened, done)
+  $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
+  AS p (id, key, ordinal, delivered, seen, read, archived, deleted, snoozed, reopened, done)
 ORDER BY p.id
 ON CONFLICT (tenant, \"user\", notification_id) DO UPDATE SET
   delivered_at = excluded.delivered_at, seen_at = excluded.seen_at, read_at = excluded.read_at,
-  archived_at = excluded.archived_at, deleted_at = excluded.deleted_at, reopened = excluded.reopened,
-  done = excluded.done";
+  archived_at = excluded.archived_at, deleted_at = excluded.deleted_at,
+  snoozed_until = excluded.snoozed_until, reopened = excluded.reopened, done = excluded.done";
+
+/// What was put off until now or before. `$1` now, `$2` limit.
+pub(in crate::store) const DUE_SNOOZES: &str = "
+SELECT tenant, \"user\", notification_id FROM receipts WHERE snoozed_until <= $1::bigint
+ORDER BY snoozed_until LIMIT $2::bigint";
+
+/// What could not come back, as its reader no longer sees it, is looked at again later. `$1` tenant, `$2` user, `$3` id,
+/// `$4` now, `$5` when.
+pub(in crate::store) const PUT_OFF_SNOOZE: &str = "
+UPDATE receipts SET snoozed_until = $5::bigint
+WHERE tenant = $1::text AND \"user\" = $2::text AND notification_id = $3::uuid AND snoozed_until <= $4::bigint";
 
 /// Adds `[key, done, reopened]` to a reader's counts; a reader that was never seen gets its rows here.
 pub(in crate::store) const ADD_COUNTS: &str = "
@@ -221,12 +168,12 @@ ON CONFLICT (tenant, \"user\", key) DO UPDATE SET
   read_ordinal = greatest(m.read_ordinal, excluded.read_ordinal),
   read_position = greatest(m.read_position, excluded.read_position)";
 
-/// What was explicitly unread up to `[key, position, ordinal]` is read.
+/// What was explicitly unread up to `[key, position, ordinal]` is read; what is put off comes back as it was.
 pub(in crate::store) const CLOSE_REOPENED: &str = "
 WITH held AS MATERIALIZED (
   SELECT r.notification_id FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS w (key, position, ordinal)
   JOIN receipts r ON r.tenant = $1::text AND r.\"user\" = $2::text AND r.key = w.key AND r.ordinal <= w.ordinal
-    AND r.reopened = 1
+    AND r.reopened = 1 AND r.snoozed_until IS NULL
   ORDER BY r.notification_id FOR NO KEY UPDATE OF r)
 UPDATE receipts r SET reopened = 0, read_at = $6::bigint, done = 1
 FROM held WHERE r.tenant = $1::text AND r.\"user\" = $2::text AND r.notification_id = held.notification_id";

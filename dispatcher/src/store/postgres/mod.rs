@@ -23,12 +23,34 @@ macro_rules! terminal {
     };
 }
 
+/// The filter of the inbox row `i`. A NUL is no text to PostgreSQL, and no user who could read has one.
+macro_rules! filter {
+    () => {
+        r"replace(i.filter, '\u0000', '\ufffd')::jsonb"
+    };
+}
+
+/// Whether the filter of the inbox row `i` lets the reader through: `$1` the reader's keys, `$2` the user.
+macro_rules! fits {
+    () => {
+        concat!(
+            "(i.filter IS NULL OR (coalesce(",
+            filter!(),
+            " -> 'require' <@ to_jsonb($1::text[]), true)
+    AND NOT coalesce(",
+            filter!(),
+            " -> 'except' ? $2::text, false)))"
+        )
+    };
+}
+
 pub(super) mod accept;
 pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod connect;
 pub(super) mod history;
 pub(super) mod inbox;
+pub(super) mod lists;
 #[cfg(test)]
 mod months;
 pub(super) mod operate;

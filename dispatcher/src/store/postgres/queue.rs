@@ -184,7 +184,7 @@ pub(in crate::store) const DEPTHS: &str =
 
 /// Held until the transaction ends: another dispatcher that looks at the same time finds the next ones.
 pub(in crate::store) const DUE_SCHEDULED: &str = "
-SELECT visible_at, notification_id, routes FROM scheduled WHERE visible_at <= $1::bigint
+SELECT visible_at, notification_id, routes, group_key FROM scheduled WHERE visible_at <= $1::bigint
 ORDER BY visible_at, notification_id LIMIT $2::bigint FOR UPDATE SKIP LOCKED";
 
 /// Takes `[visible_at, notification]`.

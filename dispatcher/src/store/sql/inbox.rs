@@ -3,8 +3,6 @@
 statements! { inbox:
     COUNTERS,
     FLOORS,
-    LIST,
-    LIST_REOPENED,
     CONTENTS,
     STATES,
     UNREAD_PLAIN,
@@ -19,6 +17,8 @@ statements! { inbox:
     INSERT_MEMBERSHIPS,
     REFRESH_MEMBERSHIPS,
     PUT_RECEIPTS,
+    DUE_SNOOZES,
+    PUT_OFF_SNOOZE,
     ADD_COUNTS,
     RAISE_WATERMARKS,
     CLOSE_REOPENED,

@@ -20,6 +20,7 @@ pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod history;
 pub(super) mod inbox;
+pub(super) mod lists;
 pub(super) mod operate;
 pub(super) mod queue;
 pub(super) mod records;
@@ -35,6 +36,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         collapse::ALL,
         history::ALL,
         inbox::ALL,
+        lists::ALL,
         operate::ALL,
         queue::ALL,
         records::ALL,

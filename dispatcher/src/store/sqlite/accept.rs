@@ -35,12 +35,13 @@ SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, v
 FROM json_each(?1)";
 
 pub(in crate::store) const INSERT_INBOX: &str = "
-INSERT INTO inbox (key, position, ordinal, notification_id, visible_at, filter)
-SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5 FROM json_each(?1)";
+INSERT INTO inbox (key, position, ordinal, notification_id, visible_at, filter, group_key)
+SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5,
+  value ->> 6 FROM json_each(?1)";
 
 pub(in crate::store) const INSERT_SCHEDULED: &str = "
-INSERT INTO scheduled (visible_at, notification_id, routes)
-SELECT value ->> 0, unhex(value ->> 1), value ->> 2 FROM json_each(?1)";
+INSERT INTO scheduled (visible_at, notification_id, routes, group_key)
+SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each(?1)";
 
 /// One recipient gets a notification by one channel at one address once.
 pub(in crate::store) const INSERT_DELIVERIES: &str = "

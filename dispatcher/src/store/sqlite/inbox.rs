@@ -1,15 +1,5 @@
 //! The inbox, the change feed and what readers do.
 
-/// Whether the filter of the inbox row `i` lets the reader through: `?1` the reader's keys, `?2` the user.
-macro_rules! fits {
-    () => {
-        "(i.filter IS NULL OR (
-    NOT EXISTS (SELECT 1 FROM json_each(i.filter, '$.require') q
-      WHERE q.value NOT IN (SELECT value FROM json_each(?1)))
-    AND NOT EXISTS (SELECT 1 FROM json_each(i.filter, '$.except') q WHERE q.value = ?2)))"
-    };
-}
-
 /// Positions and items of keys.
 pub(in crate::store) const COUNTERS: &str = "
 SELECT c.key, c.position, c.items, c.floor FROM json_each(?1) j CROSS JOIN counters c ON c.key = j.value";
@@ -19,38 +9,6 @@ pub(in crate::store) const FLOORS: &str = "
 SELECT m.key, m.since_position, m.read_position, m.since_ordinal, m.read_ordinal, m.read_at
 FROM json_each(?3) j CROSS JOIN readers m ON m.tenant = ?1 AND m.user = ?2 AND m.key = j.value";
 
-/// One key's rows in a range of positions, the newest first, as the reader may see them.
-/// `?3` tenant, `?4` key, `?5` after this position, `?6` read up to this ordinal, `?7` read or unread, `?8` kind,
-/// `?9` category, `?10` limit.
-pub(in crate::store) const LIST: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, coalesce(r.reopened, 0)
-FROM inbox i LEFT JOIN receipts r ON r.tenant = ?3 AND r.user = ?2 AND r.notification_id = i.notification_id
-WHERE i.key = ?4 AND i.position > ?5 AND +i.withdrawn = 0 AND r.deleted_at IS NULL AND r.archived_at IS NULL
-  AND (?7 IS NULL OR ?7 = (r.read_at IS NOT NULL OR (coalesce(r.reopened, 0) = 0 AND i.ordinal <= ?6)))
-  AND ((?8 IS NULL AND ?9 IS NULL) OR EXISTS (SELECT 1 FROM notifications n WHERE n.id = i.notification_id
-    AND (?8 IS NULL OR n.kind = ?8) AND (?9 IS NULL OR n.category = ?9)))
-  AND ",
-    fits!(),
-    "
-ORDER BY i.position DESC LIMIT ?10"
-);
-
-/// One key's rows up to a watermark that are explicitly unread, the newest first; the parameters are those of `LIST`,
-/// with `?6` and `?7` unused but bound.
-pub(in crate::store) const LIST_REOPENED: &str = concat!(
-    "SELECT i.notification_id, i.visible_at, i.ordinal, r.read_at, r.archived_at, r.reopened
-FROM receipts r INDEXED BY receipts_reopened
-  CROSS JOIN inbox i INDEXED BY inbox_notification ON i.notification_id = r.notification_id AND i.key = r.key
-WHERE r.tenant = ?3 AND r.user = ?2 AND r.key = ?4 AND r.reopened = 1 AND +r.done = 0
-  AND i.position > ?5 AND r.ordinal <= ?6 AND ?7 IS NOT NULL AND i.withdrawn = 0
-  AND ((?8 IS NULL AND ?9 IS NULL) OR EXISTS (SELECT 1 FROM notifications n WHERE n.id = i.notification_id
-    AND (?8 IS NULL OR n.kind = ?8) AND (?9 IS NULL OR n.category = ?9)))
-  AND ",
-    fits!(),
-    "
-ORDER BY r.ordinal DESC LIMIT ?10"
-);
-
 /// What is said in these notifications.
 pub(in crate::store) const CONTENTS: &str = "
 SELECT n.id, n.audience, n.content, n.created_at FROM json_each(?1) j CROSS JOIN notifications n ON n.id = unhex(j.value)";
@@ -58,7 +16,7 @@ SELECT n.id, n.audience, n.content, n.created_at FROM json_each(?1) j CROSS JOIN
 /// Rows of notifications under the reader's keys with the reader's receipt. `?3` tenant, `?4` ids, `?5` all keys.
 pub(in crate::store) const STATES: &str = concat!(
     "SELECT i.notification_id, i.key, i.position, i.ordinal, r.key, r.ordinal, r.delivered_at, r.seen_at, r.read_at,
-  r.archived_at, r.deleted_at, coalesce(r.reopened, 0)
+  r.archived_at, r.deleted_at, r.snoozed_until, coalesce(r.reopened, 0)
 FROM json_each(?4) j CROSS JOIN inbox i ON i.notification_id = unhex(j.value)
 LEFT JOIN receipts r ON r.tenant = ?3 AND r.user = ?2 AND r.notification_id = i.notification_id
 WHERE i.key IN (SELECT value FROM json_each(?5)) AND +i.withdrawn = 0 AND ",
@@ -157,16 +115,25 @@ pub(in crate::store) const REFRESH_MEMBERSHIPS: &str = "
 UPDATE readers SET current = j.value ->> 3, last_seen = CASE WHEN j.value ->> 3 = 1 THEN ?2 ELSE last_seen END
 FROM json_each(?1) j WHERE tenant = j.value ->> 0 AND user = j.value ->> 1 AND readers.key = j.value ->> 2";
 
-/// Puts `[id, key, ordinal, delivered, seen, read, archived, deleted, reopened, done]`.
+/// Puts `[id, key, ordinal, delivered, seen, read, archived, deleted, snoozed, reopened, done]`.
 pub(in crate::store) const PUT_RECEIPTS: &str = "
 INSERT INTO receipts (tenant, user, notification_id, key, ordinal, delivered_at, seen_at, read_at, archived_at,
-  deleted_at, reopened, done)
+  deleted_at, snoozed_until, reopened, done)
 SELECT ?1, ?2, unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-  value ->> 7, value ->> 8, value ->> 9 FROM json_each(?3) WHERE true
+  value ->> 7, value ->> 8, value ->> 9, value ->> 10 FROM json_each(?3) WHERE true
 ON CONFLICT (tenant, user, notification_id) DO UPDATE SET
   delivered_at = excluded.delivered_at, seen_at = excluded.seen_at, read_at = excluded.read_at,
-  archived_at = excluded.archived_at, deleted_at = excluded.deleted_at, reopened = excluded.reopened,
-  done = excluded.done";
+  archived_at = excluded.archived_at, deleted_at = excluded.deleted_at,
+  snoozed_until = excluded.snoozed_until, reopened = excluded.reopened, done = excluded.done";
+
+/// What was put off until now or before. `?1` now, `?2` limit.
+pub(in crate::store) const DUE_SNOOZES: &str = "
+SELECT tenant, user, notification_id FROM receipts WHERE snoozed_until <= ?1 ORDER BY snoozed_until LIMIT ?2";
+
+/// What could not come back, as its reader no longer sees it, is looked at again later. `?1` tenant, `?2` user, `?3` id,
+/// `?4` now, `?5` when.
+pub(in crate::store) const PUT_OFF_SNOOZE: &str = "
+UPDATE receipts SET snoozed_until = ?5 WHERE tenant = ?1 AND user = ?2 AND notification_id = ?3 AND snoozed_until <= ?4";
 
 /// Adds `[key, done, reopened]` to a reader's counts; a reader that was never seen gets its rows here.
 pub(in crate::store) const ADD_COUNTS: &str = "
@@ -184,12 +151,12 @@ ON CONFLICT (tenant, user, key) DO UPDATE SET
   read_ordinal = max(read_ordinal, excluded.read_ordinal),
   read_position = max(read_position, excluded.read_position)";
 
-/// What was explicitly unread up to `[key, position, ordinal]` is read.
+/// What was explicitly unread up to `[key, position, ordinal]` is read; what is put off comes back as it was.
 pub(in crate::store) const CLOSE_REOPENED: &str = "
 UPDATE receipts INDEXED BY receipts_reopened SET reopened = 0, read_at = ?4, done = 1
 FROM (SELECT value ->> 0 AS key, value ->> 2 AS ordinal FROM json_each(?3)) s
 WHERE receipts.tenant = ?1 AND receipts.user = ?2 AND receipts.key = s.key AND receipts.ordinal <= s.ordinal
-  AND receipts.reopened = 1";
+  AND receipts.reopened = 1 AND receipts.snoozed_until IS NULL";
 
 /// After a watermark moved: counts again what is kept per key.
 pub(in crate::store) const RECOUNT: &str = "

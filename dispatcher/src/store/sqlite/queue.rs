@@ -123,7 +123,7 @@ pub(in crate::store) const DEPTHS: &str =
     "SELECT lane, count(*), min(due_at) FROM deliveries WHERE state = 'pending' GROUP BY lane ORDER BY lane";
 
 pub(in crate::store) const DUE_SCHEDULED: &str =
-    "SELECT visible_at, notification_id, routes FROM scheduled WHERE visible_at <= ?1
+    "SELECT visible_at, notification_id, routes, group_key FROM scheduled WHERE visible_at <= ?1
 ORDER BY visible_at, notification_id LIMIT ?2";
 
 /// Takes `[visible_at, notification]`.

@@ -17,6 +17,7 @@ mod inbox;
 mod limits;
 mod operate;
 mod pauses;
+mod places;
 mod plan;
 mod records;
 mod schedules;

@@ -73,7 +73,7 @@ async fn lists_are_filtered() {
             kind: kind.map(str::to_owned),
             category: category.map(str::to_owned),
             limit: 10,
-            offset: 0,
+            ..ListFilter::default()
         };
         store
             .list(&me, &filter)
@@ -305,4 +305,35 @@ async fn many_users_have_a_row_each() {
         assert_eq!(mark(&store, &one, id, Mark::Read).await.unread, 0);
     }
     assert_eq!(store.unread_count(&reader("u50", &[])).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_group_is_listed_alone() {
+    let store = fresh().await;
+    let me = known(&store, "u", &[]).await;
+    let grouped = |group: Option<&str>| {
+        let mut new = to(user_key("u"));
+        new.content.group_key = group.map(str::to_owned);
+        new
+    };
+    put(&store, grouped(None)).await;
+    put(&store, grouped(Some("orders"))).await;
+    let wanted = put(&store, grouped(Some("o\"' \u{0}%"))).await;
+    let read = put(&store, grouped(Some("orders"))).await;
+    mark(&store, &me, read, Mark::Read).await;
+    store.mark_all_read(&me, None).await.unwrap();
+    mark(&store, &me, wanted, Mark::Unread).await;
+    let list = async |group: &str, is_read| {
+        let filter = ListFilter {
+            group_key: Some(group.to_owned()),
+            is_read,
+            limit: 10,
+            ..ListFilter::default()
+        };
+        let found = store.list(&me, &filter).await.unwrap();
+        found.into_iter().map(|item| item.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list("orders", None).await.len(), 2);
+    assert!(list("orders", Some(false)).await.is_empty());
+    assert!(list("other", None).await.is_empty());
 }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use common::ids::NotificationId;
-use dispatcher::{model::ListFilter, store::Mark};
+use dispatcher::{
+    model::{InboxItem, ListFilter, Micros, Place},
+    store::Mark,
+};
 use proptest::prelude::*;
 
-use super::{Fresh, filtered, fresh, note, plain, put, reader, role_key, tenant, user_key};
+use super::{Fresh, filtered, fresh, note, pages::rest, plain, put, reader, role_key, tenant, user_key};
 use crate::support::Database;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Accept(usize),
+    Accept(usize, usize),
     Mark(usize, Mark),
     ReadAll,
     ReadUpTo(usize),
@@ -28,9 +31,12 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Mark::Unarchived),
         Just(Mark::Deleted),
         Just(Mark::Seen),
+        Just(Mark::Snoozed(Micros(i64::MAX / 2))),
+        Just(Mark::Woken(Micros(i64::MAX))),
+        Just(Mark::Woken(Micros(0))),
     ];
     prop_oneof![
-        4 => (0usize..6).prop_map(Step::Accept),
+        4 => (0usize..6, 0usize..3).prop_map(|(kind, group)| Step::Accept(kind, group)),
         8 => (0usize..2, mark).prop_map(|(which, mark)| Step::Mark(which, mark)),
         2 => Just(Step::ReadAll),
         1 => (0usize..10).prop_map(Step::ReadUpTo),
@@ -42,8 +48,15 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Default, Clone)]
 struct Known {
     read: bool,
-    archived: bool,
+    place: Place,
     gone: bool,
+}
+
+impl Known {
+    /// What is put off comes back as it was, whatever is read at once meanwhile.
+    fn read_with_all(&mut self) {
+        self.read |= self.place != Place::Snoozed;
+    }
 }
 
 struct Model {
@@ -58,7 +71,7 @@ impl Model {
     fn expected(&self) -> u64 {
         self.visible
             .values()
-            .filter(|known| !known.read && !known.archived && !known.gone)
+            .filter(|known| !known.read && known.place == Place::Inbox && !known.gone)
             .count() as u64
     }
 
@@ -70,7 +83,7 @@ impl Model {
     async fn apply(&mut self, step: Step) {
         let me = reader("u", &self.roles);
         match step {
-            Step::Accept(kind) => {
+            Step::Accept(kind, group) => {
                 let inbox = match kind {
                     0 => vec![plain(user_key("u"))],
                     1 => vec![plain(role_key("a"))],
@@ -84,7 +97,9 @@ impl Model {
                     4 => self.roles.contains(&"b"),
                     _ => false,
                 };
-                let id = put(&self.store, note("n", inbox)).await;
+                let mut new = note("n", inbox);
+                new.content.group_key = [None, Some("g"), Some("h")][group].map(str::to_owned);
+                let id = put(&self.store, new).await;
                 self.sent.push(id);
                 if seen {
                     self.visible.insert(id, Known::default());
@@ -102,8 +117,13 @@ impl Model {
                 match mark {
                     Mark::Read | Mark::Acknowledged => known.read = true,
                     Mark::Unread => known.read = false,
-                    Mark::Archived => known.archived = true,
-                    Mark::Unarchived => known.archived = false,
+                    Mark::Archived => known.place = Place::Archived,
+                    Mark::Unarchived if known.place == Place::Archived => known.place = Place::Inbox,
+                    Mark::Snoozed(_) => known.place = Place::Snoozed,
+                    Mark::Woken(by) if known.place == Place::Snoozed && by.0 > 0 => {
+                        known.place = Place::Inbox;
+                    }
+                    Mark::Unarchived | Mark::Woken(_) => {}
                     Mark::Deleted => known.gone = true,
                     Mark::Seen | Mark::Delivered => {}
                 }
@@ -112,7 +132,7 @@ impl Model {
                 let unread = self.expected();
                 let read = self.store.mark_all_read(&me, None).await.unwrap();
                 assert_eq!((read.count, read.unread), (unread, 0));
-                self.visible.values_mut().for_each(|known| known.read = true);
+                self.visible.values_mut().for_each(Known::read_with_all);
             }
             Step::ReadUpTo(which) => {
                 let Some((cursor, covered)) = self.cursors.get(which) else {
@@ -121,7 +141,7 @@ impl Model {
                 self.store.mark_all_read(&me, Some(cursor)).await.unwrap();
                 for id in covered {
                     if let Some(known) = self.visible.get_mut(id) {
-                        known.read = true;
+                        known.read_with_all();
                     }
                 }
             }
@@ -159,11 +179,73 @@ impl Model {
                 .visible
                 .iter()
                 .filter(|(_, known)| {
-                    !known.gone && !known.archived && wanted.is_none_or(|read| read == known.read)
+                    let in_inbox = !known.gone && known.place == Place::Inbox;
+                    in_inbox && wanted.is_none_or(|read| read == known.read)
                 })
                 .map(|(id, known)| (*id, known.read))
                 .collect();
             assert_eq!(listed, expected, "{wanted:?}");
+        }
+        for place in [Place::Archived, Place::Snoozed, Place::All] {
+            let filter = ListFilter {
+                place,
+                limit: 1000,
+                ..ListFilter::default()
+            };
+            let listed = self.store.list(&me, &filter).await.unwrap();
+            let mut listed: Vec<_> = listed.iter().map(|item| item.id).collect();
+            listed.sort_unstable();
+            let lies_there = |known: &Known| place == Place::All || known.place == place;
+            let there = self
+                .visible
+                .iter()
+                .filter(|(_, known)| !known.gone && lies_there(known));
+            assert_eq!(listed, there.map(|(id, _)| *id).collect::<Vec<_>>(), "{place:?}");
+        }
+    }
+
+    /// Pages are the list, and folded ones its groups.
+    async fn check_pages(&self) {
+        let me = reader("u", &self.roles);
+        for place in [Place::Inbox, Place::Archived, Place::Snoozed, Place::All] {
+            for is_read in [None, Some(false)] {
+                let filter = ListFilter {
+                    place,
+                    is_read,
+                    limit: 1000,
+                    ..ListFilter::default()
+                };
+                let listed = self.store.list(&me, &filter).await.unwrap();
+                let filter = ListFilter { limit: 5, ..filter };
+                let rows = rest(&self.store, &me, &filter, None).await;
+                assert!(
+                    rows.iter().map(|row| &row.item).eq(&listed),
+                    "{place:?} {is_read:?}"
+                );
+                let mut groups: Vec<(&InboxItem, u64, u64)> = Vec::new();
+                for item in &listed {
+                    let group = &item.content.group_key;
+                    let unread = u64::from(!item.is_read);
+                    match groups
+                        .iter_mut()
+                        .find(|(newest, ..)| group.is_some() && newest.content.group_key == *group)
+                    {
+                        Some((_, count, sum)) => {
+                            *count += 1;
+                            *sum += unread;
+                        }
+                        None => groups.push((item, 1, unread)),
+                    }
+                }
+                let filter = ListFilter { fold: true, ..filter };
+                let rows = rest(&self.store, &me, &filter, None).await;
+                assert!(
+                    rows.iter()
+                        .map(|row| (&row.item, row.group.count, row.group.unread))
+                        .eq(groups),
+                    "{place:?} {is_read:?}"
+                );
+            }
         }
     }
 }
@@ -192,6 +274,7 @@ proptest! {
                 model.apply(step).await;
                 model.check().await;
             }
+            model.check_pages().await;
         });
     }
 }
@@ -213,6 +296,9 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Mark::Read),
         Just(Mark::Unread),
         Just(Mark::Archived),
+        Just(Mark::Unarchived),
+        Just(Mark::Snoozed(Micros(i64::MAX / 2))),
+        Just(Mark::Woken(Micros(i64::MAX))),
         Just(Mark::Deleted),
     ];
     prop_oneof![
