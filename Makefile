@@ -100,9 +100,15 @@ cluster: ## Redis Cluster, PostgreSQL, two hubs, two dispatchers and nginx until
 	cargo build $(LOCKED) -p carillon -p rig
 	$(TARGET_DIR)/debug/rig cluster --carillon $(TARGET_DIR)/debug/carillon $(ARGS)
 
-soak: ## the crash test with 100,000 notifications
+soak: ## in full, on PostgreSQL: the crash test with 100,000, floods of 1,000,000, two minutes without the database
 	$(call step,crash test in full)
-	CARILLON_SOAK=1 cargo test $(LOCKED) -p carillon --test it -- --nocapture crash_cluster::what_two
+	CARILLON_SOAK=1 cargo test $(LOCKED) --release -p carillon --test it -- --nocapture crash_cluster::what_two
+	$(call step,floods beside what is critical and beside what is low)
+	CARILLON_SOAK=1 CARILLON_TEST_DATABASE=postgres \
+		cargo test $(LOCKED) --release -p dispatcher --test it -- --nocapture --test-threads 1 queue::soak
+	$(call step,two minutes without the database)
+	CARILLON_OUTAGE_SECONDS=120 CARILLON_OUTAGE_RATE=300 \
+		cargo test $(LOCKED) --release -p dispatcher --test it -- --nocapture spool::outage::s1_9_the_database_away
 
 fuzz: ## fuzz the parsers for SECONDS (default 60) in all
 	scripts/fuzz.sh $(SECONDS)

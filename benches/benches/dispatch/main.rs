@@ -147,11 +147,11 @@ async fn measure(args: &Args, store: &str, figures: &mut Figures) -> Outcome<()>
         let mut accepted = Vec::new();
         for (what, inbox) in [
             ("distinct users", work::Inbox::Users(10_000)),
-            ("the role that they have", work::Inbox::Role),
+            ("their role", work::Inbox::Role),
         ] {
             let database = Database::new(store)?;
             let rates = hot::beside_readers(&database, args.seconds, inbox).await?;
-            let name = format!("{label}: 10,000 users read; the store accepts meanwhile, rows of {what}");
+            let name = format!("{label}: accepted beside 10,000 readers, inbox rows of {what}");
             figures.add("hot", &name, rates.accepted, "/s", None);
             let name = format!("{label}: marked as read meanwhile");
             figures.add("hot", &name, rates.read, "/s", None);

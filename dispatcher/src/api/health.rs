@@ -90,7 +90,7 @@ pub async fn readiness(state: &ApiState) -> Readiness {
             degraded: Vec::new(),
         };
     }
-    let stored = state.service.read(state.store().next_due()).await.is_ok();
+    let stored = state.service.read(state.store().answers()).await.is_ok();
     let Some(spool) = state.service.spool() else {
         return Readiness {
             reason: (!stored).then_some("storage"),

@@ -53,7 +53,8 @@ pub(crate) struct PageAnswer {
 pub(crate) struct RowView {
     #[serde(flatten)]
     notification: NotificationView,
-    /// With `fold`: how many of its group are asked for; 1 where it has no group.
+    /// With `fold`: how many of its group are asked for, among the newest thousand of each role, store and so on; 1 where it
+    /// has no group.
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
     /// With `fold`: how many of these are unread.
@@ -73,7 +74,7 @@ impl RowView {
 
 /// Page through the inbox
 ///
-/// Newest first. Pages neither repeat nor miss anything of the inbox as it was at the first one; what arrives meanwhile is in the change feed. A page looks at some thousand rows at the most: where a filter fits few, it may be short or empty and still have a `next`.
+/// Newest first. Pages neither repeat nor miss anything of the inbox as it was at the first one; what arrives meanwhile is in the change feed. A page looks at ten thousand rows at the most: where a filter fits few, it may be short or empty and still have a `next`.
 #[utoipa::path(
     get, path = "/api/v1/inbox", tag = "inbox", params(PageQuery),
     responses((status = 200, body = PageAnswer), (status = 401, body = Problem), (status = 422, body = Problem))

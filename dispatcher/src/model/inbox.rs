@@ -119,7 +119,7 @@ pub struct InboxItem {
     pub snoozed_until: Option<Micros>,
 }
 
-/// How many notifications of a group fit what is asked for.
+/// How many notifications of a group fit what is asked for, among the newest thousand of each of the reader's keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GroupSums {
     /// All of them.

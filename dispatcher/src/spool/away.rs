@@ -111,8 +111,8 @@ impl Away {
     /// Looks after it until it is dropped.
     pub(crate) async fn watch(self, store: Store) {
         loop {
-            match timeout(self.patience(), store.next_due()).await {
-                Ok(Ok(_)) => self.came_back(),
+            match timeout(self.patience(), store.answers()).await {
+                Ok(Ok(())) => self.came_back(),
                 Ok(Err(error)) => self.went_down(&error.to_string()),
                 Err(_) => self.went_down("it gave no answer in time"),
             }

@@ -6,17 +6,17 @@ use uuid::Uuid;
 
 use super::{
     StoreError,
-    access::Access,
+    access::{Access, Query, Statement},
     codec::count,
     inbox::contents,
     keys::{Keys, floors},
     sql::{inbox as inbox_sql, lists as sql},
-    walk::{Listed, Walk},
+    walk::{KeyPart, Listed, Walk},
 };
 use crate::model::{GroupSums, InboxItem, InboxPage, InboxRow, ListFilter, ReaderKeys, WalkCursor};
 
 /// Positions that one page looks at, of all keys: beyond it a page may be short, or empty, and still have a next one.
-const LOOK: i64 = 50_000;
+const LOOK: i64 = 10_000;
 
 /// Newest first.
 pub(super) async fn list(
@@ -64,27 +64,30 @@ pub(super) async fn page(
         if from.is_some() {
             let passed = passed(conn, reader, &keys, &walk, &found).await?;
             found.retain(|row| !passed.contains(&row.id));
-        }
-        let mut sums = if filter.fold {
-            groups(conn, reader, &keys, filter, &walk, &found).await?
-        } else {
-            HashMap::new()
-        };
-        for row in found {
-            match row.group.as_ref().filter(|_| filter.fold) {
-                Some(group) => match sums.remove(group) {
-                    // An earlier page has its newest.
-                    Some((_, true)) | None => {}
-                    Some((sums, false)) => rows.push((row, sums)),
-                },
-                None => {
-                    let alone = GroupSums {
-                        count: 1,
-                        unread: u64::from(!row.view.is_read),
-                    };
-                    rows.push((row, alone));
-                }
+            if filter.fold {
+                // An earlier page has their newest.
+                let parts = walk.passed();
+                let query = of_groups(conn, sql::GROUPS_THERE, reader, &keys, filter, &parts, &found);
+                let passed: HashSet<String> = query.scalars::<String>().await?.into_iter().collect();
+                found.retain(|row| row.group.as_ref().is_none_or(|group| !passed.contains(group)));
             }
+        }
+        let mut sums = HashMap::new();
+        if filter.fold {
+            let query = of_groups(conn, sql::GROUPS, reader, &keys, filter, &walk.whole(), &found);
+            for (group, all, unread) in query.all::<(String, i64, i64)>().await? {
+                let (count, unread) = (count(all), count(unread));
+                sums.insert(group, GroupSums { count, unread });
+            }
+        }
+        for row in found {
+            // Without a group, or below those of its group that are counted.
+            let alone = GroupSums {
+                count: 1,
+                unread: u64::from(!row.view.is_read),
+            };
+            let sums = row.group.as_ref().and_then(|group| sums.remove(group));
+            rows.push((row, sums.unwrap_or(alone)));
         }
     }
     let next = walk.stands(conn).await?;
@@ -117,52 +120,42 @@ async fn passed(
     if filtered.is_empty() {
         return Ok(HashSet::new());
     }
+    let parts: Vec<_> = walk
+        .passed()
+        .into_iter()
+        .map(|(key, after, before, _)| (key, after, before))
+        .collect();
     let passed: Vec<Uuid> = conn
         .query(sql::PASSED)
         .list(&keys.plain)
         .bind(reader.user.as_str())
         .list(&filtered)
-        .rows(&walk.passed())
+        .rows(&parts)
         .scalars()
         .await?;
     Ok(passed.into_iter().collect())
 }
 
-/// Sums of the groups of these, and whether an earlier page has shown one of their rows.
-async fn groups(
-    conn: &mut Access<'_>,
+/// A question about the groups of these.
+fn of_groups<'c>(
+    conn: &'c mut Access<'_>,
+    statement: Statement,
     reader: &ReaderKeys,
     keys: &Keys,
     filter: &ListFilter,
-    walk: &Walk<'_>,
+    parts: &[KeyPart<'_>],
     found: &[Listed],
-) -> Result<HashMap<String, (GroupSums, bool)>, StoreError> {
+) -> Query<'c> {
     let names: Vec<&str> = found.iter().filter_map(|row| row.group.as_deref()).collect();
-    if names.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let sums: Vec<(String, i64, i64, i64)> = conn
-        .query(sql::GROUPS)
+    conn.query(statement)
         .list(&keys.plain)
-        .bind(reader.user.as_str())
-        .bind(reader.tenant.as_str())
+        .bind(reader.user.as_str().to_owned())
+        .bind(reader.tenant.as_str().to_owned())
         .bind(filter.place.as_str())
         .bind(filter.is_read)
         .bind(filter.is_seen)
-        .bind(&filter.kind)
-        .bind(&filter.category)
+        .bind(filter.kind.clone())
+        .bind(filter.category.clone())
         .list(&names)
-        .rows(&walk.whole())
-        .all()
-        .await?;
-    Ok(sums
-        .into_iter()
-        .map(|(group, all, unread, is_passed)| {
-            let sums = GroupSums {
-                count: count(all),
-                unread: count(unread),
-            };
-            (group, (sums, is_passed != 0))
-        })
-        .collect())
+        .rows(parts)
 }

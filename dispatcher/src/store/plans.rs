@@ -78,6 +78,7 @@ async fn hot_statements_use_indexes() {
         ("list of a group", lists::LIST_GROUP, false),
         // Of several groups, and each notification once.
         ("groups", lists::GROUPS, true),
+        ("groups there", lists::GROUPS_THERE, false),
         ("passed", lists::PASSED, true),
         ("due snoozes", inbox::DUE_SNOOZES, false),
         ("contents", inbox::CONTENTS, false),

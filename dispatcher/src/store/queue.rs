@@ -288,6 +288,11 @@ pub(super) async fn make_visible(
     Ok(arrivals.into_iter().map(|arrival| arrival.id).collect())
 }
 
+pub(super) async fn answers(conn: &mut Access<'_>) -> Result<(), StoreError> {
+    let _: i64 = conn.query(sql::ANSWERS).scalar().await?;
+    Ok(())
+}
+
 pub(super) async fn next_due(conn: &mut Access<'_>) -> Result<Option<Micros>, StoreError> {
     let channels = Channel::ALL.map(Channel::as_str);
     let due: Option<i64> = conn.query(sql::NEXT_DUE).list(&channels).scalar().await?;

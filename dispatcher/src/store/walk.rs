@@ -261,30 +261,31 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    /// Parts of the keys' rows that an earlier page has shown: `[key, after, before]`.
-    pub(super) fn passed(&self) -> Vec<(&str, i64, i64)> {
+    /// All rows that were there when the walk began: `[key, after, before, all read up to this ordinal]`.
+    pub(super) fn whole(&self) -> Vec<KeyPart<'a>> {
         self.sources
             .iter()
             .filter_map(|source| {
-                let (below, end) = self.begins.0.get(source.key)?;
-                Some((source.key, source.floor.since_position.max(below - 1), *end))
+                let (_, end) = self.begins.0.get(source.key)?;
+                let floor = &source.floor;
+                Some((source.key, floor.since_position, *end, floor.read_ordinal))
             })
             .collect()
     }
 
-    /// All rows that were there when the walk began: `[key, after, before, begin of the page, all read up to this
-    /// ordinal]`.
-    pub(super) fn whole(&self) -> Vec<(&str, i64, i64, i64, i64)> {
-        self.sources
-            .iter()
-            .filter_map(|source| {
-                let (below, end) = self.begins.0.get(source.key)?;
-                let floor = &source.floor;
-                Some((source.key, floor.since_position, *end, *below, floor.read_ordinal))
-            })
-            .collect()
+    /// The same of what earlier pages have passed.
+    pub(super) fn passed(&self) -> Vec<KeyPart<'a>> {
+        let mut parts = self.whole();
+        for (key, after, ..) in &mut parts {
+            let below = self.begins.0.get(*key).map_or(0, |(below, _)| *below);
+            *after = (*after).max(below - 1);
+        }
+        parts
     }
 }
+
+/// Key, after, before, all read up to this ordinal.
+pub(super) type KeyPart<'a> = (&'a str, i64, i64, i64);
 
 /// The statements that find what is wanted of a key.
 fn parts(filter: &ListFilter, floor: &Floor) -> VecDeque<Part> {

@@ -57,6 +57,11 @@ impl Ledger {
         self.allowed.fetch_max(below, Ordering::Relaxed);
     }
 
+    /// So many more than are under way or through.
+    pub(super) fn allow_more(&self, number: usize) {
+        self.allow(self.next.load(Ordering::Relaxed) + number);
+    }
+
     pub(super) fn accepted(&self) -> usize {
         self.accepted.lock().unwrap().len()
     }
@@ -76,12 +81,24 @@ impl Ledger {
     }
 }
 
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// The inbox, realtime, and by turns email and webhook.
+    Mixed,
+    /// The inbox, realtime and webhook.
+    Hooks,
+    /// Realtime to nobody, and then a webhook.
+    Escalations,
+}
+
 /// What all senders have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Senders {
     pub(super) addresses: [SocketAddr; 2],
     pub(super) token: String,
     pub(super) hook: String,
+    pub(super) load: Load,
     pub(super) ledger: Arc<Ledger>,
 }
 
@@ -144,11 +161,22 @@ impl Senders {
 
     fn body(&self, number: usize) -> serde_json::Value {
         let user = format!("u{}", number % USERS);
-        let (channel, address) = if number.is_multiple_of(2) {
+        let (channel, address) = if self.load == Load::Mixed && number.is_multiple_of(2) {
             ("email", format!("{user}@recipients.example.test"))
         } else {
             ("webhook", self.hook.clone())
         };
+        if self.load == Load::Escalations {
+            return json!({
+                "to": {"user": "nobody"},
+                "title": format!("crash {number}"),
+                "content": format!("number {number} complete"),
+                "channels": ["realtime", channel],
+                "strategy": "escalate",
+                "recipients": [address],
+                "idempotency_key": format!("crash-{number}"),
+            });
+        }
         json!({
             "to": {"user": user},
             "title": format!("crash {number}"),

@@ -1,9 +1,11 @@
 //! What two dispatchers on PostgreSQL have accepted survives kill -9 of each of them, of PostgreSQL and of Redis: stored once,
 //! every delivery ended with a reason, and at a sink twice only where an attempt's outcome is unknown.
 //!
-//! `CARILLON_SOAK=1` makes it 100,000 notifications (`make soak`).
+//! `CARILLON_SOAK=1` makes it 100,000 notifications (`make soak`), another number as many.
 
+mod fail_points;
 mod ledger;
+mod listeners;
 mod sink;
 mod zombie;
 
@@ -25,7 +27,8 @@ use tokio::{
 };
 
 use self::{
-    ledger::{Accepted, Found, Ledger, Senders},
+    ledger::{Accepted, Found, Ledger, Load, Senders},
+    listeners::Listeners,
     sink::HookSink,
 };
 use crate::support::{
@@ -70,12 +73,16 @@ struct Cluster {
     postgres: postgres::Server,
     redis: redis::Server,
     dispatchers: [Node; 2],
+    hub: Node,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_two_dispatchers_accepted_survives_every_kill() {
-    let soak = env::var("CARILLON_SOAK").is_ok_and(|value| !value.is_empty());
-    let wanted = if soak { MANY } else { FEW };
+    let wanted = match env::var("CARILLON_SOAK").ok().as_deref() {
+        None | Some("") => FEW,
+        Some("1") => MANY,
+        Some(number) => number.parse().unwrap(),
+    };
     let began = Instant::now();
     let mut smtp = Smtp::start().await;
     let gate = Gate::start(&smtp).await;
@@ -83,18 +90,21 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
     let cluster = block_in_place(|| Cluster::start(&gate));
     let sender = block_in_place(|| token(&cluster.dispatchers[0], "sender", "notifications:write service"));
 
+    let listeners = Listeners::at(&cluster.hub).await;
+
     let ledger = Arc::new(Ledger::new(0, wanted));
     let mut sending = JoinSet::new();
     let senders = Senders {
         addresses: cluster.dispatchers.each_ref().map(Node::address),
         token: sender,
         hook: hooks.url(),
+        load: Load::Mixed,
         ledger: Arc::clone(&ledger),
     };
     for number in 0..SENDERS {
         senders.clone().spawn(number, &mut sending);
     }
-    let rounds = if soak { 5 } else { 1 };
+    let rounds = if wanted > FEW { 5 } else { 1 };
     let mut faults: Vec<Fault> = (0..rounds).flat_map(|_| FAULTS).collect();
     fastrand::shuffle(&mut faults);
     let share = wanted / (faults.len() + 1);
@@ -112,7 +122,7 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
     }
     let sent = began.elapsed();
 
-    let found = ended(&cluster.postgres, &ledger.ids()).await;
+    let found = ended(&cluster.postgres, &ledger.ids(), PATIENCE).await;
     let mut mails: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     let wanted_mails = found.delivered_by("email");
     eventually("the mails are in the mailbox", PATIENCE, async || {
@@ -132,11 +142,22 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
             "no call of {number}, which is delivered"
         );
     }
+    // A receipt says that a socket has it.
+    let told = found.delivered_by("realtime");
+    eventually("the frames are at the sockets", PATIENCE, async || {
+        let frames = listeners.came();
+        told.iter()
+            .all(|number| frames.contains_key(number))
+            .then_some(())
+    })
+    .await;
+    let frames = listeners.came();
     let mail_repeats = found.explains("email", &mails);
     let call_repeats = found.explains("webhook", &calls);
     println!(
         "crash test on PostgreSQL: {} accepted, {} of them spooled, {} tries without an answer, {} refusals; states {:?}; \
-         {} unknown attempts; {} mails ({} repeats), {} calls ({} repeats); {:.0} s to accept, {:.0} s in all",
+         {} unknown attempts; {} mails ({} repeats), {} calls ({} repeats), frames of {} ({} repeats); \
+         {:.0} s to accept, {:.0} s in all",
         ledger.accepted(),
         ledger.spooled.load(Ordering::Relaxed),
         ledger.unanswered.load(Ordering::Relaxed),
@@ -147,6 +168,8 @@ async fn what_two_dispatchers_accepted_survives_every_kill() {
         mail_repeats,
         calls.values().map(Vec::len).sum::<usize>(),
         call_repeats,
+        frames.len(),
+        frames.values().sum::<usize>() - frames.len(),
         sent.as_secs_f64(),
         began.elapsed().as_secs_f64(),
     );
@@ -172,10 +195,12 @@ impl Cluster {
         );
         let common = Common::on(&redis).with(&config);
         let dispatchers = [(); 2].map(|()| common.start(Service::Dispatcher));
+        let hub = common.start(Service::Hub);
         Self {
             postgres,
             redis,
             dispatchers,
+            hub,
         }
     }
 
@@ -203,6 +228,8 @@ impl Cluster {
             }
         });
         gate.open();
+        // However far the senders were allowed to come: the fault meets those that come now.
+        ledger.allow_more(ROOM);
         let met = ledger.answers() + MET;
         eventually("requests have met the fault", PATIENCE, async || {
             (ledger.answers() >= met).then_some(())
@@ -225,25 +252,32 @@ impl Cluster {
 }
 
 /// Waits until nothing is left to do, and reads what became of everything.
-async fn ended(postgres: &postgres::Server, ids: &Accepted) -> Found {
+async fn ended(postgres: &postgres::Server, ids: &Accepted, within: Duration) -> Found {
     let mut database = block_in_place(|| postgres.connect("carillon")).unwrap();
     let begin = Instant::now();
-    eventually("every delivery has ended", PATIENCE * 2, async || {
-        let mut count = |sql: &str| -> usize {
-            let value = block_in_place(|| database.value(sql)).unwrap();
-            value.unwrap().parse().unwrap()
-        };
+    eventually("every delivery has ended", within * 2, async || {
+        let mut ask = |sql: &str| block_in_place(|| database.query(sql)).unwrap();
         // Of each chain the last step is one of these.
-        let (stored, left) = (
-            count("SELECT count(*) FROM all_deliveries WHERE channel IN ('email', 'webhook')"),
-            count("SELECT count(*) FROM deliveries"),
+        let rows = ask(
+            "SELECT (SELECT count(*) FROM all_deliveries WHERE channel IN ('email', 'webhook')), \
+             (SELECT count(*) FROM deliveries)",
         );
+        let count = |column: usize| -> usize { rows[0][column].as_ref().unwrap().parse().unwrap() };
+        let (stored, left) = (count(0), count(1));
+        if stored >= ids.len() && left == 0 {
+            return Some(());
+        }
         assert!(
-            begin.elapsed() < PATIENCE,
-            "{stored} of {} are stored, {left} deliveries have not ended",
-            ids.len()
+            begin.elapsed() < within,
+            "{stored} of {} are stored, {left} deliveries have not ended: {:?}; open chains: {:?}",
+            ids.len(),
+            ask(
+                "SELECT n.content, d.channel, d.state, d.reason, d.token FROM deliveries d \
+                 JOIN notifications n ON n.id = d.notification_id LIMIT 10"
+            ),
+            ask("SELECT chain FROM chains WHERE open = 1 LIMIT 10"),
         );
-        (stored >= ids.len() && left == 0).then_some(())
+        None
     })
     .await;
     block_in_place(|| Found::read(&mut database, ids))
@@ -266,10 +300,11 @@ fn settings(database: &str, lease: &str) -> String {
         # A delivery may be under way at every kill.
         max_attempts = 50
         [realtime]
-        # No hub is there to report it, or at once.
+        # A hub reports it at once, where it is there.
         receipt_wait = "500ms"
         [strategy]
         delivered_within = "500ms"
+        escalate_after = "500ms"
         [webhook]
         secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
         allow_private = ["127.0.0.0/8"]

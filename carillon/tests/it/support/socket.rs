@@ -69,6 +69,15 @@ impl Socket {
         serde_json::from_slice(&frame.payload).unwrap()
     }
 
+    /// The next frame that is not a heartbeat, whenever it comes; none when the socket is closed.
+    pub(crate) async fn following(&mut self) -> Option<Value> {
+        let frame = self.inner.read_frame().await.ok()?;
+        match frame.opcode {
+            OpCode::Text => serde_json::from_slice(&frame.payload).ok(),
+            _ => None,
+        }
+    }
+
     /// All frames up to the answer to a `ping`, which comes behind everything that was sent before it.
     pub(crate) async fn until_pong(&mut self) -> Vec<Value> {
         self.send(&serde_json::json!({"type":"ping"})).await;

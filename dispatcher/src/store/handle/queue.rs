@@ -121,7 +121,17 @@ impl Store {
         .await
     }
 
+    /// Whether the database answers now: nothing that is remembered says so.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        let mut snapshot = self.snapshot().await?;
+        queue::answers(&mut snapshot.access()).await
+    }
+
     /// When [`Self::claim`], [`Self::make_visible`] or [`Self::next_job`] next have something to do; it may be past.
+    /// Where looking is dear, as of a moment ago.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

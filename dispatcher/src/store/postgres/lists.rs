@@ -111,23 +111,34 @@ WHERE r.tenant = $3::text AND r.\"user\" = $2::text AND r.key = $10::text AND (r
 ORDER BY r.ordinal DESC LIMIT $14::bigint"
 );
 
-/// Groups in parts of keys: how many notifications, how many of them unread, and whether a row of it lies at or above where
-/// the page begins. `$9` the groups, from `$10` parts: `[key, after, before, begin of the page, all read up to this ordinal]`.
+/// Groups in parts of keys: how many notifications, and how many of them unread, among the newest thousand rows of each
+/// key. `$9` the groups, from `$10` parts: `[key, after, before, all read up to this ordinal]`.
 pub(in crate::store) const GROUPS: &str = concat!(
     "SELECT i.group_key, count(DISTINCT i.notification_id),
   count(DISTINCT CASE WHEN NOT ",
     is_read!("k.read_up_to"),
-    " THEN i.notification_id END),
-  max((i.position >= k.begins)::int)::bigint
-FROM unnest($10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
-    AS k (key, after, before, begins, read_up_to)
+    " THEN i.notification_id END)
+FROM unnest($10::text[], $11::bigint[], $12::bigint[], $13::bigint[]) AS k (key, after, before, read_up_to)
   CROSS JOIN unnest($9::text[]) AS j (name)
-  JOIN inbox i ON i.key = k.key AND i.group_key = j.name AND i.position > k.after AND i.position < k.before
+  CROSS JOIN LATERAL (SELECT o.* FROM inbox o
+    WHERE o.key = k.key AND o.group_key = j.name AND o.position > k.after AND o.position < k.before
+    ORDER BY o.position DESC LIMIT 1000) i
   LEFT JOIN receipts r ON r.tenant = $3::text AND r.\"user\" = $2::text AND r.notification_id = i.notification_id
 WHERE ",
     wanted!("k.read_up_to"),
     "
 GROUP BY i.group_key"
+);
+
+/// Which of these groups have a row in parts of keys; the parameters are those of `GROUPS`.
+pub(in crate::store) const GROUPS_THERE: &str = concat!(
+    "SELECT j.name FROM unnest($9::text[]) AS j (name) WHERE EXISTS (SELECT 1
+FROM unnest($10::text[], $11::bigint[], $12::bigint[], $13::bigint[]) AS k (key, after, before, read_up_to)
+  JOIN inbox i ON i.key = k.key AND i.group_key = j.name AND i.position > k.after AND i.position < k.before
+  LEFT JOIN receipts r ON r.tenant = $3::text AND r.\"user\" = $2::text AND r.notification_id = i.notification_id
+WHERE ",
+    wanted!("k.read_up_to"),
+    ")"
 );
 
 /// Those of these notifications that the reader was shown by another key's row. `$3` ids, from `$4` parts: `[key, after,

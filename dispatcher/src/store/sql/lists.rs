@@ -6,5 +6,6 @@ statements! { lists:
     LIST_KEPT,
     LIST_GROUP,
     GROUPS,
+    GROUPS_THERE,
     PASSED,
 }

@@ -1,6 +1,7 @@
 //! Queue: each statement of both catalogues.
 
 statements! { queue:
+    ANSWERS,
     FLOWS,
     CLAIM,
     CLAIMED_NOTIFICATIONS,

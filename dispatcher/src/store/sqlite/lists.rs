@@ -111,22 +111,36 @@ WHERE r.tenant = ?3 AND r.user = ?2 AND r.key = ?10 AND (r.archived_at IS NOT NU
 ORDER BY r.ordinal DESC LIMIT ?14"
 );
 
-/// Groups in parts of keys: how many notifications, how many of them unread, and whether a row of it lies at or above where
-/// the page begins. `?9` the groups, `?10` parts: `[key, after, before, begin of the page, all read up to this ordinal]`.
+/// Groups in parts of keys: how many notifications, and how many of them unread, among the newest thousand rows of each
+/// key. `?9` the groups, `?10` parts: `[key, after, before, all read up to this ordinal]`.
 pub(in crate::store) const GROUPS: &str = concat!(
     "SELECT i.group_key, count(DISTINCT i.notification_id),
   count(DISTINCT CASE WHEN NOT ",
-    is_read!("j.value ->> 4"),
-    " THEN i.notification_id END),
-  max(i.position >= j.value ->> 3)
+    is_read!("j.value ->> 3"),
+    " THEN i.notification_id END)
 FROM json_each(?10) j CROSS JOIN json_each(?9) q
+  CROSS JOIN inbox i INDEXED BY inbox_group ON i.key = j.value ->> 0 AND i.group_key = q.value
+    AND i.position > j.value ->> 1 AND i.position < j.value ->> 2
+    AND i.position >= (SELECT coalesce(min(s.position), 0) FROM (SELECT o.position FROM inbox o INDEXED BY inbox_group
+      WHERE o.key = j.value ->> 0 AND o.group_key = q.value AND o.position < j.value ->> 2
+      ORDER BY o.position DESC LIMIT 1000) s)
+  LEFT JOIN receipts r ON r.tenant = ?3 AND r.user = ?2 AND r.notification_id = i.notification_id
+WHERE ",
+    wanted!("j.value ->> 3"),
+    "
+GROUP BY i.group_key"
+);
+
+/// Which of these groups have a row in parts of keys; the parameters are those of `GROUPS`.
+pub(in crate::store) const GROUPS_THERE: &str = concat!(
+    "SELECT q.value FROM json_each(?9) q WHERE EXISTS (SELECT 1
+FROM json_each(?10) j
   CROSS JOIN inbox i INDEXED BY inbox_group ON i.key = j.value ->> 0 AND i.group_key = q.value
     AND i.position > j.value ->> 1 AND i.position < j.value ->> 2
   LEFT JOIN receipts r ON r.tenant = ?3 AND r.user = ?2 AND r.notification_id = i.notification_id
 WHERE ",
-    wanted!("j.value ->> 4"),
-    "
-GROUP BY i.group_key"
+    wanted!("j.value ->> 3"),
+    ")"
 );
 
 /// Those of these notifications that the reader was shown by another key's row. `?3` ids, `?4` parts: `[key, after,

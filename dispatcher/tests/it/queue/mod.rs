@@ -5,6 +5,7 @@ mod fairness;
 mod jobs;
 mod processes;
 mod recovery;
+mod soak;
 mod times;
 
 use dispatcher::model::{Lane, NewNotification};

@@ -201,7 +201,11 @@ async fn under_load_too_there_comes_an_end() {
         }
     }));
     let drains = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Those have queued up behind the first ones.
+        eventually("all have come", async || {
+            (shared.metrics.spooled.get() >= 50 + 4 * 64).then_some(())
+        })
+        .await;
         nodes
             .iter()
             .map(|node| drain(node, &world.store))

@@ -5,22 +5,28 @@
 use std::{
     env,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use common::ids::NotificationId;
+use common::{ids::NotificationId, patience};
 use dispatcher::{service::Service, store::StoreConfig};
 use rig::{link::Link, postgres};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, interval_at},
+};
 
 use super::*;
-use crate::support::{Running, by_realtime, quick};
+use crate::support::{PATIENCE, Running, by_realtime, quick};
+
+/// Users whose notifications are sent, each one's in a row.
+const USERS: u32 = 20;
 
 /// Two dispatchers on one database, of which both have a spool.
 struct Two {
-    _shared: Shared,
+    shared: Shared,
     worlds: Vec<World>,
     running: Vec<Running>,
 }
@@ -36,7 +42,7 @@ impl Two {
             worlds.push(world);
         }
         Self {
-            _shared: shared,
+            shared,
             worlds,
             running,
         }
@@ -57,95 +63,124 @@ impl Two {
 #[derive(Default)]
 struct Log {
     accepted: Vec<NotificationId>,
-    spooled: usize,
-    refused: usize,
     /// From the begin, and how long.
     times: Vec<(Instant, Duration)>,
 }
 
-/// One user's notifications, one after the other, by one dispatcher and the other in turn; until `stop`.
-async fn send(
-    services: Vec<Service>,
-    user: String,
-    mut next: Instant,
-    pause: Duration,
-    stop: Arc<AtomicBool>,
-) -> Log {
-    let mut log = Log::default();
-    let mut turn = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let new = by_realtime(row(&user), Some(&user));
-        let id = new.id;
-        turn += 1;
-        let begin = Instant::now();
-        let answer = services[turn % services.len()]
-            .accept_or_spool(vec![new], |_| {})
-            .await;
-        log.times.push((begin, begin.elapsed()));
-        match answer.as_deref() {
-            Ok([Accepted::New]) => log.accepted.push(id),
-            Ok([Accepted::Spooled]) => {
-                log.accepted.push(id);
-                log.spooled += 1;
-            }
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => {
-                tracing::debug!(%error, "refused");
-                log.refused += 1;
-            }
-        }
-        next += pause;
-        tokio::time::sleep_until(next).await;
+/// What all users were answered so far.
+#[derive(Debug)]
+struct Load {
+    /// Notifications a second, of all users.
+    rate: u32,
+    accepted: AtomicUsize,
+    spooled: AtomicUsize,
+    refused: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl Load {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            rate: env::var("CARILLON_OUTAGE_RATE").map_or(200, |rate| rate.parse().unwrap()),
+            accepted: AtomicUsize::new(0),
+            spooled: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        })
     }
-    log
+
+    /// How many come in this time.
+    fn within(&self, time: Duration) -> usize {
+        (time.as_secs_f64() * f64::from(self.rate)) as usize
+    }
+
+    /// Waits until as many more are accepted as come in this time, wherever they go.
+    async fn accepts(&self, time: Duration) {
+        self.more(&self.accepted, time).await;
+    }
+
+    /// Waits until as many more are spooled as come in this time.
+    async fn spools(&self, time: Duration) {
+        self.more(&self.spooled, time).await;
+    }
+
+    async fn more(&self, count: &AtomicUsize, time: Duration) {
+        let wanted = count.load(Ordering::Relaxed) + self.within(time);
+        patience::eventually("so many are answered", time * 2 + PATIENCE, async || {
+            (count.load(Ordering::Relaxed) >= wanted).then_some(())
+        })
+        .await;
+    }
+
+    fn spooled(&self) -> usize {
+        self.spooled.load(Ordering::Relaxed)
+    }
+
+    fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// One user's notifications, one after the other, by one dispatcher and the other in turn, until the stop.
+    async fn send(self: Arc<Self>, services: Vec<Service>, user: u32) -> (String, Log) {
+        let mut log = Log::default();
+        let pause = Duration::from_secs(1) * USERS / self.rate;
+        let mut ticks = interval_at(Instant::now() + pause * user / USERS, pause);
+        // Who waited for an answer sends the next ones at once, as others would have come meanwhile.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let user = format!("u{user}");
+        for service in services.iter().cycle() {
+            ticks.tick().await;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let new = by_realtime(row(&user), Some(&user));
+            let id = new.id;
+            let begin = Instant::now();
+            let answer = service.accept_or_spool(vec![new], |_| {}).await;
+            log.times.push((begin, begin.elapsed()));
+            let count = match answer.as_deref() {
+                Ok([Accepted::New]) => &self.accepted,
+                Ok([Accepted::Spooled]) => {
+                    self.spooled.fetch_add(1, Ordering::Relaxed);
+                    &self.accepted
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => {
+                    tracing::debug!(%error, "refused");
+                    &self.refused
+                }
+            };
+            if answer.is_ok() {
+                log.accepted.push(id);
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        (user, log)
+    }
 }
 
 /// Sends by many users while `outage` goes on, a second before it and until it is drained. Proves that every 2xx is stored, in
-/// the user's order, once; gives what was spooled and refused, and prints how long answers took.
-async fn under_load(what: &str, two: &Two, outage: impl AsyncFnOnce()) -> (usize, usize) {
-    let rate: u32 = env::var("CARILLON_OUTAGE_RATE").map_or(200, |rate| rate.parse().unwrap());
-    let users = 20;
-    let stop = Arc::new(AtomicBool::new(false));
+/// the user's order, once; and prints how long answers took, and how fast the spool was drained.
+async fn under_load(what: &str, two: &Two, outage: impl AsyncFnOnce(&Load)) -> Arc<Load> {
+    let load = Load::new();
     let mut sending = JoinSet::new();
-    for user in 0..users {
-        let stop = Arc::clone(&stop);
-        let services = two.services();
-        let name = format!("u{user}");
-        let pause = Duration::from_secs(1) * users / rate;
-        let first = Instant::now() + pause * user / users;
-        sending.spawn(async move { (name.clone(), send(services, name, first, pause, stop).await) });
+    for user in 0..USERS {
+        sending.spawn(Arc::clone(&load).send(two.services(), user));
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    load.accepts(Duration::from_secs(1)).await;
     let begin = Instant::now();
-    outage().await;
+    outage(&load).await;
     let end = Instant::now();
-    let spools: Vec<_> = two
-        .worlds
-        .iter()
-        .filter_map(|world| world.spool.clone())
-        .collect();
-    eventually("all is drained", async || {
-        let quiet = spools
-            .iter()
-            .all(|spool| !spool.is_open() && !spool.away().is_down());
-        quiet.then_some(())
-    })
-    .await;
+    let rates = two.drained(end - begin).await;
     let drained = end.elapsed();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    stop.store(true, Ordering::Relaxed);
-    let (mut spooled, mut refused, mut accepted, mut during) = (0, 0, 0, Vec::new());
+    load.accepts(Duration::from_millis(500)).await;
+    load.stop.store(true, Ordering::Relaxed);
+    let (mut accepted, mut during) = (0, Vec::new());
     while let Some(log) = sending.join_next().await {
         let (user, log) = log.unwrap();
-        spooled += log.spooled;
-        refused += log.refused;
         accepted += log.accepted.len();
-        during.extend(
-            log.times
-                .iter()
-                .filter(|(at, _)| (begin..end).contains(at))
-                .map(|(_, took)| *took),
-        );
+        let meanwhile = log.times.iter().filter(|(at, _)| (begin..end).contains(at));
+        during.extend(meanwhile.map(|(_, took)| *took));
         let wanted: std::collections::HashSet<_> = log.accepted.iter().copied().collect();
         let stored = stored(&two.worlds[0].store, &user).await;
         let unique: std::collections::HashSet<_> = stored.iter().copied().collect();
@@ -162,16 +197,59 @@ async fn under_load(what: &str, two: &Two, outage: impl AsyncFnOnce()) -> (usize
             .unwrap_or_default()
     };
     eprintln!(
-        "{what}: {:?} away, drained {drained:?} after; {accepted} accepted, {spooled} of them spooled, {refused} refused; \
-         acceptance meanwhile p50 {:?} p99 {:?} p99.9 {:?} max {:?} of {}",
+        "{what}: {:?} away at {}/s, drained {drained:?} after ({rates:?} in each second); {accepted} accepted, {} of them \
+         spooled, {} refused; acceptance meanwhile p50 {:?} p99 {:?} p99.9 {:?} max {:?} of {}",
         end - begin,
+        load.rate,
+        load.spooled(),
+        load.refused(),
         at(500),
         at(990),
         at(999),
         during.last().copied().unwrap_or_default(),
         during.len(),
     );
-    (spooled, refused)
+    load
+}
+
+impl Two {
+    fn spools(&self) -> impl Iterator<Item = &Spool> {
+        self.worlds.iter().filter_map(|world| world.spool.as_ref())
+    }
+
+    async fn somebody_thinks_that_it_is_back(&self) {
+        let mut looks = interval(Duration::from_millis(5));
+        while self.spools().all(|spool| spool.away().is_down()) {
+            looks.tick().await;
+        }
+    }
+
+    /// Waits until the database is back and all is drained, for no longer than half the time that it was away, and a bit: what
+    /// is drained in a second has to be a multiple of what comes in one. What was drained in each second.
+    async fn drained(&self, away: Duration) -> Vec<u64> {
+        let metrics = &self.shared.metrics;
+        let rates = Mutex::new(Vec::new());
+        let measure = async {
+            let mut seconds = interval(Duration::from_secs(1));
+            let mut before = metrics.drained.get();
+            seconds.tick().await;
+            loop {
+                seconds.tick().await;
+                let now = metrics.drained.get();
+                rates.lock().unwrap().push(now - before);
+                before = now;
+            }
+        };
+        let drained = patience::eventually("all is drained", away / 2 + PATIENCE, async || {
+            let quiet = |spool: &Spool| !spool.is_open() && !spool.away().is_down();
+            self.spools().all(quiet).then_some(())
+        });
+        tokio::select! {
+            () = drained => {}
+            () = measure => {}
+        }
+        rates.into_inner().unwrap()
+    }
 }
 
 fn seconds() -> Duration {
@@ -187,14 +265,19 @@ async fn s1_9_the_database_away_under_load_loses_nothing_and_doubles_nothing() {
     let redis = durable();
     let server = postgres::Server::start(&postgres::Options::default()).unwrap();
     let two = Two::start(&redis, &database(&server)).await;
-    let (spooled, refused) = under_load("killed and started again", &two, async || {
+    let load = under_load("killed and started again", &two, async |load| {
         server.kill().unwrap();
-        tokio::time::sleep(seconds()).await;
+        // All have found out by then, and until it is there again nobody thinks that it is.
+        load.spools(Duration::from_secs(1)).await;
+        tokio::select! {
+            () = load.spools(seconds()) => {}
+            () = two.somebody_thinks_that_it_is_back() => panic!("it is away"),
+        }
         server.restart().unwrap();
     })
     .await;
-    assert!(spooled > 0);
-    assert_eq!(refused, 0);
+    assert!(load.spooled() > 0);
+    assert_eq!(load.refused(), 0);
     two.stop().await;
 }
 
@@ -203,14 +286,14 @@ async fn s1_9_a_database_that_hangs_is_away() {
     let redis = durable();
     let server = postgres::Server::start(&postgres::Options::fast()).unwrap();
     let two = Two::start(&redis, &database(&server)).await;
-    let (spooled, refused) = under_load("stopped (SIGSTOP) and continued", &two, async || {
+    let load = under_load("stopped (SIGSTOP) and continued", &two, async |load| {
         server.pause().unwrap();
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        load.spools(Duration::from_secs(2)).await;
         server.resume().unwrap();
     })
     .await;
-    assert!(spooled > 0);
-    assert_eq!(refused, 0);
+    assert!(load.spooled() > 0);
+    assert_eq!(load.refused(), 0);
     two.stop().await;
 }
 
@@ -221,7 +304,7 @@ async fn commits_whose_answers_are_lost_are_settled() {
     let database = server.database("swallowed").unwrap();
     let link = Link::to(server.address()).unwrap();
     let two = Two::start(&redis, &database.url_through(link.address())).await;
-    let (_, refused) = under_load("answers to COMMIT lost", &two, async || {
+    let load = under_load("answers to COMMIT lost", &two, async |_| {
         for number in 1..=20 {
             link.swallow_answer(b"COMMIT");
             eventually("an answer is lost", async || {
@@ -231,7 +314,7 @@ async fn commits_whose_answers_are_lost_are_settled() {
         }
     })
     .await;
-    assert_eq!(refused, 0);
+    assert_eq!(load.refused(), 0);
     two.stop().await;
 }
 
@@ -242,14 +325,14 @@ async fn a_link_that_is_cut_again_and_again_loses_no_notification() {
     let database = server.database("lossy").unwrap();
     let link = Link::to(server.address()).unwrap();
     let two = Two::start(&redis, &database.url_through(link.address())).await;
-    let (_, refused) = under_load("cut again and again", &two, async || {
+    let load = under_load("cut again and again", &two, async |load| {
         for _ in 0..20 {
             link.cut();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            load.accepts(Duration::from_millis(200)).await;
         }
     })
     .await;
-    assert_eq!(refused, 0);
+    assert_eq!(load.refused(), 0);
     two.stop().await;
 }
 
@@ -269,7 +352,7 @@ async fn s1_9_a_promoted_replica_goes_on_where_the_primary_was() {
     let through = url.replace(&primary.address().to_string(), &link.address().to_string());
     assert_ne!(through, url);
     let two = Two::start(&redis, &through).await;
-    let (spooled, refused) = under_load("failed over", &two, async || {
+    let load = under_load("failed over", &two, async |_| {
         primary.kill().unwrap();
         replica
             .query("ALTER SYSTEM SET synchronous_standby_names = ''")
@@ -279,8 +362,8 @@ async fn s1_9_a_promoted_replica_goes_on_where_the_primary_was() {
         link.lead_to(replica.address());
     })
     .await;
-    assert!(spooled > 0);
-    assert_eq!(refused, 0);
+    assert!(load.spooled() > 0);
+    assert_eq!(load.refused(), 0);
     two.stop().await;
 }
 
@@ -289,18 +372,18 @@ async fn a_table_that_is_locked_makes_statements_too_slow_and_nothing_is_lost() 
     let redis = durable();
     let server = postgres::Server::start(&postgres::Options::fast()).unwrap();
     let two = Two::start(&redis, &database(&server)).await;
-    let (spooled, refused) = under_load("locked", &two, async || {
+    let load = under_load("locked", &two, async |load| {
         let mut locker = server.connect("carillon").unwrap();
         locker.query("BEGIN").unwrap();
         locker
             .query("LOCK TABLE notifications IN ACCESS EXCLUSIVE MODE")
             .unwrap();
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        load.spools(Duration::from_secs(2)).await;
         locker.query("COMMIT").unwrap();
     })
     .await;
-    assert!(spooled > 0);
-    assert_eq!(refused, 0);
+    assert!(load.spooled() > 0);
+    assert_eq!(load.refused(), 0);
     two.stop().await;
 }
 
@@ -310,7 +393,7 @@ async fn a_server_without_a_connection_to_spare_is_away() {
     let options = postgres::Options::fast().setting("max_connections", "40");
     let server = postgres::Server::start(&options).unwrap();
     let two = Two::start(&redis, &database(&server)).await;
-    let (_, refused) = under_load("no connection to spare", &two, async || {
+    let load = under_load("no connection to spare", &two, async |load| {
         let mut others = Vec::new();
         while let Ok(connection) = server.connect("carillon") {
             others.push(connection);
@@ -328,9 +411,9 @@ async fn a_server_without_a_connection_to_spare_is_away() {
         while let Ok(connection) = server.connect("carillon") {
             others.push(connection);
         }
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        load.accepts(Duration::from_secs(3)).await;
     })
     .await;
-    assert_eq!(refused, 0);
+    assert_eq!(load.refused(), 0);
     two.stop().await;
 }

@@ -68,7 +68,7 @@ async fn of_many_with_one_key_at_two_processes_exactly_one_is_stored() {
     let fresh = fresh().await;
     let beside = Store::open(&fresh.config).await.unwrap();
     for round in 0..8 {
-        let tasks: Vec<_> = (0..16)
+        let tasks: Vec<_> = (0..64)
             .map(|number| {
                 let store = if number % 2 == 0 { &fresh.store } else { &beside };
                 let store = store.clone();
@@ -88,7 +88,7 @@ async fn of_many_with_one_key_at_two_processes_exactly_one_is_stored() {
             }
         }
         let first = first.unwrap().to_string();
-        assert_eq!(repeats, vec![first; 15]);
+        assert_eq!(repeats, vec![first; 63]);
     }
     assert_eq!(fresh.stats(&tenant()).await.unwrap().created, 8);
     beside.close().await;

@@ -16,6 +16,7 @@ mod pages;
 mod postgres_faults;
 mod queue;
 mod records;
+mod rescue_race;
 mod retention;
 mod schedules;
 mod snooze;

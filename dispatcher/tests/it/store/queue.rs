@@ -19,13 +19,13 @@ fn start(claimed: &Claimed) -> AttemptStart {
 }
 
 /// Begins an attempt, which its token has to allow.
-async fn begin(store: &Store, claimed: &Claimed) {
+pub(super) async fn begin(store: &Store, claimed: &Claimed) {
     let begun = store.begin_attempts(vec![start(claimed)]).await.unwrap();
     assert_eq!(begun, [true]);
 }
 
 /// Whether the store took the settlement.
-async fn settle(store: &Store, claimed: &Claimed, state: DeliveryState) -> bool {
+pub(super) async fn settle(store: &Store, claimed: &Claimed, state: DeliveryState) -> bool {
     let taken = store.settle(vec![settled(claimed, state)]).await.unwrap();
     assert_eq!(taken.len(), 1);
     taken[0]
@@ -47,14 +47,14 @@ fn settled(claimed: &Claimed, state: DeliveryState) -> Settlement {
     }
 }
 
-async fn one(store: &Store) -> Claimed {
+pub(super) async fn one(store: &Store) -> Claimed {
     let mut claimed = store.claim(ask(Lane::Medium, 10)).await.unwrap();
     assert_eq!(claimed.len(), 1);
     claimed.remove(0)
 }
 
 /// As if the lease had run out.
-async fn rescue(store: &Store, on_unknown: fn(Channel) -> OnUnknown) -> Rescued {
+pub(super) async fn rescue(store: &Store, on_unknown: fn(Channel) -> OnUnknown) -> Rescued {
     store
         .rescue(Micros::now().plus(Duration::from_secs(31)), 100, on_unknown)
         .await
@@ -70,15 +70,15 @@ fn released(unknown: u64) -> Rescued {
     }
 }
 
-fn resend(_: Channel) -> OnUnknown {
+pub(super) fn resend(_: Channel) -> OnUnknown {
     OnUnknown::Resend
 }
 
-fn hold(_: Channel) -> OnUnknown {
+pub(super) fn hold(_: Channel) -> OnUnknown {
     OnUnknown::Hold
 }
 
-async fn shown(store: &Store, claimed: &Claimed) -> dispatcher::model::Delivery {
+pub(super) async fn shown(store: &Store, claimed: &Claimed) -> dispatcher::model::Delivery {
     let (_, mut deliveries) = store
         .notification(&tenant(), claimed.notification)
         .await
