@@ -120,6 +120,18 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
         // Where nobody else has it yet, it is known that nothing was sent.
         return give_back(&context, vec![(delivery, lease)]).await;
     }
+    // The wait may have been long. What is given back counts no attempt, and who claims it next says that it expired.
+    let now = Micros::now();
+    if context.expiry(&delivery).is_some_and(|at| at <= now)
+        || context
+            .pausing
+            .current()
+            .of(&delivery.tenant, delivery.channel, now)
+            .is_some()
+    {
+        drop(turn);
+        return give_back(&context, vec![(delivery, lease)]).await;
+    }
     fail_point::reached(delivery.channel.as_str(), "before_call");
     let report = context.channels.send(&delivery).await;
     fail_point::reached(delivery.channel.as_str(), "after_call");
