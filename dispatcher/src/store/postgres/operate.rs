@@ -75,7 +75,7 @@ WHERE d.state = 'dead' AND d.tenant = $1::text AND (d.updated_at, d.id) < ($2::b
   AND ($4::text IS NULL OR d.reason = $4::text) AND ($5::text IS NULL OR d.channel = $5::text)
   AND ($6::text IS NULL OR d.\"user\" = $6::text) AND ($7::uuid IS NULL OR d.notification_id = $7::uuid)
   AND d.updated_at >= $8::bigint AND d.updated_at < $9::bigint
-  AND coalesce(d.reason, '') NOT LIKE 'discarded%'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%' AND d.channel <> 'in_app'
 ORDER BY d.updated_at DESC, d.id DESC LIMIT $10::bigint";
 
 pub(in crate::store) const DEAD_LETTER: &str = "
@@ -85,17 +85,20 @@ SELECT d.id, d.notification_id, d.channel, d.\"user\", d.address, d.lane, d.reas
   n.created_at, n.expires_at,
   coalesce((SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id), n.content)
 FROM delivery_history d JOIN notifications n ON n.id = d.notification_id
-WHERE d.id = $1::uuid AND d.tenant = $2::text AND d.state = 'dead' AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+WHERE d.id = $1::uuid AND d.tenant = $2::text AND d.state = 'dead' AND d.channel <> 'in_app'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
 
 /// Dead deliveries of tenant `$1` come back from the history and are due at `$4`; takes `[delivery, further attempts]`.
-/// Their tokens go on growing. Not those whose notification will not be sent any more.
+/// Their tokens go on growing. Not those whose notification will not be sent any more, nor rows of the inbox: nobody claims
+/// them.
 pub(in crate::store) const REDRIVE: &str = concat!(
     "
 WITH dead AS MATERIALIZED (
   SELECT h.id, h.notification_id, s.attempts FROM unnest($2::uuid[], $3::bigint[]) AS s (id, attempts) JOIN delivery_history h ON h.id = s.id
   JOIN notifications n ON n.id = h.notification_id
-  WHERE h.tenant = $1::text AND h.state = 'dead' AND coalesce(h.reason, '') NOT LIKE 'discarded%'
-    AND n.withdrawn = 0 AND n.cancelled_at IS NULL AND (n.expires_at IS NULL OR n.expires_at > $4::bigint)
+  WHERE h.tenant = $1::text AND h.state = 'dead' AND h.channel <> 'in_app'
+    AND coalesce(h.reason, '') NOT LIKE 'discarded%' AND n.withdrawn = 0 AND n.cancelled_at IS NULL
+    AND (n.expires_at IS NULL OR n.expires_at > $4::bigint)
   ORDER BY h.id FOR UPDATE OF h
 ), gone AS (
   DELETE FROM delivery_history h USING dead WHERE h.id = dead.id AND h.notification_id = dead.notification_id

@@ -52,7 +52,7 @@ FROM deliveries d CROSS JOIN notifications n ON n.id = d.notification_id
 WHERE d.state = 'dead' AND d.tenant = ?1 AND (d.updated_at, d.id) < (?2, ?3)
   AND (?4 IS NULL OR d.reason = ?4) AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR d.user = ?6)
   AND (?7 IS NULL OR d.notification_id = ?7) AND d.updated_at >= ?8 AND d.updated_at < ?9
-  AND coalesce(d.reason, '') NOT LIKE 'discarded%'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%' AND d.channel <> 'in_app'
 ORDER BY d.updated_at DESC, d.id DESC LIMIT ?10";
 
 pub(in crate::store) const DEAD_LETTER: &str = "
@@ -62,15 +62,16 @@ SELECT d.id, d.notification_id, d.channel, d.user, d.address, d.lane, d.reason, 
   n.created_at, n.expires_at,
   coalesce((SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id), n.content)
 FROM deliveries d CROSS JOIN notifications n ON n.id = d.notification_id
-WHERE d.id = ?1 AND d.tenant = ?2 AND +d.state = 'dead' AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+WHERE d.id = ?1 AND d.tenant = ?2 AND +d.state = 'dead' AND d.channel <> 'in_app'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
 
 /// Dead deliveries of tenant `?1` are due at `?3`; takes `[delivery, further attempts]`. Their tokens go on growing. Not those whose
-/// notification will not be sent any more.
+/// notification will not be sent any more, nor rows of the inbox: nobody claims them.
 pub(in crate::store) const REDRIVE: &str = "
 UPDATE deliveries SET state = 'pending', reason = NULL, due_at = ?3, lease_until = NULL, worker = NULL, updated_at = ?3,
   max_attempts = s.attempts + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id)
 FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS attempts FROM json_each(?2)) s
-WHERE deliveries.id = s.id AND deliveries.tenant = ?1 AND +deliveries.state = 'dead'
+WHERE deliveries.id = s.id AND deliveries.tenant = ?1 AND +deliveries.state = 'dead' AND deliveries.channel <> 'in_app'
   AND coalesce(deliveries.reason, '') NOT LIKE 'discarded%'
   AND EXISTS (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id AND n.withdrawn = 0
     AND n.cancelled_at IS NULL AND (n.expires_at IS NULL OR n.expires_at > ?3))
