@@ -48,6 +48,8 @@ pub(super) async fn cancel(
         .bind(tx.now.0)
         .run()
         .await?;
+    // What two calls of one moment stopped is told by the first alone.
+    let before = counts(tx, id).await?;
     let stopped: HashSet<Uuid> = tx
         .conn
         .query(sql::CANCEL_PENDING)
@@ -62,16 +64,14 @@ pub(super) async fn cancel(
     let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
         return Ok(None);
     };
+    let after = counts(tx, id).await?;
     let now = tx.now;
-    let mut further = 0;
+    let stopped_now = after.just_cancelled.saturating_sub(before.just_cancelled);
     let deliveries = deliveries
         .into_iter()
         .map(|delivery| {
             let by_chain = delivery.state == DeliveryState::Cancelled && delivery.updated_at == now;
-            let fate = if stopped.contains(&delivery.id.0) {
-                CancelFate::Stopped
-            } else if by_chain {
-                further += 1;
+            let fate = if by_chain || stopped.contains(&delivery.id.0) {
                 CancelFate::Stopped
             } else if delivery.state.is_terminal() {
                 CancelFate::Ended
@@ -83,10 +83,41 @@ pub(super) async fn cancel(
         .collect();
     Ok(Some(Cancelled {
         deliveries,
-        stopped: stopped.len() as u64 + further,
+        stopped: stopped_now,
+        on_the_way: after.waiting,
+        ended: after.ended.saturating_sub(stopped_now),
+        delivered: after.delivered,
+        cancelled: after.cancelled,
         fan_out_stopped: fan_out > 0,
         never_visible: never_visible > 0,
     }))
+}
+
+/// How many deliveries of a notification are where.
+struct Counts {
+    waiting: u64,
+    ended: u64,
+    delivered: u64,
+    cancelled: u64,
+    /// At this transaction's time.
+    just_cancelled: u64,
+}
+
+async fn counts(tx: &mut Tx<'_>, id: NotificationId) -> Result<Counts, StoreError> {
+    let (waiting, ended, delivered, cancelled, just_cancelled): (i64, i64, i64, i64, i64) = tx
+        .conn
+        .query(sql::CANCEL_COUNTS)
+        .bind(id.0)
+        .bind(tx.now.0)
+        .one()
+        .await?;
+    Ok(Counts {
+        waiting: count(waiting),
+        ended: count(ended),
+        delivered: count(delivered),
+        cancelled: count(cancelled),
+        just_cancelled: count(just_cancelled),
+    })
 }
 
 /// Puts a notification in the place of one that is not due yet, under the same id and with its time of acceptance.

@@ -41,6 +41,13 @@ SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'cancelled
 RETURNING id"
 );
 
+/// Of all deliveries of a notification: not over, over, delivered, cancelled, cancelled at `$2`.
+pub(in crate::store) const CANCEL_COUNTS: &str = "
+SELECT count(*) FILTER (WHERE state IN ('pending', 'running')), count(*) FILTER (WHERE state NOT IN ('pending', 'running')),
+  count(*) FILTER (WHERE state = 'delivered'), count(*) FILTER (WHERE state = 'cancelled'),
+  count(*) FILTER (WHERE state = 'cancelled' AND updated_at = $2::bigint)
+FROM all_deliveries WHERE notification_id = $1::uuid";
+
 /// What has to be known, and stay so, while a notification is replaced.
 pub(in crate::store) const REPLACEABLE: &str = "
 SELECT visible_at, created_at, withdrawn, CASE WHEN cancelled_at IS NULL THEN 0 ELSE 1 END::bigint FROM notifications
@@ -87,6 +94,19 @@ SELECT d.id, d.notification_id, d.channel, d.\"user\", d.address, d.lane, d.reas
 FROM delivery_history d JOIN notifications n ON n.id = d.notification_id
 WHERE d.id = $1::uuid AND d.tenant = $2::text AND d.state = 'dead' AND d.channel <> 'in_app'
   AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+
+/// What is dead of a notification and can be sent again, `$3` of it after `$2`. The inner part keeps the planner from
+/// walking the whole history in the order of its ids.
+pub(in crate::store) const DEAD_OF: &str = "
+WITH d AS MATERIALIZED (
+  SELECT id, channel, state, reason FROM delivery_history
+  WHERE notification_id = $1::uuid AND state = 'dead' AND channel <> 'in_app'
+    AND coalesce(reason, '') NOT LIKE 'discarded%')
+SELECT * FROM d WHERE id > $2::uuid ORDER BY id LIMIT $3::bigint";
+
+/// Those of these deliveries that are a notification's.
+pub(in crate::store) const NAMED_OF: &str = "
+SELECT id, channel, state, reason FROM all_deliveries WHERE notification_id = $1::uuid AND id = ANY($2::uuid[])";
 
 /// Dead deliveries of tenant `$1` come back from the history and are due at `$4`; takes `[delivery, further attempts]`.
 /// Their tokens go on growing. Not those whose notification will not be sent any more, nor rows of the inbox: nobody claims

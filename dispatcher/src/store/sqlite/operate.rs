@@ -23,6 +23,13 @@ UPDATE deliveries SET state = 'cancelled', reason = 'cancelled', updated_at = ?2
 WHERE notification_id = ?1 AND +state = 'pending'
 RETURNING id";
 
+/// Of all deliveries of a notification: not over, over, delivered, cancelled, cancelled at `?2`.
+pub(in crate::store) const CANCEL_COUNTS: &str = "
+SELECT coalesce(sum(state IN ('pending', 'running')), 0), coalesce(sum(state NOT IN ('pending', 'running')), 0),
+  coalesce(sum(state = 'delivered'), 0), coalesce(sum(state = 'cancelled'), 0),
+  coalesce(sum(state = 'cancelled' AND updated_at = ?2), 0)
+FROM deliveries WHERE notification_id = ?1";
+
 /// What has to be known, and stay so, while a notification is replaced.
 pub(in crate::store) const REPLACEABLE: &str = "
 SELECT visible_at, created_at, withdrawn, CASE WHEN cancelled_at IS NULL THEN 0 ELSE 1 END FROM notifications
@@ -64,6 +71,18 @@ SELECT d.id, d.notification_id, d.channel, d.user, d.address, d.lane, d.reason, 
 FROM deliveries d CROSS JOIN notifications n ON n.id = d.notification_id
 WHERE d.id = ?1 AND d.tenant = ?2 AND +d.state = 'dead' AND d.channel <> 'in_app'
   AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+
+/// What is dead of a notification and can be sent again, `?3` of it after `?2`.
+pub(in crate::store) const DEAD_OF: &str = "
+SELECT id, channel, state, reason FROM deliveries
+WHERE notification_id = ?1 AND +state = 'dead' AND channel <> 'in_app' AND coalesce(reason, '') NOT LIKE 'discarded%'
+  AND +id > ?2
+ORDER BY +id LIMIT ?3";
+
+/// Those of these deliveries that are a notification's.
+pub(in crate::store) const NAMED_OF: &str = "
+SELECT id, channel, state, reason FROM deliveries
+WHERE id IN (SELECT unhex(value) FROM json_each(?2)) AND +notification_id = ?1";
 
 /// Dead deliveries of tenant `?1` are due at `?3`; takes `[delivery, further attempts]`. Their tokens go on growing. Not those whose
 /// notification will not be sent any more, nor rows of the inbox: nobody claims them.

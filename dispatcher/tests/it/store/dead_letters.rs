@@ -5,7 +5,8 @@ use std::time::Duration;
 use common::ids::DeliveryId;
 use dispatcher::{
     model::{
-        Channel, Content, DeadFilter, DeliveryState, Lane, Micros, NewDelivery, NewNotification, Redrive, RedriveResult,
+        Channel, Content, DeadFilter, DeliveryState, Lane, Micros, NewDelivery, NewNotification, Redrive,
+        RedriveResult,
     },
     store::Store,
 };
