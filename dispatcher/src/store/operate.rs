@@ -8,9 +8,9 @@ use common::ids::{NotificationId, TenantId};
 use uuid::Uuid;
 
 use super::{
-    StoreError, accept, chains,
+    Standing, StoreError, accept, chains,
     codec::count,
-    records,
+    collapse, records,
     sql::{accept as accept_sql, operate as sql, queue as queue_sql},
     transaction::Tx,
 };
@@ -161,6 +161,11 @@ pub(super) async fn replace(
         .await?;
     if unscheduled == 0 {
         return Ok(Replaced::Due);
+    }
+    if let Some((stored, deliveries)) = records::notification(&mut tx.conn, tenant, new.id).await?
+        && let Some(was) = Standing::of_stored(&stored, &deliveries)?
+    {
+        collapse::leave(tx, &was, Standing::of(new).as_ref()).await?;
     }
     for statement in [
         sql::FORGET_DELIVERIES,

@@ -124,6 +124,7 @@ async fn hot_statements_use_indexes() {
         ("forget chains", chains::FORGET_CHAINS, false),
         ("inbox keys", collapse::INBOX_KEYS, true),
         ("replaced by", collapse::REPLACED_BY, false),
+        ("leave a place", collapse::LEAVE_COLLAPSE, false),
         ("prune collapses", collapse::PRUNE_COLLAPSES, false),
         ("end of a window", history::WINDOW_END, false),
         ("what was sent", history::LIST_SENT, false),
