@@ -167,12 +167,7 @@ pub(super) async fn replace(
     {
         collapse::leave(tx, &was, Standing::of(new).as_ref()).await?;
     }
-    for statement in [
-        sql::FORGET_DELIVERIES,
-        sql::DROP_CHAINS,
-        sql::FORGET_JOB,
-        sql::FORGET_NOTIFICATION,
-    ] {
+    for statement in [sql::FORGET_DELIVERIES, sql::DROP_CHAINS, sql::FORGET_JOB] {
         tx.conn.query(statement).bind(new.id.0).run().await?;
     }
     tx.conn
@@ -182,7 +177,7 @@ pub(super) async fn replace(
         .await?;
     let mut new = new.clone();
     new.created_at = crate::model::Micros(created_at);
-    accept::insert(tx, &[&new]).await?;
+    accept::replace(tx, &new).await?;
     Ok(Replaced::Done)
 }
 

@@ -145,6 +145,7 @@ async fn hot_statements_use_indexes() {
         ("forget edits", operate::FORGET_EDITS, false),
         ("cancel pending", operate::CANCEL_PENDING, false),
         ("cancel counts", operate::CANCEL_COUNTS, false),
+        ("replace a notification", operate::REPLACE_NOTIFICATION, false),
         ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
         ("schedule", schedules::SCHEDULE, false),
         ("schedules", schedules::LIST_SCHEDULES, false),

@@ -68,7 +68,16 @@ pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notific
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = $1::uuid";
 
-pub(in crate::store) const FORGET_NOTIFICATION: &str = "DELETE FROM notifications WHERE id = $1::uuid";
+/// The same row says something else; takes what is inserted for a new one. The row stays: who waits for it, to cancel or
+/// to change it too, would not find another one with its id.
+pub(in crate::store) const REPLACE_NOTIFICATION: &str = "
+UPDATE notifications n SET sender = r.sender, audience = r.audience, content = r.content, kind = r.kind,
+  category = r.category, lane = r.lane, strategy = r.strategy, channels = r.channels, created_at = r.created_at,
+  visible_at = r.visible_at, expires_at = r.expires_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+  $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[])
+  AS r (id, tenant, sender, audience, content, kind, category, lane, strategy, channels, created_at, visible_at, expires_at)
+WHERE n.id = r.id AND n.tenant = r.tenant";
 
 /// Newest first: `$1` the tenant, `$2` and `$3` the place before which to begin, then what is filtered, `$10` the number.
 pub(in crate::store) const DEAD_LETTERS: &str = "

@@ -46,7 +46,13 @@ pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notific
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = ?1";
 
-pub(in crate::store) const FORGET_NOTIFICATION: &str = "DELETE FROM notifications WHERE id = ?1";
+/// The same row says something else; takes what is inserted for a new one.
+pub(in crate::store) const REPLACE_NOTIFICATION: &str = "
+UPDATE notifications SET sender = s.row ->> 2, audience = s.row ->> 3, content = s.row ->> 4, kind = s.row ->> 5,
+  category = s.row ->> 6, lane = s.row ->> 7, strategy = s.row ->> 8, channels = s.row ->> 9, created_at = s.row ->> 10,
+  visible_at = s.row ->> 11, expires_at = s.row ->> 12
+FROM (SELECT unhex(value ->> 0) AS id, value AS row FROM json_each(?1)) s
+WHERE notifications.id = s.id AND notifications.tenant = s.row ->> 1";
 
 /// Newest first: `?1` the tenant, `?2` and `?3` the place before which to begin, then what is filtered, `?10` the number.
 pub(in crate::store) const DEAD_LETTERS: &str = "
