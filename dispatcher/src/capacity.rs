@@ -18,7 +18,7 @@ use http::StatusCode;
 
 use crate::{
     config::LimitsConfig,
-    model::{DeliveryState, NewNotification},
+    model::{DeliveryState, Lane, NewNotification},
     service::Service,
     store::StoreError,
 };
@@ -51,6 +51,20 @@ struct Inner {
 struct Bounds {
     all: u64,
     tenant: u64,
+}
+
+impl Bounds {
+    /// What is critical finds room when all else is refused: a tenth more is kept for it.
+    fn of(self, lane: Lane) -> Self {
+        let more = |bound: u64| match lane {
+            Lane::Critical => bound.saturating_add(bound.div_ceil(10)),
+            Lane::High | Lane::Medium | Lane::Low => bound,
+        };
+        Self {
+            all: more(self.all),
+            tenant: more(self.tenant),
+        }
+    }
 }
 
 /// What one tenant has waiting, or all have.
@@ -217,8 +231,8 @@ impl Capacity {
         if number == 0 {
             return Ok(Room { held: None });
         }
-        self.look(&new.tenant, number).await;
-        let bounds = self.0.bounds;
+        let bounds = self.0.bounds.of(new.lane);
+        self.look(&new.tenant, number, bounds).await;
         match self.ledger().reserve(&new.tenant, number, bounds) {
             Ok(()) => Ok(Room {
                 held: Some((self.clone(), new.tenant.clone(), number)),
@@ -231,14 +245,14 @@ impl Capacity {
     }
 
     /// Has it counted again where that is due. It is waited for where there is no count, or where the old one leaves no room.
-    async fn look(&self, tenant: &TenantId, number: u64) {
+    async fn look(&self, tenant: &TenantId, number: u64, bounds: Bounds) {
         let is_due = |ledger: &Ledger| ledger.is_stale(Instant::now());
         let must_wait = {
             let ledger = self.ledger();
             if !is_due(&ledger) {
                 return;
             }
-            ledger.counted_at.is_none() || ledger.room(tenant, number, self.0.bounds).is_err()
+            ledger.counted_at.is_none() || ledger.room(tenant, number, bounds).is_err()
         };
         if must_wait {
             let _turn = self.0.turn.lock().await;
@@ -317,6 +331,19 @@ mod tests {
             all,
             tenants: Some(tenants.collect()),
         }
+    }
+
+    #[test]
+    fn a_tenth_more_is_kept_for_the_critical() {
+        let mut ledger = Ledger::default();
+        let a = tenant("a");
+        assert_eq!(ledger.reserve(&a, 6, BOUNDS.of(Lane::High)), Ok(()));
+        assert_eq!(ledger.reserve(&a, 1, BOUNDS.of(Lane::High)), Err(Full::Tenant));
+        assert_eq!(ledger.reserve(&a, 1, BOUNDS.of(Lane::Critical)), Ok(()));
+        assert_eq!(
+            ledger.reserve(&a, 1, BOUNDS.of(Lane::Critical)),
+            Err(Full::Tenant)
+        );
     }
 
     #[test]

@@ -2,4 +2,4 @@
 ALTER TABLE counters ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX inbox_age ON inbox (visible_at);
-CREATE INDEX receipts_notification ON receipts (notification_id, key);
+CREATE INDEX receipts_notification ON receipts (notification_id, user, key);

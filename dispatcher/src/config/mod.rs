@@ -197,9 +197,9 @@ pub struct LimitsConfig {
     pub bulk_items: usize,
     /// How deep arrays and objects of a body may nest. Default 64.
     pub json_depth: usize,
-    /// Deliveries that may wait in the queue, of all tenants. Default 100000.
+    /// Deliveries that may wait in the queue, of all tenants; critical ones a tenth more. Default 1000000.
     pub queued_max: u64,
-    /// Deliveries of one tenant that may wait in the queue. Default 100000.
+    /// Deliveries of one tenant that may wait in the queue; critical ones a tenth more. Default 100000.
     pub queued_max_per_tenant: u64,
 }
 
@@ -212,7 +212,7 @@ impl Default for LimitsConfig {
             bulk_body_bytes: Bytes(8 * 1024 * 1024),
             bulk_items: 1000,
             json_depth: 64,
-            queued_max: 100_000,
+            queued_max: 1_000_000,
             queued_max_per_tenant: 100_000,
         }
     }

@@ -117,7 +117,10 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[&Settlement]) -> Resu
             Ok(End {
                 delivery: DeliveryId(*id),
                 state: state_of(state)?,
-                reason: settlement.and_then(|one| one.reason.clone()),
+                // What was put off without an attempt, as its turn had not come, has not failed.
+                reason: settlement
+                    .filter(|one| one.outcome.is_some() || state != DeliveryState::Pending.as_str())
+                    .and_then(|one| one.reason.clone()),
             })
         })
         .collect::<Result<Vec<_>, StoreError>>()?;

@@ -1,11 +1,14 @@
 //! How often one URL is called: at most so many times within any minute, and not at all while it asked for a pause.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use url::Url;
 
 use crate::model::Micros;
 
@@ -88,7 +91,7 @@ impl Pace {
 
     /// Counts a call of the URL that is made now, or says when to ask again.
     pub(super) fn call(&self, url: &str, allowed: usize, now: Micros) -> Result<(), Micros> {
-        let key = self.hasher.hash_one(url);
+        let key = self.hasher.hash_one(&*receiver(url));
         let mut urls = self.lock();
         urls.sweep(now);
         urls.known.entry(key).or_default().call(allowed, now)
@@ -96,7 +99,7 @@ impl Pace {
 
     /// The URL asked not to be called before this.
     pub(super) fn pause(&self, url: &str, until: Micros, now: Micros) {
-        let key = self.hasher.hash_one(url);
+        let key = self.hasher.hash_one(&*receiver(url));
         let mut urls = self.lock();
         let calls = urls.known.entry(key).or_default();
         calls.paused = calls.paused.max(until.min(now.plus(self.longest_pause)));
@@ -105,6 +108,14 @@ impl Pace {
     fn lock(&self) -> MutexGuard<'_, Urls> {
         self.urls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The URL as its receiver gets it: however it is written, and without the fragment, which is not sent.
+fn receiver(url: &str) -> Cow<'_, str> {
+    Url::parse(url).map_or(Cow::Borrowed(url), |mut parsed| {
+        parsed.set_fragment(None);
+        Cow::Owned(parsed.into())
+    })
 }
 
 impl Urls {
@@ -124,6 +135,22 @@ mod tests {
 
     const NOW: Micros = Micros(1_000_000_000);
     const URL: &str = "https://example.com/hook";
+
+    #[test]
+    fn one_receiver_has_one_pace_however_its_url_is_written() {
+        let pace = Pace::new(MINUTE * 10);
+        assert_eq!(pace.call(URL, 1, NOW), Ok(()));
+        for same in [
+            "HTTPS://EXAMPLE.com/hook",
+            "https://example.com:443/hook#two",
+            "https://example.com/./hook",
+        ] {
+            assert!(pace.call(same, 1, NOW).is_err(), "{same}");
+        }
+        for other in ["https://example.com/hook?key=2", "https://example.com/hook/2"] {
+            assert_eq!(pace.call(other, 1, NOW), Ok(()), "{other}");
+        }
+    }
 
     #[test]
     fn the_hundred_and_first_waits_for_the_first_to_be_a_minute_old() {

@@ -122,7 +122,8 @@ async fn what_is_queued_is_entered_by_an_index_whatever_the_statistics_say() {
          SELECT '018cc251-f400-7000-8000-000000000000', 't', 's', '{}', 'info', 2, 'all', '[]', 1, 1;
          CREATE FUNCTION queue(first bigint, last bigint) RETURNS void LANGUAGE sql AS $$
            INSERT INTO deliveries (id, notification_id, tenant, channel, lane, state, due_at, token, max_attempts, updated_at)
-           SELECT ('018cc251-f402-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, '018cc251-f400-7000-8000-000000000000',
+           SELECT ('018cc251-f402-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+             ('018cc251-f400-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
              't', 'email', 2, 'running', 1, 1, 3, 1 FROM generate_series(first, last) n $$;
          SELECT queue(1, 1)",
     )

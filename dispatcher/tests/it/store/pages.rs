@@ -306,6 +306,28 @@ async fn a_page_looks_at_a_bounded_part_and_the_next_goes_on() {
 }
 
 #[tokio::test]
+async fn a_group_whose_unread_lie_below_what_is_counted_comes_once() {
+    let store = fresh().await;
+    let me = known(&store, "u", &[]).await;
+    for _ in 0..3 {
+        put(&store, to(user_key("u"))).await;
+        put(&store, grouped(to(user_key("u")), "g")).await;
+    }
+    let unread = listed(&store, &me).await;
+    let many: Vec<_> = (0..1000).map(|_| grouped(to(user_key("u")), "g")).collect();
+    let read = many.iter().map(|new| new.id).collect();
+    store.accept(many).await.unwrap();
+    store.mark(&me, read, Mark::Read).await.unwrap();
+    let filter = ListFilter {
+        is_read: Some(false),
+        limit: 1,
+        ..folded()
+    };
+    let rows = rest(&store, &me, &filter, None).await;
+    assert_eq!(ids(&rows), [unread[0], unread[1], unread[3], unread[5]]);
+}
+
+#[tokio::test]
 async fn a_group_is_found_whenever_its_row_came() {
     let database = Database::new();
     let config = database.config();

@@ -149,7 +149,8 @@ fn topics(text: &str) -> Result<Vec<Name>, Problem> {
     let mut seen = HashSet::new();
     let mut topics = Vec::with_capacity(names.len());
     for name in names {
-        let topic = Name::new(&name).map_err(|_| invalid("topics", "a name has 1 to 256 bytes, and no U+0000 among them"))?;
+        let topic = Name::new(&name)
+            .map_err(|_| invalid("topics", "a name has 1 to 256 bytes, and no U+0000 among them"))?;
         if seen.insert(name) {
             topics.push(topic);
         }
