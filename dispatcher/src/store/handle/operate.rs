@@ -6,8 +6,8 @@ use common::ids::{DeliveryId, NotificationId, TenantId};
 
 use crate::{
     model::{
-        Attempt, Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, NewNotification, Pause,
-        Pauses, Redrive, RedriveResult, Replaced,
+        Attempt, Cancelled, Candidate, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, NewNotification,
+        Pause, Pauses, Redrive, RedriveResult, Replaced,
     },
     store::{
         Store, StoreError, dead,
@@ -135,6 +135,31 @@ impl Store {
         id: DeliveryId,
     ) -> Result<Option<(DeadLetter, Vec<Attempt>)>, StoreError> {
         dead::one(&mut self.snapshot().await?.access(), tenant, id).await
+    }
+
+    /// What is dead of a notification and can be sent again: the first `limit` after `after`, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn dead_of(
+        &self,
+        notification: NotificationId,
+        after: Option<DeliveryId>,
+        limit: u32,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        dead::dead_of(&mut self.snapshot().await?.access(), notification, after, limit).await
+    }
+
+    /// Those of these deliveries that are the notification's, each once, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn named_of(
+        &self,
+        notification: NotificationId,
+        named: &[DeliveryId],
+    ) -> Result<Vec<Candidate>, StoreError> {
+        dead::named_of(&mut self.snapshot().await?.access(), notification, named).await
     }
 
     /// Sends dead letters again, under their ids. Of two at the same time one does it.
