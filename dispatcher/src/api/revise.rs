@@ -29,6 +29,13 @@ pub(super) fn revise(
             "a change has no key: it can be repeated as it is",
         ));
     }
+    if body.dry_run == Some(true) {
+        return Err(Problem::invalid(
+            "not_here",
+            "dry_run",
+            "a change has no dry run; leave it out, or try the whole body with `POST /api/v1/notifications?dry_run=true`",
+        ));
+    }
     if stored.strategy != Strategy::All && body.strategy.is_none() {
         return Err(Problem::invalid(
             "missing_field",
