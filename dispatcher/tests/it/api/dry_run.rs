@@ -142,7 +142,8 @@ async fn many_at_once_are_told_each() {
 #[tokio::test]
 async fn one_of_many_is_never_sent_for_its_dry_run() {
     let api = Api::new().await;
-    let item = json!({ "user_id": "u1", "title": "T", "content": "C", "dry_run": true, "idempotency_key": "k" });
+    let item =
+        json!({ "user_id": "u1", "title": "T", "content": "C", "dry_run": true, "idempotency_key": "k" });
     let meant = json!({ "user_id": "u1", "title": "meant", "content": "C", "dry_run": false });
     for (path, body) in [
         ("bulk", json!({ "notifications": [item, meant] })),
@@ -158,10 +159,18 @@ async fn one_of_many_is_never_sent_for_its_dry_run() {
             "{answer}"
         );
         let problem = &answer["results"][0]["problem"];
-        let place = if body.is_array() { "[0]" } else { "notifications[0]" };
+        let place = if body.is_array() {
+            "[0]"
+        } else {
+            "notifications[0]"
+        };
         assert_eq!(
             (&problem["code"], &problem["field"], &problem["status"]),
-            (&json!("not_here"), &json!(format!("{place}.dry_run")), &json!(422))
+            (
+                &json!("not_here"),
+                &json!(format!("{place}.dry_run")),
+                &json!(422)
+            )
         );
         assert_eq!(api.stored().await, stored + 1);
     }
@@ -174,9 +183,7 @@ async fn a_change_has_none_and_is_not_made_for_one() {
     let id = api.create(&body).await;
     let path = format!("{CREATE}/{id}");
     let change = json!({ "title": "T2", "dry_run": true });
-    let refused = api
-        .json("PUT", &Who::service(), &path, &change.to_string())
-        .await;
+    let refused = api.json("PUT", &Who::service(), &path, &change.to_string()).await;
     assert_eq!(
         refused.problem(),
         (422, "not_here".to_owned(), Some("dry_run".to_owned()))
