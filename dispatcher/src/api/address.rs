@@ -10,6 +10,9 @@ use crate::model::Channel;
 /// Longest address, in bytes: that of a URL.
 const MAX_ADDRESS: usize = 2048;
 
+/// The fields of `metadata` that are addresses.
+pub(super) const IN_METADATA: [&str; 4] = ["email", "phone", "webhook_url", "device_token"];
+
 /// An address, and the field that it stood in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Given {
@@ -24,6 +27,8 @@ pub(crate) struct Addresses {
     pub(crate) given: Vec<Given>,
     /// Those of `metadata`, each for its channel.
     pub(crate) named: BTreeMap<Channel, String>,
+    /// Those given are from before a change, which may have left some without a channel.
+    pub(crate) kept: bool,
 }
 
 impl Addresses {

@@ -206,7 +206,7 @@ fn means_whole_tenant(body: &NotificationBody) -> bool {
 }
 
 /// `to`, or the seeds' fields: `user_id` wins over `role` and `store_id`, which together mean both.
-fn audience(body: &NotificationBody) -> Result<Option<Audience>, Problem> {
+pub(super) fn audience(body: &NotificationBody) -> Result<Option<Audience>, Problem> {
     let named = if let Some(user) = &body.user_id {
         Some(("user_id", Target::User(name("user_id", user)?)))
     } else if let Some(users) = &body.user_ids {
