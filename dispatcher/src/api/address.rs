@@ -129,6 +129,25 @@ pub(crate) fn check_webhooks(
     Ok(())
 }
 
+/// Refuses a list in which an address fits none of the channels: beside others that do, nothing would tell of it.
+pub(crate) fn check_list(addresses: &Addresses, channels: &[(String, Channel)]) -> Result<(), Problem> {
+    if addresses.kept {
+        return Ok(());
+    }
+    let stray = addresses.given.iter().find(|given| {
+        given.field.starts_with("recipients[")
+            && !channels.iter().any(|(_, channel)| fits(*channel, &given.address))
+    });
+    stray.map_or(Ok(()), |given| {
+        let names: Vec<&str> = channels.iter().map(|(name, _)| name.as_str()).collect();
+        Err(Problem::invalid(
+            "invalid_address",
+            given.field.clone(),
+            format!("is no address of any of the channels: {}", names.join(", ")),
+        ))
+    })
+}
+
 /// 422: a URL that no webhook would go to.
 pub(crate) fn no_webhook(field: impl Into<String>, why: &str) -> Problem {
     Problem::invalid("invalid_address", field, format!("no webhook goes there: {why}"))
@@ -136,7 +155,7 @@ pub(crate) fn no_webhook(field: impl Into<String>, why: &str) -> Problem {
 
 /// Whether an address can be one of the channel.
 pub(crate) fn fits(channel: Channel, address: &str) -> bool {
-    let url = address.starts_with("http://") || address.starts_with("https://");
+    let url = is_url(address);
     match channel {
         Channel::InApp | Channel::Realtime => false,
         Channel::Email => crate::channels::parse_address(address).is_ok(),
@@ -149,6 +168,14 @@ pub(crate) fn fits(channel: Channel, address: &str) -> bool {
         | Channel::Discord
         | Channel::Push => !url && crate::channels::parse_address(address).is_err(),
     }
+}
+
+/// A scheme is written either way (RFC 3986 section 3.1).
+fn is_url(address: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        let begin = address.get(..scheme.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+    })
 }
 
 /// Digits with an optional `+` and the usual separators, 3 (short codes) to 15 (E.164) of them.
@@ -195,7 +222,10 @@ mod tests {
             assert_eq!(fitting, channels, "{address}");
         }
         assert!(
-            fits(Channel::Wecom, "zhangsan")
+            fits(Channel::Webhook, "HTTP://example.com/hook")
+                && fits(Channel::Webhook, "Https://example.com")
+                && !fits(Channel::Webhook, "httpx://example.com")
+                && fits(Channel::Wecom, "zhangsan")
                 && fits(Channel::Feishu, "ou_xxx")
                 && fits(Channel::Sms, "+86 138-0013-8000")
         );
