@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::model::{Channel, Kind, Lane};
 
+/// Longest title, in characters.
+const MAX_TITLE: usize = 1024;
+
 /// Longest short text (category, keys, source), in bytes.
 const MAX_SHORT: usize = 256;
 
@@ -64,6 +67,18 @@ pub(crate) fn parse_channels(
     } else {
         Ok(channels)
     }
+}
+
+/// A headline: bounded.
+pub(crate) fn check_title(field: &'static str, title: &str) -> Result<(), Problem> {
+    if title.chars().count() > MAX_TITLE {
+        return Err(Problem::invalid(
+            "too_long",
+            field,
+            format!("a title has at most {MAX_TITLE} characters"),
+        ));
+    }
+    Ok(())
 }
 
 /// A short text: not empty, bounded.

@@ -124,6 +124,14 @@ async fn one_is_corrected_and_replayed_under_its_id() {
         refused.problem(),
         (422, "invalid_address".to_owned(), Some("address".to_owned()))
     );
+    for (correction, code, field) in [
+        (json!({ "title": "x".repeat(1025) }), "too_long", "title"),
+        (json!({ "title": "" }), "missing_field", "title"),
+        (json!({ "content": "" }), "missing_field", "content"),
+    ] {
+        let refused = api.post(&operator(), &replay, &correction).await;
+        assert_eq!(refused.problem(), (422, code.to_owned(), Some(field.to_owned())));
+    }
     let refused = api.post(&operator(), &replay, &json!({ "variables": {} })).await;
     assert_eq!(refused.problem().2.as_deref(), Some("variables"));
     let body = json!({ "address": "b@example.com", "title": "T2" });
