@@ -202,6 +202,7 @@ async fn many_are_replayed_or_discarded_by_filter_and_in_bounds() {
     for (body, field) in [
         (json!({}), "filter"),
         (json!({ "all": true, "limit": 0 }), "limit"),
+        (json!({ "all": true, "filter": { "q": "bad" } }), "all"),
         (json!({ "filter": { "channel": "pigeon" } }), "filter.channel"),
     ] {
         let refused = post("replay", body.clone()).await;
