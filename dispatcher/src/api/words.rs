@@ -84,7 +84,12 @@ pub(crate) fn check_title(field: &'static str, title: &str) -> Result<(), Proble
 /// A short text: not empty, bounded.
 pub(crate) fn short(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
     match text {
-        Some(text) if text.is_empty() || text.len() > MAX_SHORT => Err(Problem::invalid(
+        Some(text) if text.is_empty() => Err(Problem::invalid(
+            "invalid_value",
+            field,
+            format!("cannot be empty: leave it out, or write 1 to {MAX_SHORT} bytes"),
+        )),
+        Some(text) if text.len() > MAX_SHORT => Err(Problem::invalid(
             "too_long",
             field,
             format!("has 1 to {MAX_SHORT} bytes"),

@@ -208,6 +208,12 @@ async fn many_are_replayed_or_discarded_by_filter_and_in_bounds() {
         let refused = post("replay", body.clone()).await;
         assert_eq!(refused.problem().2.as_deref(), Some(field), "{body}");
     }
+    for broken in [r#"{"#, r#"{"nothing":"#, "[{", "all"] {
+        let answer = api
+            .json("POST", &operator(), &format!("{PATH}/replay"), broken)
+            .await;
+        assert_eq!(answer.problem(), (400, "not_json".to_owned(), None), "{broken}");
+    }
     let discarded = post("discard", json!({ "filter": { "q": "BAD" } }))
         .await
         .expect(200);
