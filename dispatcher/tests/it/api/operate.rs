@@ -239,8 +239,8 @@ async fn a_change_lays_out_channels_and_target_anew() {
 
 /// The addresses of a scheduled one's deliveries by email.
 async fn addresses(api: &Api, id: &str) -> Vec<Value> {
-    let status = api.status(&Who::service(), id).await;
-    let deliveries = status["deliveries"].as_array().unwrap().iter();
+    let view = api.get(&Who::service(), &path(id, "")).await.expect(200);
+    let deliveries = view["deliveries"].as_array().unwrap().iter();
     deliveries
         .filter(|one| one["channel"] == "email")
         .map(|one| one["address"].clone())
