@@ -133,6 +133,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 pub fn parse_body<'de, T: Deserialize<'de>>(body: &'de [u8], spare: &'de mut Vec<u8>) -> Result<T, Problem> {
     // Derived structs also read arrays, field by field; a request is an object.
     if body.trim_ascii_start().first() == Some(&b'[') {
+        whole(body)?;
         let detail = "the body has to be a JSON object";
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -149,7 +150,21 @@ pub fn parse_body<'de, T: Deserialize<'de>>(body: &'de [u8], spare: &'de mut Vec
         return Err(problem);
     };
     *spare = stripped;
-    parse_json(spare).map_err(|_| problem)
+    // Where it is no JSON without them either, it is told of what was sent.
+    parse_json(spare).map_err(|stripped| {
+        if stripped.status == StatusCode::BAD_REQUEST {
+            problem
+        } else {
+            stripped
+        }
+    })
+}
+
+/// Refuses what is no JSON to its end, whatever else is wrong with its beginning.
+fn whole(json: &[u8]) -> Result<(), Problem> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(json)
+        .map(|_| ())
+        .map_err(|error| problem(".", &error))
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -190,6 +205,7 @@ pub fn parse_json<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Proble
     if let Ok(value) = serde_json::from_slice(json) {
         return Ok(value);
     }
+    whole(json)?;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -387,6 +403,8 @@ mod tests {
             ("{", 400, "not_json", None),
             ("", 400, "not_json", None),
             ("{\"inner\":{\"number\":1}} x", 400, "not_json", None),
+            ("{\"x\":1", 400, "not_json", None),
+            ("[1,", 400, "not_json", None),
             ("[]", 422, "invalid_value", None),
             ("{}", 422, "missing_field", Some("inner")),
             ("{\"inner\":{}}", 422, "missing_field", Some("inner.number")),

@@ -10,6 +10,9 @@ use crate::model::Channel;
 /// Longest address, in bytes: that of a URL.
 const MAX_ADDRESS: usize = 2048;
 
+/// The fields of `metadata` that are addresses.
+pub(super) const IN_METADATA: [&str; 4] = ["email", "phone", "webhook_url", "device_token"];
+
 /// An address, and the field that it stood in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Given {
@@ -24,6 +27,8 @@ pub(crate) struct Addresses {
     pub(crate) given: Vec<Given>,
     /// Those of `metadata`, each for its channel.
     pub(crate) named: BTreeMap<Channel, String>,
+    /// Those given are from before a change, which may have left some without a channel.
+    pub(crate) kept: bool,
 }
 
 impl Addresses {
@@ -124,6 +129,25 @@ pub(crate) fn check_webhooks(
     Ok(())
 }
 
+/// Refuses a list in which an address fits none of the channels: beside others that do, nothing would tell of it.
+pub(crate) fn check_list(addresses: &Addresses, channels: &[(String, Channel)]) -> Result<(), Problem> {
+    if addresses.kept {
+        return Ok(());
+    }
+    let stray = addresses.given.iter().find(|given| {
+        given.field.starts_with("recipients[")
+            && !channels.iter().any(|(_, channel)| fits(*channel, &given.address))
+    });
+    stray.map_or(Ok(()), |given| {
+        let names: Vec<&str> = channels.iter().map(|(name, _)| name.as_str()).collect();
+        Err(Problem::invalid(
+            "invalid_address",
+            given.field.clone(),
+            format!("is no address of any of the channels: {}", names.join(", ")),
+        ))
+    })
+}
+
 /// 422: a URL that no webhook would go to.
 pub(crate) fn no_webhook(field: impl Into<String>, why: &str) -> Problem {
     Problem::invalid("invalid_address", field, format!("no webhook goes there: {why}"))
@@ -131,7 +155,7 @@ pub(crate) fn no_webhook(field: impl Into<String>, why: &str) -> Problem {
 
 /// Whether an address can be one of the channel.
 pub(crate) fn fits(channel: Channel, address: &str) -> bool {
-    let url = address.starts_with("http://") || address.starts_with("https://");
+    let url = is_url(address);
     match channel {
         Channel::InApp | Channel::Realtime => false,
         Channel::Email => crate::channels::parse_address(address).is_ok(),
@@ -144,6 +168,14 @@ pub(crate) fn fits(channel: Channel, address: &str) -> bool {
         | Channel::Discord
         | Channel::Push => !url && crate::channels::parse_address(address).is_err(),
     }
+}
+
+/// A scheme is written either way (RFC 3986 section 3.1).
+fn is_url(address: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        let begin = address.get(..scheme.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+    })
 }
 
 /// Digits with an optional `+` and the usual separators, 3 (short codes) to 15 (E.164) of them.
@@ -190,7 +222,10 @@ mod tests {
             assert_eq!(fitting, channels, "{address}");
         }
         assert!(
-            fits(Channel::Wecom, "zhangsan")
+            fits(Channel::Webhook, "HTTP://example.com/hook")
+                && fits(Channel::Webhook, "Https://example.com")
+                && !fits(Channel::Webhook, "httpx://example.com")
+                && fits(Channel::Wecom, "zhangsan")
                 && fits(Channel::Feishu, "ou_xxx")
                 && fits(Channel::Sms, "+86 138-0013-8000")
         );

@@ -51,7 +51,7 @@ pub(crate) struct BatchAnswer {
 )]
 pub(crate) async fn batch(
     State(state): State<ApiState>,
-    submission: BulkSubmission,
+    mut submission: BulkSubmission,
 ) -> Result<Response, Problem> {
     let route = Route {
         name: "notifications/batch",
@@ -62,7 +62,7 @@ pub(crate) async fn batch(
     let fields: BTreeMap<Cow<'_, str>, &RawValue> = parse_body(&raw, &mut spare)?;
     if fields.contains_key(FIELD) {
         let mut spare = Vec::new();
-        let items = bulk::items(&raw, &mut spare)?;
+        let items = bulk::items(&mut submission, &raw, &mut spare)?;
         return accept_all(&state, &submission, &items, FIELD, route).await;
     }
     refuse_nul(&raw)?;

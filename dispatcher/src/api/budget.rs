@@ -46,8 +46,10 @@ pub(crate) struct RateLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {
     pub(crate) limit: u32,
+    /// The time that the limit is for: `minute` or `second`.
+    pub(crate) period: &'static str,
     pub(crate) remaining: u32,
-    /// Until the next request is allowed, or the budget is whole again.
+    /// Until the request is allowed when it comes again, or the budget is whole again.
     pub(crate) reset: Duration,
     pub(crate) refused: bool,
 }
@@ -78,20 +80,35 @@ impl RateLimits {
     /// that every request costs is taken. None: it costs nothing more.
     pub(crate) fn charge(&self, caller: &Identity, items: usize) -> Option<Budget> {
         let cost = u32::try_from(items.div_ceil(ITEMS_A_REQUEST)).unwrap_or(u32::MAX);
-        Some(self.take(caller, NonZeroU32::new(cost.saturating_sub(1))?))
+        let mut budget = self.take(caller, NonZeroU32::new(cost.saturating_sub(1))?);
+        if budget.refused {
+            // When it comes again it takes the one that every request costs first.
+            budget.reset += self.interval(caller);
+        }
+        Some(budget)
+    }
+
+    /// The time in which a caller's budget grows by one.
+    fn interval(&self, caller: &Identity) -> Duration {
+        if caller.is_service() {
+            Duration::from_secs(1) / self.service_limit.max(1)
+        } else {
+            Duration::from_secs(60) / self.user_limit.max(1)
+        }
     }
 
     fn take(&self, caller: &Identity, number: NonZeroU32) -> Budget {
         let key = (caller.tenant.clone(), caller.user.clone());
-        let (limiter, limit) = if caller.is_service() {
-            (&self.services, self.service_limit)
+        let (limiter, limit, period) = if caller.is_service() {
+            (&self.services, self.service_limit, "second")
         } else {
-            (&self.users, self.user_limit)
+            (&self.users, self.user_limit, "minute")
         };
         match limiter.check_key_n(&key, number) {
             // More than the whole budget never fits, however long one waits.
             Err(_) => Budget {
                 limit,
+                period,
                 remaining: 0,
                 reset: Duration::ZERO,
                 refused: true,
@@ -101,6 +118,7 @@ impl RateLimits {
                 let used = limit.saturating_sub(remaining);
                 Budget {
                     limit,
+                    period,
                     remaining,
                     reset: snapshot.quota().replenish_interval() * used,
                     refused: false,
@@ -108,9 +126,13 @@ impl RateLimits {
             }
             Ok(Err(not_until)) => {
                 let reset = not_until.wait_time_from(DefaultClock::default().now());
+                // So many are missing of those that it takes.
+                let interval = self.interval(caller).as_nanos().max(1);
+                let missing = u32::try_from(reset.as_nanos().div_ceil(interval)).unwrap_or(u32::MAX);
                 Budget {
                     limit,
-                    remaining: 0,
+                    period,
+                    remaining: number.get().saturating_sub(missing.max(1)),
                     reset,
                     refused: true,
                 }
@@ -144,5 +166,43 @@ impl RateLimits {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn what_was_refused_waits_for_its_whole_cost_and_is_told_what_is_left() {
+        // One in ten seconds.
+        let limits = RateLimits::new(&LimitsConfig {
+            user_requests_per_minute: 6,
+            ..LimitsConfig::default()
+        });
+        let caller = Identity {
+            tenant: "t".parse().unwrap(),
+            user: "u".parse().unwrap(),
+            roles: Vec::new(),
+            stores: Vec::new(),
+            topics: Vec::new(),
+            scopes: BTreeSet::new(),
+            expires_at: i64::MAX,
+        };
+        for left in [5, 4, 3] {
+            assert_eq!(limits.check(&caller).remaining, left);
+        }
+        // Of fifty items the request's own one is taken, four are missing, and three are there. It comes again when there
+        // are five: in twenty seconds, less what went by here.
+        let refused = limits.charge(&caller, 50).unwrap();
+        assert!(refused.refused);
+        assert_eq!((refused.remaining, refused.period), (3, "minute"));
+        assert!(
+            (10.0..=20.0).contains(&refused.reset.as_secs_f64()) && refused.reset.as_secs() >= 15,
+            "{refused:?}"
+        );
+        assert_eq!(limits.check(&caller).remaining, 2, "a refusal takes nothing more");
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct BulkBody<'a> {
     #[serde(borrow)]
     #[schema(value_type = Vec<NotificationBody>)]
     notifications: Vec<&'a RawValue>,
+    /// Answers what would be done with each, and does nothing; like `?dry_run=true`.
+    #[serde(default)]
+    dry_run: Option<bool>,
 }
 
 /// What became of each.
@@ -169,14 +172,14 @@ impl FromRequest<ApiState> for BulkSubmission {
 )]
 pub(crate) async fn bulk(
     State(state): State<ApiState>,
-    submission: BulkSubmission,
+    mut submission: BulkSubmission,
 ) -> Result<Response, Problem> {
     let mut spare = Vec::new();
     let raw = submission.raw.clone();
     let (items, prefix) = if raw.trim_ascii_start().first() == Some(&b'[') {
         (parse_json::<Vec<&RawValue>>(&raw)?, "")
     } else {
-        (items(&raw, &mut spare)?, FIELD)
+        (items(&mut submission, &raw, &mut spare)?, FIELD)
     };
     let route = Route {
         name: "notifications/bulk",
@@ -188,9 +191,15 @@ pub(crate) async fn bulk(
 /// Where the items stand.
 pub(super) const FIELD: &str = "notifications";
 
-/// The items of a body, each still unread.
-pub(super) fn items<'de>(raw: &'de [u8], spare: &'de mut Vec<u8>) -> Result<Vec<&'de RawValue>, Problem> {
-    parse_body::<BulkBody<'de>>(raw, spare).map(|body| body.notifications)
+/// The items of a request's body, each still unread. What the body says beside them is said of the request.
+pub(super) fn items<'de>(
+    submission: &mut BulkSubmission,
+    raw: &'de [u8],
+    spare: &'de mut Vec<u8>,
+) -> Result<Vec<&'de RawValue>, Problem> {
+    let body = parse_body::<BulkBody<'de>>(raw, spare)?;
+    submission.dry_run |= body.dry_run.unwrap_or_default();
+    Ok(body.notifications)
 }
 
 /// An item whose body could be read.
@@ -235,7 +244,7 @@ pub(super) async fn accept_all(
             return told(known, route.status, "Idempotency-Key", String::new());
         }
     }
-    let (items, drafts) = read(caller, bodies, prefix);
+    let (items, drafts) = read(caller, bodies, prefix, *dry_run);
     let plans = plan_all(state, caller, drafts).await?;
     let mut results: Vec<Option<What>> = (0..bodies.len()).map(|_| None).collect();
     let mut good = Vec::with_capacity(items.len());
@@ -290,8 +299,13 @@ fn bounded(state: &ApiState, number: usize, prefix: &str) -> Result<(), Problem>
     }
 }
 
-/// Reads every body for itself.
-fn read(caller: &Caller, bodies: &[&RawValue], prefix: &str) -> (Vec<Item>, Vec<Result<Draft, Problem>>) {
+/// Reads every body for itself; `dry_run` is the request's.
+fn read(
+    caller: &Caller,
+    bodies: &[&RawValue],
+    prefix: &str,
+    dry_run: bool,
+) -> (Vec<Item>, Vec<Result<Draft, Problem>>) {
     let now = Micros::now();
     bodies
         .iter()
@@ -299,7 +313,9 @@ fn read(caller: &Caller, bodies: &[&RawValue], prefix: &str) -> (Vec<Item>, Vec<
         .map(|(index, body)| {
             let mut spare = Vec::new();
             let body = body.get().as_bytes();
-            let body = refuse_nul(body).and_then(|()| parse_body::<NotificationBody>(body, &mut spare));
+            let body = refuse_nul(body)
+                .and_then(|()| parse_body::<NotificationBody>(body, &mut spare))
+                .and_then(|body| meant(body, dry_run));
             let key = body
                 .as_ref()
                 .ok()
@@ -310,6 +326,18 @@ fn read(caller: &Caller, bodies: &[&RawValue], prefix: &str) -> (Vec<Item>, Vec<
             (Item { index, key }, draft)
         })
         .unzip()
+}
+
+/// Refuses an item that is for a dry run among others that are meant.
+fn meant(body: NotificationBody, dry_run: bool) -> Result<NotificationBody, Problem> {
+    if body.dry_run == Some(true) && !dry_run {
+        return Err(Problem::invalid(
+            "not_here",
+            "dry_run",
+            "a request is a dry run as a whole: ask for it with `?dry_run=true`",
+        ));
+    }
+    Ok(body)
 }
 
 /// A problem with the place of its item before its field.

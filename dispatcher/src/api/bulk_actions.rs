@@ -42,6 +42,8 @@ pub(crate) struct Chosen {
     /// Instead: those that this fits, as in `GET /api/v1/notifications/history`, the newest first, at most
     /// `limits.bulk_items`.
     filter: Option<HistoryQuery>,
+    /// All of them: needed where the filter names nothing.
+    all: bool,
 }
 
 /// What became of each of many.
@@ -104,7 +106,24 @@ async fn find(
     statuses: &[&'static str],
 ) -> Result<Found, Problem> {
     let most = state.limits.bulk_items;
-    match (chosen.ids, chosen.filter) {
+    let named = chosen
+        .filter
+        .as_ref()
+        .map(|filter| *filter != HistoryQuery::default());
+    if chosen.all && (chosen.ids.is_some() || named == Some(true)) {
+        return Err(Problem::invalid(
+            "conflict",
+            "all",
+            "name either `ids`, a `filter`, or `\"all\": true`",
+        ));
+    }
+    let filter = chosen.filter.or_else(|| chosen.all.then(HistoryQuery::default));
+    match (chosen.ids, filter) {
+        (None, Some(_)) if named != Some(true) && !chosen.all => Err(Problem::invalid(
+            "missing_field",
+            "filter",
+            "name what is meant, or write `\"all\": true`",
+        )),
         (Some(_), Some(_)) => Err(Problem::invalid(
             "conflict",
             "filter",

@@ -309,6 +309,13 @@ impl SweepBody {
                 "name what is meant, or write `\"all\": true`",
             ));
         }
+        if !self.filter.is_empty() && self.all {
+            return Err(Problem::invalid(
+                "conflict",
+                "all",
+                "name either a `filter` or `\"all\": true`",
+            ));
+        }
         let limit = self.limit.unwrap_or(DEFAULT_SWEEP);
         if !(1..=MAX_SWEEP).contains(&limit) {
             return Err(Problem::invalid(

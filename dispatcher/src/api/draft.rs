@@ -14,12 +14,10 @@ use super::{
     arrangement::Arrangement,
     body::NotificationBody,
     times,
-    words::{parse_channels, parse_kind, priority, short},
+    words::{check_title, parse_channels, parse_kind, priority, short},
 };
 use crate::model::{Channel, Kind, Lane, Micros};
 
-/// Longest title, in characters.
-const MAX_TITLE: usize = 1024;
 /// A checked body, before template and contacts are looked up.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
@@ -103,14 +101,8 @@ pub(crate) fn draft(body: NotificationBody, caller: &Identity, now: Micros) -> R
     }
 
     let title = one([("title", body.title), ("subject", body.subject)])?;
-    if let Some((field, title)) = &title
-        && title.chars().count() > MAX_TITLE
-    {
-        return Err(Problem::invalid(
-            "too_long",
-            *field,
-            format!("a title has at most {MAX_TITLE} characters"),
-        ));
+    if let Some((field, title)) = &title {
+        check_title(field, title)?;
     }
     let template = one([
         ("template", body.template),
@@ -206,7 +198,7 @@ fn means_whole_tenant(body: &NotificationBody) -> bool {
 }
 
 /// `to`, or the seeds' fields: `user_id` wins over `role` and `store_id`, which together mean both.
-fn audience(body: &NotificationBody) -> Result<Option<Audience>, Problem> {
+pub(super) fn audience(body: &NotificationBody) -> Result<Option<Audience>, Problem> {
     let named = if let Some(user) = &body.user_id {
         Some(("user_id", Target::User(name("user_id", user)?)))
     } else if let Some(users) = &body.user_ids {

@@ -37,7 +37,7 @@ const DAY: Duration = Duration::from_hours(24);
 const STATUSES: [&str; 6] = ["scheduled", "pending", "sent", "failed", "cancelled", "skipped"];
 
 /// Which notifications were sent.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, IntoParams, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HistoryQuery {

@@ -6,13 +6,14 @@ use common::{
     ids::NotificationId,
     target::Target,
 };
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    extract::{IdOf, Sender},
+    extract::{IdOf, Segment, Sender},
     operate::{self, CancelView},
-    problems::{no_notification, store_problem},
+    problems::store_problem,
     state::ApiState,
     view::mask,
 };
@@ -140,8 +141,9 @@ impl JobView {
 pub(crate) async fn job(
     State(state): State<ApiState>,
     caller: Caller,
-    IdOf(id): IdOf,
+    Segment(id): Segment,
 ) -> Result<Json<JobView>, Problem> {
+    let id = id.parse().map_err(|_| no_job())?;
     let stored = owned(&state, &caller, id).await?;
     let progress = state.store().progress(id).await.map_err(store_problem)?;
     Ok(Json(JobView::of(&stored, &progress, Micros::now())))
@@ -158,9 +160,21 @@ pub(crate) async fn job(
 pub(crate) async fn cancel(
     state: State<ApiState>,
     caller: Sender,
-    id: IdOf,
+    Segment(id): Segment,
 ) -> Result<Json<CancelView>, Problem> {
-    operate::cancel(state, caller, id).await
+    let id = id.parse().map_err(|_| no_job())?;
+    operate::cancel(state, caller, IdOf(id)).await.map_err(|problem| {
+        if problem.status == StatusCode::NOT_FOUND {
+            no_job()
+        } else {
+            problem
+        }
+    })
+}
+
+/// 404 for a job that does not exist, or not for this caller.
+fn no_job() -> Problem {
+    Problem::not_found("there is no such job for you")
 }
 
 /// The caller's own notification, or any of the tenant for its administrators.
@@ -172,6 +186,6 @@ async fn owned(state: &ApiState, caller: &Caller, id: NotificationId) -> Result<
         {
             Ok(stored)
         }
-        _ => Err(no_notification()),
+        _ => Err(no_job()),
     }
 }

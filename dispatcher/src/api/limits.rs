@@ -73,8 +73,8 @@ fn refusal(budget: &Budget) -> Problem {
         StatusCode::TOO_MANY_REQUESTS,
         "rate_limited",
         format!(
-            "this token may ask {} times in its period; wait as `Retry-After` says",
-            budget.limit
+            "this token may ask {} times in a {}; wait as `Retry-After` says",
+            budget.limit, budget.period
         ),
     )
     .retry_after(budget.reset)

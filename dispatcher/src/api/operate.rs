@@ -336,7 +336,8 @@ fn nothing_to_retry(stored: &Notification, wanted: &[Candidate]) -> Problem {
 /// Change a scheduled notification
 ///
 /// Before its time everything can be changed: content, time, target, channels. What the body does not name stays as it
-/// is; a template or another target lays it out anew. From its time on it is 409. The id stays. Needs the scope
+/// is; a template or another target lays it out anew, and the addresses that a single user had do not go over to another
+/// target. From its time on it is 409. The id stays. Needs the scope
 /// `notifications:write`; of others' notifications `notifications:admin`.
 #[utoipa::path(
     put, path = "/api/v1/notifications/{id}", tag = "notifications", request_body = NotificationBody,
@@ -359,6 +360,7 @@ pub(crate) async fn update(
     }
     let revision = revise::revise(body, &stored, &deliveries)?;
     let mut draft = draft(revision.body, &caller, now)?;
+    draft.addresses.kept = revision.keeps_addresses;
     keep_time(&mut draft, &stored, revision.moved, now);
     let mut new = plan(&state, &caller, draft).await?.notification;
     new.id = id;

@@ -12,7 +12,7 @@ use common::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    address::check_webhooks,
+    address::{check_list, check_webhooks},
     chains::{self, Layout},
     draft::{Draft, TemplateReference},
     planner::Planner,
@@ -109,6 +109,7 @@ impl Outline {
         check_webhooks(&draft.addresses, &channels, |url| {
             state.service.check_webhook(url)
         })?;
+        check_list(&draft.addresses, &channels)?;
         let users = named_users(&draft);
         Ok(Self {
             draft,

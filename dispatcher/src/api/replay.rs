@@ -21,6 +21,7 @@ use super::{
     problems::store_problem,
     references::find,
     state::ApiState,
+    words::check_title,
 };
 use crate::model::{
     Accepted, Channel, Content, DeadLetter, DeliveryState, IdempotencyKey, Micros, NewDelivery,
@@ -191,6 +192,7 @@ async fn corrected(
         }
     }
     if let Some(title) = &body.title {
+        check_title("title", title)?;
         content.title.clone_from(title);
     }
     if let Some(text) = &body.content {

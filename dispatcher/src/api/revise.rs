@@ -3,7 +3,7 @@
 use common::{http::Problem, target::Target};
 use serde_json::Value;
 
-use super::body::NotificationBody;
+use super::{address::IN_METADATA, body::NotificationBody, draft::audience};
 use crate::model::{Delivery, Notification, Strategy};
 
 /// The whole body, and what of it is new.
@@ -14,6 +14,8 @@ pub(super) struct Revision {
     pub(super) moved: bool,
     /// No template was named.
     pub(super) keeps_text: bool,
+    /// The addresses are those that it had.
+    pub(super) keeps_addresses: bool,
 }
 
 /// Lays a change over what is stored.
@@ -27,6 +29,13 @@ pub(super) fn revise(
             "conflict",
             "idempotency_key",
             "a change has no key: it can be repeated as it is",
+        ));
+    }
+    if body.dry_run == Some(true) {
+        return Err(Problem::invalid(
+            "not_here",
+            "dry_run",
+            "a change has no dry run; leave it out, or try the whole body with `POST /api/v1/notifications?dry_run=true`",
         ));
     }
     if stored.strategy != Strategy::All && body.strategy.is_none() {
@@ -49,7 +58,7 @@ pub(super) fn revise(
             body.html = body.html.or_else(|| content.html.clone());
         }
     }
-    keep_target(&mut body, stored, deliveries);
+    let keeps_addresses = keep_target(&mut body, stored, deliveries)?;
     let names_channels = body.channels.is_some()
         || body.channel.is_some()
         || body.channel_type.is_some()
@@ -85,36 +94,54 @@ pub(super) fn revise(
         body,
         moved,
         keeps_text,
+        keeps_addresses,
     })
 }
 
-/// The stored target, with its addresses where they cannot come from contacts: an address alone, or a single user's own.
-fn keep_target(body: &mut NotificationBody, stored: &Notification, deliveries: &[Delivery]) {
-    let names_target = body.to.is_some()
-        || body.user_id.is_some()
-        || body.user_ids.is_some()
-        || body.role.is_some()
-        || body.store_id.is_some();
-    let names_address = body.recipient.is_some() || body.recipients.is_some() || body.target.is_some();
-    if names_target {
-        return;
-    }
-    body.to.clone_from(&stored.audience);
-    let single = stored
-        .audience
-        .as_ref()
-        .is_none_or(|audience| matches!(audience.target, Target::User(_)));
+/// The stored target where no other is named, and with it the addresses that it had, unless others are named. Those of
+/// a single user may come from its contact: they do not go over to another target. Says whether there are such.
+fn keep_target(
+    body: &mut NotificationBody,
+    stored: &Notification,
+    deliveries: &[Delivery],
+) -> Result<bool, Problem> {
+    let same = match audience(body)? {
+        None => {
+            body.to.clone_from(&stored.audience);
+            true
+        }
+        named => named == stored.audience,
+    };
     // Of a chain only the first step has deliveries.
-    if names_address || !single || stored.strategy != Strategy::All {
-        return;
+    if names_address(body) || stored.strategy != Strategy::All {
+        return Ok(false);
     }
+    let single = match stored.audience.as_ref().map(|audience| &audience.target) {
+        Some(Target::User(_)) => true,
+        Some(Target::Users(users)) => users.len() == 1,
+        _ => false,
+    };
     let mut addresses: Vec<String> = Vec::new();
-    for address in deliveries.iter().filter_map(|delivery| delivery.address.as_ref()) {
-        if !addresses.contains(address) {
+    for delivery in deliveries {
+        // Those of several users come from their contacts, and are looked up again.
+        let stays = delivery.user.is_none() || (same && single);
+        if let Some(address) = delivery.address.as_ref().filter(|_| stays)
+            && !addresses.contains(address)
+        {
             addresses.push(address.clone());
         }
     }
-    if !addresses.is_empty() {
-        body.recipients = Some(addresses);
+    if addresses.is_empty() {
+        return Ok(false);
     }
+    body.recipients = Some(addresses);
+    Ok(true)
+}
+
+fn names_address(body: &NotificationBody) -> bool {
+    let of_metadata = body.metadata.as_ref().is_some_and(|metadata| {
+        let address = |field: &&str| metadata.get(*field).is_some_and(|value| !value.is_null());
+        IN_METADATA.iter().any(address)
+    });
+    body.recipient.is_some() || body.recipients.is_some() || body.target.is_some() || of_metadata
 }

@@ -1,7 +1,7 @@
 //! Times and durations as callers write them.
 
 use common::http::Problem;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, fmt::temporal::Pieces};
 use serde_json::Value;
 
 use crate::model::Micros;
@@ -14,12 +14,28 @@ pub(crate) fn time(field: &'static str, text: &str) -> Result<Micros, Problem> {
     text.parse::<Timestamp>()
         .map(|time| Micros(time.as_microsecond()))
         .map_err(|_| {
+            if is_beyond(text) {
+                return Problem::invalid(
+                    "invalid_time",
+                    field,
+                    "the last time that is known is 9999-12-30T22:00:00Z",
+                );
+            }
             Problem::invalid(
                 "invalid_time",
                 field,
                 "write the time in RFC 3339 with an offset, for example 2026-02-20T10:30:00Z",
             )
         })
+}
+
+/// Whether it is written as it should be, and outside of all times that are known.
+fn is_beyond(text: &str) -> bool {
+    text.parse::<Timestamp>().is_err() && Pieces::parse(text).is_ok_and(|pieces| pieces.offset().is_some())
+}
+
+fn too_far(field: &'static str) -> Problem {
+    Problem::invalid("invalid_time", field, "cannot be more than 366 days ahead")
 }
 
 /// When something becomes visible: the scheduled time, or `now` and the delay; not before `now`.
@@ -30,6 +46,7 @@ pub(crate) fn visible_at(
 ) -> Result<Micros, Problem> {
     let (field, at) = match (schedule, delay) {
         (None, None) => return Ok(now),
+        (Some((field, text)), None) if is_beyond(text) => return Err(too_far(field)),
         (Some((field, text)), None) => (field, time(field, text)?),
         (None, Some(delay)) => ("delay", later(now, delay)?),
         (Some((field, _)), Some(_)) => {
@@ -41,11 +58,7 @@ pub(crate) fn visible_at(
         }
     };
     if at.0.saturating_sub(now.0) > i64::try_from(MAX_AHEAD.as_micros()).unwrap_or(i64::MAX) {
-        return Err(Problem::invalid(
-            "invalid_time",
-            field,
-            "cannot be more than 366 days ahead",
-        ));
+        return Err(too_far(field));
     }
     Ok(at.max(now))
 }
@@ -89,13 +102,14 @@ pub(crate) fn snoozed_until(
     Ok(at)
 }
 
-/// A number of seconds or a duration, in microseconds; not negative.
+/// A number of seconds or a duration, in microseconds; not negative. What is longer than can be told is the longest: each
+/// caller has a maximum of its own to speak of.
 pub(crate) fn duration(field: impl Into<String>, value: &Value) -> Result<i64, Problem> {
     let read = match value {
         Value::Number(seconds) => seconds
             .as_f64()
-            .filter(|seconds| (0.0..=1e9).contains(seconds))
-            .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok()),
+            .filter(|seconds| *seconds >= 0.0)
+            .map(|seconds| SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX)),
         Value::String(text) => text.parse::<SignedDuration>().ok(),
         _ => None,
     };
@@ -148,7 +162,22 @@ mod tests {
             visible_at(NOW, Some(("schedule_at", "1970-01-01T00:00:00Z")), None).unwrap(),
             NOW
         );
-        assert!(visible_at(NOW, Some(("schedule_at", "2999-01-01T00:00:00Z")), None).is_err());
+        for far in [
+            "2999-01-01T00:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T00:00:00-08:00",
+        ] {
+            let refused = visible_at(NOW, Some(("schedule_at", far)), None).unwrap_err();
+            assert!(refused.detail.contains("366 days"), "{far}: {}", refused.detail);
+        }
+        for delay in [json!(1e10), json!(1e300), json!("20000h")] {
+            let refused = visible_at(NOW, None, Some(&delay)).unwrap_err();
+            assert!(refused.detail.contains("366 days"), "{delay}: {}", refused.detail);
+        }
+        let refused = time("expires_at", "9999-12-31T23:59:59Z").unwrap_err();
+        assert!(refused.detail.contains("9999-12-30"), "{}", refused.detail);
+        let refused = time("expires_at", "9999-12-31T23:59:59").unwrap_err();
+        assert!(refused.detail.contains("RFC 3339"), "{}", refused.detail);
         assert!(
             visible_at(NOW, Some(("scheduled_at", "2025-01-27T15:00:00")), None).is_err(),
             "no offset"

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::model::{Channel, Kind, Lane};
 
+/// Longest title, in characters.
+const MAX_TITLE: usize = 1024;
+
 /// Longest short text (category, keys, source), in bytes.
 const MAX_SHORT: usize = 256;
 
@@ -66,10 +69,27 @@ pub(crate) fn parse_channels(
     }
 }
 
+/// A headline: bounded.
+pub(crate) fn check_title(field: &'static str, title: &str) -> Result<(), Problem> {
+    if title.chars().count() > MAX_TITLE {
+        return Err(Problem::invalid(
+            "too_long",
+            field,
+            format!("a title has at most {MAX_TITLE} characters"),
+        ));
+    }
+    Ok(())
+}
+
 /// A short text: not empty, bounded.
 pub(crate) fn short(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
     match text {
-        Some(text) if text.is_empty() || text.len() > MAX_SHORT => Err(Problem::invalid(
+        Some(text) if text.is_empty() => Err(Problem::invalid(
+            "invalid_value",
+            field,
+            format!("cannot be empty: leave it out, or write 1 to {MAX_SHORT} bytes"),
+        )),
+        Some(text) if text.len() > MAX_SHORT => Err(Problem::invalid(
             "too_long",
             field,
             format!("has 1 to {MAX_SHORT} bytes"),

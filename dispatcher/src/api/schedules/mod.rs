@@ -218,18 +218,19 @@ pub(crate) async fn resume(
 
 /// Run a schedule now
 ///
-/// Sends its notification once, beside its times, which stay as they are; also where it is paused.
+/// Sends its notification once, beside its times, which stay as they are; also where it is paused. 409
+/// where it has ended.
 #[utoipa::path(
     post, path = "/api/v1/schedules/{id}/run", tag = "schedules",
     params(("id" = String, Path, description = "The schedule's id")),
-    responses((status = 201, body = NotificationView), (status = 404, body = Problem), (status = 422, body = Problem))
+    responses((status = 201, body = NotificationView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem))
 )]
 pub(crate) async fn run(
     State(state): State<ApiState>,
     Sender(caller): Sender,
     Segment(id): Segment,
 ) -> Result<(StatusCode, Json<NotificationView>), Problem> {
-    let schedule = find(&state, &caller, &id).await?;
+    let schedule = going(find(&state, &caller, &id).await?)?;
     let plan = planned(&state, &schedule).await?;
     let room = state.capacity().take(&plan.notification).await?;
     let view = NotificationView::created(&plan.notification, status_of(&plan.notification));

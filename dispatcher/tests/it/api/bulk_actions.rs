@@ -83,6 +83,12 @@ async fn a_filter_cancels_what_waits_and_fits() {
     assert_eq!(status(&api, &other).await, "scheduled");
     let again = api.post(&Who::service(), CANCEL, &filter).await.expect(200);
     assert_eq!(again["total"], 0, "what is cancelled does not wait");
+    for everything in [json!({ "all": true }), json!({ "filter": {}, "all": true })] {
+        api.create(&waiting(&json!({}))).await;
+        let answer = api.post(&Who::service(), CANCEL, &everything).await.expect(200);
+        assert_ne!(answer["done"], 0, "{answer}");
+        assert_eq!(status(&api, &other).await, "cancelled");
+    }
 }
 
 #[tokio::test]
@@ -93,6 +99,13 @@ async fn bad_choices_are_refused_whole() {
         (json!({ "ids": [] }), "invalid_value", "ids"),
         (json!({ "ids": vec!["x"; 1001] }), "too_many", "ids"),
         (json!({ "ids": ["x"], "filter": {} }), "conflict", "filter"),
+        (json!({ "filter": {} }), "missing_field", "filter"),
+        (json!({ "ids": ["x"], "all": true }), "conflict", "all"),
+        (
+            json!({ "filter": { "category": "a" }, "all": true }),
+            "conflict",
+            "all",
+        ),
         (
             json!({ "filter": { "status": "good" } }),
             "invalid_query",

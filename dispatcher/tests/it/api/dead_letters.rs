@@ -124,6 +124,14 @@ async fn one_is_corrected_and_replayed_under_its_id() {
         refused.problem(),
         (422, "invalid_address".to_owned(), Some("address".to_owned()))
     );
+    for (correction, code, field) in [
+        (json!({ "title": "x".repeat(1025) }), "too_long", "title"),
+        (json!({ "title": "" }), "missing_field", "title"),
+        (json!({ "content": "" }), "missing_field", "content"),
+    ] {
+        let refused = api.post(&operator(), &replay, &correction).await;
+        assert_eq!(refused.problem(), (422, code.to_owned(), Some(field.to_owned())));
+    }
     let refused = api.post(&operator(), &replay, &json!({ "variables": {} })).await;
     assert_eq!(refused.problem().2.as_deref(), Some("variables"));
     let body = json!({ "address": "b@example.com", "title": "T2" });
@@ -194,10 +202,17 @@ async fn many_are_replayed_or_discarded_by_filter_and_in_bounds() {
     for (body, field) in [
         (json!({}), "filter"),
         (json!({ "all": true, "limit": 0 }), "limit"),
+        (json!({ "all": true, "filter": { "q": "bad" } }), "all"),
         (json!({ "filter": { "channel": "pigeon" } }), "filter.channel"),
     ] {
         let refused = post("replay", body.clone()).await;
         assert_eq!(refused.problem().2.as_deref(), Some(field), "{body}");
+    }
+    for broken in [r#"{"#, r#"{"nothing":"#, "[{", "all"] {
+        let answer = api
+            .json("POST", &operator(), &format!("{PATH}/replay"), broken)
+            .await;
+        assert_eq!(answer.problem(), (400, "not_json".to_owned(), None), "{broken}");
     }
     let discarded = post("discard", json!({ "filter": { "q": "BAD" } }))
         .await

@@ -120,6 +120,16 @@ async fn many_at_once_are_told_each() {
         );
         assert_eq!(answer["results"][1]["result"], "problem");
     }
+    // Said of the whole request in its body, also where an item says so too.
+    let dry = json!({ "user_id": "u1", "title": "T", "content": "C", "dry_run": true });
+    for path in ["bulk", "batch"] {
+        let path = format!("{CREATE}/{path}");
+        let body = json!({ "notifications": [item, dry], "dry_run": true });
+        let answer = api.post(&Who::service(), &path, &body).await.expect(200);
+        for result in answer["results"].as_array().unwrap() {
+            assert_eq!(result["result"], "planned", "{answer}");
+        }
+    }
     let batch = json!({ "user_ids": ["a", "b"], "title": "T", "content": "C", "dry_run": true });
     let answer = api
         .post(&Who::service(), "/api/v1/notifications/batch", &batch)
@@ -127,4 +137,57 @@ async fn many_at_once_are_told_each() {
         .expect(200);
     assert_eq!(answer["inbox_rows"], 2);
     assert_eq!(api.stored().await, 0);
+}
+
+#[tokio::test]
+async fn one_of_many_is_never_sent_for_its_dry_run() {
+    let api = Api::new().await;
+    let item =
+        json!({ "user_id": "u1", "title": "T", "content": "C", "dry_run": true, "idempotency_key": "k" });
+    let meant = json!({ "user_id": "u1", "title": "meant", "content": "C", "dry_run": false });
+    for (path, body) in [
+        ("bulk", json!({ "notifications": [item, meant] })),
+        ("batch", json!({ "notifications": [item, meant] })),
+        ("bulk", json!([item, meant])),
+    ] {
+        let stored = api.stored().await;
+        let path = format!("{CREATE}/{path}");
+        let answer = api.post(&Who::service(), &path, &body).await.expect(200);
+        assert_eq!(
+            (&answer["results"][0]["result"], &answer["results"][1]["result"]),
+            (&json!("problem"), &json!("created")),
+            "{answer}"
+        );
+        let problem = &answer["results"][0]["problem"];
+        let place = if body.is_array() {
+            "[0]"
+        } else {
+            "notifications[0]"
+        };
+        assert_eq!(
+            (&problem["code"], &problem["field"], &problem["status"]),
+            (
+                &json!("not_here"),
+                &json!(format!("{place}.dry_run")),
+                &json!(422)
+            )
+        );
+        assert_eq!(api.stored().await, stored + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_change_has_none_and_is_not_made_for_one() {
+    let api = Api::new().await;
+    let body = json!({ "user_id": "u1", "title": "T", "content": "C", "delay": "1h" });
+    let id = api.create(&body).await;
+    let path = format!("{CREATE}/{id}");
+    let change = json!({ "title": "T2", "dry_run": true });
+    let refused = api.json("PUT", &Who::service(), &path, &change.to_string()).await;
+    assert_eq!(
+        refused.problem(),
+        (422, "not_here".to_owned(), Some("dry_run".to_owned()))
+    );
+    let stored = api.get(&Who::service(), &path).await.expect(200);
+    assert_eq!(stored["title"], "T");
 }

@@ -217,5 +217,14 @@ async fn a_job_is_its_senders_and_the_operators() {
     ] {
         assert_eq!(api.get(&other, &path).await.problem().0, 404);
     }
-    assert_eq!(api.get(&who, "/api/v1/jobs/none").await.problem().0, 404);
+    let unknown = uuid::Uuid::nil();
+    for answer in [
+        api.get(&who, "/api/v1/jobs/none").await,
+        api.get(&who, &format!("/api/v1/jobs/{unknown}")).await,
+        api.post(&who, &format!("/api/v1/jobs/{unknown}/cancel"), &json!({}))
+            .await,
+    ] {
+        assert_eq!(answer.problem().0, 404);
+        assert!(answer.text.contains("no such job"), "{}", answer.text);
+    }
 }

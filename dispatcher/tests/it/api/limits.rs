@@ -104,7 +104,11 @@ async fn ten_items_cost_as_much_as_one_request() {
     let refused = api.post(&who, BULK, &items(11)).await;
     assert_eq!(refused.problem(), (429, "rate_limited".to_owned(), None));
     assert_eq!(refused.header("ratelimit-remaining"), Some("0"));
-    assert!(refused.header("retry-after").is_some());
+    // Its two grow back in twelve seconds each, also the one that it takes when it comes again.
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((13..=24).contains(&wait), "{wait}");
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("5 times in a minute"), "{detail}");
     // What no wait would ever allow is said as such.
     let fresh = Who::user("u9").scope("notifications:write");
     let never = api.post(&fresh, BULK, &items(51)).await;

@@ -237,6 +237,73 @@ async fn a_change_lays_out_channels_and_target_anew() {
     assert!(sent.is_empty());
 }
 
+/// The addresses of a scheduled one's deliveries by email.
+async fn addresses(api: &Api, id: &str) -> Vec<Value> {
+    let view = api.get(&Who::service(), &path(id, "")).await.expect(200);
+    let deliveries = view["deliveries"].as_array().unwrap().iter();
+    deliveries
+        .filter(|one| one["channel"] == "email")
+        .map(|one| one["address"].clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_change_keeps_the_addresses_until_others_are_named() {
+    let (_sent, api) = mails().await;
+    let body = |target: Value| {
+        let mut body = json!({ "title": "T", "content": "C", "channels": ["in_app", "email"], "recipient": "a@example.com", "delay": 600 });
+        body.as_object_mut()
+            .unwrap()
+            .extend(target.as_object().unwrap().clone());
+        body
+    };
+    for (target, change, kept) in [
+        (
+            json!({ "user_id": "d1" }),
+            json!({ "to": { "user": "d1" } }),
+            true,
+        ),
+        (json!({ "user_id": "d1" }), json!({ "title": "T2" }), true),
+        (json!({ "user_ids": ["d1"] }), json!({ "user_ids": ["d1"] }), true),
+        (json!({ "role": "r" }), json!({ "title": "T2" }), true),
+        (json!({ "role": "r" }), json!({ "role": "s" }), true),
+        (
+            json!({ "user_ids": ["d1", "d2"] }),
+            json!({ "user_id": "d1" }),
+            true,
+        ),
+        (
+            json!({ "user_id": "d1" }),
+            json!({ "metadata": { "n": 1 } }),
+            true,
+        ),
+        // It may be the first one's own.
+        (json!({ "user_id": "d1" }), json!({ "user_id": "d2" }), false),
+    ] {
+        let id = api.create(&body(target.clone())).await;
+        assert_eq!(addresses(&api, &id).await, ["a@example.com"]);
+        put(&api, &id, &change).await.expect(200);
+        let now = addresses(&api, &id).await;
+        let wanted = if kept { json!("a@example.com") } else { json!(null) };
+        assert_eq!(now, [wanted], "{target} {change}");
+    }
+    for change in [
+        json!({ "recipient": "b@example.com" }),
+        json!({ "user_id": "d1", "recipients": ["b@example.com"] }),
+        json!({ "metadata": { "email": "b@example.com" } }),
+    ] {
+        let id = api.create(&body(json!({ "user_id": "d1" }))).await;
+        put(&api, &id, &change).await.expect(200);
+        assert_eq!(addresses(&api, &id).await, ["b@example.com"], "{change}");
+    }
+    // One that no channel takes any more is none that was named wrongly.
+    let id = api.create(&body(json!({ "user_id": "d1" }))).await;
+    put(&api, &id, &json!({ "channels": ["in_app"] }))
+        .await
+        .expect(200);
+    assert!(addresses(&api, &id).await.is_empty());
+}
+
 #[tokio::test]
 async fn a_sender_deletes_what_it_scheduled_and_no_more() {
     let (mut sent, api) = mails().await;

@@ -179,7 +179,7 @@ async fn what_is_asked_for_wrongly_is_named() {
         ("limit=0", "invalid_query", "limit"),
         ("limit=201", "invalid_query", "limit"),
         ("category=%00", "invalid_query", "category"),
-        ("group_key=", "too_long", "group_key"),
+        ("group_key=", "invalid_value", "group_key"),
         (&long, "too_long", "group_key"),
         ("fold=kind", "invalid_query", "fold"),
         ("after=x", "invalid_cursor", "after"),

@@ -287,7 +287,7 @@ async fn a_paused_one_waits_and_an_ended_one_has_ended() {
         (&json!(1), &json!(0), &json!(null))
     );
     assert_eq!(ended["last_run_at"], made["next_at"]);
-    for verb in ["pause", "resume"] {
+    for verb in ["pause", "resume", "run"] {
         let refused = api
             .post(&who, &format!("{path}/{verb}"), &json!({}))
             .await
