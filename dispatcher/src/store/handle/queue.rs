@@ -2,7 +2,7 @@
 
 use std::{
     sync::{MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use common::ids::{DeliveryId, NotificationId};
@@ -11,9 +11,12 @@ use crate::{
     model::{Channel, Claimed, Micros, NewDelivery, Settlement},
     store::{
         AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Place, Rescued, Store,
-        StoreError, claim, fair::Flow, horizon::Horizon, jobs, queue, writer::Work,
+        StoreError, claim, fair::Flow, horizon::Horizon, jobs, probe, queue, writer::Work,
     },
 };
+
+/// An answer that takes longer may be waiting for a connection that is refused.
+const KNOCK_AFTER: Duration = Duration::from_millis(50);
 
 impl Store {
     /// Leases due deliveries of a lane: the tenants that have some in turn, and of each those that are due first, first.
@@ -126,8 +129,32 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn answers(&self) -> Result<(), StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        queue::answers(&mut snapshot.access()).await
+        let asked = async {
+            let mut snapshot = self.snapshot().await?;
+            queue::answers(&mut snapshot.access()).await
+        };
+        let refused = async {
+            tokio::time::sleep(KNOCK_AFTER).await;
+            match probe(&self.0.config.place).await {
+                Ok(()) => std::future::pending().await,
+                Err(error) => StoreError::Unavailable {
+                    reason: error.to_string(),
+                },
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = asked => answer,
+            error = refused => Err(error),
+        }
+    }
+
+    /// What the database does not answer within this time counts as away; none for a file, which is always there.
+    pub(crate) fn away_after(&self) -> Option<Duration> {
+        match &self.0.config.place {
+            Place::File(_) => None,
+            Place::Server(server) => Some(server.away_after),
+        }
     }
 
     /// When [`Self::claim`], [`Self::make_visible`] or [`Self::next_job`] next have something to do; it may be past.
