@@ -3,3 +3,8 @@ ALTER TABLE counters ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX inbox_age ON inbox (visible_at);
 CREATE INDEX receipts_notification ON receipts (notification_id, key);
+
+-- A fan-out has the lane of its notification; the most important goes first.
+ALTER TABLE jobs ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
+UPDATE jobs SET lane = coalesce((SELECT n.lane FROM notifications n WHERE n.id = jobs.notification_id), 1) WHERE done = 0;
+CREATE INDEX jobs_turn ON jobs (lane, next_at) WHERE done = 0;

@@ -227,7 +227,7 @@ RETURNING tenant"
 pub(in crate::store) const CLAIM_JOB: &str = "
 WITH c AS MATERIALIZED (
   SELECT notification_id FROM jobs WHERE done = 0 AND next_at <= $1::bigint
-  ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+  ORDER BY lane, next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 UPDATE jobs j SET token = j.token + 1, worker = $2::text, next_at = $3::bigint, updated_at = $1::bigint
 FROM c WHERE j.notification_id = c.notification_id
 RETURNING j.notification_id, j.tenant, j.job, j.cursor, j.token";
@@ -240,6 +240,7 @@ WITH lost AS MATERIALIZED (
   WHERE done = 0 AND next_at > $1::bigint AND next_at < $2::bigint AND worker IS NOT NULL
   ORDER BY notification_id FOR UPDATE SKIP LOCKED)
 UPDATE jobs j SET next_at = $1::bigint, worker = NULL, updated_at = $1::bigint
+/// The most important lane first, and in it who waits for the longest.
 FROM lost WHERE j.notification_id = lost.notification_id";
 
 pub(in crate::store) const JOB_NOTIFICATION: &str =

@@ -140,7 +140,8 @@ RETURNING tenant";
 
 pub(in crate::store) const CLAIM_JOB: &str = "
 UPDATE jobs SET token = token + 1, worker = ?2, next_at = ?3, updated_at = ?1
-WHERE notification_id = (SELECT notification_id FROM jobs WHERE done = 0 AND next_at <= ?1 ORDER BY next_at LIMIT 1)
+WHERE notification_id =
+  (SELECT notification_id FROM jobs WHERE done = 0 AND +next_at <= ?1 ORDER BY lane, next_at LIMIT 1)
 RETURNING notification_id, tenant, job, cursor, token";
 
 /// Leases of fan-outs that end after `?1`, the present, and before `?2`: they end now. The token stays, and the next claim
@@ -149,6 +150,7 @@ pub(in crate::store) const RESCUE_JOBS: &str = "
 UPDATE jobs SET next_at = ?1, worker = NULL, updated_at = ?1
 WHERE done = 0 AND next_at > ?1 AND next_at < ?2 AND worker IS NOT NULL";
 
+/// The most important lane first, and in it who waits for the longest.
 pub(in crate::store) const JOB_NOTIFICATION: &str =
     "SELECT lane, visible_at, expires_at FROM notifications WHERE id = ?1";
 
