@@ -1,3 +1,4 @@
+DROP INDEX notifications_expiry;
 DROP INDEX jobs_turn;
 ALTER TABLE jobs DROP COLUMN lane;
 DROP INDEX receipts_notification;

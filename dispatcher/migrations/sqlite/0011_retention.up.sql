@@ -8,3 +8,6 @@ CREATE INDEX receipts_notification ON receipts (notification_id, key);
 ALTER TABLE jobs ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
 UPDATE jobs SET lane = coalesce((SELECT n.lane FROM notifications n WHERE n.id = jobs.notification_id), 1) WHERE done = 0;
 CREATE INDEX jobs_turn ON jobs (lane, next_at) WHERE done = 0;
+
+-- What expires is found when its time has come, whatever it waits for.
+CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;

@@ -8,7 +8,7 @@ use std::{
 use common::ids::{DeliveryId, NotificationId};
 
 use crate::{
-    model::{Channel, Claimed, Micros, NewDelivery, Settlement},
+    model::{Channel, Claimed, Lane, Micros, NewDelivery, Settlement},
     store::{
         AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Place, Rescued, Store,
         StoreError, claim, fair::Flow, horizon::Horizon, jobs, probe, queue, writer::Work,
@@ -41,6 +41,31 @@ impl Store {
             self.horizon().saw(lane, &seen, whole, Instant::now());
         }
         Ok(claimed)
+    }
+
+    /// Leases up to `limit` deliveries of a lane whose notification expired after `after` and before `now`, whether they are
+    /// paused, or due at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn claim_expired(
+        &self,
+        worker: &str,
+        lane: Lane,
+        (after, now): (Micros, Micros),
+        lease_until: Micros,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let request = claim::ExpiredRequest {
+            worker: worker.to_owned(),
+            lane,
+            after,
+            now,
+            lease_until,
+            limit,
+        };
+        self.claiming(request, |request, tx| Box::pin(claim::expired(tx, request)))
+            .await
     }
 
     /// Whose work is due in the request's lane.
@@ -124,7 +149,8 @@ impl Store {
         .await
     }
 
-    /// Whether the database answers now: nothing that is remembered says so.
+    /// Whether the database answers now: nothing that is remembered says so. A refused connection is known at once, though
+    /// the readers' pool tries for one until its time is out.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

@@ -39,6 +39,22 @@ RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d
   (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
 
+/// Takes up to `$5` of lane `$1` whose notification expired after `$2`, up to `$3`, whenever they are due.
+pub(in crate::store) const CLAIM_EXPIRED: &str = "
+WITH c AS MATERIALIZED (
+  SELECT p.id FROM notifications n CROSS JOIN LATERAL (
+    SELECT d.id FROM deliveries d
+    WHERE d.notification_id = n.id AND d.lane = $1::bigint AND coalesce(d.state, '') = 'pending'
+      AND d.channel <> 'in_app'
+    ORDER BY d.id::text LIMIT $5::bigint FOR UPDATE SKIP LOCKED) p
+  WHERE n.expires_at > $2::bigint AND n.expires_at <= $3::bigint LIMIT $5::bigint)
+UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $4::bigint, worker = $6::text,
+  updated_at = $3::bigint
+WHERE d.id = ANY (ARRAY(SELECT c.id FROM c))
+RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d.token, d.max_attempts,
+  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
+  (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
+
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
 SELECT n.id, n.expires_at, n.created_at, n.visible_at, n.content, n.audience,
   CASE WHEN n.withdrawn = 1 OR n.cancelled_at IS NOT NULL THEN 1 ELSE 0 END::bigint
@@ -224,6 +240,7 @@ SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'delivered
 RETURNING tenant"
 );
 
+/// The most important lane first, and in it who waits for the longest.
 pub(in crate::store) const CLAIM_JOB: &str = "
 WITH c AS MATERIALIZED (
   SELECT notification_id FROM jobs WHERE done = 0 AND next_at <= $1::bigint
@@ -240,7 +257,6 @@ WITH lost AS MATERIALIZED (
   WHERE done = 0 AND next_at > $1::bigint AND next_at < $2::bigint AND worker IS NOT NULL
   ORDER BY notification_id FOR UPDATE SKIP LOCKED)
 UPDATE jobs j SET next_at = $1::bigint, worker = NULL, updated_at = $1::bigint
-/// The most important lane first, and in it who waits for the longest.
 FROM lost WHERE j.notification_id = lost.notification_id";
 
 pub(in crate::store) const JOB_NOTIFICATION: &str =

@@ -4,6 +4,7 @@ statements! { queue:
     ANSWERS,
     FLOWS,
     CLAIM,
+    CLAIM_EXPIRED,
     CLAIMED_NOTIFICATIONS,
     BEGIN_ATTEMPTS,
     SETTLE,

@@ -31,6 +31,17 @@ RETURNING id, notification_id, channel, user, address, due_at, token, max_attemp
   (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id), tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = deliveries.id)";
 
+/// Takes up to `?5` of lane `?1` whose notification expired after `?2`, up to `?3`, whenever they are due.
+pub(in crate::store) const CLAIM_EXPIRED: &str = "
+UPDATE deliveries SET state = 'running', token = token + 1, lease_until = ?4, worker = ?6, updated_at = ?3
+WHERE id IN (
+  SELECT d.id FROM notifications n CROSS JOIN deliveries d
+    ON d.notification_id = n.id AND +d.lane = ?1 AND +d.state = 'pending' AND +d.channel <> 'in_app'
+  WHERE n.expires_at > ?2 AND n.expires_at <= ?3 LIMIT ?5)
+RETURNING id, notification_id, channel, user, address, due_at, token, max_attempts,
+  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id), tenant,
+  (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = deliveries.id)";
+
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
 SELECT n.id, n.expires_at, n.created_at, n.visible_at, n.content, n.audience,
   CASE WHEN n.withdrawn = 1 OR n.cancelled_at IS NOT NULL THEN 1 ELSE 0 END
@@ -138,6 +149,7 @@ FROM (SELECT unhex(value) AS id FROM json_each(?1)) s
 WHERE deliveries.notification_id = s.id AND deliveries.channel = 'in_app' AND +deliveries.state = 'pending'
 RETURNING tenant";
 
+/// The most important lane first, and in it who waits for the longest.
 pub(in crate::store) const CLAIM_JOB: &str = "
 UPDATE jobs SET token = token + 1, worker = ?2, next_at = ?3, updated_at = ?1
 WHERE notification_id =
@@ -150,7 +162,6 @@ pub(in crate::store) const RESCUE_JOBS: &str = "
 UPDATE jobs SET next_at = ?1, worker = NULL, updated_at = ?1
 WHERE done = 0 AND next_at > ?1 AND next_at < ?2 AND worker IS NOT NULL";
 
-/// The most important lane first, and in it who waits for the longest.
 pub(in crate::store) const JOB_NOTIFICATION: &str =
     "SELECT lane, visible_at, expires_at FROM notifications WHERE id = ?1";
 
