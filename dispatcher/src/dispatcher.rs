@@ -129,6 +129,7 @@ impl Dispatcher {
             tasks.spawn(away.clone().watch(store.clone()));
         }
         if let Some(spool) = spool {
+            tasks.spawn(spool.away().clone().watch(store.clone()));
             tasks.spawn(spool.drain(store.clone(), wake.clone(), context.stop.clone()));
         }
         tasks.spawn(flush.run(store, wake, metrics.clone()));

@@ -105,10 +105,7 @@ impl Service {
             operations,
         } = means;
         let readers = Readers::new(store.clone(), realtime.clone());
-        let away = match &spool {
-            Some(spool) => Some(spool.away().clone()),
-            None => store.away_after().map(Away::new),
-        };
+        let away = store.away_after().map(Away::new);
         Self(Arc::new(Inner {
             store,
             realtime,
@@ -279,7 +276,7 @@ impl Service {
     /// [`StoreError`].
     pub async fn read<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let work = Box::pin(work);
-        match &self.0.away {
+        match self.asks() {
             Some(away) => away.bounded(work).await,
             None => work.await,
         }
@@ -292,7 +289,7 @@ impl Service {
     /// [`StoreError`].
     pub(crate) async fn touch(&self, reader: &ReaderKeys) -> Result<(), StoreError> {
         let work = self.0.store.touch_reader(reader);
-        let Some(away) = &self.0.away else {
+        let Some(away) = self.asks() else {
             return work.await;
         };
         if self.0.store.may_be_stale() {
@@ -315,7 +312,13 @@ impl Service {
         self.0.spool.as_ref()
     }
 
-    /// What is known of the database; none where it is a file.
+    /// What is known by who asks by [`Self::read`].
+    fn asks(&self) -> Option<&Away> {
+        self.0.spool.as_ref().map(Spool::away).or(self.0.away.as_ref())
+    }
+
+    /// What is known of the database as who reads finds it; none where it is a file. The spool's own knowledge is of what
+    /// writes: a database whose disk is full is away for it, and still answers readers.
     #[must_use]
     pub(crate) fn away(&self) -> Option<&Away> {
         self.0.away.as_ref()
