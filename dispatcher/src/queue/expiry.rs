@@ -20,23 +20,46 @@ const OVERLAP: Duration = Duration::from_mins(1);
 /// Deliveries in one transaction.
 const BATCH: u32 = 500;
 
-/// Ends what expired, until the queue stops. The first look takes what expired in any life before.
+/// Notifications that are looked at in one transaction.
+const STEP: u32 = 1000;
+
+/// Between two steps, so that what waits for the writer goes first.
+const STEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Ends what expired, until the queue stops, in steps. The first look takes what expired in any life before.
 pub(super) async fn run(context: Arc<Context>) {
     let mut after = Micros(0);
     loop {
         let now = Micros::now();
-        match end(&context, after, now).await {
-            Ok(()) => after = Micros(now.0.saturating_sub(Micros(0).plus(OVERLAP).0)),
-            Err(error) => tracing::warn!(%error, "what expired could not be ended"),
-        }
-        let paused = context.stop.run_until_cancelled(tokio::time::sleep(LOOK));
+        let pause = match step(&context, after, now).await {
+            Ok(up_to) if up_to < now => {
+                after = up_to;
+                STEP_PAUSE
+            }
+            Ok(_) => {
+                after = Micros(now.0.saturating_sub(Micros(0).plus(OVERLAP).0));
+                LOOK
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what expired could not be ended");
+                LOOK
+            }
+        };
+        let paused = context.stop.run_until_cancelled(tokio::time::sleep(pause));
         if paused.await.is_none() {
             return;
         }
     }
 }
 
-async fn end(context: &Arc<Context>, after: Micros, now: Micros) -> Result<(), StoreError> {
+/// Ends what expired after a time, up to the one that is answered.
+async fn step(context: &Arc<Context>, after: Micros, now: Micros) -> Result<Micros, StoreError> {
+    let up_to = context.store.expiry_step(after, now, STEP).await?;
+    end(context, after, up_to).await?;
+    Ok(up_to)
+}
+
+async fn end(context: &Arc<Context>, after: Micros, up_to: Micros) -> Result<(), StoreError> {
     for lane in Lane::ALL {
         loop {
             if context.stop.is_cancelled() || !context.can_hold.load(Ordering::Acquire) {
@@ -45,7 +68,7 @@ async fn end(context: &Arc<Context>, after: Micros, now: Micros) -> Result<(), S
             let until = context.lease_until();
             let claimed = context
                 .store
-                .claim_expired(&context.worker, lane, (after, now), until, BATCH)
+                .claim_expired(&context.worker, lane, (after, up_to), until, BATCH)
                 .await?;
             let found = claimed.len();
             let batch = claimed

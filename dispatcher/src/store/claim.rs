@@ -135,6 +135,23 @@ pub(super) struct ExpiredRequest {
     pub(super) limit: u32,
 }
 
+/// Up to when so many notifications expire after `after`; `now` where there are fewer.
+pub(super) async fn expiry_step(
+    conn: &mut Access<'_>,
+    after: Micros,
+    now: Micros,
+    count: u32,
+) -> Result<Micros, StoreError> {
+    let at: Option<i64> = conn
+        .query(sql::EXPIRY_STEP)
+        .bind(after.0)
+        .bind(now.0)
+        .bind(i64::from(count))
+        .scalar_optional()
+        .await?;
+    Ok(at.map_or(now, Micros))
+}
+
 /// Leases what expired, whether it is paused, or due at all.
 pub(super) async fn expired(tx: &mut Tx<'_>, request: &ExpiredRequest) -> Result<Vec<Claimed>, StoreError> {
     let rows: Vec<ClaimedRow> = tx
@@ -146,6 +163,7 @@ pub(super) async fn expired(tx: &mut Tx<'_>, request: &ExpiredRequest) -> Result
         .bind(request.lease_until.0)
         .bind(i64::from(request.limit))
         .bind(&request.worker)
+        .bind(tx.now.0)
         .all()
         .await?;
     if rows.is_empty() {

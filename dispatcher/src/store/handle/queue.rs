@@ -43,6 +43,19 @@ impl Store {
         Ok(claimed)
     }
 
+    /// Up to when about `count` notifications expire of those that do after `after` and before `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn expiry_step(
+        &self,
+        after: Micros,
+        now: Micros,
+        count: u32,
+    ) -> Result<Micros, StoreError> {
+        claim::expiry_step(&mut self.snapshot().await?.access(), after, now, count).await
+    }
+
     /// Leases up to `limit` deliveries of a lane whose notification expired after `after` and before `now`, whether they are
     /// paused, or due at all.
     ///

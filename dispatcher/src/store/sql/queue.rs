@@ -5,6 +5,7 @@ statements! { queue:
     FLOWS,
     CLAIM,
     CLAIM_EXPIRED,
+    EXPIRY_STEP,
     CLAIMED_NOTIFICATIONS,
     BEGIN_ATTEMPTS,
     SETTLE,
