@@ -125,6 +125,9 @@ impl Dispatcher {
             tracing::warn!(%error, "it could not be read what is paused");
         }
 
+        if let Some(away) = service.away() {
+            tasks.spawn(away.clone().watch(store.clone()));
+        }
         if let Some(spool) = spool {
             tasks.spawn(spool.away().clone().watch(store.clone()));
             tasks.spawn(spool.drain(store.clone(), wake.clone(), context.stop.clone()));

@@ -83,8 +83,8 @@ struct Rows<'a> {
     /// Visible, id, routes, group.
     scheduled: Vec<(Micros, Uuid, String, Option<String>)>,
     deliveries: Vec<DeliveryRow<'a>>,
-    /// Notification, tenant, job, due.
-    jobs: Vec<(Uuid, &'a str, String, Micros)>,
+    /// Notification, tenant, job, due, lane.
+    jobs: Vec<(Uuid, &'a str, String, Micros, i64)>,
     /// Tenant, created, sent, failed.
     totals: Vec<(&'a str, i64, i64, i64)>,
 }
@@ -125,7 +125,14 @@ impl<'a> Rows<'a> {
                 });
             }
             if let Some(job) = &new.job {
-                jobs.push((new.id.0, new.tenant.as_str(), json(job)?, new.visible_at));
+                let lane = new.lane.number();
+                jobs.push((
+                    new.id.0,
+                    new.tenant.as_str(),
+                    json(job)?,
+                    new.visible_at,
+                    lane.into(),
+                ));
             }
             let sums = totals.entry(new.tenant.as_str()).or_default();
             sums.0 += 1;

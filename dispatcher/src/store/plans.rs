@@ -56,6 +56,8 @@ async fn hot_statements_use_indexes() {
         ("known keys", accept::KNOWN_KEYS, false),
         ("flows", queue::FLOWS, false),
         ("claim", queue::CLAIM, false),
+        ("expiry step", queue::EXPIRY_STEP, false),
+        ("claim expired", queue::CLAIM_EXPIRED, false),
         ("claimed notifications", queue::CLAIMED_NOTIFICATIONS, false),
         ("begin", queue::BEGIN_ATTEMPTS, false),
         ("settle", queue::SETTLE, false),

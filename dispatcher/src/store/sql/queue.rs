@@ -4,6 +4,8 @@ statements! { queue:
     ANSWERS,
     FLOWS,
     CLAIM,
+    CLAIM_EXPIRED,
+    EXPIRY_STEP,
     CLAIMED_NOTIFICATIONS,
     BEGIN_ATTEMPTS,
     SETTLE,
