@@ -183,8 +183,8 @@ mod tests {
             ..LimitsConfig::default()
         });
         let caller = Identity {
-            tenant: "t".parse().unwrap(),
-            user: "u".parse().unwrap(),
+            tenant: TenantId::new("t").unwrap(),
+            user: Name::new("u").unwrap(),
             roles: Vec::new(),
             stores: Vec::new(),
             topics: Vec::new(),
