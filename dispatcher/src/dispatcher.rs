@@ -156,8 +156,8 @@ impl Dispatcher {
         tasks.spawn(async move {
             loop {
                 store.work_elsewhere().await;
-                wake.all();
                 wake.visible(Micros(0));
+                wake.all();
                 wake.jobs();
             }
         });

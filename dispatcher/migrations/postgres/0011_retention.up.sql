@@ -2,7 +2,8 @@
 ALTER TABLE counters ADD COLUMN gone BIGINT NOT NULL DEFAULT 0;
 
 CREATE INDEX inbox_age ON inbox (visible_at);
-CREATE INDEX receipts_notification ON receipts (notification_id, key);
+-- By user too: a list that enters here meets the reader's own row, however many have one of the notification.
+CREATE INDEX receipts_notification ON receipts (notification_id, "user", key);
 
 -- What ended lies in the order in which it ended.
 CREATE INDEX delivery_history_age ON delivery_history USING brin (updated_at);

@@ -2,7 +2,7 @@
 ALTER TABLE counters ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX inbox_age ON inbox (visible_at);
-CREATE INDEX receipts_notification ON receipts (notification_id, key);
+CREATE INDEX receipts_notification ON receipts (notification_id, user, key);
 
 -- A fan-out has the lane of its notification; the most important goes first.
 ALTER TABLE jobs ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;

@@ -121,6 +121,7 @@ pub(crate) fn spawn(context: &Arc<Context>) {
     context.tasks.spawn(upkeep::rescue_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::prune_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::forget_regularly(Arc::clone(context)));
+    context.tasks.spawn(upkeep::stop_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::measure(Arc::clone(context)));
     context.tasks.spawn(upkeep::keep_leases(Arc::clone(context)));
 }

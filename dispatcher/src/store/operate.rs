@@ -1,6 +1,7 @@
 //! Cancelling and replacing what was accepted.
 //!
-//! A cancel takes the locks on the same rows that a claim takes, so it knows of each delivery whether it was first.
+//! A cancel takes the locks on the same rows that a claim takes, so it knows of each delivery whether it was first. Of a large
+//! notification it takes a page of them, and the rest in further transactions.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,20 +9,32 @@ use common::ids::{NotificationId, TenantId};
 use uuid::Uuid;
 
 use super::{
-    StoreError, accept, chains,
+    StoreError, accept,
+    access::Access,
+    chains,
     codec::count,
     records,
     sql::{accept as accept_sql, operate as sql, queue as queue_sql},
+    stops,
     transaction::Tx,
 };
-use crate::model::{CancelFate, Cancelled, DeliveryState, NewNotification, Replaced};
+use crate::model::{CancelFate, Cancelled, DeliveryState, Micros, NewNotification, Replaced};
 
-/// Stops what has not begun. None: the tenant has no such notification.
+/// What is left of a cancelled notification after its first page, see [`stops`].
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// When it was cancelled.
+    pub(super) since: Micros,
+    /// Where the next page begins.
+    pub(super) place: String,
+}
+
+/// Marks it as cancelled and stops what has not begun, up to a page. None: the tenant has no such notification.
 pub(super) async fn cancel(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     id: NotificationId,
-) -> Result<Option<Cancelled>, StoreError> {
+) -> Result<Option<(Cancelled, Option<Rest>)>, StoreError> {
     let visible_at: Option<i64> = tx
         .conn
         .query(sql::MARK_CANCELLED)
@@ -48,15 +61,9 @@ pub(super) async fn cancel(
         .bind(tx.now.0)
         .run()
         .await?;
-    let stopped: HashSet<Uuid> = tx
-        .conn
-        .query(sql::CANCEL_PENDING)
-        .bind(id.0)
-        .bind(tx.now.0)
-        .scalars()
-        .await?
-        .into_iter()
-        .collect();
+    let page = stops::begin(tx, id, "cancelled").await?;
+    let stopped: HashSet<Uuid> = page.stopped.into_iter().collect();
+    let rest = page.next.map(|place| Rest { since: tx.now, place });
     // No step follows; what one has just begun is stopped with it.
     chains::withdrawn(tx, id, "cancelled").await?;
     let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
@@ -75,18 +82,48 @@ pub(super) async fn cancel(
                 CancelFate::Stopped
             } else if delivery.state.is_terminal() {
                 CancelFate::Ended
+            } else if rest.is_some() && delivery.state == DeliveryState::Pending {
+                CancelFate::Stopped
             } else {
                 CancelFate::OnTheWay
             };
             (delivery, fate)
         })
         .collect();
-    Ok(Some(Cancelled {
+    let cancelled = Cancelled {
         deliveries,
         stopped: stopped.len() as u64 + further,
         fan_out_stopped: fan_out > 0,
         never_visible: never_visible > 0,
-    }))
+    };
+    Ok(Some((cancelled, rest)))
+}
+
+/// What became of a large notification after its further pages: what still waits counts as stopped, as the mark is there.
+pub(super) async fn recount(
+    conn: &mut Access<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+    since: Micros,
+    cancelled: &mut Cancelled,
+) -> Result<(), StoreError> {
+    cancelled.stopped = stops::stopped_since(conn, id, since).await?;
+    let Some((_, deliveries)) = records::notification(conn, tenant, id).await? else {
+        return Ok(());
+    };
+    cancelled.deliveries = deliveries
+        .into_iter()
+        .map(|delivery| {
+            let fate = match delivery.state {
+                DeliveryState::Pending => CancelFate::Stopped,
+                DeliveryState::Running => CancelFate::OnTheWay,
+                DeliveryState::Cancelled if delivery.updated_at >= since => CancelFate::Stopped,
+                _ => CancelFate::Ended,
+            };
+            (delivery, fate)
+        })
+        .collect();
+    Ok(())
 }
 
 /// Puts a notification in the place of one that is not due yet, under the same id and with its time of acceptance.

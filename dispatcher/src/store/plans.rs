@@ -5,7 +5,9 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, chains, collapse, connect, history, inbox, lists, operate, queue, records, schedules},
+    sqlite::{
+        accept, chains, collapse, connect, history, inbox, lists, operate, queue, records, schedules, stops,
+    },
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -71,7 +73,6 @@ async fn hot_statements_use_indexes() {
         ("job contacts", queue::JOB_CONTACTS, false),
         ("job contacts of all", queue::JOB_CONTACTS_ALL, false),
         ("job memberships", queue::JOB_MEMBERSHIPS, false),
-        ("cancel deliveries", queue::CANCEL_DELIVERIES, false),
         ("counters", inbox::COUNTERS, false),
         ("floors", inbox::FLOORS, false),
         ("list", lists::LIST, false),
@@ -141,7 +142,10 @@ async fn hot_statements_use_indexes() {
         ("address taken", operate::ADDRESS_TAKEN, false),
         ("discard", operate::DISCARD, false),
         ("forget edits", operate::FORGET_EDITS, false),
-        ("cancel pending", operate::CANCEL_PENDING, false),
+        ("stop pending", stops::STOP_PENDING, false),
+        ("open stops", stops::OPEN_STOPS, false),
+        ("end stop", stops::END_STOP, false),
+        ("stopped since", stops::STOPPED_SINCE, false),
         ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
         ("schedule", schedules::SCHEDULE, false),
         ("schedules", schedules::LIST_SCHEDULES, false),

@@ -19,28 +19,6 @@ pub(in crate::store) const MARK_CANCELLED: &str = "
 UPDATE notifications SET cancelled_at = coalesce(cancelled_at, $3::bigint) WHERE id = $1::uuid AND tenant = $2::text
 RETURNING visible_at";
 
-/// What is pending ends; what runs is marked, so that a settlement at the same time, which may not see the cancelling,
-/// does not make it pending again.
-pub(in crate::store) const CANCEL_PENDING: &str = concat!(
-    "
-WITH held AS MATERIALIZED (
-  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id::text FOR UPDATE
-), marked AS (
-  UPDATE deliveries d SET reason = 'cancelled'
-  WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state <> 'pending'))
-), gone AS (
-  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state = 'pending'))
-  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.due_at, d.lease_until, d.token,
-    d.max_attempts, d.worker
-)
-INSERT INTO delivery_history (",
-    columns!(),
-    ")
-SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'cancelled', 'cancelled', due_at, lease_until, token,
-  max_attempts, worker, $2::bigint FROM gone
-RETURNING id"
-);
-
 /// What has to be known, and stay so, while a notification is replaced.
 pub(in crate::store) const REPLACEABLE: &str = "
 SELECT visible_at, created_at, withdrawn, CASE WHEN cancelled_at IS NULL THEN 0 ELSE 1 END::bigint FROM notifications

@@ -79,7 +79,7 @@ SELECT * FROM held
 ON CONFLICT (delivery_id, number) DO NOTHING
 RETURNING delivery_id, token";
 
-/// Takes `[delivery, token, state, due_at, reason]`. What was withdrawn meanwhile is not tried again: `CANCEL_DELIVERIES`
+/// Takes `[delivery, token, state, due_at, reason]`. What was withdrawn meanwhile is not tried again: `STOP_PENDING`
 /// leaves its mark in the row.
 pub(in crate::store) const SETTLE: &str = concat!(
     "
@@ -289,27 +289,6 @@ pub(in crate::store) const JOB_MEMBERSHIPS: &str = "
 SELECT m.tenant, m.\"user\", m.key FROM unnest($1::text[], $2::text[]) AS j (tenant, username)
 JOIN readers m ON m.tenant = j.tenant AND m.\"user\" = j.username
 WHERE m.current = 1";
-
-/// What is pending ends; what runs is marked, so that a settlement at the same time, which may not see the withdrawal,
-/// does not make it pending again. `$3` says why.
-pub(in crate::store) const CANCEL_DELIVERIES: &str = concat!(
-    "
-WITH held AS MATERIALIZED (
-  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id::text FOR UPDATE
-), marked AS (
-  UPDATE deliveries d SET reason = 'withdrawn'
-  WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state <> 'pending'))
-), gone AS (
-  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state = 'pending'))
-  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.due_at, d.lease_until, d.token,
-    d.max_attempts, d.worker
-)
-INSERT INTO delivery_history (",
-    columns!(),
-    ")
-SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'cancelled', $3::text, due_at, lease_until, token,
-  max_attempts, worker, $2::bigint FROM gone"
-);
 
 pub(in crate::store) const CANCEL_JOB: &str =
     "UPDATE jobs SET done = 1, updated_at = $2::bigint WHERE notification_id = $1::uuid AND done = 0";

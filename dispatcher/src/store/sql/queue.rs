@@ -26,7 +26,6 @@ statements! { queue:
     JOB_CONTACTS,
     JOB_CONTACTS_ALL,
     JOB_MEMBERSHIPS,
-    CANCEL_DELIVERIES,
     CANCEL_JOB,
     CANCEL_SCHEDULED,
 }

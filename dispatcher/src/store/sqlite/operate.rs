@@ -18,11 +18,6 @@ pub(in crate::store) const MARK_CANCELLED: &str = "
 UPDATE notifications SET cancelled_at = coalesce(cancelled_at, ?3) WHERE id = ?1 AND tenant = ?2
 RETURNING visible_at";
 
-pub(in crate::store) const CANCEL_PENDING: &str = "
-UPDATE deliveries SET state = 'cancelled', reason = 'cancelled', updated_at = ?2
-WHERE notification_id = ?1 AND +state = 'pending'
-RETURNING id";
-
 /// What has to be known, and stay so, while a notification is replaced.
 pub(in crate::store) const REPLACEABLE: &str = "
 SELECT visible_at, created_at, withdrawn, CASE WHEN cancelled_at IS NULL THEN 0 ELSE 1 END FROM notifications

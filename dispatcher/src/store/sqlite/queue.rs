@@ -191,11 +191,6 @@ SELECT m.tenant, m.user, m.key FROM json_each(?1) j CROSS JOIN readers m
   ON m.tenant = j.value ->> 0 AND m.user = j.value ->> 1
 WHERE m.current = 1";
 
-/// `?3` says why.
-pub(in crate::store) const CANCEL_DELIVERIES: &str = "
-UPDATE deliveries SET state = 'cancelled', reason = ?3, updated_at = ?2
-WHERE notification_id = ?1 AND +state = 'pending'";
-
 pub(in crate::store) const CANCEL_JOB: &str =
     "UPDATE jobs SET done = 1, updated_at = ?2 WHERE notification_id = ?1 AND done = 0";
 
