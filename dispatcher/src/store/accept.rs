@@ -6,14 +6,16 @@ use common::topic::TopicKind;
 use uuid::Uuid;
 
 use super::{
-    StoreError, chains,
+    StoreError,
+    access::Statement,
+    chains,
     codec::json,
     collapse::{self, Replaced},
     deliveries::{self, DeliveryRow},
     idempotency,
     marks::take_back,
     positions::{Arrival, FILTERED, StoredRoute, appear_among, filed_group},
-    sql::accept as sql,
+    sql::{accept as sql, operate as operate_sql},
     totals::counts,
     transaction::Tx,
 };
@@ -154,12 +156,25 @@ impl<'a> Rows<'a> {
     }
 }
 
-pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
+async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
+    write(tx, fresh, sql::INSERT_NOTIFICATIONS).await
+}
+
+/// Puts one in the place of what is stored under its id, of which nothing but its row is left.
+pub(super) async fn replace(tx: &mut Tx<'_>, new: &NewNotification) -> Result<(), StoreError> {
+    write(tx, &[new], operate_sql::REPLACE_NOTIFICATION).await
+}
+
+async fn write(
+    tx: &mut Tx<'_>,
+    fresh: &[&NewNotification],
+    notifications: Statement,
+) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     tx.work |= !(rows.deliveries.is_empty() && rows.jobs.is_empty() && rows.scheduled.is_empty());
     let replaced = collapse::take(tx, fresh).await?;
     tx.conn
-        .query(sql::INSERT_NOTIFICATIONS)
+        .query(notifications)
         .rows(&rows.notifications)
         .run()
         .await?;

@@ -9,11 +9,11 @@ use common::ids::{NotificationId, TenantId};
 use uuid::Uuid;
 
 use super::{
-    StoreError, accept,
+    Standing, StoreError, accept,
     access::Access,
     chains,
     codec::count,
-    records,
+    collapse, records,
     sql::{accept as accept_sql, operate as sql, queue as queue_sql},
     stops,
     transaction::Tx,
@@ -62,41 +62,52 @@ pub(super) async fn cancel(
         .run()
         .await?;
     let page = stops::begin(tx, id, "cancelled").await?;
-    let stopped: HashSet<Uuid> = page.stopped.into_iter().collect();
     let rest = page.next.map(|place| Rest { since: tx.now, place });
+    let mut cancelled = Cancelled {
+        deliveries: Vec::new(),
+        stopped: 0,
+        on_the_way: 0,
+        ended: 0,
+        delivered: 0,
+        cancelled: 0,
+        fan_out_stopped: fan_out > 0,
+        never_visible: never_visible > 0,
+    };
+    if rest.is_some() {
+        // It is counted after its further pages.
+        chains::withdrawn(tx, id, "cancelled").await?;
+        return Ok(Some((cancelled, rest)));
+    }
+    let (stopped, now) = (page.stopped.into_iter().collect::<HashSet<Uuid>>(), tx.now);
+    // What two calls of one moment stopped is told by the first alone.
+    let before = counts(&mut tx.conn, id, now).await?;
     // No step follows; what one has just begun is stopped with it.
     chains::withdrawn(tx, id, "cancelled").await?;
     let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
         return Ok(None);
     };
-    let now = tx.now;
-    let mut further = 0;
-    let deliveries = deliveries
+    let after = counts(&mut tx.conn, id, now).await?;
+    let by_chains = after.just_cancelled.saturating_sub(before.just_cancelled);
+    cancelled.stopped = stopped.len() as u64 + by_chains;
+    cancelled.on_the_way = after.pending + after.running;
+    cancelled.ended = after.ended.saturating_sub(cancelled.stopped);
+    cancelled.delivered = after.delivered;
+    cancelled.cancelled = after.cancelled;
+    cancelled.deliveries = deliveries
         .into_iter()
         .map(|delivery| {
             let by_chain = delivery.state == DeliveryState::Cancelled && delivery.updated_at == now;
-            let fate = if stopped.contains(&delivery.id.0) {
-                CancelFate::Stopped
-            } else if by_chain {
-                further += 1;
+            let fate = if by_chain || stopped.contains(&delivery.id.0) {
                 CancelFate::Stopped
             } else if delivery.state.is_terminal() {
                 CancelFate::Ended
-            } else if rest.is_some() && delivery.state == DeliveryState::Pending {
-                CancelFate::Stopped
             } else {
                 CancelFate::OnTheWay
             };
             (delivery, fate)
         })
         .collect();
-    let cancelled = Cancelled {
-        deliveries,
-        stopped: stopped.len() as u64 + further,
-        fan_out_stopped: fan_out > 0,
-        never_visible: never_visible > 0,
-    };
-    Ok(Some((cancelled, rest)))
+    Ok(Some((cancelled, None)))
 }
 
 /// What became of a large notification after its further pages: what still waits counts as stopped, as the mark is there.
@@ -107,7 +118,12 @@ pub(super) async fn recount(
     since: Micros,
     cancelled: &mut Cancelled,
 ) -> Result<(), StoreError> {
-    cancelled.stopped = stops::stopped_since(conn, id, since).await?;
+    let now = counts(conn, id, since).await?;
+    cancelled.stopped = now.pending + now.just_cancelled;
+    cancelled.on_the_way = now.running;
+    cancelled.ended = now.ended.saturating_sub(now.just_cancelled);
+    cancelled.delivered = now.delivered;
+    cancelled.cancelled = now.pending + now.cancelled;
     let Some((_, deliveries)) = records::notification(conn, tenant, id).await? else {
         return Ok(());
     };
@@ -124,6 +140,34 @@ pub(super) async fn recount(
         })
         .collect();
     Ok(())
+}
+
+/// How many deliveries of a notification are where.
+struct Counts {
+    pending: u64,
+    running: u64,
+    ended: u64,
+    delivered: u64,
+    cancelled: u64,
+    /// Since the time that is asked for.
+    just_cancelled: u64,
+}
+
+async fn counts(conn: &mut Access<'_>, id: NotificationId, since: Micros) -> Result<Counts, StoreError> {
+    let (pending, running, ended, delivered, cancelled, just_cancelled): (i64, i64, i64, i64, i64, i64) =
+        conn.query(sql::CANCEL_COUNTS)
+            .bind(id.0)
+            .bind(since.0)
+            .one()
+            .await?;
+    Ok(Counts {
+        pending: count(pending),
+        running: count(running),
+        ended: count(ended),
+        delivered: count(delivered),
+        cancelled: count(cancelled),
+        just_cancelled: count(just_cancelled),
+    })
 }
 
 /// Puts a notification in the place of one that is not due yet, under the same id and with its time of acceptance.
@@ -168,12 +212,12 @@ pub(super) async fn replace(
     if unscheduled == 0 {
         return Ok(Replaced::Due);
     }
-    for statement in [
-        sql::FORGET_DELIVERIES,
-        sql::DROP_CHAINS,
-        sql::FORGET_JOB,
-        sql::FORGET_NOTIFICATION,
-    ] {
+    if let Some((stored, deliveries)) = records::notification(&mut tx.conn, tenant, new.id).await?
+        && let Some(was) = Standing::of_stored(&stored, &deliveries)?
+    {
+        collapse::leave(tx, &was, Standing::of(new).as_ref()).await?;
+    }
+    for statement in [sql::FORGET_DELIVERIES, sql::DROP_CHAINS, sql::FORGET_JOB] {
         tx.conn.query(statement).bind(new.id.0).run().await?;
     }
     tx.conn
@@ -183,7 +227,7 @@ pub(super) async fn replace(
         .await?;
     let mut new = new.clone();
     new.created_at = crate::model::Micros(created_at);
-    accept::insert(tx, &[&new]).await?;
+    accept::replace(tx, &new).await?;
     Ok(Replaced::Done)
 }
 

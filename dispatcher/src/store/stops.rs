@@ -8,8 +8,7 @@
 use common::ids::NotificationId;
 use uuid::Uuid;
 
-use super::{StoreError, access::Access, codec::count, sql::stops as sql, transaction::Tx};
-use crate::model::Micros;
+use super::{StoreError, access::Access, sql::stops as sql, transaction::Tx};
 
 /// Deliveries that one transaction ends.
 const PAGE: i64 = 2000;
@@ -81,19 +80,4 @@ pub(super) async fn open(conn: &mut Access<'_>) -> Result<Vec<(NotificationId, S
         .into_iter()
         .map(|(id, reason)| (NotificationId(id), reason))
         .collect())
-}
-
-/// How many deliveries will not be sent since a notification was taken back, whoever ended them, or will.
-pub(super) async fn stopped_since(
-    conn: &mut Access<'_>,
-    id: NotificationId,
-    since: Micros,
-) -> Result<u64, StoreError> {
-    let number: i64 = conn
-        .query(sql::STOPPED_SINCE)
-        .bind(id.0)
-        .bind(since.0)
-        .scalar()
-        .await?;
-    Ok(count(number))
 }

@@ -6,8 +6,8 @@ use common::ids::{DeliveryId, NotificationId, TenantId};
 
 use crate::{
     model::{
-        Attempt, Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, NewNotification, Pause,
-        Pauses, Redrive, RedriveResult, Replaced,
+        Attempt, Cancelled, Candidate, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, NewNotification,
+        Pause, Pauses, Redrive, RedriveResult, Replaced,
     },
     store::{
         Store, StoreError, dead,
@@ -57,7 +57,7 @@ impl Store {
     /// and nobody sends it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing is changed.
+    /// [`StoreError::Unavailable`]: nothing is changed, or a large one is cancelled and could not be counted.
     pub async fn cancel(
         &self,
         tenant: &TenantId,
@@ -72,10 +72,7 @@ impl Store {
             return Ok(None);
         };
         if let Some(Rest { since, place }) = rest {
-            // It is cancelled, whatever comes of this.
-            if let Err(error) = self.stop_rest(tenant, id, since, place, &mut cancelled).await {
-                tracing::warn!(%error, notification = %id, "a part of what was cancelled is still to be ended");
-            }
+            self.stop_rest(tenant, id, since, place, &mut cancelled).await?;
         }
         Ok(Some(cancelled))
     }
@@ -93,7 +90,14 @@ impl Store {
         while let Some(place) = next
             && began.elapsed() < STOP_TIME
         {
-            next = self.stop_page(id, "cancelled", place).await?;
+            next = match self.stop_page(id, "cancelled", place).await {
+                Ok(next) => next,
+                Err(error) => {
+                    // It is cancelled, whatever comes of this.
+                    tracing::warn!(%error, notification = %id, "a part of what was cancelled is still to be ended");
+                    None
+                }
+            };
         }
         operate::recount(&mut self.snapshot().await?.access(), tenant, id, since, cancelled).await
     }
@@ -135,6 +139,31 @@ impl Store {
         id: DeliveryId,
     ) -> Result<Option<(DeadLetter, Vec<Attempt>)>, StoreError> {
         dead::one(&mut self.snapshot().await?.access(), tenant, id).await
+    }
+
+    /// What is dead of a notification and can be sent again: the first `limit` after `after`, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn dead_of(
+        &self,
+        notification: NotificationId,
+        after: Option<DeliveryId>,
+        limit: u32,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        dead::dead_of(&mut self.snapshot().await?.access(), notification, after, limit).await
+    }
+
+    /// Those of these deliveries that are the notification's, each once, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn named_of(
+        &self,
+        notification: NotificationId,
+        named: &[DeliveryId],
+    ) -> Result<Vec<Candidate>, StoreError> {
+        dead::named_of(&mut self.snapshot().await?.access(), notification, named).await
     }
 
     /// Sends dead letters again, under their ids. Of two at the same time one does it.

@@ -66,8 +66,3 @@ pub(in crate::store) const OPEN_STOPS: &str =
     "SELECT s.notification_id, s.reason FROM stops s ORDER BY s.notification_id LIMIT $1::bigint";
 
 pub(in crate::store) const END_STOP: &str = "DELETE FROM stops WHERE notification_id = $1::uuid";
-
-/// How many of notification `$1` will not be sent since `$2`, when it was taken back.
-pub(in crate::store) const STOPPED_SINCE: &str = "
-SELECT count(*) FROM all_deliveries d WHERE d.notification_id = $1::uuid
-  AND (coalesce(d.state, '') = 'pending' OR (coalesce(d.state, '') = 'cancelled' AND d.updated_at >= $2::bigint))";

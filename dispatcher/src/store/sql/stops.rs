@@ -5,5 +5,4 @@ statements! { stops:
     KEEP_STOP,
     OPEN_STOPS,
     END_STOP,
-    STOPPED_SINCE,
 }
