@@ -64,7 +64,6 @@ pub(super) async fn cancel(
     // What two calls of one moment stopped is told by the first alone.
     let before = counts(&mut tx.conn, id, tx.now).await?;
     let page = stops::begin(tx, id, "cancelled").await?;
-    let stopped: HashSet<Uuid> = page.stopped.into_iter().collect();
     let rest = page.next.map(|place| Rest { since: tx.now, place });
     // No step follows; what one has just begun is stopped with it.
     chains::withdrawn(tx, id, "cancelled").await?;
@@ -84,8 +83,6 @@ pub(super) async fn cancel(
                 CancelFate::Stopped
             } else if delivery.state.is_terminal() {
                 CancelFate::Ended
-            } else if rest.is_some() && delivery.state == DeliveryState::Pending {
-                CancelFate::Stopped
             } else {
                 CancelFate::OnTheWay
             };

@@ -57,7 +57,7 @@ impl Store {
     /// and nobody sends it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing is changed.
+    /// [`StoreError::Unavailable`]: nothing is changed, or a large one is cancelled and could not be counted.
     pub async fn cancel(
         &self,
         tenant: &TenantId,
@@ -72,10 +72,7 @@ impl Store {
             return Ok(None);
         };
         if let Some(Rest { since, place }) = rest {
-            // It is cancelled, whatever comes of this.
-            if let Err(error) = self.stop_rest(tenant, id, since, place, &mut cancelled).await {
-                tracing::warn!(%error, notification = %id, "a part of what was cancelled is still to be ended");
-            }
+            self.stop_rest(tenant, id, since, place, &mut cancelled).await?;
         }
         Ok(Some(cancelled))
     }
@@ -93,7 +90,14 @@ impl Store {
         while let Some(place) = next
             && began.elapsed() < STOP_TIME
         {
-            next = self.stop_page(id, "cancelled", place).await?;
+            next = match self.stop_page(id, "cancelled", place).await {
+                Ok(next) => next,
+                Err(error) => {
+                    // It is cancelled, whatever comes of this.
+                    tracing::warn!(%error, notification = %id, "a part of what was cancelled is still to be ended");
+                    None
+                }
+            };
         }
         operate::recount(&mut self.snapshot().await?.access(), tenant, id, since, cancelled).await
     }

@@ -77,7 +77,9 @@ async fn cancelling_thousands_says_exactly_what_was_stopped() {
     operate::begin(&store, &gone).await;
     operate::end(&store, &gone, DeliveryState::Delivered, "").await;
     let answer = store.cancel(&tenant(), id).await.unwrap().unwrap();
-    assert_eq!(answer.stopped, MANY as u64 - 3);
+    let numbers = (answer.stopped, answer.on_the_way, answer.ended, answer.delivered);
+    assert_eq!(numbers, (MANY as u64 - 3, 2, 1, 1));
+    assert_eq!(answer.cancelled, answer.stopped);
     let of = |fate| answer.deliveries.iter().filter(|(_, one)| *one == fate).count();
     assert_eq!(
         of(CancelFate::OnTheWay) + of(CancelFate::Ended) + of(CancelFate::Stopped),
