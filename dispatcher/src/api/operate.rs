@@ -67,6 +67,8 @@ pub(crate) struct CancelView {
     ended: u64,
     /// Whether a group's fan-out was stopped that would have made more.
     fan_out_stopped: bool,
+    /// Steps of a strategy that had not begun and were stopped.
+    steps_stopped: u64,
     /// Each of them; the first 2,000.
     deliveries: Vec<FateView>,
 }
@@ -113,7 +115,10 @@ pub(crate) async fn cancel(
         .map_err(store_problem)?
         .ok_or_else(no_notification)?;
     let gone = cancelled.on_the_way > 0 || cancelled.delivered > 0;
-    let stopped = cancelled.cancelled > 0 || cancelled.never_visible || cancelled.fan_out_stopped;
+    let stopped = cancelled.cancelled > 0
+        || cancelled.never_visible
+        || cancelled.fan_out_stopped
+        || cancelled.steps_stopped > 0;
     Ok(Json(CancelView {
         id: id.to_string(),
         status: match (stopped, gone) {
@@ -125,6 +130,7 @@ pub(crate) async fn cancel(
         on_the_way: cancelled.on_the_way,
         ended: cancelled.ended,
         fan_out_stopped: cancelled.fan_out_stopped,
+        steps_stopped: cancelled.steps_stopped,
         deliveries: cancelled
             .deliveries
             .iter()

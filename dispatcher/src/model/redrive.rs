@@ -135,6 +135,8 @@ pub struct Cancelled {
     pub cancelled: u64,
     /// Its fan-out to a group was not over and goes no further.
     pub fan_out_stopped: bool,
+    /// Steps of its chains that had not begun, and never will.
+    pub steps_stopped: u64,
     /// It was not visible yet, and never will be.
     pub never_visible: bool,
 }

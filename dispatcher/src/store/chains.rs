@@ -24,7 +24,7 @@ use super::{
 use crate::{
     model::{
         Chain, ChainId, DeliveryState, Micros, NewDelivery, NewNotification, Reached, ReaderKeys, Reason,
-        Step,
+        Step, StepState,
     },
     strategy::{self, Effects, Event},
 };
@@ -194,12 +194,12 @@ async fn reached(tx: &mut Tx<'_>, rows: Vec<Row>, level: Reached) -> Result<(), 
     carry_out(tx, chains).await
 }
 
-/// A notification is taken back: nothing of it follows.
+/// A notification is taken back: nothing of it follows. How many steps had not begun and never will.
 pub(super) async fn withdrawn(
     tx: &mut Tx<'_>,
     id: NotificationId,
     reason: &'static str,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let rows = tx
         .conn
         .query(sql::CHAINS_OF_NOTIFICATION)
@@ -208,8 +208,13 @@ pub(super) async fn withdrawn(
         .await?;
     let mut chains = held(rows)?;
     if chains.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
+    let waiting = |chains: &[Held]| -> usize {
+        let steps = chains.iter().flat_map(|held| &held.chain.steps);
+        steps.filter(|step| step.state == StepState::Pending).count()
+    };
+    let before = waiting(&chains);
     for held in &mut chains {
         held.apply(Event::Withdrawn(Reason::Borrowed(reason)), tx.now);
     }
@@ -222,7 +227,9 @@ pub(super) async fn withdrawn(
             }
         }
     }
-    carry_out(tx, chains).await
+    let stopped = before.saturating_sub(waiting(&chains));
+    carry_out(tx, chains).await?;
+    Ok(stopped as u64)
 }
 
 /// Begins steps whose time has come. How many chains were looked at.

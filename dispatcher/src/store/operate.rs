@@ -71,18 +71,19 @@ pub(super) async fn cancel(
         delivered: 0,
         cancelled: 0,
         fan_out_stopped: fan_out > 0,
+        steps_stopped: 0,
         never_visible: never_visible > 0,
     };
     if rest.is_some() {
         // It is counted after its further pages.
-        chains::withdrawn(tx, id, "cancelled").await?;
+        cancelled.steps_stopped = chains::withdrawn(tx, id, "cancelled").await?;
         return Ok(Some((cancelled, rest)));
     }
     let (stopped, now) = (page.stopped.into_iter().collect::<HashSet<Uuid>>(), tx.now);
     // What two calls of one moment stopped is told by the first alone.
     let before = counts(&mut tx.conn, id, now).await?;
     // No step follows; what one has just begun is stopped with it.
-    chains::withdrawn(tx, id, "cancelled").await?;
+    cancelled.steps_stopped = chains::withdrawn(tx, id, "cancelled").await?;
     let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
         return Ok(None);
     };

@@ -34,6 +34,19 @@ async fn what_nobody_reads_comes_by_email() {
 }
 
 #[tokio::test]
+async fn a_cancel_tells_of_the_steps_that_it_stopped() {
+    let (mut mails, api) = Api::with_mails().await;
+    let id = api.create(&body(3600.0, "read")).await;
+    let path = format!("/api/v1/notifications/{id}/cancel");
+    let answer = api.json("POST", &Who::service(), &path, "").await.expect(200);
+    assert_eq!(answer["status"], "partly_cancelled", "{answer}");
+    assert_eq!(answer["steps_stopped"], 1, "{answer}");
+    let again = api.json("POST", &Who::service(), &path, "").await.expect(200);
+    assert_eq!(again["steps_stopped"], 0, "{again}");
+    assert!(mails.further_mails().is_empty());
+}
+
+#[tokio::test]
 async fn reading_anywhere_cancels_what_is_pending() {
     let (mut mails, api) = Api::with_mails().await;
     let me = Who::user("u1");
