@@ -125,6 +125,9 @@ impl Dispatcher {
             tracing::warn!(%error, "it could not be read what is paused");
         }
 
+        if let Some(away) = service.away() {
+            tasks.spawn(away.clone().watch(store.clone()));
+        }
         if let Some(spool) = spool {
             tasks.spawn(spool.away().clone().watch(store.clone()));
             tasks.spawn(spool.drain(store.clone(), wake.clone(), context.stop.clone()));
@@ -153,8 +156,8 @@ impl Dispatcher {
         tasks.spawn(async move {
             loop {
                 store.work_elsewhere().await;
-                wake.all();
                 wake.visible(Micros(0));
+                wake.all();
                 wake.jobs();
             }
         });

@@ -8,8 +8,8 @@ use crate::{
     lease::Retries,
     metrics::Metrics,
     model::{
-        Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, NewNotification, Pause, Pauses,
-        Redrive, RedriveResult, Replaced,
+        Cancelled, Candidate, Channel, DeadFilter, DeadLetter, DeadPlace, DeliveryState, Micros,
+        NewNotification, Pause, Pauses, Redrive, RedriveResult, Replaced,
     },
     pausing::Pausing,
     store::{Store, StoreError},
@@ -24,6 +24,18 @@ const BATCH: u32 = 200;
 pub struct Swept {
     /// How many.
     pub count: u64,
+    /// The bound was reached, and there may be more.
+    pub more: bool,
+}
+
+/// Deliveries of one notification that one retry sends again at the most.
+const MAX_RETRIED: usize = 10_000;
+
+/// What of a notification goes again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// These.
+    pub deliveries: Vec<DeliveryId>,
     /// The bound was reached, and there may be more.
     pub more: bool,
 }
@@ -107,6 +119,67 @@ impl Operations {
             }
         }
         Ok(result)
+    }
+
+    /// Sends again what is dead of a notification, under its ids, in transactions of bounded size.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what went before stays done; the rest can be asked for again.
+    pub async fn retry(
+        &self,
+        tenant: &TenantId,
+        notification: NotificationId,
+        by: &str,
+    ) -> Result<Retried, StoreError> {
+        let mut retried = Retried::default();
+        // Once in the order of the ids, so that what dies again on the way is not taken again.
+        let mut after = None;
+        loop {
+            let dead = self.store.dead_of(notification, after, BATCH).await?;
+            let Some(last) = dead.last() else {
+                return Ok(retried);
+            };
+            after = Some(last.id);
+            retried
+                .deliveries
+                .extend(self.retry_these(tenant, &dead, by).await?);
+            if dead.len() < BATCH as usize {
+                return Ok(retried);
+            }
+            if retried.deliveries.len() >= MAX_RETRIED {
+                retried.more = true;
+                return Ok(retried);
+            }
+        }
+    }
+
+    /// Sends again those of these that are dead, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is changed.
+    pub async fn retry_these(
+        &self,
+        tenant: &TenantId,
+        candidates: &[Candidate],
+        by: &str,
+    ) -> Result<Vec<DeliveryId>, StoreError> {
+        let redrive = Redrive {
+            deliveries: candidates
+                .iter()
+                .filter(|one| one.state == DeliveryState::Dead)
+                .map(|one| (one.id, self.attempts(one.channel)))
+                .collect(),
+            by: by.to_owned(),
+            ..Redrive::default()
+        };
+        if redrive.deliveries.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(match self.redrive(tenant, redrive).await? {
+            RedriveResult::Redriven(all) => all.into_iter().map(|one| one.id).collect(),
+            // Only where an address is given.
+            RedriveResult::AddressTaken => Vec::new(),
+        })
     }
 
     /// Sends dead letters that fit a filter again, at most `most` of them, in transactions of bounded size.

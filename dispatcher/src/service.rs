@@ -19,7 +19,7 @@ use crate::{
     operations::Operations,
     realtime::{Frames, Realtime},
     receipts::Readers,
-    spool::{Spool, SpoolError, Turn},
+    spool::{Away, Spool, SpoolError, Turn},
     store::{Mark, Marked, ReadAll, Standing, Store, StoreError},
     wake::Wake,
 };
@@ -37,6 +37,8 @@ struct Inner {
     wake: Wake,
     metrics: Metrics,
     spool: Option<Spool>,
+    /// None where the database is a file.
+    away: Option<Away>,
     operations: Operations,
 }
 
@@ -103,6 +105,7 @@ impl Service {
             operations,
         } = means;
         let readers = Readers::new(store.clone(), realtime.clone());
+        let away = store.away_after().map(Away::new);
         Self(Arc::new(Inner {
             store,
             realtime,
@@ -111,6 +114,7 @@ impl Service {
             wake,
             metrics,
             spool,
+            away,
             operations,
         }))
     }
@@ -272,8 +276,8 @@ impl Service {
     /// [`StoreError`].
     pub async fn read<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let work = Box::pin(work);
-        match &self.0.spool {
-            Some(spool) => spool.away().bounded(work).await,
+        match self.asks() {
+            Some(away) => away.bounded(work).await,
             None => work.await,
         }
     }
@@ -285,13 +289,13 @@ impl Service {
     /// [`StoreError`].
     pub(crate) async fn touch(&self, reader: &ReaderKeys) -> Result<(), StoreError> {
         let work = self.0.store.touch_reader(reader);
-        let Some(spool) = &self.0.spool else {
+        let Some(away) = self.asks() else {
             return work.await;
         };
         if self.0.store.may_be_stale() {
-            return spool.away().bounded(Box::pin(work)).await;
+            return away.bounded(Box::pin(work)).await;
         }
-        let patience = spool.away().patience();
+        let patience = away.patience();
         // Known readers are not written again, so this may go well although the database takes nothing.
         tokio::time::timeout(patience, Box::pin(work))
             .await
@@ -306,6 +310,18 @@ impl Service {
     #[must_use]
     pub fn spool(&self) -> Option<&Spool> {
         self.0.spool.as_ref()
+    }
+
+    /// What is known by who asks by [`Self::read`].
+    fn asks(&self) -> Option<&Away> {
+        self.0.spool.as_ref().map(Spool::away).or(self.0.away.as_ref())
+    }
+
+    /// What is known of the database as who reads finds it; none where it is a file. The spool's own knowledge is of what
+    /// writes: a database whose disk is full is away for it, and still answers readers.
+    #[must_use]
+    pub(crate) fn away(&self) -> Option<&Away> {
+        self.0.away.as_ref()
     }
 
     /// Tells open pages that an older notification has given its place.

@@ -89,3 +89,11 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN 0;
 END
 $$;
+
+-- A fan-out has the lane of its notification; the most important goes first.
+ALTER TABLE jobs ADD COLUMN lane BIGINT NOT NULL DEFAULT 1;
+UPDATE jobs SET lane = coalesce((SELECT n.lane FROM notifications n WHERE n.id = jobs.notification_id), 1) WHERE done = 0;
+CREATE INDEX jobs_turn ON jobs (lane, next_at) WHERE done = 0;
+
+-- What expires is found when its time has come, whatever it waits for.
+CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;

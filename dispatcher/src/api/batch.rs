@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    accept::{Route, Submission, accept, answer},
+    accept::{Route, SPOOLED, Submission, accept, answer},
     body::NotificationBody,
     bulk::{self, BulkSubmission, FIELD, accept_all},
     dry_run::DryRunQuery,
@@ -30,7 +30,8 @@ pub(crate) struct BatchAnswer {
     job_id: String,
     /// How many users it is for.
     total_users: usize,
-    /// `processing`, `scheduled`, or `completed` where nothing is left to do.
+    /// `processing`, `scheduled`, `completed` where nothing is left to do, or `spooled` while the database is
+    /// away.
     status: &'static str,
     /// RFC 3339.
     created_at: String,
@@ -105,6 +106,7 @@ fn accepted(plan: &Plan, status: &'static str) -> String {
         status: match status {
             "pending" => "processing",
             "scheduled" => "scheduled",
+            SPOOLED => SPOOLED,
             _ => "completed",
         },
         created_at: new.created_at.rfc3339(),

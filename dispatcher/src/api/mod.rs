@@ -32,6 +32,7 @@ mod jobs;
 mod limits;
 mod marks;
 mod operate;
+mod outage;
 mod page;
 mod pauses;
 mod plan;
@@ -79,6 +80,7 @@ pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
     router
         .merge(described(&document))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.clone(), outage::bound))
         .layer(middleware::from_fn(stale::tell))
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(Extension(BodyLimit(state.limits.body_bytes.0)))

@@ -1,5 +1,7 @@
 //! What a sender does with a notification after it was accepted: cancel it, try it again, change it before its time.
 
+use std::collections::HashSet;
+
 use axum::{Json, extract::State};
 use common::{
     http::{JsonBody, Problem},
@@ -20,9 +22,12 @@ use super::{
     state::ApiState,
     view::NotificationView,
 };
-use crate::model::{
-    CancelFate, Delivery, DeliveryState, Micros, Notification, Redrive, RedriveResult, Replaced,
-    overall_status,
+use crate::{
+    model::{
+        CancelFate, Candidate, Delivery, DeliveryState, Micros, Notification, Redrive, RedriveResult,
+        Replaced, overall_status,
+    },
+    operations::Retried,
 };
 
 /// Most deliveries that one retry names.
@@ -57,9 +62,9 @@ pub(crate) struct CancelView {
     /// Deliveries that were stopped by this call.
     stopped: u64,
     /// Those that a worker has: they may still go out, and are not tried again if they do not.
-    on_the_way: usize,
+    on_the_way: u64,
     /// Those that had their end before.
-    ended: usize,
+    ended: u64,
     /// Whether a group's fan-out was stopped that would have made more.
     fan_out_stopped: bool,
     /// Each of them; the first 2,000.
@@ -107,22 +112,8 @@ pub(crate) async fn cancel(
         .await
         .map_err(store_problem)?
         .ok_or_else(no_notification)?;
-    let number = |wanted| {
-        cancelled
-            .deliveries
-            .iter()
-            .filter(|(_, fate)| *fate == wanted)
-            .count()
-    };
-    let gone = cancelled
-        .deliveries
-        .iter()
-        .any(|(delivery, fate)| *fate == CancelFate::OnTheWay || delivery.state == DeliveryState::Delivered);
-    let was_stopped = cancelled
-        .deliveries
-        .iter()
-        .any(|(delivery, _)| delivery.state == DeliveryState::Cancelled);
-    let stopped = was_stopped || cancelled.never_visible || cancelled.fan_out_stopped;
+    let gone = cancelled.on_the_way > 0 || cancelled.delivered > 0;
+    let stopped = cancelled.cancelled > 0 || cancelled.never_visible || cancelled.fan_out_stopped;
     Ok(Json(CancelView {
         id: id.to_string(),
         status: match (stopped, gone) {
@@ -131,8 +122,8 @@ pub(crate) async fn cancel(
             (false, _) => "too_late",
         },
         stopped: cancelled.stopped,
-        on_the_way: number(CancelFate::OnTheWay),
-        ended: number(CancelFate::Ended),
+        on_the_way: cancelled.on_the_way,
+        ended: cancelled.ended,
         fan_out_stopped: cancelled.fan_out_stopped,
         deliveries: cancelled
             .deliveries
@@ -157,7 +148,7 @@ pub(crate) async fn cancel(
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RetryBody {
-    /// Their ids, at most 1000. Default: all that are dead.
+    /// Their ids, at most 1000. Default: all that are dead, the first 10,000.
     deliveries: Option<Vec<String>>,
 }
 
@@ -172,8 +163,10 @@ pub(crate) struct RetryView {
     /// Deliveries that go again, under their ids.
     #[schema(value_type = Vec<String>)]
     retried: Vec<DeliveryId>,
-    /// The others, with the state that they are in.
+    /// The others that were named, or the first of all, with the state that they are in.
     not_retried: Vec<NotRetried>,
+    /// So many are not sent again by one call, and there may be more that are dead: ask again.
+    more: bool,
 }
 
 /// A delivery that is not tried again.
@@ -206,48 +199,75 @@ pub(crate) async fn retry(
 ) -> Result<Json<RetryView>, Problem> {
     let (stored, deliveries) = owned(&state, &caller, id).await?;
     let named = body.deliveries.map(|ids| named(&ids)).transpose()?;
-    let wanted: Vec<&Delivery> = deliveries
-        .iter()
-        .filter(|delivery| named.as_ref().is_none_or(|ids| ids.contains(&delivery.id)))
-        .collect();
-    if let Some(unknown) = named
-        .as_ref()
-        .and_then(|ids| ids.iter().position(|id| wanted.iter().all(|one| one.id != *id)))
-    {
+    let (wanted, retried) = match &named {
+        Some(named) => retry_named(&state, &caller, id, named).await?,
+        None => {
+            let retried = state
+                .service
+                .operations()
+                .retry(&caller.tenant, id, caller.user.as_str())
+                .await
+                .map_err(store_problem)?;
+            (deliveries.into_iter().map(candidate).collect(), retried)
+        }
+    };
+    if retried.deliveries.is_empty() {
+        return Err(nothing_to_retry(&stored, &wanted));
+    }
+    let again: HashSet<DeliveryId> = retried.deliveries.iter().copied().collect();
+    Ok(Json(RetryView {
+        id: id.to_string(),
+        status: "pending",
+        not_retried: wanted
+            .into_iter()
+            .filter(|one| !again.contains(&one.id))
+            .map(|one| NotRetried {
+                id: one.id,
+                state: one.state.as_str(),
+                reason: one.reason,
+            })
+            .collect(),
+        retried: retried.deliveries,
+        more: retried.more,
+    }))
+}
+
+fn candidate(delivery: Delivery) -> Candidate {
+    Candidate {
+        id: delivery.id,
+        channel: delivery.channel,
+        state: delivery.state,
+        reason: delivery.reason,
+    }
+}
+
+/// All of them or, where one is not the notification's, none.
+async fn retry_named(
+    state: &ApiState,
+    caller: &Identity,
+    id: NotificationId,
+    named: &[DeliveryId],
+) -> Result<(Vec<Candidate>, Retried), Problem> {
+    let found = state.store().named_of(id, named).await.map_err(store_problem)?;
+    let known: HashSet<DeliveryId> = found.iter().map(|one| one.id).collect();
+    if let Some(unknown) = named.iter().position(|id| !known.contains(id)) {
         return Err(Problem::invalid(
             "invalid_value",
             format!("deliveries[{unknown}]"),
             "the notification has no such delivery",
         ));
     }
-    let dead = wanted
-        .iter()
-        .filter(|delivery| delivery.state == DeliveryState::Dead)
-        .map(|delivery| (delivery.id, state.service.operations().attempts(delivery.channel)))
-        .collect();
-    let redrive = Redrive {
-        deliveries: dead,
-        by: caller.user.as_str().to_owned(),
-        ..Redrive::default()
+    let deliveries = state
+        .service
+        .operations()
+        .retry_these(&caller.tenant, &found, caller.user.as_str())
+        .await
+        .map_err(store_problem)?;
+    let retried = Retried {
+        deliveries,
+        more: false,
     };
-    let redriven = redriven(&state, &caller, redrive).await?;
-    if redriven.is_empty() {
-        return Err(nothing_to_retry(&stored, &wanted));
-    }
-    Ok(Json(RetryView {
-        id: id.to_string(),
-        status: "pending",
-        not_retried: wanted
-            .iter()
-            .filter(|delivery| !redriven.contains(&delivery.id))
-            .map(|delivery| NotRetried {
-                id: delivery.id,
-                state: delivery.state.as_str(),
-                reason: delivery.reason.clone(),
-            })
-            .collect(),
-        retried: redriven,
-    }))
+    Ok((found, retried))
 }
 
 fn named(ids: &[String]) -> Result<Vec<DeliveryId>, Problem> {
@@ -278,9 +298,6 @@ pub(super) async fn redriven(
     caller: &Identity,
     redrive: Redrive,
 ) -> Result<Vec<DeliveryId>, Problem> {
-    if redrive.deliveries.is_empty() {
-        return Ok(Vec::new());
-    }
     let result = state
         .service
         .operations()
@@ -298,7 +315,7 @@ pub(super) async fn redriven(
     }
 }
 
-fn nothing_to_retry(stored: &Notification, wanted: &[&Delivery]) -> Problem {
+fn nothing_to_retry(stored: &Notification, wanted: &[Candidate]) -> Problem {
     let expired = stored.expires_at.is_some_and(|at| at <= Micros::now());
     let detail = if stored.withdrawn {
         "it was withdrawn; create a new notification".to_owned()
@@ -308,6 +325,8 @@ fn nothing_to_retry(stored: &Notification, wanted: &[&Delivery]) -> Problem {
         "it is still being tried; nothing of it is dead".to_owned()
     } else if wanted.iter().any(|one| one.state == DeliveryState::Cancelled) {
         "it was cancelled; create a new notification".to_owned()
+    } else if wanted.iter().any(|one| one.state == DeliveryState::Dead) {
+        "nothing of it that is dead can be sent again; create a new notification".to_owned()
     } else {
         "no delivery of it is dead".to_owned()
     };

@@ -9,7 +9,7 @@ use http::StatusCode;
 use crate::{service::AcceptError, spool::SpoolError, store::StoreError};
 
 /// How long a caller waits before it tries again when the store is not available.
-const STORE_RETRY: Duration = Duration::from_secs(1);
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// The same when too much waits for the database.
 const SPOOL_RETRY: Duration = Duration::from_secs(5);

@@ -52,6 +52,7 @@ impl DatabaseConfig {
                 statement_timeout: self.statement_timeout.0,
                 lock_timeout: self.lock_timeout.0,
                 connect_timeout: self.connect_timeout.0,
+                away_after: self.away_after.0,
                 pooler: self.pooler,
             }),
             None => Place::File(self.path.clone().unwrap_or_else(default)),

@@ -29,7 +29,8 @@ pub use self::{
     },
     pause::{Pause, Pauses},
     redrive::{
-        CancelFate, Cancelled, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult, Redriven, Replaced,
+        CancelFate, Cancelled, Candidate, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult,
+        Redriven, Replaced,
     },
     schedule::{
         CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,

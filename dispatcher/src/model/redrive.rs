@@ -2,7 +2,7 @@
 
 use common::ids::{DeliveryId, Name, NotificationId};
 
-use super::{Channel, Content, Delivery, Lane, Micros};
+use super::{Channel, Content, Delivery, DeliveryState, Lane, Micros};
 
 /// A delivery that was given up.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +85,19 @@ pub struct Redriven {
     pub lane: Lane,
 }
 
+/// A delivery that may be sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub id: DeliveryId,
+    /// By what.
+    pub channel: Channel,
+    /// Its state: only what is dead goes again.
+    pub state: DeliveryState,
+    /// Why it is in it.
+    pub reason: Option<String>,
+}
+
 /// What became of a redrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedriveResult {
@@ -110,8 +123,16 @@ pub enum CancelFate {
 pub struct Cancelled {
     /// Deliveries with what became of them, in the order of their ids; the first 2,000.
     pub deliveries: Vec<(Delivery, CancelFate)>,
-    /// All that were stopped, also beyond those that are listed.
+    /// All that were stopped, also beyond those that are listed, as in the other numbers.
     pub stopped: u64,
+    /// Those that a worker has.
+    pub on_the_way: u64,
+    /// Those that had their end before.
+    pub ended: u64,
+    /// Those of them that were delivered.
+    pub delivered: u64,
+    /// All that are cancelled now, by whatever call.
+    pub cancelled: u64,
     /// Its fan-out to a group was not over and goes no further.
     pub fan_out_stopped: bool,
     /// It was not visible yet, and never will be.

@@ -22,7 +22,7 @@ const LANES: usize = Lane::COUNT;
 const REALTIME_ROOM: usize = 4096;
 
 /// Scheduled notifications that become visible in one transaction.
-const VISIBLE_BATCH: u32 = 500;
+pub(super) const VISIBLE_BATCH: u32 = 500;
 
 /// The least pause after a look that found nothing though something is due: another worker may hold it a moment longer.
 const SHORT_PAUSE: Duration = Duration::from_millis(10);

@@ -15,7 +15,7 @@ use crate::{
 /// Recipients in one transaction.
 const PAGE: u32 = 1000;
 
-/// Works jobs off until the queue stops.
+/// Works jobs off, page by page, until the queue stops.
 pub(super) async fn run(context: Arc<Context>) {
     while !context.stop.is_cancelled() {
         match next(&context).await {
@@ -38,37 +38,33 @@ async fn rest(context: &Context) {
     }
 }
 
-/// Works one job off. False: there is none.
+/// Works one page of a job off. The next page is claimed anew: a fan-out that is more important does not wait for the end
+/// of this one, and fan-outs of one lane take turns. False: there is none.
 async fn next(context: &Context) -> Result<bool, StoreError> {
     let now = crate::model::Micros::now();
-    let Some(mut job) = context
+    let Some(job) = context
         .store
         .next_job(&context.worker, now, context.lease_until())
         .await?
     else {
         return Ok(false);
     };
-    let mut made = 0;
-    while !context.stop.is_cancelled() {
-        let page = context.store.job_page(&job, PAGE).await?;
-        let deliveries = deliveries(context, &job, &page);
-        made += deliveries.len();
-        if !context
-            .store
-            .advance_job(&job, deliveries, page.next.clone(), context.lease_until())
-            .await?
-        {
-            tracing::warn!(notification = %job.notification, "another worker goes on with this fan-out");
-            return Ok(true);
-        }
-        context.wake.lane(job.lane);
-        context.wake.due(job.visible_at);
-        if page.next.is_none() {
-            tracing::debug!(notification = %job.notification, deliveries = made, "a group is fanned out");
-            return Ok(true);
-        }
-        job.cursor = page.next;
+    let page = context.store.job_page(&job, PAGE).await?;
+    let deliveries = deliveries(context, &job, &page);
+    let made = deliveries.len();
+    let ended = page.next.is_none();
+    let next_at = crate::model::Micros::now();
+    if !context
+        .store
+        .advance_job(&job, deliveries, page.next, next_at)
+        .await?
+    {
+        tracing::warn!(notification = %job.notification, "another worker goes on with this fan-out");
+        return Ok(true);
     }
+    context.wake.lane(job.lane);
+    context.wake.due(job.visible_at);
+    tracing::debug!(notification = %job.notification, deliveries = made, ended, "a page of a group is fanned out");
     Ok(true)
 }
 

@@ -2,11 +2,12 @@
 //!
 //! In the order of a delivery's way: [`Wake`] says there is work; `claim` takes as many as there is room for (`shares`);
 //! `work` commits the attempt, sends, and hands the end over to [`crate::lease`]. Beside them `upkeep` keeps what is held,
-//! takes back what others lost, forgets what is too old, and measures; `jobs` fans groups out; `steps` begins what is due of
+//! takes back what others lost, forgets what is too old, and measures; `expiry` ends what expired; `jobs` fans groups out; `steps` begins what is due of
 //! chains.
 
 mod alert;
 mod claim;
+mod expiry;
 mod jobs;
 mod rate;
 mod shares;
@@ -115,10 +116,12 @@ pub(crate) async fn rescue_at_start(context: &Context, exclusive: bool) {
 pub(crate) fn spawn(context: &Arc<Context>) {
     context.tasks.spawn(claim::run(Arc::clone(context)));
     context.tasks.spawn(jobs::run(Arc::clone(context)));
+    context.tasks.spawn(expiry::run(Arc::clone(context)));
     context.tasks.spawn(steps::run(Arc::clone(context)));
     context.tasks.spawn(upkeep::rescue_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::prune_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::forget_regularly(Arc::clone(context)));
+    context.tasks.spawn(upkeep::stop_regularly(Arc::clone(context)));
     context.tasks.spawn(upkeep::measure(Arc::clone(context)));
     context.tasks.spawn(upkeep::keep_leases(Arc::clone(context)));
 }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use common::ids::NotificationId;
 use futures_util::future::join_all;
 
 use super::Context;
@@ -30,6 +31,12 @@ const FORGET_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often the lanes are measured.
 const MEASURE: Duration = Duration::from_secs(5);
+
+/// How often what was taken back and is not ended is looked for.
+const STOP_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two pages of ending it.
+const STOP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Extends every lease of this process until it is killed: also while it stops, as sends may still be on the way.
 pub(super) async fn keep_leases(context: Arc<Context>) {
@@ -132,6 +139,37 @@ pub(super) async fn forget_regularly(context: Arc<Context>) {
             );
         }
         if !pause(&context, FORGET_EVERY).await {
+            return;
+        }
+    }
+}
+
+/// Ends what is left of large notifications that were cancelled, withdrawn or replaced. Whoever claims it would do so too, but
+/// not where it is paused, and at the cost of what is to be sent.
+pub(super) async fn stop_regularly(context: Arc<Context>) {
+    while pause(&context, STOP_EVERY).await {
+        match context.store.open_stops().await {
+            Ok(open) => {
+                for (id, reason) in open {
+                    stop(&context, id, &reason).await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "what is to be stopped is not known"),
+        }
+    }
+}
+
+async fn stop(context: &Context, id: NotificationId, reason: &str) {
+    let mut next = Some(String::new());
+    while let Some(place) = next {
+        match context.store.stop_page(id, reason, place).await {
+            Ok(further) => next = further,
+            Err(error) => {
+                tracing::warn!(%error, notification = %id, "what was taken back could not be ended; it is not sent");
+                return;
+            }
+        }
+        if !pause(context, STOP_PAUSE).await {
             return;
         }
     }

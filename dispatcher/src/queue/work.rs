@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Context;
+use super::{Context, claim::VISIBLE_BATCH};
 use crate::{
     fail_point,
     lease::{Done, Ended, Lease, Next, decide, wait},
@@ -15,6 +15,15 @@ const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Works a batch off that was claimed together.
 pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
+    // First the inbox, then the channels: nobody is told of what cannot be seen. This process, or another, may have claimed
+    // a scheduled one before it knew that its time had come.
+    let scheduled = |one: &Claimed| one.attempts == 0 && one.visible_at > one.created_at;
+    if batch.iter().any(|(delivery, _)| scheduled(delivery))
+        && let Err(error) = context.store.make_visible(Micros::now(), VISIBLE_BATCH).await
+    {
+        tracing::warn!(%error, "scheduled notifications could not be made visible; nothing is sent");
+        return give_back(&context, batch).await;
+    }
     let mut ready = Vec::with_capacity(batch.len());
     let mut paused = Vec::new();
     let pauses = context.pausing.current();

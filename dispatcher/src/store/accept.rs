@@ -6,14 +6,16 @@ use common::topic::TopicKind;
 use uuid::Uuid;
 
 use super::{
-    StoreError, chains,
+    StoreError,
+    access::Statement,
+    chains,
     codec::json,
     collapse::{self, Replaced},
     deliveries::{self, DeliveryRow},
     idempotency,
     marks::take_back,
     positions::{Arrival, FILTERED, StoredRoute, appear_among, filed_group},
-    sql::accept as sql,
+    sql::{accept as sql, operate as operate_sql},
     totals::counts,
     transaction::Tx,
 };
@@ -81,8 +83,8 @@ struct Rows<'a> {
     /// Visible, id, routes, group.
     scheduled: Vec<(Micros, Uuid, String, Option<String>)>,
     deliveries: Vec<DeliveryRow<'a>>,
-    /// Notification, tenant, job, due.
-    jobs: Vec<(Uuid, &'a str, String, Micros)>,
+    /// Notification, tenant, job, due, lane.
+    jobs: Vec<(Uuid, &'a str, String, Micros, i64)>,
     /// Tenant, created, sent, failed.
     totals: Vec<(&'a str, i64, i64, i64)>,
 }
@@ -123,7 +125,14 @@ impl<'a> Rows<'a> {
                 });
             }
             if let Some(job) = &new.job {
-                jobs.push((new.id.0, new.tenant.as_str(), json(job)?, new.visible_at));
+                let lane = new.lane.number();
+                jobs.push((
+                    new.id.0,
+                    new.tenant.as_str(),
+                    json(job)?,
+                    new.visible_at,
+                    lane.into(),
+                ));
             }
             let sums = totals.entry(new.tenant.as_str()).or_default();
             sums.0 += 1;
@@ -154,12 +163,25 @@ impl<'a> Rows<'a> {
     }
 }
 
-pub(super) async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
+async fn insert(tx: &mut Tx<'_>, fresh: &[&NewNotification]) -> Result<(), StoreError> {
+    write(tx, fresh, sql::INSERT_NOTIFICATIONS).await
+}
+
+/// Puts one in the place of what is stored under its id, of which nothing but its row is left.
+pub(super) async fn replace(tx: &mut Tx<'_>, new: &NewNotification) -> Result<(), StoreError> {
+    write(tx, &[new], operate_sql::REPLACE_NOTIFICATION).await
+}
+
+async fn write(
+    tx: &mut Tx<'_>,
+    fresh: &[&NewNotification],
+    notifications: Statement,
+) -> Result<(), StoreError> {
     let rows = Rows::of(fresh, tx.now)?;
     tx.work |= !(rows.deliveries.is_empty() && rows.jobs.is_empty() && rows.scheduled.is_empty());
     let replaced = collapse::take(tx, fresh).await?;
     tx.conn
-        .query(sql::INSERT_NOTIFICATIONS)
+        .query(notifications)
         .rows(&rows.notifications)
         .run()
         .await?;

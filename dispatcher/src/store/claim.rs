@@ -17,7 +17,7 @@ use super::{
     sql::queue as sql,
     transaction::Tx,
 };
-use crate::model::{Channel, Claimed, Content, Micros};
+use crate::model::{Channel, Claimed, Content, Lane, Micros};
 
 /// Tenants by channel that one claim looks at.
 const MOST_FLOWS: i64 = 1000;
@@ -120,7 +120,56 @@ pub(super) async fn claim(
         return Ok((Vec::new(), seen));
     }
     rows.sort_unstable_by_key(|row| (row.5, row.0));
-    Ok((with_contents(tx, request, rows).await?, seen))
+    Ok((with_contents(tx, request.lane, rows).await?, seen))
+}
+
+/// What `expired` leases.
+#[derive(Debug, Clone)]
+pub(super) struct ExpiredRequest {
+    pub(super) worker: String,
+    pub(super) lane: Lane,
+    /// Expired after it.
+    pub(super) after: Micros,
+    pub(super) now: Micros,
+    pub(super) lease_until: Micros,
+    pub(super) limit: u32,
+}
+
+/// Up to when so many notifications expire after `after`; `now` where there are fewer.
+pub(super) async fn expiry_step(
+    conn: &mut Access<'_>,
+    after: Micros,
+    now: Micros,
+    count: u32,
+) -> Result<Micros, StoreError> {
+    let at: Option<i64> = conn
+        .query(sql::EXPIRY_STEP)
+        .bind(after.0)
+        .bind(now.0)
+        .bind(i64::from(count))
+        .scalar_optional()
+        .await?;
+    Ok(at.map_or(now, Micros))
+}
+
+/// Leases what expired, whether it is paused, or due at all.
+pub(super) async fn expired(tx: &mut Tx<'_>, request: &ExpiredRequest) -> Result<Vec<Claimed>, StoreError> {
+    let rows: Vec<ClaimedRow> = tx
+        .conn
+        .query(sql::CLAIM_EXPIRED)
+        .bind(request.lane.number())
+        .bind(request.after.0)
+        .bind(request.now.0)
+        .bind(request.lease_until.0)
+        .bind(i64::from(request.limit))
+        .bind(&request.worker)
+        .bind(tx.now.0)
+        .all()
+        .await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    with_contents(tx, request.lane, rows).await
 }
 
 async fn lease(
@@ -152,7 +201,7 @@ async fn lease(
 
 async fn with_contents(
     tx: &mut Tx<'_>,
-    request: &ClaimRequest,
+    lane: Lane,
     rows: Vec<ClaimedRow>,
 ) -> Result<Vec<Claimed>, StoreError> {
     let wanted: HashSet<Uuid> = rows.iter().map(|row| row.1).collect();
@@ -186,7 +235,7 @@ async fn with_contents(
                 channel: channel_of(&channel)?,
                 user: user.as_deref().map(user_of).transpose()?,
                 address,
-                lane: request.lane,
+                lane,
                 token,
                 attempts: small("attempts", attempts)?,
                 max_attempts: small("attempts", max_attempts)?,

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use common::ids::{NotificationId, TenantId};
+use common::{
+    ids::{NotificationId, TenantId},
+    target::Audience,
+};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{StoreError, access::Access, codec::json, sql::collapse as sql, transaction::Tx};
-use crate::model::NewNotification;
+use crate::model::{Channel, Delivery, NewNotification, Notification};
 
 /// A notification that another one replaces.
 pub(super) struct Replaced<'a> {
@@ -19,7 +22,7 @@ pub(super) struct Replaced<'a> {
 }
 
 /// The place that a new notification with a collapse key takes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
     tenant: TenantId,
     key: String,
@@ -37,18 +40,39 @@ impl Standing {
             id: new.id,
         })
     }
+
+    /// The place that a stored one took. None: it has no such key.
+    pub(super) fn of_stored(
+        stored: &Notification,
+        deliveries: &[Delivery],
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(key) = stored.content.collapse_key.clone() else {
+            return Ok(None);
+        };
+        let addresses = deliveries.iter().map(|one| (one.channel, &one.address));
+        Ok(Some(Self {
+            tenant: stored.tenant.clone(),
+            key,
+            target: target(stored.audience.as_ref(), addresses)?,
+            id: stored.id,
+        }))
+    }
+}
+
+fn target_of(new: &NewNotification) -> Result<String, StoreError> {
+    let addresses = new.deliveries.iter().map(|one| (one.channel, &one.address));
+    target(new.audience.as_ref(), addresses)
 }
 
 /// Whom a notification is for, as a short text: the target, or where there is none, the addresses.
-fn target_of(new: &NewNotification) -> Result<String, StoreError> {
-    let text = match &new.audience {
+fn target<'a>(
+    audience: Option<&Audience>,
+    addresses: impl Iterator<Item = (Channel, &'a Option<String>)>,
+) -> Result<String, StoreError> {
+    let text = match audience {
         Some(audience) => json(audience)?,
         None => {
-            let mut addresses: Vec<_> = new
-                .deliveries
-                .iter()
-                .map(|delivery| (delivery.channel, &delivery.address))
-                .collect();
+            let mut addresses: Vec<_> = addresses.collect();
             addresses.sort_unstable();
             json(&addresses)?
         }
@@ -107,6 +131,22 @@ pub(super) async fn take<'a>(
     replaced.sort_unstable_by_key(|one| one.id);
     replaced.append(&mut at_once);
     Ok(replaced)
+}
+
+/// A changed notification leaves the place where it stood, unless it still stands there: who takes that place later does
+/// not mean it.
+pub(super) async fn leave(tx: &mut Tx<'_>, was: &Standing, is: Option<&Standing>) -> Result<(), StoreError> {
+    if is != Some(was) {
+        tx.conn
+            .query(sql::LEAVE_COLLAPSE)
+            .bind(was.tenant.as_str())
+            .bind(was.key.as_str())
+            .bind(was.target.as_str())
+            .bind(was.id.0)
+            .run()
+            .await?;
+    }
+    Ok(())
 }
 
 /// Keys under which inboxes hold what is replaced: they are locked with those of the new ones, in one order.

@@ -13,7 +13,8 @@ use super::{
     transaction::Tx,
 };
 use crate::model::{
-    Attempt, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, Redrive, RedriveResult, Redriven,
+    Attempt, Candidate, Channel, DeadFilter, DeadLetter, DeadPlace, DeliveryState, Micros, Redrive,
+    RedriveResult, Redriven,
 };
 
 /// Rows that are read at once where a text is looked for, and how many of them at the most for one page.
@@ -154,6 +155,49 @@ pub(super) async fn one(
     let Some(row) = row else { return Ok(None) };
     let attempts = records::attempts(conn, [id.0]).await?.remove(&id.0);
     Ok(Some((letter(row)?, attempts.unwrap_or_default())))
+}
+
+type CandidateRow = (Uuid, String, String, Option<String>);
+
+fn candidate((id, channel, state, reason): CandidateRow) -> Result<Candidate, StoreError> {
+    Ok(Candidate {
+        id: DeliveryId(id),
+        channel: channel_of(&channel)?,
+        state: DeliveryState::parse(&state).ok_or_else(|| StoreError::unreadable("state", &state))?,
+        reason,
+    })
+}
+
+/// What is dead of a notification and can be sent again: so many in the order of their ids.
+pub(super) async fn dead_of(
+    conn: &mut Access<'_>,
+    notification: NotificationId,
+    after: Option<DeliveryId>,
+    limit: u32,
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows: Vec<CandidateRow> = conn
+        .query(sql::DEAD_OF)
+        .bind(notification.0)
+        .bind(after.map_or(Uuid::nil(), |id| id.0))
+        .bind(i64::from(limit))
+        .all()
+        .await?;
+    rows.into_iter().map(candidate).collect()
+}
+
+/// Those of these deliveries that are the notification's, each once, in no order.
+pub(super) async fn named_of(
+    conn: &mut Access<'_>,
+    notification: NotificationId,
+    named: &[DeliveryId],
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows: Vec<CandidateRow> = conn
+        .query(sql::NAMED_OF)
+        .bind(notification.0)
+        .list(&ids(named.iter().map(|id| id.0)))
+        .all()
+        .await?;
+    rows.into_iter().map(candidate).collect()
 }
 
 pub(super) async fn redrive(

@@ -17,7 +17,7 @@ use super::fair::Flow;
 use crate::model::{Channel, Lane, Micros};
 
 /// A look that takes longer is dear.
-const DEAR: Duration = Duration::from_millis(30);
+const DEAR: Duration = Duration::from_millis(5);
 
 /// What a claimed row may take beside.
 const A_ROW: Duration = Duration::from_micros(200);

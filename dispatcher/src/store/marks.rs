@@ -15,6 +15,7 @@ use super::{
     positions::{FILTERED, take_positions},
     retention,
     sql::{inbox as sql, queue as queue_sql},
+    stops,
     transaction::Tx,
 };
 use crate::model::{Micros, ReaderKeys};
@@ -294,7 +295,7 @@ async fn read_all_entry(tx: &mut Tx<'_>, reader: &ReaderKeys, at: i64) -> Result
     result
 }
 
-/// Takes a notification back for everyone: its rows stay as tombstones, what was not yet sent is cancelled.
+/// Takes a notification back for everyone: its rows stay as tombstones, what was not yet sent is cancelled, see [`stops`].
 pub(super) async fn withdraw(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
@@ -346,13 +347,7 @@ async fn take_rows_back(
         .bind(tx.now.0)
         .run()
         .await?;
-    tx.conn
-        .query(queue_sql::CANCEL_DELIVERIES)
-        .bind(id.0)
-        .bind(tx.now.0)
-        .bind(reason)
-        .run()
-        .await?;
+    stops::begin(tx, id, reason).await?;
     let mut keys: Vec<String> = tx.conn.query(sql::WITHDRAW_ROWS).bind(id.0).scalars().await?;
     if keys.is_empty() {
         return Ok(true);

@@ -49,6 +49,7 @@ migrations! {
     9 "0009_collapse",
     10 "0010_places",
     11 "0011_retention",
+    12 "0012_stops",
 }
 
 const TABLE: Statement = Statement {

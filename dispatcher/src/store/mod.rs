@@ -47,6 +47,7 @@ mod snoozes;
 mod sql;
 mod sqlite;
 pub(crate) mod stale;
+mod stops;
 mod totals;
 mod transaction;
 mod types;

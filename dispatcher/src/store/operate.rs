@@ -1,6 +1,7 @@
 //! Cancelling and replacing what was accepted.
 //!
-//! A cancel takes the locks on the same rows that a claim takes, so it knows of each delivery whether it was first.
+//! A cancel takes the locks on the same rows that a claim takes, so it knows of each delivery whether it was first. Of a large
+//! notification it takes a page of them, and the rest in further transactions.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,20 +9,32 @@ use common::ids::{NotificationId, TenantId};
 use uuid::Uuid;
 
 use super::{
-    StoreError, accept, chains,
+    Standing, StoreError, accept,
+    access::Access,
+    chains,
     codec::count,
-    records,
+    collapse, records,
     sql::{accept as accept_sql, operate as sql, queue as queue_sql},
+    stops,
     transaction::Tx,
 };
-use crate::model::{CancelFate, Cancelled, DeliveryState, NewNotification, Replaced};
+use crate::model::{CancelFate, Cancelled, DeliveryState, Micros, NewNotification, Replaced};
 
-/// Stops what has not begun. None: the tenant has no such notification.
+/// What is left of a cancelled notification after its first page, see [`stops`].
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// When it was cancelled.
+    pub(super) since: Micros,
+    /// Where the next page begins.
+    pub(super) place: String,
+}
+
+/// Marks it as cancelled and stops what has not begun, up to a page. None: the tenant has no such notification.
 pub(super) async fn cancel(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     id: NotificationId,
-) -> Result<Option<Cancelled>, StoreError> {
+) -> Result<Option<(Cancelled, Option<Rest>)>, StoreError> {
     let visible_at: Option<i64> = tx
         .conn
         .query(sql::MARK_CANCELLED)
@@ -48,30 +61,25 @@ pub(super) async fn cancel(
         .bind(tx.now.0)
         .run()
         .await?;
-    let stopped: HashSet<Uuid> = tx
-        .conn
-        .query(sql::CANCEL_PENDING)
-        .bind(id.0)
-        .bind(tx.now.0)
-        .scalars()
-        .await?
-        .into_iter()
-        .collect();
+    // What two calls of one moment stopped is told by the first alone.
+    let before = counts(&mut tx.conn, id, tx.now).await?;
+    let page = stops::begin(tx, id, "cancelled").await?;
+    let rest = page.next.map(|place| Rest { since: tx.now, place });
     // No step follows; what one has just begun is stopped with it.
     chains::withdrawn(tx, id, "cancelled").await?;
     let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
         return Ok(None);
     };
+    let after = counts(&mut tx.conn, id, tx.now).await?;
     let now = tx.now;
-    let mut further = 0;
+    let just_cancelled = after.just_cancelled.saturating_sub(before.just_cancelled);
+    // What still waits counts as stopped, as the mark is there.
+    let left = if rest.is_some() { after.pending } else { 0 };
     let deliveries = deliveries
         .into_iter()
         .map(|delivery| {
             let by_chain = delivery.state == DeliveryState::Cancelled && delivery.updated_at == now;
-            let fate = if stopped.contains(&delivery.id.0) {
-                CancelFate::Stopped
-            } else if by_chain {
-                further += 1;
+            let fate = if by_chain || stopped.contains(&delivery.id.0) {
                 CancelFate::Stopped
             } else if delivery.state.is_terminal() {
                 CancelFate::Ended
@@ -81,12 +89,77 @@ pub(super) async fn cancel(
             (delivery, fate)
         })
         .collect();
-    Ok(Some(Cancelled {
+    let cancelled = Cancelled {
         deliveries,
-        stopped: stopped.len() as u64 + further,
+        stopped: just_cancelled + left,
+        on_the_way: after.running + after.pending - left,
+        ended: after.ended.saturating_sub(just_cancelled),
+        delivered: after.delivered,
+        cancelled: after.cancelled + left,
         fan_out_stopped: fan_out > 0,
         never_visible: never_visible > 0,
-    }))
+    };
+    Ok(Some((cancelled, rest)))
+}
+
+/// What became of a large notification after its further pages: what still waits counts as stopped, as the mark is there.
+pub(super) async fn recount(
+    conn: &mut Access<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+    since: Micros,
+    cancelled: &mut Cancelled,
+) -> Result<(), StoreError> {
+    let now = counts(conn, id, since).await?;
+    cancelled.stopped = now.just_cancelled + now.pending;
+    cancelled.on_the_way = now.running;
+    cancelled.ended = now.ended.saturating_sub(now.just_cancelled);
+    cancelled.delivered = now.delivered;
+    cancelled.cancelled = now.cancelled + now.pending;
+    let Some((_, deliveries)) = records::notification(conn, tenant, id).await? else {
+        return Ok(());
+    };
+    cancelled.deliveries = deliveries
+        .into_iter()
+        .map(|delivery| {
+            let fate = match delivery.state {
+                DeliveryState::Pending => CancelFate::Stopped,
+                DeliveryState::Running => CancelFate::OnTheWay,
+                DeliveryState::Cancelled if delivery.updated_at >= since => CancelFate::Stopped,
+                _ => CancelFate::Ended,
+            };
+            (delivery, fate)
+        })
+        .collect();
+    Ok(())
+}
+
+/// How many deliveries of a notification are where.
+struct Counts {
+    pending: u64,
+    running: u64,
+    ended: u64,
+    delivered: u64,
+    cancelled: u64,
+    /// Since a time.
+    just_cancelled: u64,
+}
+
+async fn counts(conn: &mut Access<'_>, id: NotificationId, since: Micros) -> Result<Counts, StoreError> {
+    let (pending, running, ended, delivered, cancelled, just_cancelled): (i64, i64, i64, i64, i64, i64) =
+        conn.query(sql::CANCEL_COUNTS)
+            .bind(id.0)
+            .bind(since.0)
+            .one()
+            .await?;
+    Ok(Counts {
+        pending: count(pending),
+        running: count(running),
+        ended: count(ended),
+        delivered: count(delivered),
+        cancelled: count(cancelled),
+        just_cancelled: count(just_cancelled),
+    })
 }
 
 /// Puts a notification in the place of one that is not due yet, under the same id and with its time of acceptance.
@@ -131,12 +204,12 @@ pub(super) async fn replace(
     if unscheduled == 0 {
         return Ok(Replaced::Due);
     }
-    for statement in [
-        sql::FORGET_DELIVERIES,
-        sql::DROP_CHAINS,
-        sql::FORGET_JOB,
-        sql::FORGET_NOTIFICATION,
-    ] {
+    if let Some((stored, deliveries)) = records::notification(&mut tx.conn, tenant, new.id).await?
+        && let Some(was) = Standing::of_stored(&stored, &deliveries)?
+    {
+        collapse::leave(tx, &was, Standing::of(new).as_ref()).await?;
+    }
+    for statement in [sql::FORGET_DELIVERIES, sql::DROP_CHAINS, sql::FORGET_JOB] {
         tx.conn.query(statement).bind(new.id.0).run().await?;
     }
     tx.conn
@@ -146,7 +219,7 @@ pub(super) async fn replace(
         .await?;
     let mut new = new.clone();
     new.created_at = crate::model::Micros(created_at);
-    accept::insert(tx, &[&new]).await?;
+    accept::replace(tx, &new).await?;
     Ok(Replaced::Done)
 }
 

@@ -5,7 +5,9 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Place, migrate,
-    sqlite::{accept, chains, collapse, connect, history, inbox, lists, operate, queue, records, schedules},
+    sqlite::{
+        accept, chains, collapse, connect, history, inbox, lists, operate, queue, records, schedules, stops,
+    },
 };
 
 /// Steps that walk something small: parameters, and what was found so far.
@@ -54,6 +56,8 @@ async fn hot_statements_use_indexes() {
         ("known keys", accept::KNOWN_KEYS, false),
         ("flows", queue::FLOWS, false),
         ("claim", queue::CLAIM, false),
+        ("expiry step", queue::EXPIRY_STEP, false),
+        ("claim expired", queue::CLAIM_EXPIRED, false),
         ("claimed notifications", queue::CLAIMED_NOTIFICATIONS, false),
         ("begin", queue::BEGIN_ATTEMPTS, false),
         ("settle", queue::SETTLE, false),
@@ -69,7 +73,6 @@ async fn hot_statements_use_indexes() {
         ("job contacts", queue::JOB_CONTACTS, false),
         ("job contacts of all", queue::JOB_CONTACTS_ALL, false),
         ("job memberships", queue::JOB_MEMBERSHIPS, false),
-        ("cancel deliveries", queue::CANCEL_DELIVERIES, false),
         ("counters", inbox::COUNTERS, false),
         ("floors", inbox::FLOORS, false),
         ("list", lists::LIST, false),
@@ -124,6 +127,7 @@ async fn hot_statements_use_indexes() {
         ("forget chains", chains::FORGET_CHAINS, false),
         ("inbox keys", collapse::INBOX_KEYS, true),
         ("replaced by", collapse::REPLACED_BY, false),
+        ("leave a place", collapse::LEAVE_COLLAPSE, false),
         ("prune collapses", collapse::PRUNE_COLLAPSES, false),
         ("end of a window", history::WINDOW_END, false),
         ("what was sent", history::LIST_SENT, false),
@@ -135,11 +139,18 @@ async fn hot_statements_use_indexes() {
         ("sums", history::SUMS, true),
         ("dead letters", operate::DEAD_LETTERS, false),
         ("dead letter", operate::DEAD_LETTER, false),
+        // One notification's, in the order of their ids.
+        ("dead of a notification", operate::DEAD_OF, true),
+        ("named deliveries", operate::NAMED_OF, false),
         ("redrive", operate::REDRIVE, false),
         ("address taken", operate::ADDRESS_TAKEN, false),
         ("discard", operate::DISCARD, false),
         ("forget edits", operate::FORGET_EDITS, false),
-        ("cancel pending", operate::CANCEL_PENDING, false),
+        ("stop pending", stops::STOP_PENDING, false),
+        ("open stops", stops::OPEN_STOPS, false),
+        ("end stop", stops::END_STOP, false),
+        ("cancel counts", operate::CANCEL_COUNTS, false),
+        ("replace a notification", operate::REPLACE_NOTIFICATION, false),
         ("replaced deliveries", operate::REPLACED_DELIVERIES, false),
         ("schedule", schedules::SCHEDULE, false),
         ("schedules", schedules::LIST_SCHEDULES, false),

@@ -67,6 +67,8 @@ pub struct Server {
     pub lock_timeout: Duration,
     /// How long a connection may take to be made, and an answer to come beyond the statement's own time.
     pub connect_timeout: Duration,
+    /// Who asks for a request gives up after it: the database is away.
+    pub away_after: Duration,
     /// A pooler stands in between that gives every transaction another connection: nothing is prepared for longer than
     /// its use, settings are made in every transaction, and nobody listens for hints.
     pub pooler: bool,
@@ -84,6 +86,7 @@ impl Server {
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
+            away_after: Duration::from_secs(2),
             pooler: false,
         }
     }

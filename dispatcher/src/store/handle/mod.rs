@@ -9,6 +9,7 @@ mod operate;
 mod queue;
 mod records;
 mod schedules;
+mod stops;
 
 use std::{fmt, sync::Arc};
 

@@ -1,14 +1,23 @@
 //! What operators do: pauses, cancelling, replacing, dead letters.
 
+use std::time::{Duration, Instant};
+
 use common::ids::{DeliveryId, NotificationId, TenantId};
 
 use crate::{
     model::{
-        Attempt, Cancelled, Channel, DeadFilter, DeadLetter, DeadPlace, NewNotification, Pause, Pauses,
-        Redrive, RedriveResult, Replaced,
+        Attempt, Cancelled, Candidate, Channel, DeadFilter, DeadLetter, DeadPlace, Micros, NewNotification,
+        Pause, Pauses, Redrive, RedriveResult, Replaced,
     },
-    store::{Store, StoreError, dead, operate, pauses},
+    store::{
+        Store, StoreError, dead,
+        operate::{self, Rest},
+        pauses,
+    },
 };
+
+/// How long a cancel ends what waits, before it leaves the rest to the queue's upkeep.
+const STOP_TIME: Duration = Duration::from_secs(3);
 
 impl Store {
     /// All pauses, also those that have ended by themselves and are not forgotten yet.
@@ -43,19 +52,54 @@ impl Store {
         .await
     }
 
-    /// Stops what a notification has that was not begun; what is on the way is not tried again. None: there is none.
+    /// Stops what a notification has that was not begun; what is on the way is not tried again. None: there is none. Of a
+    /// large one what waits is ended in several transactions, for a bounded time; what is left then is marked all the same,
+    /// and nobody sends it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`]: nothing is changed, or a large one is cancelled and could not be counted.
     pub async fn cancel(
         &self,
         tenant: &TenantId,
         id: NotificationId,
     ) -> Result<Option<Cancelled>, StoreError> {
-        self.single((tenant.clone(), id), |(tenant, id), tx| {
-            Box::pin(operate::cancel(tx, tenant, *id))
-        })
-        .await
+        let answer = self
+            .single((tenant.clone(), id), |(tenant, id), tx| {
+                Box::pin(operate::cancel(tx, tenant, *id))
+            })
+            .await?;
+        let Some((mut cancelled, rest)) = answer else {
+            return Ok(None);
+        };
+        if let Some(Rest { since, place }) = rest {
+            self.stop_rest(tenant, id, since, place, &mut cancelled).await?;
+        }
+        Ok(Some(cancelled))
+    }
+
+    async fn stop_rest(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+        since: Micros,
+        place: String,
+        cancelled: &mut Cancelled,
+    ) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let mut next = Some(place);
+        while let Some(place) = next
+            && began.elapsed() < STOP_TIME
+        {
+            next = match self.stop_page(id, "cancelled", place).await {
+                Ok(next) => next,
+                Err(error) => {
+                    // It is cancelled, whatever comes of this.
+                    tracing::warn!(%error, notification = %id, "a part of what was cancelled is still to be ended");
+                    None
+                }
+            };
+        }
+        operate::recount(&mut self.snapshot().await?.access(), tenant, id, since, cancelled).await
     }
 
     /// Puts a notification in the place of the tenant's one with the same id, which is not due yet. Its time of acceptance
@@ -95,6 +139,31 @@ impl Store {
         id: DeliveryId,
     ) -> Result<Option<(DeadLetter, Vec<Attempt>)>, StoreError> {
         dead::one(&mut self.snapshot().await?.access(), tenant, id).await
+    }
+
+    /// What is dead of a notification and can be sent again: the first `limit` after `after`, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn dead_of(
+        &self,
+        notification: NotificationId,
+        after: Option<DeliveryId>,
+        limit: u32,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        dead::dead_of(&mut self.snapshot().await?.access(), notification, after, limit).await
+    }
+
+    /// Those of these deliveries that are the notification's, each once, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn named_of(
+        &self,
+        notification: NotificationId,
+        named: &[DeliveryId],
+    ) -> Result<Vec<Candidate>, StoreError> {
+        dead::named_of(&mut self.snapshot().await?.access(), notification, named).await
     }
 
     /// Sends dead letters again, under their ids. Of two at the same time one does it.

@@ -2,18 +2,21 @@
 
 use std::{
     sync::{MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use common::ids::{DeliveryId, NotificationId};
 
 use crate::{
-    model::{Channel, Claimed, Micros, NewDelivery, Settlement},
+    model::{Channel, Claimed, Lane, Micros, NewDelivery, Settlement},
     store::{
         AttemptStart, ClaimRequest, JobClaim, JobPage, LaneDepth, OnUnknown, Place, Rescued, Store,
-        StoreError, claim, fair::Flow, horizon::Horizon, jobs, queue, writer::Work,
+        StoreError, claim, fair::Flow, horizon::Horizon, jobs, probe, queue, writer::Work,
     },
 };
+
+/// An answer that takes longer may be waiting for a connection that is refused.
+const KNOCK_AFTER: Duration = Duration::from_millis(50);
 
 impl Store {
     /// Leases due deliveries of a lane: the tenants that have some in turn, and of each those that are due first, first.
@@ -38,6 +41,44 @@ impl Store {
             self.horizon().saw(lane, &seen, whole, Instant::now());
         }
         Ok(claimed)
+    }
+
+    /// Up to when about `count` notifications expire of those that do after `after` and before `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn expiry_step(
+        &self,
+        after: Micros,
+        now: Micros,
+        count: u32,
+    ) -> Result<Micros, StoreError> {
+        claim::expiry_step(&mut self.snapshot().await?.access(), after, now, count).await
+    }
+
+    /// Leases up to `limit` deliveries of a lane whose notification expired after `after` and before `now`, whether they are
+    /// paused, or due at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn claim_expired(
+        &self,
+        worker: &str,
+        lane: Lane,
+        (after, now): (Micros, Micros),
+        lease_until: Micros,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let request = claim::ExpiredRequest {
+            worker: worker.to_owned(),
+            lane,
+            after,
+            now,
+            lease_until,
+            limit,
+        };
+        self.claiming(request, |request, tx| Box::pin(claim::expired(tx, request)))
+            .await
     }
 
     /// Whose work is due in the request's lane.
@@ -121,13 +162,38 @@ impl Store {
         .await
     }
 
-    /// Whether the database answers now: nothing that is remembered says so.
+    /// Whether the database answers now: nothing that is remembered says so. A refused connection is known at once, though
+    /// the readers' pool tries for one until its time is out.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn answers(&self) -> Result<(), StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        queue::answers(&mut snapshot.access()).await
+        let asked = async {
+            let mut snapshot = self.snapshot().await?;
+            queue::answers(&mut snapshot.access()).await
+        };
+        let refused = async {
+            tokio::time::sleep(KNOCK_AFTER).await;
+            match probe(&self.0.config.place).await {
+                Ok(()) => std::future::pending().await,
+                Err(error) => StoreError::Unavailable {
+                    reason: error.to_string(),
+                },
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = asked => answer,
+            error = refused => Err(error),
+        }
+    }
+
+    /// What the database does not answer within this time counts as away; none for a file, which is always there.
+    pub(crate) fn away_after(&self) -> Option<Duration> {
+        match &self.0.config.place {
+            Place::File(_) => None,
+            Place::Server(server) => Some(server.away_after),
+        }
     }
 
     /// When [`Self::claim`], [`Self::make_visible`] or [`Self::next_job`] next have something to do; it may be past.

@@ -85,8 +85,9 @@ ON CONFLICT (notification_id, delivery_recipient(channel, \"user\", address)) DO
 );
 
 pub(in crate::store) const INSERT_JOBS: &str = "
-INSERT INTO jobs (notification_id, tenant, job, next_at, token, done, updated_at)
-SELECT j.*, 0, 0, $5::bigint FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS j (id, tenant, job, next_at)";
+INSERT INTO jobs (notification_id, tenant, job, next_at, lane, token, done, updated_at)
+SELECT j.*, 0, 0, $6::bigint FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+  AS j (id, tenant, job, next_at, lane)";
 
 /// Adds `[tenant, created, sent, failed]` in the slot of this connection.
 pub(in crate::store) const ADD_TOTALS: &str = "

@@ -21,6 +21,10 @@ pub(in crate::store) const REPLACED_BY: &str = "
 SELECT previous FROM collapses
 WHERE tenant = $1::text AND key = $2::text AND target = $3::text AND notification_id = $4::uuid AND previous IS NOT NULL";
 
+/// A notification stands for this no more.
+pub(in crate::store) const LEAVE_COLLAPSE: &str = "
+DELETE FROM collapses WHERE tenant = $1::text AND key = $2::text AND target = $3::text AND notification_id = $4::uuid";
+
 /// Forgets who stood for what before `$1`.
 pub(in crate::store) const PRUNE_COLLAPSES: &str = "
 DELETE FROM collapses c USING (SELECT tenant, key, target FROM collapses WHERE at < $1::bigint

@@ -19,27 +19,12 @@ pub(in crate::store) const MARK_CANCELLED: &str = "
 UPDATE notifications SET cancelled_at = coalesce(cancelled_at, $3::bigint) WHERE id = $1::uuid AND tenant = $2::text
 RETURNING visible_at";
 
-/// What is pending ends; what runs is marked, so that a settlement at the same time, which may not see the cancelling,
-/// does not make it pending again.
-pub(in crate::store) const CANCEL_PENDING: &str = concat!(
-    "
-WITH held AS MATERIALIZED (
-  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id::text FOR UPDATE
-), marked AS (
-  UPDATE deliveries d SET reason = 'cancelled'
-  WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state <> 'pending'))
-), gone AS (
-  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state = 'pending'))
-  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.due_at, d.lease_until, d.token,
-    d.max_attempts, d.worker
-)
-INSERT INTO delivery_history (",
-    columns!(),
-    ")
-SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'cancelled', 'cancelled', due_at, lease_until, token,
-  max_attempts, worker, $2::bigint FROM gone
-RETURNING id"
-);
+/// Of all deliveries of a notification: pending, running, over, delivered, cancelled, cancelled since `$2`.
+pub(in crate::store) const CANCEL_COUNTS: &str = "
+SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running'),
+  count(*) FILTER (WHERE state NOT IN ('pending', 'running')), count(*) FILTER (WHERE state = 'delivered'),
+  count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE state = 'cancelled' AND updated_at >= $2::bigint)
+FROM all_deliveries WHERE notification_id = $1::uuid";
 
 /// What has to be known, and stay so, while a notification is replaced.
 pub(in crate::store) const REPLACEABLE: &str = "
@@ -61,7 +46,16 @@ pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notific
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = $1::uuid";
 
-pub(in crate::store) const FORGET_NOTIFICATION: &str = "DELETE FROM notifications WHERE id = $1::uuid";
+/// The same row says something else; takes what is inserted for a new one. The row stays: who waits for it, to cancel or
+/// to change it too, would not find another one with its id.
+pub(in crate::store) const REPLACE_NOTIFICATION: &str = "
+UPDATE notifications n SET sender = r.sender, audience = r.audience, content = r.content, kind = r.kind,
+  category = r.category, lane = r.lane, strategy = r.strategy, channels = r.channels, created_at = r.created_at,
+  visible_at = r.visible_at, expires_at = r.expires_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+  $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[])
+  AS r (id, tenant, sender, audience, content, kind, category, lane, strategy, channels, created_at, visible_at, expires_at)
+WHERE n.id = r.id AND n.tenant = r.tenant";
 
 /// Newest first: `$1` the tenant, `$2` and `$3` the place before which to begin, then what is filtered, `$10` the number.
 pub(in crate::store) const DEAD_LETTERS: &str = "
@@ -75,7 +69,7 @@ WHERE d.state = 'dead' AND d.tenant = $1::text AND (d.updated_at, d.id) < ($2::b
   AND ($4::text IS NULL OR d.reason = $4::text) AND ($5::text IS NULL OR d.channel = $5::text)
   AND ($6::text IS NULL OR d.\"user\" = $6::text) AND ($7::uuid IS NULL OR d.notification_id = $7::uuid)
   AND d.updated_at >= $8::bigint AND d.updated_at < $9::bigint
-  AND coalesce(d.reason, '') NOT LIKE 'discarded%'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%' AND d.channel <> 'in_app'
 ORDER BY d.updated_at DESC, d.id DESC LIMIT $10::bigint";
 
 pub(in crate::store) const DEAD_LETTER: &str = "
@@ -85,17 +79,33 @@ SELECT d.id, d.notification_id, d.channel, d.\"user\", d.address, d.lane, d.reas
   n.created_at, n.expires_at,
   coalesce((SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id), n.content)
 FROM delivery_history d JOIN notifications n ON n.id = d.notification_id
-WHERE d.id = $1::uuid AND d.tenant = $2::text AND d.state = 'dead' AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+WHERE d.id = $1::uuid AND d.tenant = $2::text AND d.state = 'dead' AND d.channel <> 'in_app'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+
+/// What is dead of a notification and can be sent again, `$3` of it after `$2`. The inner part keeps the planner from
+/// walking the whole history in the order of its ids.
+pub(in crate::store) const DEAD_OF: &str = "
+WITH d AS MATERIALIZED (
+  SELECT id, channel, state, reason FROM delivery_history
+  WHERE notification_id = $1::uuid AND state = 'dead' AND channel <> 'in_app'
+    AND coalesce(reason, '') NOT LIKE 'discarded%')
+SELECT * FROM d WHERE id > $2::uuid ORDER BY id LIMIT $3::bigint";
+
+/// Those of these deliveries that are a notification's.
+pub(in crate::store) const NAMED_OF: &str = "
+SELECT id, channel, state, reason FROM all_deliveries WHERE notification_id = $1::uuid AND id = ANY($2::uuid[])";
 
 /// Dead deliveries of tenant `$1` come back from the history and are due at `$4`; takes `[delivery, further attempts]`.
-/// Their tokens go on growing. Not those whose notification will not be sent any more.
+/// Their tokens go on growing. Not those whose notification will not be sent any more, nor rows of the inbox: nobody claims
+/// them.
 pub(in crate::store) const REDRIVE: &str = concat!(
     "
 WITH dead AS MATERIALIZED (
   SELECT h.id, h.notification_id, s.attempts FROM unnest($2::uuid[], $3::bigint[]) AS s (id, attempts) JOIN delivery_history h ON h.id = s.id
   JOIN notifications n ON n.id = h.notification_id
-  WHERE h.tenant = $1::text AND h.state = 'dead' AND coalesce(h.reason, '') NOT LIKE 'discarded%'
-    AND n.withdrawn = 0 AND n.cancelled_at IS NULL AND (n.expires_at IS NULL OR n.expires_at > $4::bigint)
+  WHERE h.tenant = $1::text AND h.state = 'dead' AND h.channel <> 'in_app'
+    AND coalesce(h.reason, '') NOT LIKE 'discarded%' AND n.withdrawn = 0 AND n.cancelled_at IS NULL
+    AND (n.expires_at IS NULL OR n.expires_at > $4::bigint)
   ORDER BY h.id FOR UPDATE OF h
 ), gone AS (
   DELETE FROM delivery_history h USING dead WHERE h.id = dead.id AND h.notification_id = dead.notification_id

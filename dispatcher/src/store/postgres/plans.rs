@@ -9,7 +9,7 @@ use super::connect;
 use crate::store::{Place, Server, migrate, sql};
 
 /// Statements that walk a whole index on purpose: one that holds only what they ask for.
-const WALKS: [(&str, &str); 8] = [
+const WALKS: [(&str, &str); 10] = [
     ("EXPIRED_LEASES", "deliveries_running"),
     ("DEPTHS", "deliveries_due"),
     ("TENANT_DEPTHS", "deliveries_due"),
@@ -19,6 +19,9 @@ const WALKS: [(&str, &str); 8] = [
     ("PAUSES", "pauses_pkey"),
     ("FORGET_PAUSES", "->  Seq Scan on pauses"),
     ("NEXT_SCHEDULE", "schedules_due"),
+    // What workers hold at this moment: less than a large notification has.
+    ("STOP_PENDING", "deliveries_running"),
+    ("OPEN_STOPS", "stops_pkey"),
 ];
 
 async fn connection(database: &rig::postgres::Database) -> PgConnection {

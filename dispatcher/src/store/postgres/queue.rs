@@ -39,6 +39,27 @@ RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d
   (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
 
+/// When the one after so many expires of those that do after `$1` and up to `$2`.
+pub(in crate::store) const EXPIRY_STEP: &str = "
+SELECT expires_at FROM notifications WHERE expires_at > $1::bigint AND expires_at <= $2::bigint
+ORDER BY expires_at LIMIT 1 OFFSET $3::bigint";
+
+/// Takes up to `$5` of lane `$1` whose notification expired after `$2`, up to `$3`, whenever they are due.
+pub(in crate::store) const CLAIM_EXPIRED: &str = "
+WITH c AS MATERIALIZED (
+  SELECT p.id FROM notifications n CROSS JOIN LATERAL (
+    SELECT d.id FROM deliveries d
+    WHERE d.notification_id = n.id AND d.lane = $1::bigint AND coalesce(d.state, '') = 'pending'
+      AND d.channel <> 'in_app'
+    ORDER BY d.id::text LIMIT $5::bigint FOR UPDATE SKIP LOCKED) p
+  WHERE n.expires_at > $2::bigint AND n.expires_at <= $3::bigint LIMIT $5::bigint)
+UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $4::bigint, worker = $6::text,
+  updated_at = $7::bigint
+WHERE d.id = ANY (ARRAY(SELECT c.id FROM c))
+RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d.token, d.max_attempts,
+  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
+  (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
+
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
 SELECT n.id, n.expires_at, n.created_at, n.visible_at, n.content, n.audience,
   CASE WHEN n.withdrawn = 1 OR n.cancelled_at IS NOT NULL THEN 1 ELSE 0 END::bigint
@@ -58,7 +79,7 @@ SELECT * FROM held
 ON CONFLICT (delivery_id, number) DO NOTHING
 RETURNING delivery_id, token";
 
-/// Takes `[delivery, token, state, due_at, reason]`. What was withdrawn meanwhile is not tried again: `CANCEL_DELIVERIES`
+/// Takes `[delivery, token, state, due_at, reason]`. What was withdrawn meanwhile is not tried again: `STOP_PENDING`
 /// leaves its mark in the row.
 pub(in crate::store) const SETTLE: &str = concat!(
     "
@@ -224,10 +245,14 @@ SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'delivered
 RETURNING tenant"
 );
 
+/// The most important lane first, and in it who waits for the longest. Lanes are looked at one after the other, until one has
+/// some.
 pub(in crate::store) const CLAIM_JOB: &str = "
 WITH c AS MATERIALIZED (
-  SELECT notification_id FROM jobs WHERE done = 0 AND next_at <= $1::bigint
-  ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+  SELECT p.notification_id FROM generate_series(0::bigint, 3::bigint) AS q (lane) CROSS JOIN LATERAL (
+    SELECT notification_id FROM jobs WHERE done = 0 AND lane = q.lane AND next_at <= $1::bigint
+    ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED) p
+  LIMIT 1)
 UPDATE jobs j SET token = j.token + 1, worker = $2::text, next_at = $3::bigint, updated_at = $1::bigint
 FROM c WHERE j.notification_id = c.notification_id
 RETURNING j.notification_id, j.tenant, j.job, j.cursor, j.token";
@@ -264,27 +289,6 @@ pub(in crate::store) const JOB_MEMBERSHIPS: &str = "
 SELECT m.tenant, m.\"user\", m.key FROM unnest($1::text[], $2::text[]) AS j (tenant, username)
 JOIN readers m ON m.tenant = j.tenant AND m.\"user\" = j.username
 WHERE m.current = 1";
-
-/// What is pending ends; what runs is marked, so that a settlement at the same time, which may not see the withdrawal,
-/// does not make it pending again. `$3` says why.
-pub(in crate::store) const CANCEL_DELIVERIES: &str = concat!(
-    "
-WITH held AS MATERIALIZED (
-  SELECT d.id, d.state FROM deliveries d WHERE d.notification_id = $1::uuid ORDER BY d.id::text FOR UPDATE
-), marked AS (
-  UPDATE deliveries d SET reason = 'withdrawn'
-  WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state <> 'pending'))
-), gone AS (
-  DELETE FROM deliveries d WHERE d.id = ANY (ARRAY(SELECT h.id FROM held h WHERE h.state = 'pending'))
-  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, d.due_at, d.lease_until, d.token,
-    d.max_attempts, d.worker
-)
-INSERT INTO delivery_history (",
-    columns!(),
-    ")
-SELECT id, notification_id, tenant, channel, \"user\", address, lane, 'cancelled', $3::text, due_at, lease_until, token,
-  max_attempts, worker, $2::bigint FROM gone"
-);
 
 pub(in crate::store) const CANCEL_JOB: &str =
     "UPDATE jobs SET done = 1, updated_at = $2::bigint WHERE notification_id = $1::uuid AND done = 0";

@@ -4,5 +4,6 @@ statements! { collapse:
     TAKE_COLLAPSES,
     INBOX_KEYS,
     REPLACED_BY,
+    LEAVE_COLLAPSE,
     PRUNE_COLLAPSES,
 }

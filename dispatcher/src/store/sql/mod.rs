@@ -26,6 +26,7 @@ pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
 pub(super) mod schedules;
+pub(super) mod stops;
 
 /// Every statement with its name.
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         records::ALL,
         retention::ALL,
         schedules::ALL,
+        stops::ALL,
     ]
     .concat()
 }

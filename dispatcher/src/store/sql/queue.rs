@@ -4,6 +4,8 @@ statements! { queue:
     ANSWERS,
     FLOWS,
     CLAIM,
+    CLAIM_EXPIRED,
+    EXPIRY_STEP,
     CLAIMED_NOTIFICATIONS,
     BEGIN_ATTEMPTS,
     SETTLE,
@@ -24,7 +26,6 @@ statements! { queue:
     JOB_CONTACTS,
     JOB_CONTACTS_ALL,
     JOB_MEMBERSHIPS,
-    CANCEL_DELIVERIES,
     CANCEL_JOB,
     CANCEL_SCHEDULED,
 }

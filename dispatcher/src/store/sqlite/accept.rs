@@ -54,8 +54,8 @@ FROM json_each(?1) WHERE true
 ON CONFLICT (notification_id, user, channel, address) DO NOTHING";
 
 pub(in crate::store) const INSERT_JOBS: &str = "
-INSERT INTO jobs (notification_id, tenant, job, next_at, token, done, updated_at)
-SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, 0, 0, ?2 FROM json_each(?1)";
+INSERT INTO jobs (notification_id, tenant, job, next_at, lane, token, done, updated_at)
+SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, 0, 0, ?2 FROM json_each(?1)";
 
 /// Adds `[tenant, created, sent, failed]`.
 pub(in crate::store) const ADD_TOTALS: &str = "

@@ -19,6 +19,10 @@ pub(in crate::store) const REPLACED_BY: &str = "
 SELECT previous FROM collapses
 WHERE tenant = ?1 AND key = ?2 AND target = ?3 AND notification_id = ?4 AND previous IS NOT NULL";
 
+/// A notification stands for this no more.
+pub(in crate::store) const LEAVE_COLLAPSE: &str =
+    "DELETE FROM collapses WHERE tenant = ?1 AND key = ?2 AND target = ?3 AND notification_id = ?4";
+
 /// Forgets who stood for what before `?1`.
 pub(in crate::store) const PRUNE_COLLAPSES: &str = "
 DELETE FROM collapses WHERE (tenant, key, target) IN

@@ -26,3 +26,4 @@ pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
 pub(super) mod schedules;
+pub(super) mod stops;

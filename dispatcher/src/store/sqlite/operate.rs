@@ -18,10 +18,12 @@ pub(in crate::store) const MARK_CANCELLED: &str = "
 UPDATE notifications SET cancelled_at = coalesce(cancelled_at, ?3) WHERE id = ?1 AND tenant = ?2
 RETURNING visible_at";
 
-pub(in crate::store) const CANCEL_PENDING: &str = "
-UPDATE deliveries SET state = 'cancelled', reason = 'cancelled', updated_at = ?2
-WHERE notification_id = ?1 AND +state = 'pending'
-RETURNING id";
+/// Of all deliveries of a notification: pending, running, over, delivered, cancelled, cancelled since `?2`.
+pub(in crate::store) const CANCEL_COUNTS: &str = "
+SELECT coalesce(sum(state = 'pending'), 0), coalesce(sum(state = 'running'), 0),
+  coalesce(sum(state NOT IN ('pending', 'running')), 0), coalesce(sum(state = 'delivered'), 0),
+  coalesce(sum(state = 'cancelled'), 0), coalesce(sum(state = 'cancelled' AND updated_at >= ?2), 0)
+FROM deliveries WHERE notification_id = ?1";
 
 /// What has to be known, and stay so, while a notification is replaced.
 pub(in crate::store) const REPLACEABLE: &str = "
@@ -39,7 +41,13 @@ pub(in crate::store) const DROP_CHAINS: &str = "DELETE FROM chains WHERE notific
 
 pub(in crate::store) const FORGET_JOB: &str = "DELETE FROM jobs WHERE notification_id = ?1";
 
-pub(in crate::store) const FORGET_NOTIFICATION: &str = "DELETE FROM notifications WHERE id = ?1";
+/// The same row says something else; takes what is inserted for a new one.
+pub(in crate::store) const REPLACE_NOTIFICATION: &str = "
+UPDATE notifications SET sender = s.row ->> 2, audience = s.row ->> 3, content = s.row ->> 4, kind = s.row ->> 5,
+  category = s.row ->> 6, lane = s.row ->> 7, strategy = s.row ->> 8, channels = s.row ->> 9, created_at = s.row ->> 10,
+  visible_at = s.row ->> 11, expires_at = s.row ->> 12
+FROM (SELECT unhex(value ->> 0) AS id, value AS row FROM json_each(?1)) s
+WHERE notifications.id = s.id AND notifications.tenant = s.row ->> 1";
 
 /// Newest first: `?1` the tenant, `?2` and `?3` the place before which to begin, then what is filtered, `?10` the number.
 pub(in crate::store) const DEAD_LETTERS: &str = "
@@ -52,7 +60,7 @@ FROM deliveries d CROSS JOIN notifications n ON n.id = d.notification_id
 WHERE d.state = 'dead' AND d.tenant = ?1 AND (d.updated_at, d.id) < (?2, ?3)
   AND (?4 IS NULL OR d.reason = ?4) AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR d.user = ?6)
   AND (?7 IS NULL OR d.notification_id = ?7) AND d.updated_at >= ?8 AND d.updated_at < ?9
-  AND coalesce(d.reason, '') NOT LIKE 'discarded%'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%' AND d.channel <> 'in_app'
 ORDER BY d.updated_at DESC, d.id DESC LIMIT ?10";
 
 pub(in crate::store) const DEAD_LETTER: &str = "
@@ -62,15 +70,28 @@ SELECT d.id, d.notification_id, d.channel, d.user, d.address, d.lane, d.reason, 
   n.created_at, n.expires_at,
   coalesce((SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id), n.content)
 FROM deliveries d CROSS JOIN notifications n ON n.id = d.notification_id
-WHERE d.id = ?1 AND d.tenant = ?2 AND +d.state = 'dead' AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+WHERE d.id = ?1 AND d.tenant = ?2 AND +d.state = 'dead' AND d.channel <> 'in_app'
+  AND coalesce(d.reason, '') NOT LIKE 'discarded%'";
+
+/// What is dead of a notification and can be sent again, `?3` of it after `?2`.
+pub(in crate::store) const DEAD_OF: &str = "
+SELECT id, channel, state, reason FROM deliveries
+WHERE notification_id = ?1 AND +state = 'dead' AND channel <> 'in_app' AND coalesce(reason, '') NOT LIKE 'discarded%'
+  AND +id > ?2
+ORDER BY +id LIMIT ?3";
+
+/// Those of these deliveries that are a notification's.
+pub(in crate::store) const NAMED_OF: &str = "
+SELECT id, channel, state, reason FROM deliveries
+WHERE id IN (SELECT unhex(value) FROM json_each(?2)) AND +notification_id = ?1";
 
 /// Dead deliveries of tenant `?1` are due at `?3`; takes `[delivery, further attempts]`. Their tokens go on growing. Not those whose
-/// notification will not be sent any more.
+/// notification will not be sent any more, nor rows of the inbox: nobody claims them.
 pub(in crate::store) const REDRIVE: &str = "
 UPDATE deliveries SET state = 'pending', reason = NULL, due_at = ?3, lease_until = NULL, worker = NULL, updated_at = ?3,
   max_attempts = s.attempts + (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id)
 FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS attempts FROM json_each(?2)) s
-WHERE deliveries.id = s.id AND deliveries.tenant = ?1 AND +deliveries.state = 'dead'
+WHERE deliveries.id = s.id AND deliveries.tenant = ?1 AND +deliveries.state = 'dead' AND deliveries.channel <> 'in_app'
   AND coalesce(deliveries.reason, '') NOT LIKE 'discarded%'
   AND EXISTS (SELECT 1 FROM notifications n WHERE n.id = deliveries.notification_id AND n.withdrawn = 0
     AND n.cancelled_at IS NULL AND (n.expires_at IS NULL OR n.expires_at > ?3))

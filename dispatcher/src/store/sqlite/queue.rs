@@ -31,6 +31,22 @@ RETURNING id, notification_id, channel, user, address, due_at, token, max_attemp
   (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id), tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = deliveries.id)";
 
+/// When the one after so many expires of those that do after `?1` and up to `?2`.
+pub(in crate::store) const EXPIRY_STEP: &str = "
+SELECT expires_at FROM notifications WHERE expires_at > ?1 AND expires_at <= ?2
+ORDER BY expires_at LIMIT 1 OFFSET ?3";
+
+/// Takes up to `?5` of lane `?1` whose notification expired after `?2`, up to `?3`, whenever they are due.
+pub(in crate::store) const CLAIM_EXPIRED: &str = "
+UPDATE deliveries SET state = 'running', token = token + 1, lease_until = ?4, worker = ?6, updated_at = ?7
+WHERE id IN (
+  SELECT d.id FROM notifications n CROSS JOIN deliveries d
+    ON d.notification_id = n.id AND +d.lane = ?1 AND +d.state = 'pending' AND +d.channel <> 'in_app'
+  WHERE n.expires_at > ?2 AND n.expires_at <= ?3 LIMIT ?5)
+RETURNING id, notification_id, channel, user, address, due_at, token, max_attempts,
+  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id), tenant,
+  (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = deliveries.id)";
+
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
 SELECT n.id, n.expires_at, n.created_at, n.visible_at, n.content, n.audience,
   CASE WHEN n.withdrawn = 1 OR n.cancelled_at IS NOT NULL THEN 1 ELSE 0 END
@@ -138,9 +154,14 @@ FROM (SELECT unhex(value) AS id FROM json_each(?1)) s
 WHERE deliveries.notification_id = s.id AND deliveries.channel = 'in_app' AND +deliveries.state = 'pending'
 RETURNING tenant";
 
+/// The most important lane first, and in it who waits for the longest.
 pub(in crate::store) const CLAIM_JOB: &str = "
 UPDATE jobs SET token = token + 1, worker = ?2, next_at = ?3, updated_at = ?1
-WHERE notification_id = (SELECT notification_id FROM jobs WHERE done = 0 AND next_at <= ?1 ORDER BY next_at LIMIT 1)
+WHERE notification_id = coalesce(
+  (SELECT notification_id FROM jobs WHERE done = 0 AND lane = 0 AND next_at <= ?1 ORDER BY next_at LIMIT 1),
+  (SELECT notification_id FROM jobs WHERE done = 0 AND lane = 1 AND next_at <= ?1 ORDER BY next_at LIMIT 1),
+  (SELECT notification_id FROM jobs WHERE done = 0 AND lane = 2 AND next_at <= ?1 ORDER BY next_at LIMIT 1),
+  (SELECT notification_id FROM jobs WHERE done = 0 AND lane = 3 AND next_at <= ?1 ORDER BY next_at LIMIT 1))
 RETURNING notification_id, tenant, job, cursor, token";
 
 /// Leases of fan-outs that end after `?1`, the present, and before `?2`: they end now. The token stays, and the next claim
@@ -169,11 +190,6 @@ pub(in crate::store) const JOB_MEMBERSHIPS: &str = "
 SELECT m.tenant, m.user, m.key FROM json_each(?1) j CROSS JOIN readers m
   ON m.tenant = j.value ->> 0 AND m.user = j.value ->> 1
 WHERE m.current = 1";
-
-/// `?3` says why.
-pub(in crate::store) const CANCEL_DELIVERIES: &str = "
-UPDATE deliveries SET state = 'cancelled', reason = ?3, updated_at = ?2
-WHERE notification_id = ?1 AND +state = 'pending'";
 
 pub(in crate::store) const CANCEL_JOB: &str =
     "UPDATE jobs SET done = 1, updated_at = ?2 WHERE notification_id = ?1 AND done = 0";

@@ -1,6 +1,7 @@
 //! The REST API through its router, on a real store.
 
 mod bad_input;
+mod beyond;
 mod bulk;
 mod bulk_actions;
 mod capacity;

@@ -106,6 +106,28 @@ async fn what_is_being_sent_ends_and_is_not_tried_again_meanwhile() {
 }
 
 #[tokio::test]
+async fn what_is_paused_expires() {
+    let (sent, api) = Api::with_outbox(quick(), 2).await;
+    api.post(&operator(), PATH, &json!({ "channel": "email" }))
+        .await
+        .expect(200);
+    let mut body = mail();
+    let soon = dispatcher::model::Micros::now().plus(std::time::Duration::from_secs(1));
+    body["expires_at"] = json!(soon.rfc3339());
+    let (expires, stays) = (api.create(&body).await, api.create(&mail()).await);
+    eventually("it expires", async || {
+        let status = api.status(&Who::service(), &expires).await;
+        (status["deliveries"][0]["state"] == "expired").then_some(())
+    })
+    .await;
+    assert_eq!(
+        api.status(&Who::service(), &stays).await["deliveries"][0]["state"],
+        "pending"
+    );
+    assert!(sent.is_empty());
+}
+
+#[tokio::test]
 async fn a_pause_ends_by_itself() {
     let (mut sent, api) = Api::with_outbox(quick(), 2).await;
     let until = dispatcher::model::Micros::now().plus(std::time::Duration::from_millis(1500));

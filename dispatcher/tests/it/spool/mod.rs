@@ -4,6 +4,7 @@ mod drain;
 mod on_sqlite;
 mod outage;
 mod replica;
+mod requests;
 mod stream;
 mod turns;
 

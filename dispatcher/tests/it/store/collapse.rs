@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use common::{
-    ids::NotificationId,
+    ids::{DeliveryId, NotificationId},
     target::{Audience, Target},
 };
 use dispatcher::{
-    model::{Accepted, Change, DeliveryState, Lane, Micros, NewNotification},
+    model::{Accepted, Change, DeliveryState, Lane, Micros, NewDelivery, NewNotification, Replaced},
     store::Store,
 };
 
@@ -90,6 +90,71 @@ async fn a_scheduled_one_is_replaced_before_it_was_seen() {
     let after = Micros::now().plus(Duration::from_secs(120));
     assert!(store.make_visible(after, 10).await.unwrap().is_empty());
     assert_eq!(listed(&store, &reader("u", &[])).await, [now]);
+}
+
+/// Of what is changed before its time, only its new place counts.
+#[tokio::test]
+async fn a_changed_one_stands_where_it_is_now() {
+    let store = fresh().await;
+    let hour = Duration::from_secs(3600);
+    let by_address = |address: &str| {
+        let mut new = keyed("k", "u");
+        new.audience = None;
+        new.inbox.clear();
+        new.deliveries.push(NewDelivery {
+            address: Some(address.to_owned()),
+            ..email("u", new.created_at.plus(hour))
+        });
+        new
+    };
+    for (before, after) in [
+        (keyed("k", "u"), keyed("k", "v")),
+        (keyed("k", "u"), keyed("l", "u")),
+        (keyed("k", "u"), note("n", vec![plain(user_key("u"))])),
+        (by_address("a@example.org"), by_address("b@example.org")),
+    ] {
+        let mut first = before.clone();
+        first.visible_at = first.created_at.plus(hour);
+        let id = put(&store, first.clone()).await;
+        let mut changed = after.clone();
+        (changed.id, changed.visible_at) = (id, first.visible_at);
+        let replaced = store.replace(&tenant(), changed).await.unwrap();
+        assert_eq!(replaced, Replaced::Done);
+        let is_withdrawn = async || {
+            let (stored, _) = store.notification(&tenant(), id).await.unwrap().unwrap();
+            stored.withdrawn
+        };
+        let mut old = before;
+        old.id = NotificationId::generate();
+        old.deliveries
+            .iter_mut()
+            .for_each(|one| one.id = DeliveryId::generate());
+        put(&store, old).await;
+        assert!(!is_withdrawn().await, "it stands elsewhere: {after:?}");
+        if after.content.collapse_key.is_some() {
+            let mut new = after;
+            new.id = NotificationId::generate();
+            new.deliveries
+                .iter_mut()
+                .for_each(|one| one.id = DeliveryId::generate());
+            put(&store, new).await;
+            assert!(is_withdrawn().await, "it stands here");
+        }
+    }
+}
+
+/// And one that is changed without leaving its place stands there still.
+#[tokio::test]
+async fn a_changed_one_keeps_its_place() {
+    let store = fresh().await;
+    let mut first = keyed("k", "u");
+    first.visible_at = first.created_at.plus(Duration::from_secs(60));
+    let id = put(&store, first.clone()).await;
+    first.content.title = "changed".to_owned();
+    assert_eq!(store.replace(&tenant(), first).await.unwrap(), Replaced::Done);
+    put(&store, keyed("k", "u")).await;
+    let (stored, _) = store.notification(&tenant(), id).await.unwrap().unwrap();
+    assert!(stored.withdrawn);
 }
 
 #[tokio::test]

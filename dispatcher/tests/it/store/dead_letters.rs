@@ -5,7 +5,8 @@ use std::time::Duration;
 use common::ids::DeliveryId;
 use dispatcher::{
     model::{
-        Channel, Content, DeadFilter, DeliveryState, Lane, Micros, NewNotification, Redrive, RedriveResult,
+        Channel, Content, DeadFilter, DeliveryState, Lane, Micros, NewDelivery, NewNotification, Redrive,
+        RedriveResult,
     },
     store::Store,
 };
@@ -228,6 +229,32 @@ async fn what_will_not_be_sent_any_more_is_not_redriven() {
     );
     assert_eq!(letters(&store, &DeadFilter::default()).await.len(), 2);
     assert_eq!(store.stats(&tenant()).await.unwrap().failed, 3);
+}
+
+/// A row of the inbox that has no owner is dead from the beginning, and no worker would ever claim it.
+#[tokio::test]
+async fn a_row_of_the_inbox_is_not_redriven() {
+    let store = fresh().await;
+    let mut new = note("mail", Vec::new());
+    let now = new.created_at;
+    let in_app = NewDelivery {
+        channel: Channel::InApp,
+        user: None,
+        address: None,
+        state: DeliveryState::Dead,
+        reason: Some("no_address".into()),
+        ..email("ann", now)
+    };
+    new.deliveries.extend([in_app.clone(), email("ann", now)]);
+    let id = put(&store, new).await;
+    let mail = store.claim(ask(Lane::Medium, 10)).await.unwrap().remove(0);
+    end(&store, &mail, DeliveryState::Dead, "rejected").await;
+    assert_eq!(letters(&store, &DeadFilter::default()).await, [mail.id]);
+    assert!(store.dead_letter(&tenant(), in_app.id).await.unwrap().is_none());
+    let both = again(vec![in_app.id, mail.id]);
+    assert_eq!(redriven(&store, both).await, [mail.id]);
+    assert_eq!(state(&store, id, in_app.id).await, DeliveryState::Dead);
+    assert_eq!(store.stats(&tenant()).await.unwrap().failed, 1);
 }
 
 /// Many at once bring each back once; none is lost between the two tables.

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use common::target::{Audience, Target};
 use dispatcher::{
-    model::{Channel, Contact, GroupJob, Micros},
+    model::{Channel, Contact, GroupJob, Lane, Micros},
     store::Store,
 };
 
@@ -136,4 +136,46 @@ async fn a_withdrawn_group_is_not_walked() {
     store.withdraw(&tenant(), id).await.unwrap();
     let now = Micros::now();
     assert!(store.next_job("w", now, now).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_fan_out_gives_way_to_one_that_is_more_important() {
+    let store = fresh().await;
+    for user in ["a", "b", "c"] {
+        contact(&store, user, None).await;
+    }
+    let with = |lane| {
+        let mut new = grouped(Target::Tenant);
+        new.lane = lane;
+        new
+    };
+    let low = put(&store, with(Lane::Low)).await;
+    let until = Micros::now().plus(Duration::from_secs(30));
+    let claimed = async || {
+        let next = store.next_job("w", Micros::now(), until).await.unwrap();
+        next.expect("there is a job")
+    };
+    let first = claimed().await;
+    assert_eq!(first.notification, low);
+    // One of each comes while a page is at work.
+    let other = put(&store, with(Lane::Low)).await;
+    let critical = put(&store, with(Lane::Critical)).await;
+    let page = store.job_page(&first, 1).await.unwrap();
+    let cursor = page.next.clone();
+    assert!(
+        store
+            .advance_job(&first, vec![email("a", Micros::now())], page.next, Micros::now())
+            .await
+            .unwrap()
+    );
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        let job = claimed().await;
+        assert_eq!(job.cursor.is_some(), job.notification == low);
+        if job.notification == low {
+            assert_eq!(job.cursor, cursor, "it goes on where it was");
+        }
+        turns.push(job.notification);
+    }
+    assert_eq!(turns, [critical, other, low]);
 }

@@ -20,6 +20,7 @@ mod rescue_race;
 mod retention;
 mod schedules;
 mod snooze;
+mod stops;
 mod unread;
 
 use std::time::Duration;

@@ -372,6 +372,76 @@ async fn a_replacement_that_races_with_the_time_is_whole() {
     }
 }
 
+/// A cancel or a withdrawal that waits for a change finds what it has made of the notification, and stops that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cancel_that_races_with_a_change_stops_it() {
+    let store = fresh().await;
+    let tenant = tenant();
+    for round in 0..60 {
+        let id = put(&store, scheduled("old", Duration::from_secs(60))).await;
+        let changes = ["new", "newer"].map(|title| NewNotification {
+            id,
+            ..scheduled(title, Duration::from_secs(3600))
+        });
+        let [a, b] = changes.map(|new| {
+            let (store, tenant) = (store.clone(), tenant.clone());
+            tokio::spawn(async move { store.replace(&tenant, new).await.unwrap() })
+        });
+        let stopping = {
+            let (store, tenant) = (store.clone(), tenant.clone());
+            tokio::spawn(async move {
+                if round % 2 == 0 {
+                    let cancelled = store.cancel(&tenant, id).await.unwrap();
+                    assert!(cancelled.expect("it is there").never_visible);
+                } else {
+                    assert!(store.withdraw(&tenant, id).await.unwrap(), "it is there");
+                }
+            })
+        };
+        stopping.await.unwrap();
+        for replaced in [a.await.unwrap(), b.await.unwrap()] {
+            assert!(
+                matches!(replaced, Replaced::Done | Replaced::Cancelled),
+                "{replaced:?}"
+            );
+        }
+        let (_, deliveries) = store.notification(&tenant, id).await.unwrap().unwrap();
+        let states: Vec<_> = deliveries.iter().map(|one| one.state).collect();
+        assert_eq!(states, [DeliveryState::Cancelled]);
+    }
+    let late = Micros::now().plus(Duration::from_secs(7200));
+    assert!(store.make_visible(late, 100).await.unwrap().is_empty());
+}
+
+/// Of two changes at once both are done, and one of them is last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_that_race_are_done_one_after_the_other() {
+    let store = fresh().await;
+    for _ in 0..30 {
+        let id = put(&store, scheduled("old", Duration::from_secs(60))).await;
+        let changes = ["a", "b", "c"].map(|title| NewNotification {
+            id,
+            ..scheduled(title, Duration::from_secs(3600))
+        });
+        let of: Vec<_> = changes
+            .iter()
+            .map(|one| (one.content.title.clone(), one.deliveries[0].id))
+            .collect();
+        for change in changes.map(|new| {
+            let store = store.clone();
+            tokio::spawn(async move { store.replace(&tenant(), new).await.unwrap() })
+        }) {
+            assert_eq!(change.await.unwrap(), Replaced::Done);
+        }
+        let (stored, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
+        assert_eq!(deliveries.len(), 1);
+        assert!(of.contains(&(stored.content.title, deliveries[0].id)));
+    }
+    assert_eq!(store.stats(&tenant()).await.unwrap().created, 30);
+    let late = Micros::now().plus(Duration::from_secs(7200));
+    assert_eq!(store.make_visible(late, 100).await.unwrap().len(), 30);
+}
+
 #[tokio::test]
 async fn what_waits_is_found_in_every_lane_channel_and_tenant() {
     let store: Fresh = fresh().await;
