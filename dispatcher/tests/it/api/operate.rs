@@ -237,13 +237,13 @@ async fn a_change_lays_out_channels_and_target_anew() {
     assert!(sent.is_empty());
 }
 
-/// The addresses of a scheduled one's deliveries by email.
-async fn addresses(api: &Api, id: &str) -> Vec<Value> {
+/// The addresses of a scheduled one's deliveries by email, by their first letters: those of groups are masked.
+async fn addresses(api: &Api, id: &str) -> Vec<Option<char>> {
     let view = api.get(&Who::service(), &path(id, "")).await.expect(200);
     let deliveries = view["deliveries"].as_array().unwrap().iter();
     deliveries
         .filter(|one| one["channel"] == "email")
-        .map(|one| one["address"].clone())
+        .map(|one| one["address"].as_str().and_then(|address| address.chars().next()))
         .collect()
 }
 
@@ -281,10 +281,10 @@ async fn a_change_keeps_the_addresses_until_others_are_named() {
         (json!({ "user_id": "d1" }), json!({ "user_id": "d2" }), false),
     ] {
         let id = api.create(&body(target.clone())).await;
-        assert_eq!(addresses(&api, &id).await, ["a@example.com"]);
+        assert_eq!(addresses(&api, &id).await, [Some('a')]);
         put(&api, &id, &change).await.expect(200);
         let now = addresses(&api, &id).await;
-        let wanted = if kept { json!("a@example.com") } else { json!(null) };
+        let wanted = kept.then_some('a');
         assert_eq!(now, [wanted], "{target} {change}");
     }
     for change in [
@@ -294,7 +294,7 @@ async fn a_change_keeps_the_addresses_until_others_are_named() {
     ] {
         let id = api.create(&body(json!({ "user_id": "d1" }))).await;
         put(&api, &id, &change).await.expect(200);
-        assert_eq!(addresses(&api, &id).await, ["b@example.com"], "{change}");
+        assert_eq!(addresses(&api, &id).await, [Some('b')], "{change}");
     }
     // One that no channel takes any more is none that was named wrongly.
     let id = api.create(&body(json!({ "user_id": "d1" }))).await;
