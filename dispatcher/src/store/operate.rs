@@ -61,21 +61,39 @@ pub(super) async fn cancel(
         .bind(tx.now.0)
         .run()
         .await?;
-    // What two calls of one moment stopped is told by the first alone.
-    let before = counts(&mut tx.conn, id, tx.now).await?;
     let page = stops::begin(tx, id, "cancelled").await?;
     let rest = page.next.map(|place| Rest { since: tx.now, place });
+    let mut cancelled = Cancelled {
+        deliveries: Vec::new(),
+        stopped: 0,
+        on_the_way: 0,
+        ended: 0,
+        delivered: 0,
+        cancelled: 0,
+        fan_out_stopped: fan_out > 0,
+        never_visible: never_visible > 0,
+    };
+    if rest.is_some() {
+        // It is counted after its further pages.
+        chains::withdrawn(tx, id, "cancelled").await?;
+        return Ok(Some((cancelled, rest)));
+    }
+    let (stopped, now) = (page.stopped.into_iter().collect::<HashSet<Uuid>>(), tx.now);
+    // What two calls of one moment stopped is told by the first alone.
+    let before = counts(&mut tx.conn, id, now).await?;
     // No step follows; what one has just begun is stopped with it.
     chains::withdrawn(tx, id, "cancelled").await?;
     let Some((_, deliveries)) = records::notification(&mut tx.conn, tenant, id).await? else {
         return Ok(None);
     };
-    let after = counts(&mut tx.conn, id, tx.now).await?;
-    let now = tx.now;
-    let just_cancelled = after.just_cancelled.saturating_sub(before.just_cancelled);
-    // What still waits counts as stopped, as the mark is there.
-    let left = if rest.is_some() { after.pending } else { 0 };
-    let deliveries = deliveries
+    let after = counts(&mut tx.conn, id, now).await?;
+    let by_chains = after.just_cancelled.saturating_sub(before.just_cancelled);
+    cancelled.stopped = stopped.len() as u64 + by_chains;
+    cancelled.on_the_way = after.pending + after.running;
+    cancelled.ended = after.ended.saturating_sub(cancelled.stopped);
+    cancelled.delivered = after.delivered;
+    cancelled.cancelled = after.cancelled;
+    cancelled.deliveries = deliveries
         .into_iter()
         .map(|delivery| {
             let by_chain = delivery.state == DeliveryState::Cancelled && delivery.updated_at == now;
@@ -89,17 +107,7 @@ pub(super) async fn cancel(
             (delivery, fate)
         })
         .collect();
-    let cancelled = Cancelled {
-        deliveries,
-        stopped: just_cancelled + left,
-        on_the_way: after.running + after.pending - left,
-        ended: after.ended.saturating_sub(just_cancelled),
-        delivered: after.delivered,
-        cancelled: after.cancelled + left,
-        fan_out_stopped: fan_out > 0,
-        never_visible: never_visible > 0,
-    };
-    Ok(Some((cancelled, rest)))
+    Ok(Some((cancelled, None)))
 }
 
 /// What became of a large notification after its further pages: what still waits counts as stopped, as the mark is there.
@@ -111,11 +119,11 @@ pub(super) async fn recount(
     cancelled: &mut Cancelled,
 ) -> Result<(), StoreError> {
     let now = counts(conn, id, since).await?;
-    cancelled.stopped = now.just_cancelled + now.pending;
+    cancelled.stopped = now.pending + now.just_cancelled;
     cancelled.on_the_way = now.running;
     cancelled.ended = now.ended.saturating_sub(now.just_cancelled);
     cancelled.delivered = now.delivered;
-    cancelled.cancelled = now.cancelled + now.pending;
+    cancelled.cancelled = now.pending + now.cancelled;
     let Some((_, deliveries)) = records::notification(conn, tenant, id).await? else {
         return Ok(());
     };
@@ -141,7 +149,7 @@ struct Counts {
     ended: u64,
     delivered: u64,
     cancelled: u64,
-    /// Since a time.
+    /// Since the time that is asked for.
     just_cancelled: u64,
 }
 

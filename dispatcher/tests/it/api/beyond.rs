@@ -29,7 +29,7 @@ fn delivery(number: usize, channel: Channel, state: DeliveryState, due_at: Micro
 /// Rows of inboxes first, then emails.
 fn batch(first: DeliveryState, emails: usize, state: DeliveryState, due_at: Micros) -> NewNotification {
     let mut new = notification("u");
-    new.sender = "service".to_owned();
+    "service".clone_into(&mut new.sender);
     new.lane = Lane::Low;
     new.deliveries = (0..SHOWN)
         .map(|number| delivery(number, Channel::InApp, first, due_at))
