@@ -16,7 +16,8 @@ use std::{
 use super::fair::Flow;
 use crate::model::{Channel, Lane, Micros};
 
-/// A look that takes longer is dear.
+/// A look that takes longer is dear, where the one of its kind before it was, too: the first one of a connection, and any
+/// on a busy machine, may be slow once.
 const DEAR: Duration = Duration::from_millis(5);
 
 /// What a claimed row may take beside.
@@ -42,6 +43,7 @@ pub(super) struct Seen {
 /// What is remembered of one lane.
 #[derive(Debug, Default)]
 struct LaneView {
+    slow: Slow,
     /// Until then claims begin at the floors.
     floors_until: Option<Instant>,
     floors: HashMap<(Channel, String), Micros>,
@@ -51,19 +53,34 @@ struct LaneView {
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
     lanes: HashMap<Lane, LaneView>,
-    flows: HashMap<(Lane, Vec<Channel>), (Instant, Vec<Flow>)>,
+    flows: HashMap<(Lane, Vec<Channel>), FlowsView>,
     next_due: Option<(Instant, Option<Micros>)>,
+    next_due_slow: Slow,
 }
 
-/// Until when a look that took so long is not repeated; none: it was cheap.
-fn rest(now: Instant, took: Duration, most: Duration) -> Option<Instant> {
-    (took > DEAR).then(|| now + (took * REST).min(most))
+/// What is remembered of one question whose work is due.
+#[derive(Debug, Default)]
+struct FlowsView {
+    slow: Slow,
+    known: Option<(Instant, Vec<Flow>)>,
+}
+
+/// Whether the last look of a kind was slow.
+#[derive(Debug, Default)]
+struct Slow(bool);
+
+impl Slow {
+    /// Until when a look that took so long is not repeated; none: it was cheap.
+    fn rest(&mut self, now: Instant, took: Duration, most: Duration) -> Option<Instant> {
+        let again = std::mem::replace(&mut self.0, took > DEAR);
+        (again && self.0).then(|| now + (took * REST).min(most))
+    }
 }
 
 impl Horizon {
     /// Whose work is due, as of a moment ago.
     pub(super) fn flows(&self, lane: Lane, channels: &[Channel], now: Instant) -> Option<Vec<Flow>> {
-        let (until, flows) = self.flows.get(&(lane, channels.to_vec()))?;
+        let (until, flows) = self.flows.get(&(lane, channels.to_vec()))?.known.as_ref()?;
         (now < *until).then(|| flows.clone())
     }
 
@@ -75,12 +92,13 @@ impl Horizon {
         took: Duration,
         now: Instant,
     ) {
-        let key = (lane, channels.to_vec());
+        let view = self.flows.entry((lane, channels.to_vec())).or_default();
         // That there is nothing may change any moment.
-        match rest(now, took, REST_MOST).filter(|_| !flows.is_empty()) {
-            Some(until) => drop(self.flows.insert(key, (until, flows.to_vec()))),
-            None => drop(self.flows.remove(&key)),
-        }
+        view.known = view
+            .slow
+            .rest(now, took, REST_MOST)
+            .filter(|_| !flows.is_empty())
+            .map(|until| (until, flows.to_vec()));
     }
 
     /// From when on a claim looks at each of these flows.
@@ -103,7 +121,7 @@ impl Horizon {
         let view = self.lanes.entry(lane).or_default();
         if whole {
             view.floors.clear();
-            view.floors_until = rest(now, took, REST_MOST);
+            view.floors_until = view.slow.rest(now, took, REST_MOST);
             if view.floors_until.is_none() {
                 return;
             }
@@ -124,7 +142,8 @@ impl Horizon {
 
     pub(super) fn saw_next_due(&mut self, due: Option<Micros>, took: Duration, now: Instant) {
         // Times of notifications are in it too, which are not to wait for long.
-        self.next_due = rest(now, took, Duration::from_secs(1)).map(|until| (until, due));
+        let until = self.next_due_slow.rest(now, took, Duration::from_secs(1));
+        self.next_due = until.map(|until| (until, due));
     }
 }
 
@@ -173,8 +192,14 @@ mod tests {
     fn after_a_dear_look_claims_begin_where_the_last_found_something() {
         let (mut horizon, now) = (Horizon::default(), Instant::now());
         let margin = i64::try_from(MARGIN.as_micros()).unwrap();
-        horizon.saw(Lane::Low, &seen(margin + 5, DEAR_LOOK), true, now);
         let flows = [flow("a"), flow("b")];
+        horizon.saw(Lane::Low, &seen(margin + 5, DEAR_LOOK), true, now);
+        assert_eq!(
+            horizon.floors(Lane::Low, &flows, now),
+            None,
+            "it may be slow once"
+        );
+        horizon.saw(Lane::Low, &seen(margin + 5, DEAR_LOOK), true, now);
         assert_eq!(
             horizon.floors(Lane::Low, &flows, now),
             Some(vec![Micros(5), Micros(i64::MIN)])
@@ -197,6 +222,8 @@ mod tests {
         let (mut horizon, now) = (Horizon::default(), Instant::now());
         let channels = [Channel::Email];
         horizon.saw_flows(Lane::Low, &channels, &[flow("a")], DEAR_LOOK, now);
+        assert_eq!(horizon.flows(Lane::Low, &channels, now), None);
+        horizon.saw_flows(Lane::Low, &channels, &[flow("a")], DEAR_LOOK, now);
         assert_eq!(horizon.flows(Lane::Low, &channels, now), Some(vec![flow("a")]));
         assert_eq!(horizon.flows(Lane::Low, &[Channel::Webhook], now), None);
         assert_eq!(horizon.flows(Lane::Low, &channels, now + DEAR_LOOK * REST), None);
@@ -206,6 +233,8 @@ mod tests {
         assert_eq!(horizon.flows(Lane::Low, &channels, now + REST_MOST), None);
         horizon.saw_flows(Lane::Low, &channels, &[], longest, now);
         assert_eq!(horizon.flows(Lane::Low, &channels, now), None);
+        horizon.saw_next_due(None, longest, now);
+        assert_eq!(horizon.next_due(now), None);
         horizon.saw_next_due(None, longest, now);
         assert_eq!(horizon.next_due(now), Some(None));
         assert_eq!(horizon.next_due(now + Duration::from_secs(1)), None);
