@@ -28,9 +28,11 @@ fn delivery(number: usize, channel: Channel, state: DeliveryState, due_at: Micro
 
 /// Rows of inboxes first, then emails.
 fn batch(first: DeliveryState, emails: usize, state: DeliveryState, due_at: Micros) -> NewNotification {
-    let mut new = notification("u");
-    new.sender = "service".to_owned();
-    new.lane = Lane::Low;
+    let mut new = NewNotification {
+        sender: "service".to_owned(),
+        lane: Lane::Low,
+        ..notification("u")
+    };
     new.deliveries = (0..SHOWN)
         .map(|number| delivery(number, Channel::InApp, first, due_at))
         .chain((0..emails).map(|number| delivery(number, Channel::Email, state, due_at)))
@@ -112,11 +114,10 @@ async fn cancel_counts_also_those_that_are_not_shown() {
         (&json!(0), &json!(SHOWN + 5))
     );
     // What was delivered of it is beyond the first ones here, and all of those were stopped.
-    let mut other = later(
+    let other = later(
         batch(DeliveryState::Pending, 1, DeliveryState::Delivered, due),
         Duration::from_secs(3600),
     );
-    other.sender = "service".to_owned();
     let id = store(&api, other).await;
     let cancelled = api
         .post(&Who::service(), &path(&id, "cancel"), &json!({}))
