@@ -333,7 +333,8 @@ async fn cancel_ends_a_chain_and_a_change_of_one_names_its_strategy() {
     });
     let id = api.create(&chain).await;
     let cancelled = act(&api, &Who::service(), &id, "/cancel").await.expect(200);
-    assert_eq!(cancelled["status"], "too_late", "the row is visible");
+    assert_eq!(cancelled["status"], "partly_cancelled", "the row is visible");
+    assert_eq!(cancelled["steps_stopped"], 1, "{cancelled}");
     let view = api.get(&Who::service(), &path(&id, "")).await.expect(200);
     assert_eq!(view["chains"][0]["state"], "cancelled", "{view}");
     assert_eq!(view["chains"][0]["steps"][1]["state"], "cancelled", "{view}");

@@ -1,6 +1,9 @@
 //! Reads while the primary is away, and what follows when a replica takes its place.
 
-use dispatcher::store::{Place, Server as Database, StoreConfig};
+use dispatcher::{
+    config::DispatcherConfig,
+    store::{Place, Server as Database, StoreConfig},
+};
 use rig::postgres;
 use secrecy::SecretString;
 use serde_json::json;
@@ -18,6 +21,13 @@ fn with_replica(primary: String, replica: String) -> StoreConfig {
     }))
 }
 
+/// Readers ask again and again until the database is back.
+fn asked_often() -> DispatcherConfig {
+    let mut config = quick();
+    config.limits.user_requests_per_minute = 100_000;
+    config
+}
+
 fn is_stale(answer: &Answer) -> bool {
     answer.header("x-carillon-stale") == Some("replica")
 }
@@ -32,7 +42,7 @@ async fn s1_9_reads_go_to_a_replica_and_writes_into_redis_until_the_primary_is_b
     let config = with_replica(url, replica.url("carillon"));
     let mut world = World::open(config).await;
     world.spool = Some(shared.node("a").await);
-    let api = Api::on(world, quick()).await;
+    let api = Api::on(world, asked_often()).await;
     let (service, user) = (Who::service(), Who::user("u1"));
     let body = |title: &str| json!({"to": {"user": "u1"}, "title": title, "content": "c"});
     for title in ["1", "2"] {
@@ -98,7 +108,7 @@ async fn a_template_that_was_used_before_is_used_while_the_database_is_away() {
     let url = server.create_database("carillon").unwrap();
     let mut world = World::open(StoreConfig::server(url)).await;
     world.spool = Some(shared.node("a").await);
-    let api = Api::on(world, quick()).await;
+    let api = Api::on(world, asked_often()).await;
     let writer = Who::service().scope("templates:write");
     for name in ["used", "unused"] {
         let template = json!({"name": name, "title": "T {{ a }}", "content": "C"});
