@@ -7,7 +7,7 @@ use axum::{
 use bytes::Bytes;
 use common::http::{BodyLimit, Caller, JsonText, Problem, parse_body, parse_json, refuse_nul};
 use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -16,6 +16,7 @@ use super::{
         Route, SPOOLED, answer, begin, business_key, json, mismatch, no_answer, request_key, status_of, told,
     },
     body::NotificationBody,
+    bulk_answer::{BulkAnswer, What},
     draft::{self, Draft},
     dry_run::{DryRun, DryRunQuery},
     extract::{QueryOf, Sender},
@@ -41,92 +42,6 @@ pub(crate) struct BulkBody<'a> {
     /// Answers what would be done with each, and does nothing; like `?dry_run=true`.
     #[serde(default)]
     dry_run: Option<bool>,
-}
-
-/// What became of each.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BulkAnswer {
-    /// How many were sent in.
-    total: usize,
-    /// How many were stored now.
-    created: usize,
-    /// How many were stored before under the same key.
-    repeated: usize,
-    /// How many were refused.
-    failed: usize,
-    /// One for each, in order.
-    results: Vec<BulkResult>,
-}
-
-/// What became of one.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct BulkResult {
-    /// Which, from 0.
-    index: usize,
-    #[serde(flatten)]
-    what: What,
-}
-
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[serde(tag = "result", rename_all = "snake_case")]
-enum What {
-    /// Stored now.
-    Created {
-        #[schema(format = "uuid")]
-        id: String,
-        /// `scheduled`, `pending`, `sent` or `failed`; `spooled` while the database is away.
-        status: &'static str,
-    },
-    /// Stored before under the same key.
-    Repeat {
-        #[schema(format = "uuid")]
-        id: String,
-    },
-    /// What a dry run would do.
-    Planned {
-        #[schema(value_type = Object)]
-        plan: Box<DryRun>,
-    },
-    /// Refused; it may be sent again alone.
-    Problem { problem: Box<Problem> },
-}
-
-impl What {
-    fn refused(problem: Problem) -> Self {
-        Self::Problem {
-            problem: Box::new(problem),
-        }
-    }
-}
-
-impl What {
-    fn waits(&self) -> bool {
-        matches!(self, Self::Created { status, .. } if *status == SPOOLED)
-    }
-
-    /// It waits for the database.
-    fn wait(&mut self) {
-        if let Self::Created { status, .. } = self {
-            *status = SPOOLED;
-        }
-    }
-}
-
-impl BulkAnswer {
-    fn of(results: Vec<What>) -> Self {
-        let count = |fits: fn(&What) -> bool| results.iter().filter(|what| fits(what)).count();
-        Self {
-            total: results.len(),
-            created: count(|what| matches!(what, What::Created { .. })),
-            repeated: count(|what| matches!(what, What::Repeat { .. })),
-            failed: count(|what| matches!(what, What::Problem { .. })),
-            results: results
-                .into_iter()
-                .enumerate()
-                .map(|(index, what)| BulkResult { index, what })
-                .collect(),
-        }
-    }
 }
 
 /// A request for many, from a caller who may; its body is as long as these may be.

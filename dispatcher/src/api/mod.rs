@@ -13,6 +13,7 @@ mod body;
 mod budget;
 mod bulk;
 mod bulk_actions;
+mod bulk_answer;
 mod chain_view;
 mod chains;
 mod condition;
