@@ -61,7 +61,8 @@ pub struct WebhookConfig {
 pub struct WebhookEndpoint {
     /// Its name; `*.example.com` means all below it. The first entry that fits holds.
     pub host: HostPattern,
-    /// In place of `webhook.secrets`.
+    /// In place of `webhook.secrets`; without any, those.
+    #[serde(default)]
     pub secrets: Vec<SecretString>,
     /// In place of `webhook.format`.
     #[serde(default)]
@@ -69,6 +70,17 @@ pub struct WebhookEndpoint {
     /// In place of `webhook.per_minute`.
     #[serde(default)]
     pub per_minute: Option<usize>,
+}
+
+impl WebhookEndpoint {
+    /// What its calls are signed with.
+    pub(crate) fn secrets<'a>(&'a self, config: &'a WebhookConfig) -> &'a [SecretString] {
+        if self.secrets.is_empty() {
+            &config.secrets
+        } else {
+            &self.secrets
+        }
+    }
 }
 
 impl Default for WebhookConfig {
@@ -125,10 +137,11 @@ impl WebhookConfig {
         }
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let key = |name: &str| format!("webhook.endpoints[{index}].{name}");
-            if endpoint.secrets.is_empty() {
+            let secrets = endpoint.secrets(self);
+            if secrets.is_empty() {
                 return refuse(&key("secrets"), "needs at least one: nothing goes out unsigned");
             }
-            for secret in &endpoint.secrets {
+            for secret in secrets {
                 webhook_key(secret, endpoint.format.unwrap_or(self.format))
                     .map_err(|problem| ConfigError::invalid(key("secrets"), problem))?;
             }
@@ -204,6 +217,11 @@ mod tests {
         config.validate().unwrap();
         assert!(config.is_configured() && !WebhookConfig::default().is_configured());
         assert!(!format!("{config:?}").contains("MfKQ9"));
+        // A host with a rate of its own is signed for as all others are.
+        let json = format!(r#"{{"secrets":["{good}"],"endpoints":[{{"host":"a.example","per_minute":9}}]}}"#);
+        let config: WebhookConfig = serde_json::from_str(&json).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.endpoints[0].secrets(&config).len(), 1);
     }
 
     #[test]

@@ -214,7 +214,7 @@ fn endpoints(config: &WebhookConfig) -> Result<Vec<Endpoint>, ConfigError> {
         let format = endpoint.format.unwrap_or(config.format);
         endpoints.push(Endpoint {
             host: Some(endpoint.host.clone()),
-            keys: Keys::new(&endpoint.secrets, format).map_err(invalid)?,
+            keys: Keys::new(endpoint.secrets(config), format).map_err(invalid)?,
             format,
             per_minute: endpoint.per_minute.unwrap_or(config.per_minute),
         });
