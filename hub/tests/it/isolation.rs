@@ -83,7 +83,7 @@ async fn forged_names_reach_nobody_else() {
         "{t1}",
         "%3A",
         "r:admin",
-        "\u{0}",
+        "\u{1}",
         "u1%",
         "admin:r",
     ];
