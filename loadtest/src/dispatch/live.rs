@@ -50,7 +50,7 @@ pub(super) async fn measure(args: &Dispatch, kind: Kind, figures: &mut Figures) 
     .command;
     let report = scenario::run(&command).await?;
     if let Some(check) = report.checks.iter().find(|check| !check.ok) {
-        anyhow::bail!("{}: {}", check.name, check.detail);
+        anyhow::bail!("{}: {}; {:?}", check.name, check.detail, report.counts);
     }
     let Some(latency) = report.latencies.get(LATENCY) else {
         anyhow::bail!("no frame came; there are {:?}", report.latencies.keys());

@@ -20,23 +20,18 @@ async fn a_slot_that_moves_takes_its_subscriptions_along() {
         node.message().await;
     }
     let (from, to) = (cluster.owner_of(0).unwrap(), cluster.owner_of(16_383).unwrap());
-    let moving = {
-        let bus = bus.clone();
-        let keys = keys.clone();
-        tokio::spawn(async move {
-            for number in 1..40 {
-                for key in &keys {
-                    publish_surely(&bus, key, number).await;
-                }
+    let publishing = async {
+        for number in 1..40 {
+            for key in &keys {
+                publish_surely(&bus, key, number).await;
             }
-        })
+        }
     };
-    let moved = blocking(&cluster, move |cluster| {
+    let moving = blocking(&cluster, move |cluster| {
         cluster.migrate_slots(from, to, 0..=700).unwrap()
-    })
-    .await;
+    });
+    let ((), moved) = tokio::join!(publishing, moving);
     assert!(moved > 0, "keys moved");
-    moving.await.unwrap();
     node.until_unsure().await;
     until("all is heard again", LONG, || bus.ready()).await;
     // What came meanwhile is in history, and what comes now is heard.
@@ -65,23 +60,19 @@ async fn a_primary_that_is_killed_loses_nothing_that_was_acknowledged() {
     let mut node = Node::attach(&bus);
     let keys: Vec<TopicKey> = (0..60).map(|number| key(&format!("k{number}"))).collect();
     node.subscribe(&keys).await;
-    let publishing = {
-        let (bus, keys) = (bus.clone(), keys.clone());
-        tokio::spawn(async move {
-            for number in 0..100 {
-                for key in &keys {
-                    publish_surely(&bus, key, number).await;
-                }
+    let publishing = async {
+        for number in 0..100 {
+            for key in &keys {
+                publish_surely(&bus, key, number).await;
             }
-        })
+        }
     };
     let primary = cluster.owner_of(100).unwrap();
-    blocking(&cluster, move |cluster| {
+    let failing_over = blocking(&cluster, move |cluster| {
         cluster.kill(primary).unwrap();
         cluster.wait_for_failover(primary, LONG).unwrap();
-    })
-    .await;
-    publishing.await.unwrap();
+    });
+    tokio::join!(publishing, failing_over);
     node.until_unsure().await;
     until("it is ready", LONG, || bus.ready()).await;
     for key in &keys {

@@ -12,7 +12,7 @@ use common::{
     bus::{Bus, BusError, BusEvent, BusEvents, BusLimits, Publication, Published, Subscriptions},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Message},
-    patience::{eventually, soon},
+    patience::eventually,
     policy::Policies,
     redis::{RedisConfig, RedisKind},
     topic::TopicKey,
@@ -46,16 +46,10 @@ async fn publish(bus: &Bus, key: &TopicKey, number: usize) -> Result<Published, 
 /// Publishes until it is acknowledged, as a caller with an idempotency key may.
 async fn publish_surely(bus: &Bus, key: &TopicKey, number: usize) -> Published {
     let publication = publication(key, number);
-    let repeating = async {
-        loop {
-            if let Ok(published) = bus.publish(publication.clone()).await {
-                return published;
-            }
-            // The caller's own pause between two tries; what it waits for is the bus's answer.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon("the bus comes back", LONG, repeating).await
+    eventually("the bus comes back", LONG, async || {
+        bus.publish(publication.clone()).await.ok()
+    })
+    .await
 }
 
 /// A node of a bus, and what it has heard.
