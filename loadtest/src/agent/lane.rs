@@ -115,9 +115,9 @@ impl Lane {
         count
     }
 
-    /// Whether nothing is on the way.
+    /// Whether nothing is on the way, or has to be.
     pub(super) fn is_idle(&self) -> bool {
-        self.asked.is_empty() && self.again.is_empty() && self.out.is_empty()
+        self.waiting.is_empty() && self.asked.is_empty() && self.again.is_empty() && self.out.is_empty()
     }
 
     /// Writes as far as the kernel takes it.

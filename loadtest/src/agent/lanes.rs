@@ -121,14 +121,26 @@ impl Lanes {
         }
     }
 
+    /// Nothing more falls due. What is due and waits for its connection is sent still, while that is in time.
     pub(super) fn stop(&mut self) {
         for job in &mut self.jobs {
             job.stopped = true;
         }
+        self.drop_late(now_us());
+    }
+
+    /// Lets go of what should have been sent long ago, once jobs have stopped.
+    fn drop_late(&mut self, now_us: u64) {
         for lane in &mut self.lanes {
-            if !lane.waiting.is_empty() {
-                *self.errors.entry(BEHIND.to_owned()).or_default() += lane.waiting.len() as u64;
-                lane.waiting.clear();
+            if !self.jobs.get(lane.job).is_some_and(|job| job.stopped) {
+                continue;
+            }
+            let before = lane.waiting.len();
+            lane.waiting
+                .retain(|message| message.at_us.is_some_and(|at| now_us < at + IN_TIME_US));
+            let behind = before - lane.waiting.len();
+            if behind > 0 {
+                *self.errors.entry(BEHIND.to_owned()).or_default() += behind as u64;
             }
         }
     }
@@ -140,6 +152,7 @@ impl Lanes {
 
     /// Gives up connections on which a publish that can be repeated has waited too long for its answer.
     pub(super) fn look_for_late(&mut self, now_us: u64) {
+        self.drop_late(now_us);
         for index in 0..self.lanes.len() {
             let asked = self.lanes[index].asked.front();
             let late = asked.is_some_and(|asked| now_us > asked.sent_us + LONGEST_ANSWER_US);
@@ -465,6 +478,9 @@ impl Lanes {
 }
 
 const CLOSED: &str = "the server closed the connection";
+
+/// How long after it was due a message of an open loop is sent still, when its job has stopped, microseconds.
+const IN_TIME_US: u64 = 1_000_000;
 
 /// Messages of an open loop that were never sent.
 const BEHIND: &str = "not sent in time: the server answers too slowly for this rate";

@@ -63,6 +63,20 @@ fn request(stream: &mut std::net::TcpStream) -> Option<String> {
     String::from_utf8(body).ok()
 }
 
+/// Sends what is due and takes what has come.
+fn turn(lanes: &mut Lanes, poll: &mut Poll, events: &mut Events) {
+    lanes.tick(now_us(), poll.registry());
+    poll.poll(events, Some(Duration::from_millis(5))).unwrap();
+    for event in &*events {
+        lanes.event(
+            event.token().0 - FIRST_LANE,
+            event.is_readable(),
+            event.is_writable(),
+            event.is_read_closed(),
+        );
+    }
+}
+
 #[test]
 fn a_publish_is_repeated_with_its_key_on_the_next_node_until_it_is_acknowledged() {
     let (told, heard) = sync_channel(16);
@@ -91,16 +105,7 @@ fn a_publish_is_repeated_with_its_key_on_the_next_node_until_it_is_acknowledged(
     let end = Instant::now() + Duration::from_secs(10);
     while lanes.published < 2 {
         assert!(Instant::now() < end, "{lanes:?}");
-        lanes.tick(now_us(), poll.registry());
-        poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
-        for event in &events {
-            lanes.event(
-                event.token().0 - FIRST_LANE,
-                event.is_readable(),
-                event.is_writable(),
-                event.is_read_closed(),
-            );
-        }
+        turn(&mut lanes, &mut poll, &mut events);
     }
     let heard: Vec<(&str, String)> = heard.try_iter().collect();
     let nodes: Vec<&str> = heard.iter().map(|(node, _)| *node).collect();
@@ -147,20 +152,50 @@ fn what_has_no_answer_for_too_long_is_asked_again() {
     let end = Instant::now() + Duration::from_secs(10);
     while lanes.published < 1 {
         assert!(Instant::now() < end, "{lanes:?}");
-        lanes.tick(now_us(), poll.registry());
-        poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
-        for event in &events {
-            lanes.event(
-                event.token().0 - FIRST_LANE,
-                event.is_readable(),
-                event.is_writable(),
-                event.is_read_closed(),
-            );
-        }
+        turn(&mut lanes, &mut poll, &mut events);
         lanes.look_for_late(now_us());
         if lanes.lanes[0].asked.front().is_some() && lanes.unclear == 0 {
             lanes.look_for_late(now_us() + 2 * LONGEST_ANSWER_US);
         }
     }
     assert_eq!((heard.try_iter().count(), lanes.unclear), (1, 1));
+}
+
+#[test]
+fn what_is_due_at_the_end_is_sent_still_unless_it_is_late() {
+    let (told, heard) = sync_channel(16);
+    let publish = Target::carillon().unwrap().publish;
+    let mut lanes = Lanes::new(1, publish, vec![serve("a", &[], told)], String::new()).unwrap();
+    lanes
+        .start(Job {
+            id: 1,
+            to: To::All,
+            pace: Pace::PerSecond(1_000.0),
+            form: Form::Single,
+            lanes: 1,
+            pipeline: 1,
+            size: 0,
+            limit: 3,
+            keys: 0,
+            extra: String::new(),
+            repeat: false,
+        })
+        .unwrap();
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(16);
+    let end = Instant::now() + Duration::from_secs(10);
+    // Nothing of it can be sent yet, as nobody looks whether the connection is there.
+    while lanes.lanes[0].waiting.len() < 3 {
+        assert!(Instant::now() < end, "{lanes:?}");
+        lanes.tick(now_us(), poll.registry());
+    }
+    lanes.lanes[0].waiting[0].at_us = Some(now_us() - 2 * IN_TIME_US);
+    lanes.stop();
+    assert_eq!(lanes.errors.values().sum::<u64>(), 1);
+    while !lanes.idle() {
+        assert!(Instant::now() < end, "{lanes:?}");
+        turn(&mut lanes, &mut poll, &mut events);
+    }
+    assert_eq!((lanes.published, heard.try_iter().count()), (2, 2));
+    assert_eq!(lanes.errors.values().sum::<u64>(), 1);
 }
