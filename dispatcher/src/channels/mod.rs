@@ -157,6 +157,13 @@ impl Channels {
         }
     }
 
+    /// Whether [`Self::admit`] refuses nothing of this channel.
+    pub(crate) fn admits_all(&self, channel: Channel) -> bool {
+        self.0
+            .get(&channel)
+            .is_some_and(|adapter| !matches!(adapter, Adapter::Webhook(_)))
+    }
+
     /// Sends one delivery.
     pub(crate) async fn send(&self, delivery: &Claimed) -> Report {
         match self.0.get(&delivery.channel) {

@@ -172,6 +172,8 @@ pub struct Claimed {
     pub audience: Option<Audience>,
     /// Cancelled or withdrawn: not to be sent.
     pub cancelled: bool,
+    /// Its attempt is on record: it was begun with the claim.
+    pub begun: bool,
 }
 
 /// What a channel says of one attempt.

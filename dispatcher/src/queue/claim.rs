@@ -44,6 +44,8 @@ struct Lanes {
     after: [Option<TenantId>; LANES],
     /// What the channel may send in a minute.
     bucket: Option<Bucket>,
+    /// Attempts begin with their claims.
+    begins: bool,
 }
 
 /// What a round did.
@@ -114,6 +116,10 @@ fn rooms(context: &Context) -> Vec<Lanes> {
                 }
                 _ => None,
             },
+            begins: match room.channels.as_slice() {
+                [channel] => context.channels.admits_all(*channel),
+                _ => false,
+            },
             room,
             hungry: [false; LANES],
             after: [const { None }; LANES],
@@ -167,6 +173,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
             tenant_max: (context.config.tenant_max > 0).then_some(context.config.tenant_max),
             held,
         },
+        begin: rooms[plan.room].begins,
     };
     let started = Instant::now();
     let mut found = 0;

@@ -29,7 +29,13 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
     let pauses = context.pausing.current();
     let now = Micros::now();
     for (delivery, lease) in batch {
-        match refusal(&context, &delivery) {
+        // What was begun is looked at once more when its turn has come.
+        let refused = if delivery.begun {
+            None
+        } else {
+            refusal(&context, &delivery)
+        };
+        match refused {
             Some(next) => {
                 context
                     .settler
@@ -52,14 +58,17 @@ pub(super) async fn run(context: Arc<Context>, batch: Vec<(Claimed, Lease)>) {
     if context.stop.is_cancelled() {
         return give_back(&context, ready).await;
     }
-    let started_at = Micros::now();
-    let starts = ready.iter().map(|(delivery, _)| AttemptStart {
-        delivery: delivery.id,
-        token: delivery.token,
-        number: delivery.attempts + 1,
-        started_at,
-        provider: None,
-    });
+    let (begun, ready): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(delivery, _)| delivery.begun);
+    for (delivery, lease) in begun {
+        context
+            .tasks
+            .spawn(attempt(Arc::clone(&context), delivery, lease));
+    }
+    if ready.is_empty() {
+        return;
+    }
+    let now = Micros::now();
+    let starts = ready.iter().map(|(delivery, _)| AttemptStart::of(delivery, now));
     match context.store.begin_attempts(starts.collect()).await {
         Ok(kept) => {
             for ((delivery, lease), kept) in ready.into_iter().zip(kept) {

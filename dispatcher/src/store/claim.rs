@@ -9,11 +9,12 @@ use common::ids::{DeliveryId, NotificationId, TenantId};
 use uuid::Uuid;
 
 use super::{
-    ClaimRequest, StoreError,
+    AttemptStart, ClaimRequest, StoreError,
     access::Access,
     codec::{channel_of, from_json, ids, small, tenant_of, user_of},
     fair::{Flow, Turns},
     horizon::Seen,
+    queue,
     sql::queue as sql,
     transaction::Tx,
 };
@@ -120,7 +121,25 @@ pub(super) async fn claim(
         return Ok((Vec::new(), seen));
     }
     rows.sort_unstable_by_key(|row| (row.5, row.0));
-    Ok((with_contents(tx, request.lane, rows).await?, seen))
+    let mut claimed = with_contents(tx, request.lane, rows).await?;
+    if request.begin {
+        begin(tx, request.now, &mut claimed).await?;
+    }
+    Ok((claimed, seen))
+}
+
+/// Begins the attempts of what can be tried: so the claim's commit is theirs.
+async fn begin(tx: &mut Tx<'_>, now: Micros, claimed: &mut [Claimed]) -> Result<(), StoreError> {
+    let can_be_tried = |one: &&mut Claimed| {
+        !one.cancelled && one.expires_at.is_none_or(|at| at > now) && one.attempts < one.max_attempts
+    };
+    let ready: Vec<&mut Claimed> = claimed.iter_mut().filter(can_be_tried).collect();
+    let starts: Vec<AttemptStart> = ready.iter().map(|one| AttemptStart::of(one, now)).collect();
+    let begun = queue::begin_attempts(tx, &starts.iter().collect::<Vec<_>>()).await?;
+    for (one, begun) in ready.into_iter().zip(begun) {
+        one.begun = begun;
+    }
+    Ok(())
 }
 
 /// What `expired` leases.
@@ -248,6 +267,7 @@ async fn with_contents(
                 },
                 audience: audience.clone(),
                 cancelled: *cancelled != 0,
+                begun: false,
             })
         })
         .collect()

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use common::ids::{DeliveryId, Name, NotificationId, TenantId};
 use secrecy::SecretString;
 
-use crate::model::{Chain, Changes, Channel, Contact, Cursor, GroupJob, Lane, Micros, Pauses};
+use crate::model::{Chain, Changes, Channel, Claimed, Contact, Cursor, GroupJob, Lane, Micros, Pauses};
 
 /// Why the store did not do it. Nothing of the operation was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,6 +159,8 @@ pub struct ClaimRequest {
     pub lease_until: Micros,
     /// Whose turn it is, and who has none.
     pub rules: ClaimRules,
+    /// Whether what can be tried has its attempt begun with the claim.
+    pub begin: bool,
 }
 
 /// Of whom may be claimed. The default is of everybody, in turn.
@@ -187,6 +189,19 @@ pub struct AttemptStart {
     pub started_at: Micros,
     /// By which provider of the channel.
     pub provider: Option<String>,
+}
+
+impl AttemptStart {
+    /// The next attempt of what was claimed.
+    pub(crate) fn of(claimed: &Claimed, now: Micros) -> Self {
+        Self {
+            delivery: claimed.id,
+            token: claimed.token,
+            number: claimed.attempts + 1,
+            started_at: now,
+            provider: None,
+        }
+    }
 }
 
 /// What becomes of a delivery whose attempt has a start and no end.

@@ -105,6 +105,7 @@ async fn who_lost_the_lease_finishes_nothing() {
         now,
         lease_until: now.plus(Duration::from_millis(1)),
         rules: ClaimRules::default(),
+        begin: false,
     };
     let start = Micros::now();
     let old = world.store.claim(request(start)).await.unwrap().remove(0);

@@ -160,6 +160,7 @@ fn ask(lane: Lane, limit: u32) -> ClaimRequest {
         now,
         lease_until: now.plus(Duration::from_secs(30)),
         rules: ClaimRules::default(),
+        begin: false,
     }
 }
 

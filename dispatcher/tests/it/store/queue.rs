@@ -6,7 +6,7 @@ use dispatcher::{
     store::{AttemptStart, OnUnknown, Rescued, Store},
 };
 
-use super::{ask, email, fresh, mailed, note, put, tenant};
+use super::{aged, ask, email, fresh, mailed, note, put, tenant};
 
 fn start(claimed: &Claimed) -> AttemptStart {
     AttemptStart {
@@ -116,6 +116,56 @@ async fn a_delivery_goes_its_way() {
     let stats = store.stats(&tenant()).await.unwrap();
     assert_eq!((stats.created, stats.sent, stats.failed), (1, 1, 0));
     assert_eq!(store.next_due().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_attempt_begins_with_its_claim_where_it_can_be_tried() {
+    let store = fresh().await;
+    let now = Micros::now();
+    put(&store, mailed("ready")).await;
+    let mut expired = aged(mailed("expired"), Duration::from_secs(9));
+    expired.expires_at = Some(now.minus(Duration::from_secs(1)));
+    put(&store, expired).await;
+    let mut spent = mailed("spent");
+    spent.deliveries[0].max_attempts = 0;
+    put(&store, spent).await;
+
+    let mut request = ask(Lane::Medium, 10);
+    request.begin = true;
+    let claimed = store.claim(request.clone()).await.unwrap();
+    let begun = |user: &str| {
+        let one = claimed
+            .iter()
+            .find(|one| one.user == Some(super::name(user)))
+            .unwrap();
+        (one.begun, one.clone())
+    };
+    let (is_begun, ready) = begun("ready");
+    assert!(is_begun);
+    for user in ["expired", "spent"] {
+        let (is_begun, other) = begun(user);
+        assert!(!is_begun, "{user}");
+        assert!(shown(&store, &other).await.attempts.is_empty(), "{user}");
+    }
+    let attempts = shown(&store, &ready).await.attempts;
+    assert_eq!(attempts.len(), 1);
+    assert!(attempts[0].finished_at.is_none());
+
+    // Given back it counts no attempt, and the next claim begins the next one.
+    store.release(vec![(ready.id, ready.token)]).await.unwrap();
+    request.now = Micros::now();
+    let again = store.claim(request).await.unwrap().remove(0);
+    assert_eq!(
+        (again.id, again.begun, again.attempts, again.max_attempts),
+        (ready.id, true, 1, 4)
+    );
+    assert!(settle(&store, &again, DeliveryState::Delivered).await);
+    let attempts = shown(&store, &again).await.attempts;
+    let outcomes: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt.outcome.as_deref())
+        .collect();
+    assert_eq!(outcomes, [Some("interrupted"), Some("delivered")]);
 }
 
 #[tokio::test]
