@@ -205,7 +205,8 @@ impl Email {
                 return self.finish(connection, result).await;
             }
         }
-        let mut connection = Connection::open(&self.server).await?;
+        // Rare, and large: not a part of every mail's future.
+        let mut connection = Box::pin(Connection::open(&self.server)).await?;
         let result = connection.send(&self.from.email, to, mail).await;
         self.finish(connection, result).await
     }

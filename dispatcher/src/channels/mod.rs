@@ -167,8 +167,9 @@ impl Channels {
     /// Sends one delivery.
     pub(crate) async fn send(&self, delivery: &Claimed) -> Report {
         match self.0.get(&delivery.channel) {
-            Some(Adapter::Email(email)) => email.send(delivery).await,
-            Some(Adapter::Webhook(webhook)) => webhook.send(delivery).await,
+            // On the heap, as whoever waits is moved a few times before it runs.
+            Some(Adapter::Email(email)) => Box::pin(email.send(delivery)).await,
+            Some(Adapter::Webhook(webhook)) => Box::pin(webhook.send(delivery)).await,
             #[cfg(any(test, feature = "test-util"))]
             Some(Adapter::Memory(memory)) => memory.send(delivery).await,
             None => Outcome::NotConfigured.into(),

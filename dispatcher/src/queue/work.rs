@@ -128,7 +128,7 @@ fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
 
 async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
     if delivery.channel == Channel::Realtime {
-        return context.realtime.publish_claimed(delivery, lease).await;
+        return Box::pin(context.realtime.publish_claimed(delivery, lease)).await;
     }
     let turn = lease.turn().await;
     if lease.is_lost() {

@@ -118,7 +118,8 @@ impl Client {
                 ended => return ended,
             }
         }
-        let connection = self.open(destination, deadline).await?;
+        // Rare, and large: not a part of every call's future.
+        let connection = Box::pin(self.open(destination, deadline)).await?;
         self.send(&destination.origin, connection, request()?, deadline)
             .await
     }

@@ -40,6 +40,9 @@ fn session(server: &Server) -> Vec<(&'static str, String)> {
     ];
     // Every statement is short and enters by a key: a plan that was made while a table was small must not read the whole
     // of it when it has grown.
+    // It is the same for all values, so it is made once for a connection; by default each of the statements that take lists
+    // is planned at every call.
+    settings.push(("plan_cache_mode", "force_generic_plan".to_owned()));
     settings.extend(
         ["jit", "enable_seqscan", "enable_hashjoin", "enable_mergejoin"].map(|name| (name, "off".to_owned())),
     );

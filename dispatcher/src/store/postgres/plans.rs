@@ -27,12 +27,7 @@ const WALKS: [(&str, &str); 10] = [
 async fn connection(database: &rig::postgres::Database) -> PgConnection {
     let server = Server::new(database.url());
     migrate::up(&Place::Server(server.clone())).await.unwrap();
-    let mut conn = connect::writer(&server).await.unwrap();
-    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan")
-        .execute(&mut conn)
-        .await
-        .unwrap();
-    conn
+    connect::writer(&server).await.unwrap()
 }
 
 /// The number of a statement's parameters.
