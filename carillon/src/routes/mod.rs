@@ -53,19 +53,17 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
 }
 
-/// Public: sockets of the hub; page and API of the dispatcher. The document describes what this process serves.
+/// Public: sockets of the hub; page and API of the dispatcher. Each listener's document describes what it answers.
 pub(crate) fn public(parts: &Parts, config: &ServerConfig) -> Router {
     let mut document = health::document();
     let mut router = Router::new();
     if let Some(hub) = &parts.hub {
         let (sockets, described) = hub::http::public(hub).split_for_parts();
         document.merge(described);
-        let (_, publish) = hub::http::internal(hub).split_for_parts();
-        document.merge(publish);
         document.merge(HubTags::openapi());
         router = router.merge(own(parts, sockets));
     }
-    document.merge(Own::openapi());
+    document.merge(MetricsByScope::openapi());
     let router = match &parts.api {
         Some(api) => router
             .merge(dispatcher::api::routes(api, document))
@@ -81,11 +79,19 @@ pub(crate) fn public(parts: &Parts, config: &ServerConfig) -> Router {
 
 /// Internal: publish and control of the hub, metrics, health.
 pub(crate) fn internal(parts: &Parts, config: &ServerConfig) -> Router {
+    let mut document = health::document();
     let publish = match &parts.hub {
-        Some(hub) => hub::http::internal(hub).split_for_parts().0,
+        Some(hub) => {
+            let (publish, described) = hub::http::internal(hub).split_for_parts();
+            document.merge(described);
+            document.merge(HubTags::openapi());
+            publish
+        }
         None => Router::new(),
     };
+    document.merge(OpenMetrics::openapi());
     let router = own(parts, publish)
+        .merge(dispatcher::api::contract_routes(document))
         .route("/metrics", get(metrics).with_state(parts.clone()))
         .merge(health::routes(parts))
         .fallback(dispatcher::api::not_found);
@@ -114,20 +120,28 @@ fn finish(parts: &Parts, router: Router, config: &ServerConfig) -> Router {
         .layer(middleware::from_fn(log_access))
 }
 
-/// What this process answers itself.
+/// Metrics as the public listener answers them.
 #[derive(OpenApi)]
 #[openapi(paths(metrics_by_scope))]
-struct Own;
+struct MetricsByScope;
+
+/// Metrics as the internal listener answers them.
+#[derive(OpenApi)]
+#[openapi(paths(metrics))]
+struct OpenMetrics;
 
 /// Groups of the hub's operations.
 #[derive(OpenApi)]
 #[openapi(tags(
     (name = "sockets", description = "Open connections"),
-    (name = "publish", description = "To whoever is connected now. `/api/v1/publish` is on the internal listener only."),
-    (name = "control", description = "What operators see of sessions and do to them. Internal listener only.")
+    (name = "publish", description = "To whoever is connected now"),
+    (name = "control", description = "What operators see of sessions and do to them")
 ))]
 struct HubTags;
 
+/// Metrics in Prometheus' text
+#[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses(
+    (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text")))]
 async fn metrics(State(parts): State<Parts>) -> Response {
     (
         [(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)],
@@ -138,7 +152,7 @@ async fn metrics(State(parts): State<Parts>) -> Response {
 
 /// Metrics in Prometheus' text
 ///
-/// On the internal listener without a token; on the public one with the scope `metrics`.
+/// Needs the scope `metrics`; the internal listener asks for none.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(("bearer" = [])), responses(
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text")))]
 async fn metrics_by_scope(State(parts): State<Parts>, caller: Caller) -> Result<Response, Problem> {

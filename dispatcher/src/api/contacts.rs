@@ -162,7 +162,7 @@ pub(crate) struct BulkContacts {
 
 /// How many were set.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub(crate) struct BulkAnswer {
+pub(crate) struct ContactsAnswer {
     success: bool,
     count: usize,
 }
@@ -172,13 +172,13 @@ pub(crate) struct BulkAnswer {
 /// All or none. Needs the scope `contacts:write`.
 #[utoipa::path(
     put, path = "/api/v1/contacts", tag = "contacts", request_body = BulkContacts,
-    responses((status = 200, body = BulkAnswer), (status = 422, body = Problem))
+    responses((status = 200, body = ContactsAnswer), (status = 422, body = Problem))
 )]
 pub(crate) async fn put_all(
     State(state): State<ApiState>,
     ContactWriter(caller): ContactWriter,
     JsonBody(body, _): JsonBody<BulkContacts>,
-) -> Result<Json<BulkAnswer>, Problem> {
+) -> Result<Json<ContactsAnswer>, Problem> {
     let most = state.limits.bulk_items;
     if body.contacts.len() > most {
         return Err(Problem::invalid(
@@ -201,5 +201,5 @@ pub(crate) async fn put_all(
         .put_contacts(&caller.tenant, contacts)
         .await
         .map_err(store_problem)?;
-    Ok(Json(BulkAnswer { success: true, count }))
+    Ok(Json(ContactsAnswer { success: true, count }))
 }

@@ -58,6 +58,11 @@ fn operation_of(operation: &mut Map<String, Value>, everywhere: Option<&Value>) 
                 .all(|scheme| scheme.as_object().is_some_and(|scheme| !scheme.is_empty()))
     });
     let has_body = operation.contains_key("requestBody");
+    // A value that it cannot have, or that has U+0000 in it.
+    let has_parameters = operation
+        .get("parameters")
+        .and_then(Value::as_array)
+        .is_some_and(|parameters| parameters.iter().any(|one| one["in"] != "header"));
     let responses = operation.entry("responses").or_insert_with(|| json!({}));
     let Some(responses) = responses.as_object_mut() else {
         return;
@@ -71,6 +76,9 @@ fn operation_of(operation: &mut Map<String, Value>, everywhere: Option<&Value>) 
         for status in ["400", "408", "413", "415", "422"] {
             responses.entry(status).or_insert_with(|| json!({}));
         }
+    }
+    if has_parameters {
+        responses.entry("422").or_insert_with(|| json!({}));
     }
     for (status, response) in responses.iter_mut() {
         let Some(response) = response.as_object_mut() else {

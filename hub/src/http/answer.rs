@@ -204,7 +204,7 @@ pub(super) struct TopicResult {
 
 /// What became of a batch: an answer or a problem for each, in order.
 #[derive(Debug, utoipa::ToSchema)]
-#[schema(as = BatchAnswer)]
+#[schema(as = PublishBatchAnswer)]
 #[expect(dead_code, reason = "the document's description of what is written by hand")]
 pub(super) struct BatchAnswerBody {
     results: Vec<BatchResult>,
