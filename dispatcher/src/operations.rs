@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{DeliveryId, NotificationId, TenantId},
+};
 
 use crate::{
     lease::Retries,
@@ -275,8 +278,8 @@ impl Operations {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
-        self.pausing.pause(pause).await
+    pub async fn pause(&self, pause: Pause, by: &Origin) -> Result<(), StoreError> {
+        self.pausing.pause(pause, by).await
     }
 
     /// Resumes. False: exactly this was not paused.
@@ -287,8 +290,9 @@ impl Operations {
         &self,
         tenant: Option<TenantId>,
         channel: Option<Channel>,
+        by: &Origin,
     ) -> Result<bool, StoreError> {
-        self.pausing.resume(tenant, channel).await
+        self.pausing.resume(tenant, channel, by).await
     }
 
     /// What is paused, as the store knows it.

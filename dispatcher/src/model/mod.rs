@@ -1,5 +1,6 @@
 //! What the dispatcher speaks of: plain values, no I/O.
 
+mod audit;
 mod chain;
 mod channel;
 mod contact;
@@ -9,11 +10,13 @@ mod inbox;
 mod notification;
 mod pause;
 mod redrive;
+mod revised;
 mod schedule;
 mod template;
 mod time;
 
 pub use self::{
+    audit::{AuditFilter, AuditPlace},
     chain::{Chain, ChainId, ChainState, Reached, Step, StepDelivery, StepState},
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
@@ -32,6 +35,7 @@ pub use self::{
         CancelFate, Cancelled, Candidate, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult,
         Redriven, Replaced,
     },
+    revised::{Revised, Revisions},
     schedule::{
         CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,
         ScheduleClaim, ScheduleEnd, ScheduleState, ScheduleStep, Timing,

@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod audit;
 mod chains;
 mod claim;
 mod codec;
@@ -38,6 +39,7 @@ mod probe;
 mod queue;
 mod records;
 mod retention;
+mod revisions;
 mod rows;
 mod schedules;
 #[cfg(test)]

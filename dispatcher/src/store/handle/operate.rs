@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{DeliveryId, NotificationId, TenantId},
+};
 
 use crate::{
     model::{
@@ -32,9 +35,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
-        self.single(pause, |pause, tx| Box::pin(pauses::pause(tx, pause)))
-            .await
+    pub async fn pause(&self, pause: Pause, by: &Origin) -> Result<(), StoreError> {
+        self.single((pause, by.clone()), |(pause, by), tx| {
+            Box::pin(pauses::pause(tx, pause, by))
+        })
+        .await
     }
 
     /// Ends the pause of exactly these deliveries. False: there was none.
@@ -45,9 +50,10 @@ impl Store {
         &self,
         tenant: Option<TenantId>,
         channel: Option<Channel>,
+        by: &Origin,
     ) -> Result<bool, StoreError> {
-        self.single((tenant, channel), |(tenant, channel), tx| {
-            Box::pin(pauses::resume(tx, tenant.as_ref(), *channel))
+        self.single((tenant, channel, by.clone()), |(tenant, channel, by), tx| {
+            Box::pin(pauses::resume(tx, tenant.as_ref(), *channel, by))
         })
         .await
     }

@@ -16,6 +16,7 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod audit;
 pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod history;
@@ -33,6 +34,7 @@ pub(super) mod stops;
 pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
     [
         accept::ALL,
+        audit::ALL,
         chains::ALL,
         collapse::ALL,
         history::ALL,
