@@ -109,7 +109,9 @@ fn own(parts: &Parts, router: Router) -> Router {
 fn finish(parts: &Parts, router: Router, config: &ServerConfig) -> Router {
     router
         .layer(Extension(Authenticator(Arc::clone(&parts.verifier))))
-        .layer(Extension(TrustedProxies(config.trusted_proxies.as_slice().into())))
+        .layer(Extension(TrustedProxies(
+            config.trusted_proxies.as_slice().into(),
+        )))
         .layer(cors(&config.allowed_origins))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(log_access))

@@ -14,27 +14,126 @@ const SHOWN_BYTES: usize = 2;
 /// secret. All others are masked, also those that somebody adds later.
 const SHOWN: &[&str] = &[
     // what and for whom
-    "id", "name", "kind", "type", "syntax", "engine", "version", "language", "locale", "time_zone", "priority", "category",
-    "lane", "state", "status", "reason", "to", "target_kind", "user", "users", "user_id", "user_ids", "role", "roles",
-    "store", "stores", "store_id", "topic", "tenant", "tenant_id", "everyone", "all_of", "any_of", "except", "session",
-    "audience", "all_tenants", "channel", "channels", "channel_type", "strategy", "steps", "template", "template_name",
-    "template_id", "group_key", "notification", "author", "scopes", "scope",
+    "id",
+    "name",
+    "kind",
+    "type",
+    "syntax",
+    "engine",
+    "version",
+    "language",
+    "locale",
+    "time_zone",
+    "priority",
+    "category",
+    "lane",
+    "state",
+    "status",
+    "reason",
+    "to",
+    "target_kind",
+    "user",
+    "users",
+    "user_id",
+    "user_ids",
+    "role",
+    "roles",
+    "store",
+    "stores",
+    "store_id",
+    "topic",
+    "tenant",
+    "tenant_id",
+    "everyone",
+    "all_of",
+    "any_of",
+    "except",
+    "session",
+    "audience",
+    "all_tenants",
+    "channel",
+    "channels",
+    "channel_type",
+    "strategy",
+    "steps",
+    "template",
+    "template_name",
+    "template_id",
+    "group_key",
+    "notification",
+    "author",
+    "scopes",
+    "scope",
     // when
-    "timing", "rule", "cron", "interval", "every", "at", "zone", "start", "end", "jitter", "missed", "max_runs", "first",
-    "last", "until", "delay", "schedule_at", "scheduled_at", "visible_at", "created_at", "updated_at", "expires_at",
-    "expires", "starts_at", "ends_at", "paused_at", "paused_by", "next_at",
+    "timing",
+    "rule",
+    "cron",
+    "expression",
+    "every",
+    "period",
+    "anchor",
+    "at",
+    "zone",
+    "start_at",
+    "end_at",
+    "jitter",
+    "missed",
+    "max_runs",
+    "first",
+    "last",
+    "until",
+    "delay",
+    "schedule_at",
+    "scheduled_at",
+    "visible_at",
+    "created_at",
+    "updated_at",
+    "expires_at",
+    "expires",
+    "starts_at",
+    "ends_at",
+    "paused_at",
+    "paused_by",
+    "next_at",
     // how much
-    "count", "sessions", "nodes", "complete", "stopped", "on_the_way", "ended", "cancelled", "delivered", "steps_stopped",
-    "fan_out_stopped", "never_visible", "attempts", "new_id", "code", "reconnect", "retry_after_ms", "spread_seconds",
-    "within_seconds", "seconds", "payload", "limit",
+    "count",
+    "sessions",
+    "nodes",
+    "complete",
+    "stopped",
+    "on_the_way",
+    "ended",
+    "cancelled",
+    "delivered",
+    "steps_stopped",
+    "fan_out_stopped",
+    "never_visible",
+    "attempts",
+    "new_id",
+    "code",
+    "reconnect",
+    "retry_after_ms",
+    "spread_seconds",
+    "within_seconds",
+    "how",
+    "seconds",
+    "payload",
+    "limit",
 ];
+
+/// What is longer, as JSON in bytes, is not shown.
+const MAX_SHOWN: usize = 16 * 1024;
 
 /// The value with nothing in it that is secret or somebody's: what is not known to be harmless is `masked:` and a part of
 /// its digest.
 #[must_use]
 pub fn masked(value: &impl Serialize) -> Value {
     // What cannot be written is shown as nothing.
-    masked_value(serde_json::to_value(value).unwrap_or_default())
+    let shown = masked_value(serde_json::to_value(value).unwrap_or_default());
+    if shown.to_string().len() > MAX_SHOWN {
+        return mask(shown);
+    }
+    shown
 }
 
 fn masked_value(value: Value) -> Value {
@@ -81,7 +180,14 @@ mod tests {
         });
         let shown = masked(&said);
         let text = shown.to_string();
-        for hidden in ["secret title", "the text", "p4ss", "hidden", "a@example.com", "123456"] {
+        for hidden in [
+            "secret title",
+            "the text",
+            "p4ss",
+            "hidden",
+            "a@example.com",
+            "123456",
+        ] {
             assert!(!text.contains(hidden), "{text}");
         }
         assert_eq!(shown["timing"]["cron"], "0 8 * * *");
@@ -90,5 +196,7 @@ mod tests {
         let other = masked(&json!({ "title": "another title" }));
         assert_ne!(shown["title"], other["title"], "a change is visible");
         assert_eq!(other["title"].as_str().unwrap().len(), "masked:".len() + 4);
+        let long = masked(&json!({ "users": vec!["a name of some length"; 1000] }));
+        assert!(long.as_str().unwrap().starts_with("masked:"), "{long}");
     }
 }

@@ -39,7 +39,9 @@ pub fn client_address(peer: IpAddr, forwarded: Option<&str>, trusted: &[String])
 /// The request's own name; none where it has none that is short and visible.
 fn request_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(REQUEST_ID)?.to_str().ok()?;
-    (1..=MAX_REQUEST_ID).contains(&text.len()).then(|| text.to_owned())
+    (1..=MAX_REQUEST_ID)
+        .contains(&text.len())
+        .then(|| text.to_owned())
 }
 
 /// Where a request came from, without who sent it.
@@ -69,7 +71,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Whence {
             .iter()
             .next_back()
             .and_then(|value| value.to_str().ok());
-        let trusted = parts.extensions.get::<TrustedProxies>().cloned().unwrap_or_default();
+        let trusted = parts
+            .extensions
+            .get::<TrustedProxies>()
+            .cloned()
+            .unwrap_or_default();
         let peer = parts.extensions.get::<Peer>();
         Ok(Self {
             address: peer.map(|peer| client_address(peer.0.ip(), forwarded, &trusted.0)),
@@ -107,7 +113,10 @@ mod tests {
     fn a_requests_name_is_short_and_visible() {
         let named = |text: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(REQUEST_ID, http::HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            headers.insert(
+                REQUEST_ID,
+                http::HeaderValue::from_bytes(text.as_bytes()).unwrap(),
+            );
             request_id(&headers)
         };
         assert_eq!(named("r-1"), Some("r-1".to_owned()));

@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{
+    audit::Origin,
     http::{JsonBody, Problem},
     ids::{DeliveryId, Name, NotificationId},
 };
@@ -364,13 +365,14 @@ impl From<Swept> for SweptView {
 pub(crate) async fn replay_all(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     JsonBody(body, _): JsonBody<SweepBody>,
 ) -> Result<Json<SweptView>, Problem> {
     let (filter, limit) = body.read()?;
     let swept = state
         .service
         .operations()
-        .redrive_all(&caller.tenant, &filter, limit)
+        .redrive_all(&caller.tenant, &filter, limit, &origin)
         .await
         .map_err(store_problem)?;
     tracing::info!(by = %caller.user, tenant = %caller.tenant, count = swept.count, "dead letters are sent again");
@@ -388,13 +390,14 @@ pub(crate) async fn replay_all(
 pub(crate) async fn discard_all(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     JsonBody(body, _): JsonBody<SweepBody>,
 ) -> Result<Json<SweptView>, Problem> {
     let (filter, limit) = body.read()?;
     let swept = state
         .service
         .operations()
-        .discard_all(&caller.tenant, &filter, limit)
+        .discard_all(&caller.tenant, &filter, limit, &origin)
         .await
         .map_err(store_problem)?;
     tracing::info!(by = %caller.user, tenant = %caller.tenant, count = swept.count, "dead letters are discarded");
@@ -412,12 +415,13 @@ pub(crate) async fn discard_all(
 pub(crate) async fn discard(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     DeliveryOf(id): DeliveryOf,
 ) -> Result<Json<SweptView>, Problem> {
     let count = state
         .service
         .operations()
-        .discard(&caller.tenant, vec![id])
+        .discard(&caller.tenant, vec![id], &origin)
         .await
         .map_err(store_problem)?;
     if count == 0 {

@@ -95,7 +95,10 @@ fn entry(
             credential_id,
             user: user_of(&user)?,
             address: address
-                .map(|text| text.parse().map_err(|error| StoreError::unreadable("address", error)))
+                .map(|text| {
+                    text.parse()
+                        .map_err(|error| StoreError::unreadable("address", error))
+                })
                 .transpose()?,
             request,
         },

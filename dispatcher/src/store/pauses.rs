@@ -53,7 +53,9 @@ async fn note(
     after: Option<&Pause>,
     by: &Origin,
 ) -> Result<(), StoreError> {
-    let Some(pause) = after.or(before) else { return Ok(()) };
+    let Some(pause) = after.or(before) else {
+        return Ok(());
+    };
     let mut entry = by
         .did(action, "channel", pause.channel.map_or("*", Channel::as_str))
         .of(pause.tenant.clone());

@@ -68,10 +68,11 @@ impl Store {
         &self,
         tenant: &TenantId,
         id: NotificationId,
+        by: &Origin,
     ) -> Result<Option<Cancelled>, StoreError> {
         let answer = self
-            .single((tenant.clone(), id), |(tenant, id), tx| {
-                Box::pin(operate::cancel(tx, tenant, *id))
+            .single((tenant.clone(), id, by.clone()), |(tenant, id, by), tx| {
+                Box::pin(operate::cancel(tx, tenant, *id, by))
             })
             .await?;
         let Some((mut cancelled, rest)) = answer else {
@@ -113,9 +114,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn replace(&self, tenant: &TenantId, new: NewNotification) -> Result<Replaced, StoreError> {
-        self.single((tenant.clone(), new), |(tenant, new), tx| {
-            Box::pin(operate::replace(tx, tenant, new))
+    pub async fn replace(
+        &self,
+        tenant: &TenantId,
+        new: NewNotification,
+        by: &Origin,
+    ) -> Result<Replaced, StoreError> {
+        self.single((tenant.clone(), new, by.clone()), |(tenant, new, by), tx| {
+            Box::pin(operate::replace(tx, tenant, new, by))
         })
         .await
     }
@@ -176,10 +182,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn redrive(&self, tenant: &TenantId, redrive: Redrive) -> Result<RedriveResult, StoreError> {
-        self.single((tenant.clone(), redrive), |(tenant, redrive), tx| {
-            Box::pin(dead::redrive(tx, tenant, redrive))
-        })
+    pub async fn redrive(
+        &self,
+        tenant: &TenantId,
+        redrive: Redrive,
+        by: &Origin,
+    ) -> Result<RedriveResult, StoreError> {
+        self.single(
+            (tenant.clone(), redrive, by.clone()),
+            |(tenant, redrive, by), tx| Box::pin(dead::redrive(tx, tenant, redrive, by)),
+        )
         .await
     }
 
@@ -187,10 +199,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn discard(&self, tenant: &TenantId, deliveries: Vec<DeliveryId>) -> Result<u64, StoreError> {
-        self.single((tenant.clone(), deliveries), |(tenant, deliveries), tx| {
-            Box::pin(dead::discard(tx, tenant, deliveries))
-        })
+    pub async fn discard(
+        &self,
+        tenant: &TenantId,
+        deliveries: Vec<DeliveryId>,
+        by: &Origin,
+    ) -> Result<u64, StoreError> {
+        self.single(
+            (tenant.clone(), deliveries, by.clone()),
+            |(tenant, deliveries, by), tx| Box::pin(dead::discard(tx, tenant, deliveries, by)),
+        )
         .await
     }
 }

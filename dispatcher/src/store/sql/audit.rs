@@ -1,4 +1,4 @@
-//! The audit log, revisions and settings: each statement of both catalogues.
+//! The audit log, and revisions: each statement of both catalogues.
 
 statements! { audit:
     APPEND_AUDIT,
@@ -9,10 +9,4 @@ statements! { audit:
     FORGET_AUDIT,
     REVISE,
     REVISIONS,
-    SETTINGS,
-    SETTING_VERSIONS,
-    SETTING_VERSION,
-    LAST_SETTING,
-    PUT_SETTING,
-    FORGET_SETTINGS,
 }

@@ -1,4 +1,4 @@
-//! The audit log, revisions and settings.
+//! The audit log, and revisions.
 
 /// Entries of an audit log: `?2` the action or its noun, `?3` who, `?4` and `?5` the object's kind and id, `?6` and `?7` the
 /// bounds of the time, `?8` and `?9` the place of the last one of the page before, `?10` so many.
@@ -45,24 +45,3 @@ pub(in crate::store) const REVISE: &str = "
 INSERT INTO revisions (name, revision) VALUES (?1, 1) ON CONFLICT (name) DO UPDATE SET revision = revision + 1";
 
 pub(in crate::store) const REVISIONS: &str = "SELECT name, revision FROM revisions";
-
-/// The newest version of every setting.
-pub(in crate::store) const SETTINGS: &str = "
-SELECT s.key, s.version, s.value, s.changed_by, s.changed_at FROM settings s
-WHERE s.version = (SELECT max(version) FROM settings n WHERE n.key = s.key) ORDER BY s.key";
-
-/// `?1` the key, `?2` so many, the newest first.
-pub(in crate::store) const SETTING_VERSIONS: &str = "
-SELECT key, version, value, changed_by, changed_at FROM settings WHERE key = ?1 ORDER BY version DESC LIMIT ?2";
-
-pub(in crate::store) const SETTING_VERSION: &str =
-    "SELECT key, version, value, changed_by, changed_at FROM settings WHERE key = ?1 AND version = ?2";
-
-pub(in crate::store) const LAST_SETTING: &str = "
-SELECT key, version, value, changed_by, changed_at FROM settings WHERE key = ?1 ORDER BY version DESC LIMIT 1";
-
-pub(in crate::store) const PUT_SETTING: &str = "
-INSERT INTO settings (key, version, value, changed_by, changed_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-
-/// Versions of `?1` up to `?2`.
-pub(in crate::store) const FORGET_SETTINGS: &str = "DELETE FROM settings WHERE key = ?1 AND version <= ?2";

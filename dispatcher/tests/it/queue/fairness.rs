@@ -184,7 +184,12 @@ async fn a_paused_backlog_is_not_in_the_way_of_other_channels_and_tenants() {
         paused_at: dispatcher::model::Micros::now(),
         ends_at: None,
     };
-    running.service.operations().pause(pause, &by("op")).await.unwrap();
+    running
+        .service
+        .operations()
+        .pause(pause, &by("op"))
+        .await
+        .unwrap();
     running.accept(flood("busy", 500)).await;
     running.accept(flood("small", 20)).await;
     for _ in 0..20 {

@@ -54,17 +54,34 @@ async fn s4_10_a_change_is_on_record_with_who_and_what() {
     origin.request = Some("r-1".to_owned());
     let before = store.revisions().await.unwrap().of(Revised::Pauses);
     store.pause(pause(Some(Channel::Email)), &origin).await.unwrap();
-    assert!(store.resume(Some(tenant()), Some(Channel::Email), &by("other")).await.unwrap());
-    assert!(!store.resume(Some(tenant()), Some(Channel::Email), &by("other")).await.unwrap());
+    assert!(
+        store
+            .resume(Some(tenant()), Some(Channel::Email), &by("other"))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .resume(Some(tenant()), Some(Channel::Email), &by("other"))
+            .await
+            .unwrap()
+    );
     assert_eq!(store.revisions().await.unwrap().of(Revised::Pauses), before + 2);
 
     let (entries, next) = store.audit(&of_tenant(), None, 10).await.unwrap();
     assert_eq!(next, None);
     let actions: Vec<&str> = entries.iter().map(|entry| &*entry.action).collect();
-    assert_eq!(actions, ["queue.resume", "queue.pause"], "what changed nothing is no change");
+    assert_eq!(
+        actions,
+        ["queue.resume", "queue.pause"],
+        "what changed nothing is no change"
+    );
     let paused = &entries[1];
     assert_eq!(paused.origin, origin);
-    assert_eq!((&*paused.object_kind, paused.object_id.as_str()), ("channel", "email"));
+    assert_eq!(
+        (&*paused.object_kind, paused.object_id.as_str()),
+        ("channel", "email")
+    );
     assert_eq!(paused.before, None);
     assert_eq!(paused.after.as_ref().unwrap()["reason"], "provider is down");
     assert_eq!(entries[0].before, paused.after);
@@ -74,15 +91,71 @@ async fn s4_10_a_change_is_on_record_with_who_and_what() {
     assert_eq!([first, second].concat(), entries);
     assert_eq!(end, None);
     let filters = [
-        (AuditFilter { action: Some("queue.pause".to_owned()), ..of_tenant() }, 1),
-        (AuditFilter { action: Some("queue".to_owned()), ..of_tenant() }, 2),
-        (AuditFilter { action: Some("que".to_owned()), ..of_tenant() }, 0),
-        (AuditFilter { who: Some("op".to_owned()), ..of_tenant() }, 1),
-        (AuditFilter { object_kind: Some("channel".to_owned()), object_id: Some("email".to_owned()), ..of_tenant() }, 2),
-        (AuditFilter { object_kind: Some("channel".to_owned()), object_id: Some("sms".to_owned()), ..of_tenant() }, 0),
-        (AuditFilter { from: Some(Micros::now().plus(Duration::from_secs(60))), ..of_tenant() }, 0),
-        (AuditFilter { to: Some(Micros(1)), ..of_tenant() }, 0),
-        (AuditFilter { tenant: Some(TenantId::new("t2").unwrap()), ..AuditFilter::default() }, 0),
+        (
+            AuditFilter {
+                action: Some("queue.pause".to_owned()),
+                ..of_tenant()
+            },
+            1,
+        ),
+        (
+            AuditFilter {
+                action: Some("queue".to_owned()),
+                ..of_tenant()
+            },
+            2,
+        ),
+        (
+            AuditFilter {
+                action: Some("que".to_owned()),
+                ..of_tenant()
+            },
+            0,
+        ),
+        (
+            AuditFilter {
+                who: Some("op".to_owned()),
+                ..of_tenant()
+            },
+            1,
+        ),
+        (
+            AuditFilter {
+                object_kind: Some("channel".to_owned()),
+                object_id: Some("email".to_owned()),
+                ..of_tenant()
+            },
+            2,
+        ),
+        (
+            AuditFilter {
+                object_kind: Some("channel".to_owned()),
+                object_id: Some("sms".to_owned()),
+                ..of_tenant()
+            },
+            0,
+        ),
+        (
+            AuditFilter {
+                from: Some(Micros::now().plus(Duration::from_secs(60))),
+                ..of_tenant()
+            },
+            0,
+        ),
+        (
+            AuditFilter {
+                to: Some(Micros(1)),
+                ..of_tenant()
+            },
+            0,
+        ),
+        (
+            AuditFilter {
+                tenant: Some(TenantId::new("t2").unwrap()),
+                ..AuditFilter::default()
+            },
+            0,
+        ),
         (AuditFilter::default(), 2),
     ];
     for (filter, expected) in filters {

@@ -1,0 +1,10 @@
+//! Settings at run time: each statement of both catalogues.
+
+statements! { settings:
+    SETTINGS,
+    SETTING_VERSIONS,
+    SETTING_VERSION,
+    LAST_SETTING,
+    PUT_SETTING,
+    FORGET_SETTINGS,
+}
