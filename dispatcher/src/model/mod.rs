@@ -12,6 +12,7 @@ mod pause;
 mod redrive;
 mod revised;
 mod schedule;
+mod setting;
 mod template;
 mod time;
 
@@ -40,6 +41,7 @@ pub use self::{
         CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,
         ScheduleClaim, ScheduleEnd, ScheduleState, ScheduleStep, Timing,
     },
+    setting::{SettingChange, SettingVersion},
     template::{NewTemplate, Syntax, Template},
     time::Micros,
 };

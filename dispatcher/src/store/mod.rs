@@ -44,6 +44,7 @@ mod rows;
 mod schedules;
 #[cfg(test)]
 mod schema;
+mod settings;
 mod sight;
 mod snoozes;
 mod sql;

@@ -10,6 +10,7 @@ mod operate;
 mod queue;
 mod records;
 mod schedules;
+mod settings;
 mod stops;
 
 use std::{fmt, sync::Arc};

@@ -27,6 +27,7 @@ pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
 pub(super) mod schedules;
+pub(super) mod settings;
 pub(super) mod stops;
 
 /// Every statement with its name.
@@ -45,6 +46,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         records::ALL,
         retention::ALL,
         schedules::ALL,
+        settings::ALL,
         stops::ALL,
     ]
     .concat()

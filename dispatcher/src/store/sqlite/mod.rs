@@ -27,4 +27,5 @@ pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
 pub(super) mod schedules;
+pub(super) mod settings;
 pub(super) mod stops;
