@@ -205,22 +205,27 @@ async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt], exclus
 
 /// Ends in the database what other processes published. False: the store is away.
 async fn arrived(readers: &Readers, receipts: Vec<(TenantId, Name, NotificationId)>) -> bool {
-    stored_together("receipts of frames", async || {
-        readers.store.received(receipts.clone()).await.map(drop)
+    stored_together("receipts of frames", || {
+        let (store, receipts) = (readers.store.clone(), receipts.clone());
+        async move { store.received(receipts).await.map(drop) }
     })
     .await
 }
 
 /// Puts on record what operators did to sessions. False: the store is away.
 async fn recorded(readers: &Readers, entries: Vec<AuditEntry>) -> bool {
-    stored_together("entries of the audit log", async || {
-        readers.store.append_audit(entries.clone()).await
+    stored_together("entries of the audit log", || {
+        let (store, entries) = (readers.store.clone(), entries.clone());
+        async move { store.append_audit(entries).await }
     })
     .await
 }
 
 /// Tries a few times. False: the store is away.
-async fn stored_together(what: &str, work: impl AsyncFn() -> Result<(), StoreError>) -> bool {
+async fn stored_together<Work>(what: &str, work: impl Fn() -> Work) -> bool
+where
+    Work: Future<Output = Result<(), StoreError>>,
+{
     let mut pause = Duration::from_millis(50);
     for _ in 1..TRIES {
         match work().await {

@@ -99,7 +99,7 @@ impl Origin {
 }
 
 /// One thing that somebody changed. Nothing in it is secret, and nothing is a message's text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// The same in every repeat.
     pub id: Uuid,

@@ -39,9 +39,10 @@ INSERT INTO audit_kept (id, since) VALUES (1, $1::bigint)
 ON CONFLICT (id) DO UPDATE SET since = greatest(audit_kept.since, excluded.since)";
 
 pub(in crate::store) const FORGET_AUDIT: &str = "
-DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1::bigint ORDER BY at, id LIMIT $2::bigint)";
+DELETE FROM audit WHERE id = ANY (ARRAY(
+  SELECT o.id FROM audit o WHERE o.at < $1::bigint ORDER BY o.at, o.id LIMIT $2::bigint))";
 
 pub(in crate::store) const REVISE: &str = "
 INSERT INTO revisions (name, revision) VALUES ($1::text, 1) ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1";
 
-pub(in crate::store) const REVISIONS: &str = "SELECT name, revision FROM revisions";
+pub(in crate::store) const REVISIONS: &str = "SELECT name, revision FROM revisions ORDER BY name";

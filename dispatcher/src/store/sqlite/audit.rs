@@ -44,4 +44,4 @@ DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at, i
 pub(in crate::store) const REVISE: &str = "
 INSERT INTO revisions (name, revision) VALUES (?1, 1) ON CONFLICT (name) DO UPDATE SET revision = revision + 1";
 
-pub(in crate::store) const REVISIONS: &str = "SELECT name, revision FROM revisions";
+pub(in crate::store) const REVISIONS: &str = "SELECT name, revision FROM revisions ORDER BY name";

@@ -26,7 +26,7 @@ mod unread;
 
 use std::time::Duration;
 
-use crate::support::{Database, by, name, notification, tenant, user_key};
+use crate::support::{Database, name, notification, tenant, user_key};
 use common::{
     ids::{DeliveryId, NotificationId},
     target::{Audience, Target},

@@ -158,17 +158,20 @@ async fn pauses_are_kept_replaced_and_lifted_one_by_one() {
         whole.clone(),
         channel.clone(),
     ] {
-        store.pause(one).await.unwrap();
+        store.pause(one, &by("op")).await.unwrap();
     }
     assert_eq!(
         store.pauses().await.unwrap(),
         Pauses(vec![channel.clone(), whole])
     );
     assert!(
-        !store.resume(Some(tenant()), Some(Channel::Sms)).await.unwrap(),
+        !store
+            .resume(Some(tenant()), Some(Channel::Sms), &by("op"))
+            .await
+            .unwrap(),
         "not exactly this"
     );
-    assert!(store.resume(Some(tenant()), None).await.unwrap());
+    assert!(store.resume(Some(tenant()), None, &by("op")).await.unwrap());
     assert_eq!(store.pauses().await.unwrap(), Pauses(vec![channel]));
 }
 
@@ -263,9 +266,9 @@ async fn a_cancel_that_races_with_claims_tells_the_truth() {
             .extend((0..8).map(|n| email(&format!("u{n}"), now)));
         let id = put(&store, new).await;
         let (cancelled, a, b) = {
-            let tenant = tenant();
+            let (tenant, op) = (tenant(), by("op"));
             tokio::join!(
-                store.cancel(&tenant, id, &by("op")),
+                store.cancel(&tenant, id, &op),
                 store.claim(ask(Lane::Medium, 3)),
                 store.claim(ask(Lane::Medium, 3)),
             )
@@ -362,9 +365,9 @@ async fn a_replacement_that_races_with_the_time_is_whole() {
         let id = put(&store, old.clone()).await;
         let mut new = scheduled("new", Duration::from_secs(3600));
         new.id = id;
-        let tenant = tenant();
+        let (tenant, op) = (tenant(), by("op"));
         let (replaced, visible) = tokio::join!(
-            store.replace(&tenant, new, &by("op")),
+            store.replace(&tenant, new, &op),
             // A clock that is ahead.
             store.make_visible(old.visible_at, 10)
         );
