@@ -3,6 +3,7 @@
 //! In the order of the data's way:
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process starts and ends;
 //! - [`http`]: listeners, errors as problem+json; [`token`]: who is calling;
+//!   [`audit`]: what they changed;
 //! - [`ids`], [`topic`], [`target`]: whom something is for;
 //! - [`policy`]: what holds for a topic; [`message`], [`bus`]: how it travels between publishers and hub nodes;
 //! - [`protocol`]: what clients and hubs say to each other; [`receipts`]: what hubs tell dispatchers;
@@ -10,6 +11,7 @@
 //!
 //! Only what both services use, and what is part of a contract or pure infrastructure, may live here.
 
+pub mod audit;
 pub mod backoff;
 pub mod bus;
 pub mod config;

@@ -11,16 +11,17 @@ use crate::{
     config::DispatcherConfig,
     lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
-    model::Micros,
+    model::{Micros, Revised},
     operations::Operations,
     pausing::Pausing,
     queue::{self, Context, Tasks},
     realtime::Realtime,
     receipts,
+    revising::Revising,
     scheduler::Scheduler,
     service::{Means, Service},
     snooze,
-    spool::Spool,
+    spool::{Away, Spool},
     store::Store,
     wake::Wake,
 };
@@ -82,6 +83,8 @@ impl Dispatcher {
             spool.as_ref().map(Spool::outcomes),
             metrics.clone(),
         );
+        let revising = Revising::default();
+        let pauses_revised = revising.subscribe(Revised::Pauses);
         let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
         let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(Means {
@@ -125,13 +128,12 @@ impl Dispatcher {
             tracing::warn!(%error, "it could not be read what is paused");
         }
 
-        if let Some(away) = service.away() {
-            tasks.spawn(away.clone().watch(store.clone()));
-        }
+        let mut aways: Vec<Away> = service.away().cloned().into_iter().collect();
         if let Some(spool) = spool {
-            tasks.spawn(spool.away().clone().watch(store.clone()));
+            aways.push(spool.away().clone());
             tasks.spawn(spool.drain(store.clone(), wake.clone(), context.stop.clone()));
         }
+        tasks.spawn(revising.run(store.clone(), aways));
         tasks.spawn(flush.run(store, wake, metrics.clone()));
         tasks.spawn(realtime.clone().publish_waiting(waiters));
         tasks.spawn(realtime.clone().give_up_waiting());
@@ -149,7 +151,7 @@ impl Dispatcher {
             receipts.await;
             drop(drained);
         });
-        tasks.spawn(pausing.run(context.stop.clone()));
+        tasks.spawn(pausing.run(pauses_revised, context.stop.clone()));
         queue::spawn(&context);
         tasks.spawn(snooze::run(service.clone(), context.stop.clone()));
         let (store, wake) = (context.store.clone(), context.wake.clone());

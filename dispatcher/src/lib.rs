@@ -20,6 +20,7 @@
 //! | `realtime` | frames on the bus, and waiting for their receipts |
 //! | `scheduler`, `snooze` | makes the notifications that recur; brings back what readers put off |
 //! | `receipts` | what readers do, from sockets and from the API alike |
+//! | `revising` | who remembers something of the store is told when it was changed |
 //! | `capacity` | how much may wait |
 //!
 //! [`Dispatcher`] wires them from [`config`]; [`metrics`] has every metric's name.
@@ -46,6 +47,8 @@ pub mod wake;
 pub mod channels;
 mod realtime;
 mod receipts;
+
+mod revising;
 
 mod scheduler;
 mod snooze;

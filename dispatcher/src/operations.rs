@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{DeliveryId, NotificationId, TenantId},
+};
 
 use crate::{
     lease::Retries,
@@ -88,17 +91,23 @@ impl Operations {
         &self,
         tenant: &TenantId,
         id: NotificationId,
+        by: &Origin,
     ) -> Result<Option<Cancelled>, StoreError> {
-        self.store.cancel(tenant, id).await
+        self.store.cancel(tenant, id, by).await
     }
 
     /// Puts a notification in the place of one that is not due yet.
     ///
     /// # Errors
     /// [`StoreError`]: nothing is changed.
-    pub async fn replace(&self, tenant: &TenantId, new: NewNotification) -> Result<Replaced, StoreError> {
+    pub async fn replace(
+        &self,
+        tenant: &TenantId,
+        new: NewNotification,
+        by: &Origin,
+    ) -> Result<Replaced, StoreError> {
         let visible_at = new.visible_at;
-        let replaced = self.store.replace(tenant, new).await?;
+        let replaced = self.store.replace(tenant, new, by).await?;
         if replaced == Replaced::Done {
             self.wake.visible(visible_at);
             self.wake.due(visible_at);
@@ -110,8 +119,13 @@ impl Operations {
     ///
     /// # Errors
     /// [`StoreError`]: nothing is changed.
-    pub async fn redrive(&self, tenant: &TenantId, redrive: Redrive) -> Result<RedriveResult, StoreError> {
-        let result = self.store.redrive(tenant, redrive).await?;
+    pub async fn redrive(
+        &self,
+        tenant: &TenantId,
+        redrive: Redrive,
+        by: &Origin,
+    ) -> Result<RedriveResult, StoreError> {
+        let result = self.store.redrive(tenant, redrive, by).await?;
         if let RedriveResult::Redriven(redriven) = &result {
             self.metrics.redriven.inc_by(redriven.len() as u64);
             for one in redriven {
@@ -129,7 +143,7 @@ impl Operations {
         &self,
         tenant: &TenantId,
         notification: NotificationId,
-        by: &str,
+        by: &Origin,
     ) -> Result<Retried, StoreError> {
         let mut retried = Retried::default();
         // Once in the order of the ids, so that what dies again on the way is not taken again.
@@ -161,7 +175,7 @@ impl Operations {
         &self,
         tenant: &TenantId,
         candidates: &[Candidate],
-        by: &str,
+        by: &Origin,
     ) -> Result<Vec<DeliveryId>, StoreError> {
         let redrive = Redrive {
             deliveries: candidates
@@ -169,13 +183,12 @@ impl Operations {
                 .filter(|one| one.state == DeliveryState::Dead)
                 .map(|one| (one.id, self.attempts(one.channel)))
                 .collect(),
-            by: by.to_owned(),
             ..Redrive::default()
         };
         if redrive.deliveries.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(match self.redrive(tenant, redrive).await? {
+        Ok(match self.redrive(tenant, redrive, by).await? {
             RedriveResult::Redriven(all) => all.into_iter().map(|one| one.id).collect(),
             // Only where an address is given.
             RedriveResult::AddressTaken => Vec::new(),
@@ -191,16 +204,22 @@ impl Operations {
         tenant: &TenantId,
         filter: &DeadFilter,
         most: u32,
+        by: &Origin,
     ) -> Result<Swept, StoreError> {
-        self.sweep(tenant, filter, most, Act::Redrive).await
+        self.sweep(tenant, filter, most, Act::Redrive, by).await
     }
 
     /// Takes deliveries out of the dead letters; they stay dead. How many.
     ///
     /// # Errors
     /// [`StoreError`]: nothing is changed.
-    pub async fn discard(&self, tenant: &TenantId, deliveries: Vec<DeliveryId>) -> Result<u64, StoreError> {
-        self.store.discard(tenant, deliveries).await
+    pub async fn discard(
+        &self,
+        tenant: &TenantId,
+        deliveries: Vec<DeliveryId>,
+        by: &Origin,
+    ) -> Result<u64, StoreError> {
+        self.store.discard(tenant, deliveries, by).await
     }
 
     /// Discards dead letters that fit a filter, at most `most` of them.
@@ -212,8 +231,9 @@ impl Operations {
         tenant: &TenantId,
         filter: &DeadFilter,
         most: u32,
+        by: &Origin,
     ) -> Result<Swept, StoreError> {
-        self.sweep(tenant, filter, most, Act::Discard).await
+        self.sweep(tenant, filter, most, Act::Discard, by).await
     }
 
     /// Walks the list once, so that what dies again on the way is not taken again.
@@ -223,6 +243,7 @@ impl Operations {
         filter: &DeadFilter,
         most: u32,
         act: Act,
+        by: &Origin,
     ) -> Result<Swept, StoreError> {
         let mut filter = filter.clone();
         // What dies from now on is not meant, and would come before the place that the walk has reached.
@@ -238,7 +259,7 @@ impl Operations {
                 .await?;
             left = left.saturating_sub(u32::try_from(letters.len()).unwrap_or(u32::MAX));
             if !letters.is_empty() {
-                swept.count += self.act(tenant, &letters, act).await?;
+                swept.count += self.act(tenant, &letters, act, by).await?;
             }
             match next {
                 Some(place) => after = Some(place),
@@ -249,11 +270,17 @@ impl Operations {
         Ok(swept)
     }
 
-    async fn act(&self, tenant: &TenantId, letters: &[DeadLetter], act: Act) -> Result<u64, StoreError> {
+    async fn act(
+        &self,
+        tenant: &TenantId,
+        letters: &[DeadLetter],
+        act: Act,
+        by: &Origin,
+    ) -> Result<u64, StoreError> {
         match act {
             Act::Discard => {
                 let deliveries = letters.iter().map(|letter| letter.id).collect();
-                self.discard(tenant, deliveries).await
+                self.discard(tenant, deliveries, by).await
             }
             Act::Redrive => {
                 let redrive = Redrive {
@@ -263,7 +290,7 @@ impl Operations {
                         .collect(),
                     ..Redrive::default()
                 };
-                Ok(match self.redrive(tenant, redrive).await? {
+                Ok(match self.redrive(tenant, redrive, by).await? {
                     RedriveResult::Redriven(redriven) => redriven.len() as u64,
                     RedriveResult::AddressTaken => 0,
                 })
@@ -275,8 +302,8 @@ impl Operations {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
-        self.pausing.pause(pause).await
+    pub async fn pause(&self, pause: Pause, by: &Origin) -> Result<(), StoreError> {
+        self.pausing.pause(pause, by).await
     }
 
     /// Resumes. False: exactly this was not paused.
@@ -287,8 +314,9 @@ impl Operations {
         &self,
         tenant: Option<TenantId>,
         channel: Option<Channel>,
+        by: &Origin,
     ) -> Result<bool, StoreError> {
-        self.pausing.resume(tenant, channel).await
+        self.pausing.resume(tenant, channel, by).await
     }
 
     /// What is paused, as the store knows it.

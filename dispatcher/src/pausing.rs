@@ -1,11 +1,12 @@
-//! What is paused, as every part of this process sees it: read from the store now and then, and at once after a change.
+//! What is paused, as every part of this process sees it: read from the store when it was changed, wherever that was.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use common::ids::TenantId;
+use common::{audit::Origin, ids::TenantId};
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,8 +16,8 @@ use crate::{
     wake::Wake,
 };
 
-/// How often the store is asked: every dispatcher knows of a pause within a second.
-const REFRESH: Duration = Duration::from_millis(500);
+/// When what could not be read is read again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The pauses of the queue. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ struct Inner {
     wake: Wake,
     metrics: Metrics,
     current: RwLock<Arc<Pauses>>,
+    /// One reads at a time: what was read before a change is never noted after what was read behind it.
+    reading: Mutex<()>,
 }
 
 impl Pausing {
@@ -37,6 +40,7 @@ impl Pausing {
             wake,
             metrics,
             current: RwLock::default(),
+            reading: Mutex::default(),
         }))
     }
 
@@ -46,9 +50,9 @@ impl Pausing {
     }
 
     /// Pauses, on this node before it returns.
-    pub(crate) async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
-        self.0.store.pause(pause).await?;
-        self.refresh().await
+    pub(crate) async fn pause(&self, pause: Pause, by: &Origin) -> Result<(), StoreError> {
+        self.0.store.pause(pause, by).await?;
+        self.refresh().await.map(drop)
     }
 
     /// Resumes. False: exactly this was not paused.
@@ -56,44 +60,69 @@ impl Pausing {
         &self,
         tenant: Option<TenantId>,
         channel: Option<Channel>,
+        by: &Origin,
     ) -> Result<bool, StoreError> {
-        let resumed = self.0.store.resume(tenant, channel).await?;
+        let resumed = self.0.store.resume(tenant, channel, by).await?;
         self.refresh().await?;
         Ok(resumed)
     }
 
     /// Reads the store, and wakes the queue where something has changed.
-    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+    pub(crate) async fn refresh(&self) -> Result<Micros, StoreError> {
+        let _reading = self.0.reading.lock().await;
         let found = self.0.store.pauses().await?;
-        let holding = found.holding(Micros::now()).count();
+        {
+            let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+            if **current != found {
+                *current = Arc::new(found);
+            }
+        }
+        Ok(self.measure())
+    }
+
+    /// Counts what holds now, which it answers, and wakes the queue: what ended by itself is still in the list.
+    fn measure(&self) -> Micros {
+        let now = Micros::now();
+        let holding = self.current().holding(now).count();
         let known = i64::try_from(holding).unwrap_or(i64::MAX);
-        // One that ended by itself changes this number and not the list.
-        let was = self.0.metrics.pauses.set(known);
-        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
-        let is_news = **current != found || was != known;
-        if is_news {
-            *current = Arc::new(found);
-        }
-        drop(current);
-        if is_news {
-            tracing::debug!(pauses = known, "the pauses of the queue have changed");
-            self.0.wake.all();
-        }
-        Ok(())
+        self.0.metrics.pauses.set(known);
+        tracing::debug!(pauses = known, "the pauses of the queue have changed");
+        self.0.wake.all();
+        now
     }
 
     /// Keeps itself up to date until the queue stops.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, mut revised: watch::Receiver<i64>, stop: CancellationToken) {
+        let mut looked = Micros::now();
+        let mut known = true;
         loop {
-            if let Err(error) = self.refresh().await {
-                tracing::debug!(%error, "it could not be read what is paused; what is known holds on");
+            let end = self.current().next_end(looked);
+            let due = async {
+                match end {
+                    _ if !known => tokio::time::sleep(AGAIN).await,
+                    Some(end) => tokio::time::sleep(end.since(Micros::now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_revised = tokio::select! {
+                () = stop.cancelled() => return,
+                changed = revised.changed() => match changed {
+                    Ok(()) => true,
+                    // Nobody looks any more: the process ends.
+                    Err(_) => return,
+                },
+                () = due => !known,
+            };
+            if !is_revised {
+                looked = self.measure();
+                continue;
             }
-            if stop
-                .run_until_cancelled(tokio::time::sleep(REFRESH))
-                .await
-                .is_none()
-            {
-                return;
+            match self.refresh().await {
+                Ok(now) => (looked, known) = (now, true),
+                Err(error) => {
+                    known = false;
+                    tracing::debug!(%error, "it could not be read what is paused; what is known holds on");
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use common::{
+    audit::AuditEntry,
     ids::{MessageId, Name, NotificationId, TenantId},
     receipts::{Reader, Receipt, ReceiptStream},
     topic::{TopicKey, TopicKind},
@@ -160,6 +161,7 @@ pub(crate) async fn run(
 /// gets some of the receipts, and ends in the database what is not its own.
 async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt], exclusive: bool) -> bool {
     let mut elsewhere = Vec::new();
+    let mut entries = Vec::new();
     // One reader's receipts stay in order; readers do not wait for each other.
     let mut by_reader: HashMap<_, Vec<Receipt>> = HashMap::new();
     for receipt in batch {
@@ -180,12 +182,16 @@ async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt], exclus
                 }
                 by_reader.entry(whose(reader)).or_default().push(receipt.clone());
             }
+            Receipt::Audit { entry } => entries.push(AuditEntry::clone(entry)),
             Receipt::Seen { reader } | Receipt::Read { reader, .. } | Receipt::ReadAll { reader, .. } => {
                 by_reader.entry(whose(reader)).or_default().push(receipt.clone());
             }
         }
     }
     if !exclusive && !elsewhere.is_empty() && !arrived(readers, elsewhere).await {
+        return false;
+    }
+    if !entries.is_empty() && !recorded(readers, entries).await {
         return false;
     }
     let away = AtomicBool::new(false);
@@ -199,22 +205,43 @@ async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt], exclus
 
 /// Ends in the database what other processes published. False: the store is away.
 async fn arrived(readers: &Readers, receipts: Vec<(TenantId, Name, NotificationId)>) -> bool {
+    stored_together("receipts of frames", || {
+        let (store, receipts) = (readers.store.clone(), receipts.clone());
+        async move { store.received(receipts).await.map(drop) }
+    })
+    .await
+}
+
+/// Puts on record what operators did to sessions. False: the store is away.
+async fn recorded(readers: &Readers, entries: Vec<AuditEntry>) -> bool {
+    stored_together("entries of the audit log", || {
+        let (store, entries) = (readers.store.clone(), entries.clone());
+        async move { store.append_audit(entries).await }
+    })
+    .await
+}
+
+/// Tries a few times. False: the store is away.
+async fn stored_together<Work>(what: &str, work: impl Fn() -> Work) -> bool
+where
+    Work: Future<Output = Result<(), StoreError>>,
+{
     let mut pause = Duration::from_millis(50);
     for _ in 1..TRIES {
-        match readers.store.received(receipts.clone()).await {
-            Ok(_) => return true,
+        match work().await {
+            Ok(()) => return true,
             Err(StoreError::Unavailable { reason }) => {
-                tracing::debug!(error = reason, "receipts of frames wait for the store");
+                tracing::debug!(error = reason, "{what} wait for the store");
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
             Err(error) => {
-                tracing::warn!(%error, "receipts of frames could not be stored");
+                tracing::warn!(%error, "{what} could not be stored");
                 return true;
             }
         }
     }
-    tracing::warn!("the store takes no receipts of frames; they wait");
+    tracing::warn!("the store takes no {what}; they wait");
     false
 }
 
@@ -261,7 +288,7 @@ async fn store_in_order(readers: &Readers, receipts: Vec<Receipt>, away: &Atomic
 async fn store_one(readers: &Readers, receipt: &Receipt) -> Result<(), StoreError> {
     match receipt {
         // Settled before.
-        Receipt::Written { .. } => Ok(()),
+        Receipt::Written { .. } | Receipt::Audit { .. } => Ok(()),
         Receipt::Seen { reader } => readers.store.touch_reader(&keys(reader)).await,
         Receipt::Delivered { reader, ids } => {
             let keys = keys(reader);

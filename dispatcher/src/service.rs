@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use common::{
+    audit::Origin,
     ids::{NotificationId, TenantId},
     target::Audience,
     topic::TopicKey,
@@ -375,10 +376,15 @@ impl Service {
     ///
     /// # Errors
     /// [`StoreError`]: nothing is changed.
-    pub async fn withdraw(&self, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
-        let (service, tenant) = (self.clone(), tenant.clone());
+    pub async fn withdraw(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+        by: &Origin,
+    ) -> Result<bool, StoreError> {
+        let (service, tenant, by) = (self.clone(), tenant.clone(), by.clone());
         self.detached(async move {
-            if !service.0.store.withdraw(&tenant, id).await? {
+            if !service.0.store.withdraw(&tenant, id, &by).await? {
                 return Ok(false);
             }
             let audience = match service.0.store.notification(&tenant, id).await {

@@ -15,9 +15,9 @@ use common::{
 };
 use dispatcher::{
     config::{
-        ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig, QueueConfig,
-        RealtimeConfig, RetentionConfig, SchedulesConfig, SmtpConfig, SpoolConfig, StrategyConfig,
-        WebhookConfig,
+        AuditConfig, ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig,
+        QueueConfig, RealtimeConfig, RetentionConfig, SchedulesConfig, SmtpConfig, SpoolConfig,
+        StrategyConfig, WebhookConfig,
     },
     store::Place,
 };
@@ -53,6 +53,7 @@ pub(crate) struct Config {
     webhook: WebhookConfig,
     inbox: InboxConfig,
     retention: RetentionConfig,
+    audit: AuditConfig,
     realtime: RealtimeConfig,
     spool: SpoolConfig,
     strategy: StrategyConfig,
@@ -199,6 +200,7 @@ impl Config {
             webhook: self.webhook.clone(),
             inbox: self.inbox.clone(),
             retention: self.retention.clone(),
+            audit: self.audit.clone(),
             realtime: self.realtime.clone(),
             spool: self.spool.clone(),
             strategy: self.strategy.clone(),

@@ -31,6 +31,7 @@ fn the_commented_defaults_are_those_of_the_code() {
     assert_eq!(config.channels, code.channels);
     assert_eq!(config.inbox, code.inbox);
     assert_eq!(config.retention, code.retention);
+    assert_eq!(config.audit, code.audit);
     assert_eq!(config.realtime, code.realtime);
     assert_eq!(config.strategy, code.strategy);
     assert_eq!(config.limits, code.limits);

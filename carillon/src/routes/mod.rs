@@ -17,7 +17,7 @@ use axum::{
 use common::{
     bus::Bus,
     config::ServerConfig,
-    http::{Authenticator, BodyLimit, Caller, Problem},
+    http::{Authenticator, BodyLimit, Caller, Problem, TrustedProxies},
     telemetry::Metrics,
     token::Verifier,
 };
@@ -115,6 +115,9 @@ fn own(parts: &Parts, router: Router) -> Router {
 fn finish(parts: &Parts, router: Router, config: &ServerConfig) -> Router {
     router
         .layer(Extension(Authenticator(Arc::clone(&parts.verifier))))
+        .layer(Extension(TrustedProxies(
+            config.trusted_proxies.as_slice().into(),
+        )))
         .layer(cors(&config.allowed_origins))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(log_access))
@@ -177,6 +180,7 @@ fn cors(allowed: &[String]) -> CorsLayer {
             header::CONTENT_TYPE,
             http::HeaderName::from_static("idempotency-key"),
             http::HeaderName::from_static("last-event-id"),
+            common::http::REQUEST_ID,
         ])
         .expose_headers(
             [

@@ -116,6 +116,7 @@ impl Database {
             group_max: parts.database.group_max,
             backfill: parts.inbox.backfill.0,
             retention: parts.retention.after.0,
+            audit_retention: parts.audit.retention.0,
             ..StoreConfig::at(place.clone())
         };
         secret::make_folder(&config.server.data_dir)?;

@@ -5,6 +5,7 @@ mod body;
 mod bounded_writes;
 mod comments;
 mod connection;
+mod origin;
 mod problem;
 mod rewound;
 mod serve;
@@ -18,6 +19,7 @@ pub use self::{
     },
     bounded_writes::BoundedWrites,
     connection::Connection,
+    origin::{REQUEST_ID, TrustedProxies, Whence, client_address},
     problem::Problem,
     rewound::Rewound,
     serve::{Front, Peer, ServeOptions, Stopping, serve},

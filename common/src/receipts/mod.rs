@@ -24,6 +24,7 @@ pub use self::{
     redis::{redis_sink, redis_stream},
 };
 use crate::{
+    audit::AuditEntry,
     ids::{MessageId, Name, TenantId},
     topic::TopicKey,
 };
@@ -81,6 +82,11 @@ pub enum Receipt {
         /// When it was said, in Unix milliseconds: what comes later stays unread, also when this is handed out late or
         /// twice.
         at_ms: i64,
+    },
+    /// An operator did something to sessions of this node or of all: it is to be put on record.
+    Audit {
+        /// What, and who.
+        entry: Box<AuditEntry>,
     },
 }
 

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::{
+    audit::Origin,
     http::{Caller, JsonBody, Problem},
     ids::NotificationId,
 };
@@ -201,6 +202,7 @@ fn answered<T: Serialize>(acted: Acted<T>, budget: Option<Budget>) -> Response {
 pub(crate) async fn cancel(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     JsonBody(chosen, _): JsonBody<Chosen>,
 ) -> Result<Response, Problem> {
     let found = find(&state, &caller, chosen, &["pending", "scheduled"]).await?;
@@ -209,7 +211,12 @@ pub(crate) async fn cancel(
         Err(refused) => return Ok(*refused),
     };
     let acted = each(found, |id| {
-        let cancelled = operate::cancel(State(state.clone()), Sender(caller.clone()), IdOf(id));
+        let cancelled = operate::cancel(
+            State(state.clone()),
+            Sender(caller.clone()),
+            origin.clone(),
+            IdOf(id),
+        );
         async move { cancelled.await.map(|Json(view)| view) }
     })
     .await;
@@ -228,6 +235,7 @@ pub(crate) async fn cancel(
 pub(crate) async fn retry(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     JsonBody(chosen, _): JsonBody<Chosen>,
 ) -> Result<Response, Problem> {
     let found = find(&state, &caller, chosen, &["failed"]).await?;
@@ -237,7 +245,13 @@ pub(crate) async fn retry(
     };
     let acted = each(found, |id| {
         let all = OptionalBody(operate::RetryBody::default());
-        let retried = operate::retry(State(state.clone()), Sender(caller.clone()), IdOf(id), all);
+        let retried = operate::retry(
+            State(state.clone()),
+            Sender(caller.clone()),
+            origin.clone(),
+            IdOf(id),
+            all,
+        );
         async move { retried.await.map(|Json(view)| view) }
     })
     .await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use common::{
+    audit::Origin,
     http::{Caller, JsonBody, Problem},
     ids::Name,
 };
@@ -89,13 +90,14 @@ fn is_language(text: &str) -> bool {
 pub(crate) async fn put(
     State(state): State<ApiState>,
     ContactWriter(caller): ContactWriter,
+    origin: Origin,
     UserOf(user): UserOf,
     JsonBody(contact, _): JsonBody<Contact>,
 ) -> Result<Json<Contact>, Problem> {
     check(&state, "", &contact)?;
     state
         .store()
-        .put_contact(&caller.tenant, &user, &contact)
+        .put_contact(&caller.tenant, &user, &contact, &origin)
         .await
         .map_err(store_problem)?;
     Ok(Json(contact))
@@ -138,11 +140,12 @@ pub(crate) async fn get(
 pub(crate) async fn delete(
     State(state): State<ApiState>,
     ContactWriter(caller): ContactWriter,
+    origin: Origin,
     UserOf(user): UserOf,
 ) -> Result<Json<Done>, Problem> {
     if state
         .store()
-        .delete_contact(&caller.tenant, &user)
+        .delete_contact(&caller.tenant, &user, &origin)
         .await
         .map_err(store_problem)?
     {
@@ -177,6 +180,7 @@ pub(crate) struct ContactsAnswer {
 pub(crate) async fn put_all(
     State(state): State<ApiState>,
     ContactWriter(caller): ContactWriter,
+    origin: Origin,
     JsonBody(body, _): JsonBody<BulkContacts>,
 ) -> Result<Json<ContactsAnswer>, Problem> {
     let most = state.limits.bulk_items;
@@ -198,7 +202,7 @@ pub(crate) async fn put_all(
     let count = contacts.len();
     state
         .store()
-        .put_contacts(&caller.tenant, contacts)
+        .put_contacts(&caller.tenant, contacts, &origin)
         .await
         .map_err(store_problem)?;
     Ok(Json(ContactsAnswer { success: true, count }))

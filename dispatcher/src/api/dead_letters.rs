@@ -1,8 +1,8 @@
 //! Dead letters: what was given up, for operators to look at, correct, send again or discard.
 
 use axum::{Json, extract::State};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{
+    audit::Origin,
     http::{JsonBody, Problem},
     ids::{DeliveryId, Name, NotificationId},
 };
@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     extract::{DeliveryOf, Operator, QueryOf},
+    place,
     problems::store_problem,
     state::ApiState,
     times,
@@ -196,27 +197,6 @@ impl DeadLetterView {
     }
 }
 
-fn encode(place: DeadPlace) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{} {}", place.died_at.0, place.id))
-}
-
-fn decode(text: &str) -> Result<DeadPlace, Problem> {
-    let refused = || {
-        Problem::invalid(
-            "invalid_cursor",
-            "after",
-            "is not `next` of an earlier answer; leave it out to begin at the newest",
-        )
-    };
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused())?;
-    let text = String::from_utf8(bytes).map_err(|_| refused())?;
-    let (at, id) = text.split_once(' ').ok_or_else(refused)?;
-    Ok(DeadPlace {
-        died_at: Micros(at.parse().map_err(|_| refused())?),
-        id: id.parse().map_err(|_| refused())?,
-    })
-}
-
 /// List dead letters
 ///
 /// Deliveries that were given up and that nobody has discarded, the newest first. Needs the scope `notifications:admin`.
@@ -237,7 +217,16 @@ pub(crate) async fn list(
             format!("from 1 to {MAX_LIMIT}"),
         ));
     }
-    let after = query.after.as_deref().map(decode).transpose()?;
+    let after = query
+        .after
+        .as_deref()
+        .map(|text| {
+            place::decode(text).map(|(died_at, id)| DeadPlace {
+                died_at,
+                id: DeliveryId(id),
+            })
+        })
+        .transpose()?;
     let filter = FilterBody {
         reason: query.reason,
         channel: query.channel,
@@ -257,7 +246,7 @@ pub(crate) async fn list(
             .into_iter()
             .map(|letter| DeadLetterView::of(letter, None))
             .collect(),
-        next: next.map(encode),
+        next: next.map(|next| place::encode(next.died_at, next.id.0)),
     }))
 }
 
@@ -364,13 +353,14 @@ impl From<Swept> for SweptView {
 pub(crate) async fn replay_all(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     JsonBody(body, _): JsonBody<SweepBody>,
 ) -> Result<Json<SweptView>, Problem> {
     let (filter, limit) = body.read()?;
     let swept = state
         .service
         .operations()
-        .redrive_all(&caller.tenant, &filter, limit)
+        .redrive_all(&caller.tenant, &filter, limit, &origin)
         .await
         .map_err(store_problem)?;
     tracing::info!(by = %caller.user, tenant = %caller.tenant, count = swept.count, "dead letters are sent again");
@@ -388,13 +378,14 @@ pub(crate) async fn replay_all(
 pub(crate) async fn discard_all(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     JsonBody(body, _): JsonBody<SweepBody>,
 ) -> Result<Json<SweptView>, Problem> {
     let (filter, limit) = body.read()?;
     let swept = state
         .service
         .operations()
-        .discard_all(&caller.tenant, &filter, limit)
+        .discard_all(&caller.tenant, &filter, limit, &origin)
         .await
         .map_err(store_problem)?;
     tracing::info!(by = %caller.user, tenant = %caller.tenant, count = swept.count, "dead letters are discarded");
@@ -412,33 +403,17 @@ pub(crate) async fn discard_all(
 pub(crate) async fn discard(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     DeliveryOf(id): DeliveryOf,
 ) -> Result<Json<SweptView>, Problem> {
     let count = state
         .service
         .operations()
-        .discard(&caller.tenant, vec![id])
+        .discard(&caller.tenant, vec![id], &origin)
         .await
         .map_err(store_problem)?;
     if count == 0 {
         return Err(no_dead_letter());
     }
     Ok(Json(SweptView { count, more: false }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_read_as_it_was_written() {
-        let place = DeadPlace {
-            died_at: Micros(1_771_000_000_123_456),
-            id: DeliveryId::generate(),
-        };
-        assert_eq!(decode(&encode(place)).unwrap(), place);
-        for bad in ["", "!", "MTIz", &URL_SAFE_NO_PAD.encode("x y")] {
-            assert_eq!(decode(bad).unwrap_err().code, "invalid_cursor", "{bad}");
-        }
-    }
 }

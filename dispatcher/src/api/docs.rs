@@ -23,6 +23,7 @@ use utoipa::{
         (name = "queue", description = "What operators see of deliveries that wait or were given up, and do about it"),
         (name = "templates", description = "Texts with variables"),
         (name = "contacts", description = "Where users can be reached"),
+        (name = "audit", description = "Who changed what"),
         (name = "health", description = "Whether it works")
     )
 )]

@@ -136,3 +136,7 @@ scoped! {
     /// A caller who may change contacts.
     ContactWriter, "contacts:write"
 }
+scoped! {
+    /// A caller who may read what was changed, and by whom.
+    Auditor, "audit:read"
+}

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use common::{
+    audit::Origin,
     http::{Caller, Problem},
     ids::NotificationId,
     target::Target,
@@ -160,16 +161,19 @@ pub(crate) async fn job(
 pub(crate) async fn cancel(
     state: State<ApiState>,
     caller: Sender,
+    origin: Origin,
     Segment(id): Segment,
 ) -> Result<Json<CancelView>, Problem> {
     let id = id.parse().map_err(|_| no_job())?;
-    operate::cancel(state, caller, IdOf(id)).await.map_err(|problem| {
-        if problem.status == StatusCode::NOT_FOUND {
-            no_job()
-        } else {
-            problem
-        }
-    })
+    operate::cancel(state, caller, origin, IdOf(id))
+        .await
+        .map_err(|problem| {
+            if problem.status == StatusCode::NOT_FOUND {
+                no_job()
+            } else {
+                problem
+            }
+        })
 }
 
 /// 404 for a job that does not exist, or not for this caller.

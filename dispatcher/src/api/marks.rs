@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use common::{
+    audit::Origin,
     http::{Caller, JsonBody, Problem},
     ids::NotificationId,
     token::Identity,
@@ -392,6 +393,7 @@ pub(crate) struct DeleteQuery {
 pub(crate) async fn delete(
     State(state): State<ApiState>,
     caller: Caller,
+    origin: Origin,
     IdOf(id): IdOf,
     QueryOf(query): QueryOf<DeleteQuery>,
 ) -> Result<Json<Done>, Problem> {
@@ -402,7 +404,7 @@ pub(crate) async fn delete(
                 if unseen.status != StatusCode::NOT_FOUND {
                     return Err(unseen);
                 }
-                operate::delete_scheduled(&state, &caller, id).await?;
+                operate::delete_scheduled(&state, &caller, id, &origin).await?;
             }
             Ok(Json(Done::one("通知已删除")))
         }
@@ -410,7 +412,7 @@ pub(crate) async fn delete(
             caller.require("notifications:admin")?;
             if state
                 .service
-                .withdraw(&caller.tenant, id)
+                .withdraw(&caller.tenant, id, &origin)
                 .await
                 .map_err(store_problem)?
             {

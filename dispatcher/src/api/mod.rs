@@ -2,12 +2,13 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `page`, `marks`, `feed`, `records`,
-//! `history`, `jobs`, `schedules`, `templates`, `contacts`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
+//! `history`, `jobs`, `schedules`, `templates`, `contacts`, `audit`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
 //! that of `bulk`.
 
 mod accept;
 mod address;
 mod arrangement;
+mod audit;
 mod batch;
 mod body;
 mod budget;
@@ -36,6 +37,7 @@ mod operate;
 mod outage;
 mod page;
 mod pauses;
+mod place;
 mod plan;
 mod planner;
 mod problems;
@@ -144,6 +146,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(dead_letters::get, dead_letters::discard))
         .routes(routes!(replay::replay))
         .routes(routes!(pauses::list, pauses::pause, pauses::resume))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(records::status))
         .routes(routes!(marks::mark_read))
         .routes(routes!(marks::snooze))

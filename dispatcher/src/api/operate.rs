@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use axum::{Json, extract::State};
 use common::{
+    audit::Origin,
     http::{JsonBody, Problem},
     ids::{DeliveryId, NotificationId},
     token::Identity,
@@ -104,13 +105,14 @@ pub(crate) struct FateView {
 pub(crate) async fn cancel(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     IdOf(id): IdOf,
 ) -> Result<Json<CancelView>, Problem> {
     owned(&state, &caller, id).await?;
     let cancelled = state
         .service
         .operations()
-        .cancel(&caller.tenant, id)
+        .cancel(&caller.tenant, id, &origin)
         .await
         .map_err(store_problem)?
         .ok_or_else(no_notification)?;
@@ -200,18 +202,19 @@ pub(crate) struct NotRetried {
 pub(crate) async fn retry(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     IdOf(id): IdOf,
     OptionalBody(body): OptionalBody<RetryBody>,
 ) -> Result<Json<RetryView>, Problem> {
     let (stored, deliveries) = owned(&state, &caller, id).await?;
     let named = body.deliveries.map(|ids| named(&ids)).transpose()?;
     let (wanted, retried) = match &named {
-        Some(named) => retry_named(&state, &caller, id, named).await?,
+        Some(named) => retry_named(&state, &origin, id, named).await?,
         None => {
             let retried = state
                 .service
                 .operations()
-                .retry(&caller.tenant, id, caller.user.as_str())
+                .retry(&caller.tenant, id, &origin)
                 .await
                 .map_err(store_problem)?;
             (deliveries.into_iter().map(candidate).collect(), retried)
@@ -250,7 +253,7 @@ fn candidate(delivery: Delivery) -> Candidate {
 /// All of them or, where one is not the notification's, none.
 async fn retry_named(
     state: &ApiState,
-    caller: &Identity,
+    by: &Origin,
     id: NotificationId,
     named: &[DeliveryId],
 ) -> Result<(Vec<Candidate>, Retried), Problem> {
@@ -266,7 +269,7 @@ async fn retry_named(
     let deliveries = state
         .service
         .operations()
-        .retry_these(&caller.tenant, &found, caller.user.as_str())
+        .retry_these(&by.tenant, &found, by)
         .await
         .map_err(store_problem)?;
     let retried = Retried {
@@ -301,13 +304,13 @@ fn named(ids: &[String]) -> Result<Vec<DeliveryId>, Problem> {
 /// Redrives, and says what goes again.
 pub(super) async fn redriven(
     state: &ApiState,
-    caller: &Identity,
     redrive: Redrive,
+    by: &Origin,
 ) -> Result<Vec<DeliveryId>, Problem> {
     let result = state
         .service
         .operations()
-        .redrive(&caller.tenant, redrive)
+        .redrive(&by.tenant, redrive, by)
         .await
         .map_err(store_problem)?;
     match result {
@@ -353,6 +356,7 @@ fn nothing_to_retry(stored: &Notification, wanted: &[Candidate]) -> Problem {
 pub(crate) async fn update(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     IdOf(id): IdOf,
     JsonBody(body, _): JsonBody<NotificationBody>,
 ) -> Result<Json<NotificationView>, Problem> {
@@ -384,7 +388,7 @@ pub(crate) async fn update(
     match state
         .service
         .operations()
-        .replace(&caller.tenant, new)
+        .replace(&caller.tenant, new, &origin)
         .await
         .map_err(store_problem)?
     {
@@ -423,6 +427,7 @@ pub(super) async fn delete_scheduled(
     state: &ApiState,
     caller: &Identity,
     id: NotificationId,
+    by: &Origin,
 ) -> Result<(), Problem> {
     let (stored, _) = owned(state, caller, id).await?;
     if stored.withdrawn {
@@ -437,7 +442,7 @@ pub(super) async fn delete_scheduled(
     }
     state
         .service
-        .withdraw(&caller.tenant, id)
+        .withdraw(&caller.tenant, id, by)
         .await
         .map_err(store_problem)?
         .then_some(())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use common::{
+    audit::Origin,
     http::{JsonBody, Problem},
     ids::TenantId,
     token::Identity,
@@ -142,6 +143,7 @@ pub(crate) async fn list(
 pub(crate) async fn pause(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     JsonBody(body, _): JsonBody<PauseBody>,
 ) -> Result<Json<PauseView>, Problem> {
     let now = Micros::now();
@@ -170,7 +172,7 @@ pub(crate) async fn pause(
     state
         .service
         .operations()
-        .pause(pause)
+        .pause(pause, &origin)
         .await
         .map_err(store_problem)?;
     Ok(Json(view))
@@ -187,6 +189,7 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     QueryOf(query): QueryOf<ResumeQuery>,
 ) -> Result<Json<PausesView>, Problem> {
     let tenant = tenant_of(&caller, query.all_tenants)?;
@@ -194,7 +197,7 @@ pub(crate) async fn resume(
     let resumed = state
         .service
         .operations()
-        .resume(tenant, channel)
+        .resume(tenant, channel, &origin)
         .await
         .map_err(store_problem)?;
     if !resumed {

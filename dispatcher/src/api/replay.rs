@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use common::{
+    audit::Origin,
     http::Problem,
     ids::{DeliveryId, NotificationId},
     token::Identity,
@@ -74,6 +75,7 @@ pub(crate) struct ReplayView {
 pub(crate) async fn replay(
     State(state): State<ApiState>,
     Operator(caller): Operator,
+    origin: Origin,
     DeliveryOf(id): DeliveryOf,
     OptionalBody(body): OptionalBody<ReplayBody>,
 ) -> Result<Json<ReplayView>, Problem> {
@@ -104,16 +106,15 @@ pub(crate) async fn replay(
         ));
     }
     if body.new_id {
-        return anew(&state, &caller, letter, address, content).await;
+        return anew(&state, &origin, letter, address, content).await;
     }
     let redrive = Redrive {
         deliveries: vec![(id, state.service.operations().attempts(letter.channel))],
         // The same address is no correction.
         address: address.filter(|address| letter.address.as_ref() != Some(address)),
         content,
-        by: caller.user.as_str().to_owned(),
     };
-    if redriven(&state, &caller, redrive).await?.is_empty() {
+    if redriven(&state, redrive, &origin).await?.is_empty() {
         return Err(gone(&state, &caller, id).await?);
     }
     Ok(Json(ReplayView {
@@ -209,7 +210,7 @@ async fn corrected(
 /// first one's by the dead letter's id and time.
 async fn anew(
     state: &ApiState,
-    caller: &Identity,
+    by: &Origin,
     letter: DeadLetter,
     address: Option<String>,
     content: Option<Content>,
@@ -218,8 +219,8 @@ async fn anew(
     let id = DeliveryId::generate();
     let mut new = NewNotification {
         id: NotificationId::generate(),
-        tenant: caller.tenant.clone(),
-        sender: caller.user.as_str().to_owned(),
+        tenant: by.tenant.clone(),
+        sender: by.user.as_str().to_owned(),
         audience: None,
         content: content.unwrap_or(letter.content),
         lane: letter.lane,
@@ -251,7 +252,7 @@ async fn anew(
     };
     let key = format!("{} {}", letter.id, letter.died_at.0);
     new.idempotency = vec![IdempotencyKey {
-        credential: caller.user.as_str().to_owned(),
+        credential: by.credential_id.clone(),
         route: "dead-letters/replay".into(),
         request_hash: Sha256::digest(key.as_bytes()).to_vec(),
         key,
@@ -275,7 +276,7 @@ async fn anew(
     state
         .service
         .operations()
-        .discard(&caller.tenant, vec![letter.id])
+        .discard(&by.tenant, vec![letter.id], by)
         .await
         .map_err(store_problem)?;
     Ok(Json(view))

@@ -1,7 +1,10 @@
 //! Templates: made by callers in the spellings of S0 and S3, and the predefined ones of S1.
 
 use axum::{Json, extract::State};
-use common::http::{Caller, JsonBody, Problem};
+use common::{
+    audit::Origin,
+    http::{Caller, JsonBody, Problem},
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -145,6 +148,7 @@ impl TemplateView {
 pub(crate) async fn create(
     State(state): State<ApiState>,
     TemplateWriter(caller): TemplateWriter,
+    origin: Origin,
     JsonBody(body, _): JsonBody<TemplateBody>,
 ) -> Result<(StatusCode, Json<TemplateView>), Problem> {
     if body
@@ -158,7 +162,7 @@ pub(crate) async fn create(
     let compiled = state.templates().check(&new).map_err(|error| invalid(&error))?;
     let template = state
         .store()
-        .create_template(&caller.tenant, new)
+        .create_template(&caller.tenant, new, &origin)
         .await
         .map_err(store_problem)?;
     Ok((

@@ -2,6 +2,7 @@
 //!
 //! Durations are written as a number and a unit: `250ms`, `30s`, `5m`, `2h`, `30d`.
 
+mod audit;
 mod database;
 mod network;
 mod retention;
@@ -12,6 +13,7 @@ mod webhook;
 
 pub(crate) use self::retry::LONGEST;
 pub use self::{
+    audit::AuditConfig,
     database::DatabaseConfig,
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
     retention::RetentionConfig,
@@ -236,6 +238,8 @@ pub struct DispatcherConfig {
     pub inbox: InboxConfig,
     /// How long history is kept.
     pub retention: RetentionConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// The channel realtime.
     pub realtime: RealtimeConfig,
     /// What is accepted while the database is away.

@@ -1,5 +1,6 @@
 //! What the dispatcher speaks of: plain values, no I/O.
 
+mod audit;
 mod chain;
 mod channel;
 mod contact;
@@ -9,11 +10,14 @@ mod inbox;
 mod notification;
 mod pause;
 mod redrive;
+mod revised;
 mod schedule;
+mod setting;
 mod template;
 mod time;
 
 pub use self::{
+    audit::{AuditFilter, AuditPlace},
     chain::{Chain, ChainId, ChainState, Reached, Step, StepDelivery, StepState},
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
@@ -32,10 +36,12 @@ pub use self::{
         CancelFate, Cancelled, Candidate, DeadFilter, DeadLetter, DeadPlace, Redrive, RedriveResult,
         Redriven, Replaced,
     },
+    revised::{Revised, Revisions},
     schedule::{
         CatchUp, Cron, InvalidCron, Missed, Occurred, Rule, Schedule, ScheduleBody, ScheduleChange,
         ScheduleClaim, ScheduleEnd, ScheduleState, ScheduleStep, Timing,
     },
+    setting::{SettingChange, SettingVersion},
     template::{NewTemplate, Syntax, Template},
     time::Micros,
 };

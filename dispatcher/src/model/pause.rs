@@ -1,6 +1,7 @@
 //! Pauses: what the queue leaves alone until somebody resumes it.
 
 use common::ids::TenantId;
+use serde_json::{Value, json};
 
 use super::{Channel, Micros};
 
@@ -38,6 +39,17 @@ impl Pause {
     #[must_use]
     pub fn concerns(&self, tenant: &TenantId) -> bool {
         self.tenant.as_ref().is_none_or(|paused| paused == tenant)
+    }
+
+    /// What the audit log shows of it.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        json!({
+            "channel": self.channel.map(Channel::as_str),
+            "all_tenants": self.tenant.is_none(),
+            "reason": self.reason,
+            "until": self.ends_at.map(Micros::rfc3339),
+        })
     }
 
     fn covers(&self, tenant: &TenantId, channel: Channel, now: Micros) -> bool {

@@ -72,8 +72,6 @@ pub struct Redrive {
     pub address: Option<String>,
     /// Says this from now on; only of a single one.
     pub content: Option<Content>,
-    /// Who asks: an API key's id or the token's `sub`.
-    pub by: String,
 }
 
 /// A dead letter that is on its way again.

@@ -32,6 +32,12 @@ impl Micros {
         )
     }
 
+    /// How long it is since `earlier`; nothing where that is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
     /// Unix seconds, rounded down.
     #[must_use]
     pub fn seconds(self) -> i64 {

@@ -10,11 +10,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-use crate::store::{Store, StoreError};
-
-/// Between two looks while it is there, and while it is away.
-const LOOK: Duration = Duration::from_millis(500);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+use crate::store::StoreError;
 
 /// What this process knows of the database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -105,19 +101,6 @@ impl Away {
                 self.went_down(&reason);
                 Err(away(&reason))
             }
-        }
-    }
-
-    /// Looks after it until it is dropped.
-    pub(crate) async fn watch(self, store: Store) {
-        loop {
-            match timeout(self.patience(), store.answers()).await {
-                Ok(Ok(())) => self.came_back(),
-                Ok(Err(error)) => self.went_down(&error.to_string()),
-                Err(_) => self.went_down("it gave no answer in time"),
-            }
-            let pause = if self.is_down() { LOOK_AGAIN } else { LOOK };
-            tokio::time::sleep(pause).await;
         }
     }
 }

@@ -1,12 +1,17 @@
 //! Dead letters: looked at, sent again, discarded.
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::{
+    audit::{AuditEntry, Origin},
+    ids::{DeliveryId, NotificationId, TenantId},
+};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     StoreError,
     access::Access,
-    codec::{channel_of, from_json, ids, json, lane_of, small, user_of},
+    audit,
+    codec::{self, channel_of, from_json, ids, lane_of, small, user_of},
     operate::add_failed,
     records,
     sql::operate as sql,
@@ -204,6 +209,7 @@ pub(super) async fn redrive(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     redrive: &Redrive,
+    by: &Origin,
 ) -> Result<RedriveResult, StoreError> {
     if let (Some(address), [(id, _)]) = (&redrive.address, redrive.deliveries.as_slice()) {
         let taken: i64 = tx
@@ -243,13 +249,20 @@ pub(super) async fn redrive(
             tx.conn
                 .query(sql::EDIT_CONTENT)
                 .bind(*id)
-                .bind(json(content)?)
-                .bind(redrive.by.as_str())
+                .bind(codec::json(content)?)
+                .bind(by.user.as_str())
                 .bind(tx.now.0)
                 .run()
                 .await?;
         }
     }
+    // Where it goes now and what it says, if that was corrected.
+    let edit = json!({ "address": redrive.address, "content": redrive.content });
+    let entries: Vec<AuditEntry> = rows
+        .iter()
+        .map(|(id, _)| by.did("dead_letter.redrive", "delivery", id).after(&edit))
+        .collect();
+    audit::append(tx, &entries).await?;
     if !rows.is_empty() {
         add_failed(tx, tenant, -i64::try_from(rows.len()).unwrap_or(i64::MAX)).await?;
     }
@@ -268,6 +281,7 @@ pub(super) async fn discard(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     deliveries: &[DeliveryId],
+    by: &Origin,
 ) -> Result<u64, StoreError> {
     let wanted = ids(deliveries.iter().map(|id| id.0));
     let discarded: Vec<Uuid> = tx
@@ -278,6 +292,11 @@ pub(super) async fn discard(
         .bind(tx.now.0)
         .scalars()
         .await?;
+    let entries: Vec<AuditEntry> = discarded
+        .iter()
+        .map(|id| by.did("dead_letter.discard", "delivery", id))
+        .collect();
+    audit::append(tx, &entries).await?;
     Ok(discarded.len() as u64)
 }
 

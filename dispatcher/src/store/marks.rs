@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use common::{
+    audit::Origin,
     ids::{NotificationId, TenantId},
     topic::TopicKey,
 };
 use uuid::Uuid;
 
 use super::{
-    Mark, Marked, Reach, ReadAll, StoreError, chains,
+    Mark, Marked, Reach, ReadAll, StoreError, audit, chains,
     inbox::{Receipt, states, unread},
     keys::{Floor, Keys, floors},
     positions::{FILTERED, take_positions},
@@ -300,8 +301,14 @@ pub(super) async fn withdraw(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     id: NotificationId,
+    by: &Origin,
 ) -> Result<bool, StoreError> {
-    take_back(tx, tenant, id, "withdrawn").await
+    let is_there = take_back(tx, tenant, id, "withdrawn").await?;
+    if is_there {
+        let entry = by.did("notification.withdraw", "notification", id);
+        audit::append(tx, &[entry]).await?;
+    }
+    Ok(is_there)
 }
 
 /// The same for a reason, which its cancelled deliveries tell.

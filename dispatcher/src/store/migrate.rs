@@ -50,6 +50,7 @@ migrations! {
     10 "0010_places",
     11 "0011_retention",
     12 "0012_stops",
+    13 "0013_audit",
 }
 
 const TABLE: Statement = Statement {

@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod audit;
 mod chains;
 mod claim;
 mod codec;
@@ -38,10 +39,12 @@ mod probe;
 mod queue;
 mod records;
 mod retention;
+mod revisions;
 mod rows;
 mod schedules;
 #[cfg(test)]
 mod schema;
+mod settings;
 mod sight;
 mod snoozes;
 mod sql;

@@ -5,20 +5,25 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use common::ids::{NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{NotificationId, TenantId},
+    target::Audience,
+};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     Standing, StoreError, accept,
     access::Access,
-    chains,
+    audit, chains,
     codec::count,
     collapse, records,
     sql::{accept as accept_sql, operate as sql, queue as queue_sql},
     stops,
     transaction::Tx,
 };
-use crate::model::{CancelFate, Cancelled, DeliveryState, Micros, NewNotification, Replaced};
+use crate::model::{CancelFate, Cancelled, Content, DeliveryState, Micros, NewNotification, Replaced};
 
 /// What is left of a cancelled notification after its first page, see [`stops`].
 #[derive(Debug)]
@@ -31,6 +36,29 @@ pub(super) struct Rest {
 
 /// Marks it as cancelled and stops what has not begun, up to a page. None: the tenant has no such notification.
 pub(super) async fn cancel(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: NotificationId,
+    by: &Origin,
+) -> Result<Option<(Cancelled, Option<Rest>)>, StoreError> {
+    let answer = stop(tx, tenant, id).await?;
+    if let Some((cancelled, rest)) = &answer {
+        let entry = by.did("notification.cancel", "notification", id).after(&json!({
+            "stopped": cancelled.stopped,
+            "on_the_way": cancelled.on_the_way,
+            "ended": cancelled.ended,
+            "steps_stopped": cancelled.steps_stopped,
+            "fan_out_stopped": cancelled.fan_out_stopped,
+            "never_visible": cancelled.never_visible,
+            // The rest is stopped, and counted, after this.
+            "complete": rest.is_none(),
+        }));
+        audit::append(tx, &[entry]).await?;
+    }
+    Ok(answer)
+}
+
+async fn stop(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     id: NotificationId,
@@ -176,6 +204,7 @@ pub(super) async fn replace(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     new: &NewNotification,
+    by: &Origin,
 ) -> Result<Replaced, StoreError> {
     let found: Option<(i64, i64, i64, i64)> = tx
         .conn
@@ -213,11 +242,22 @@ pub(super) async fn replace(
     if unscheduled == 0 {
         return Ok(Replaced::Due);
     }
-    if let Some((stored, deliveries)) = records::notification(&mut tx.conn, tenant, new.id).await?
-        && let Some(was) = Standing::of_stored(&stored, &deliveries)?
-    {
-        collapse::leave(tx, &was, Standing::of(new).as_ref()).await?;
+    let mut entry = by
+        .did("notification.update", "notification", new.id)
+        .after(&shown(
+            &new.content,
+            new.audience.as_ref(),
+            new.visible_at,
+            &new.channels,
+        ));
+    if let Some((stored, deliveries)) = records::notification(&mut tx.conn, tenant, new.id).await? {
+        let (at, channels) = (stored.visible_at, &stored.channels);
+        entry = entry.before(&shown(&stored.content, stored.audience.as_ref(), at, channels));
+        if let Some(was) = Standing::of_stored(&stored, &deliveries)? {
+            collapse::leave(tx, &was, Standing::of(new).as_ref()).await?;
+        }
     }
+    audit::append(tx, &[entry]).await?;
     for statement in [sql::FORGET_DELIVERIES, sql::DROP_CHAINS, sql::FORGET_JOB] {
         tx.conn.query(statement).bind(new.id.0).run().await?;
     }
@@ -230,6 +270,17 @@ pub(super) async fn replace(
     new.created_at = crate::model::Micros(created_at);
     accept::replace(tx, &new).await?;
     Ok(Replaced::Done)
+}
+
+/// What the audit log shows of a notification.
+fn shown(content: &Content, audience: Option<&Audience>, at: Micros, channels: &[String]) -> Value {
+    json!({
+        "content": content,
+        "audience": audience,
+        "visible_at": at.rfc3339(),
+        "channels": channels,
+        "template": content.template,
+    })
 }
 
 /// What a tenant's failed deliveries amount to changes by this.

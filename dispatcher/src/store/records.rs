@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
-use common::ids::{DeliveryId, Name, NotificationId, TenantId};
+use common::{
+    audit::{AuditEntry, Origin},
+    ids::{DeliveryId, Name, NotificationId, TenantId},
+};
 use uuid::Uuid;
 
 use super::{
     StoreError, TenantStats,
     access::Access,
-    chains,
+    audit, chains,
     codec::{channel_of, count, from_json, ids, json, lane_of, small, user_of},
     sql::records as sql,
     transaction::Tx,
@@ -152,7 +155,22 @@ pub(super) async fn put_contacts(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     contacts: &[(Name, Contact)],
+    by: &Origin,
 ) -> Result<(), StoreError> {
+    let users: Vec<Name> = contacts.iter().map(|(user, _)| user.clone()).collect();
+    let before = self::contacts(&mut tx.conn, tenant, &users).await?;
+    let entries: Vec<AuditEntry> = contacts
+        .iter()
+        .zip(&before)
+        .map(|((user, contact), before)| {
+            let entry = by.did("contact.put", "contact", user).after(contact);
+            match before {
+                Some(before) => entry.before(before),
+                None => entry,
+            }
+        })
+        .collect();
+    audit::append(tx, &entries).await?;
     let rows = contacts
         .iter()
         .map(|(user, contact)| Ok((user.as_str(), json(contact)?)))
@@ -194,7 +212,11 @@ pub(super) async fn delete_contact(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     user: &Name,
+    by: &Origin,
 ) -> Result<bool, StoreError> {
+    let before = contacts(&mut tx.conn, tenant, std::slice::from_ref(user))
+        .await?
+        .pop();
     let deleted = tx
         .conn
         .query(sql::DELETE_CONTACT)
@@ -202,6 +224,10 @@ pub(super) async fn delete_contact(
         .bind(user.as_str())
         .run()
         .await?;
+    if let (1.., Some(Some(before))) = (deleted, before) {
+        let entry = by.did("contact.delete", "contact", user).before(&before);
+        audit::append(tx, &[entry]).await?;
+    }
     Ok(deleted > 0)
 }
 
@@ -209,6 +235,7 @@ pub(super) async fn create_template(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     body: &NewTemplate,
+    by: &Origin,
 ) -> Result<Result<Template, StoreError>, StoreError> {
     let id = Uuid::now_v7();
     let inserted = tx
@@ -230,6 +257,8 @@ pub(super) async fn create_template(
         .bind(tx.now.0)
         .run()
         .await?;
+    let entry = by.did("template.create", "template", id).after(body);
+    audit::append(tx, &[entry]).await?;
     Ok(Ok(Template {
         id,
         tenant: Some(tenant.clone()),

@@ -13,7 +13,7 @@ use common::ids::NotificationId;
 use uuid::Uuid;
 
 use super::{
-    StoreError, chains, codec::count, dead, history::id_at, keys::Keys, positions::FILTERED,
+    StoreError, audit, chains, codec::count, dead, history::id_at, keys::Keys, positions::FILTERED,
     sql::retention as sql, transaction::Tx,
 };
 use crate::model::Micros;
@@ -43,8 +43,9 @@ struct Row {
 
 /// One step. Answers how much it forgot.
 pub(super) async fn forget(tx: &mut Tx<'_>, limit: u32) -> Result<u64, StoreError> {
-    if tx.config.retention.is_zero() {
-        return Ok(0);
+    let entries = audit::forget(tx).await?;
+    if entries > 0 || tx.config.retention.is_zero() {
+        return Ok(entries);
     }
     let before = tx.now.minus(tx.config.retention);
     let rows = forget_rows(tx, before).await?;

@@ -1,13 +1,18 @@
 //! Schedules: kept, claimed when due, moved on together with what they send.
 
-use common::ids::{Name, NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{Name, NotificationId, TenantId},
+};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     StoreError, accept,
     access::Access,
-    codec::{count, from_json, json, tenant_of, user_of},
+    audit,
+    codec::{self, count, from_json, tenant_of, user_of},
     sql::schedules as sql,
     transaction::Tx,
 };
@@ -20,7 +25,7 @@ use crate::model::{
 #[derive(Serialize, Deserialize)]
 struct Said {
     timing: Timing,
-    notification: serde_json::Value,
+    notification: Value,
     scopes: Vec<String>,
 }
 
@@ -109,15 +114,34 @@ fn schedule(
 }
 
 fn said(body: &ScheduleBody) -> Result<String, StoreError> {
-    json(&Said {
+    codec::json(&Said {
         timing: body.timing.clone(),
         notification: body.notification.clone(),
         scopes: body.scopes.clone(),
     })
 }
 
+/// What the audit log shows of it.
+fn shown(schedule: &Schedule) -> Value {
+    let body = &schedule.body;
+    json!({
+        "name": body.name,
+        "author": body.author.as_str(),
+        "scopes": body.scopes,
+        "timing": body.timing,
+        "notification": body.notification,
+        "state": schedule.state.as_str(),
+        "next_at": schedule.next_at.map(Micros::rfc3339),
+    })
+}
+
 /// False: the tenant has as many as it may have.
-pub(super) async fn create(tx: &mut Tx<'_>, new: &Schedule, most: u32) -> Result<bool, StoreError> {
+pub(super) async fn create(
+    tx: &mut Tx<'_>,
+    new: &Schedule,
+    most: u32,
+    by: &Origin,
+) -> Result<bool, StoreError> {
     let made = tx
         .conn
         .query(sql::INSERT_SCHEDULE)
@@ -133,6 +157,10 @@ pub(super) async fn create(tx: &mut Tx<'_>, new: &Schedule, most: u32) -> Result
         .bind(i64::from(most))
         .run()
         .await?;
+    if made > 0 {
+        let entry = by.did("schedule.create", "schedule", new.id).after(&shown(new));
+        audit::append(tx, &[entry]).await?;
+    }
     Ok(made > 0)
 }
 
@@ -176,6 +204,7 @@ pub(super) async fn change(
     tenant: &TenantId,
     id: Uuid,
     change: &ScheduleChange,
+    by: &Origin,
 ) -> Result<Option<Schedule>, StoreError> {
     let row: Option<Row> = tx
         .conn
@@ -188,6 +217,7 @@ pub(super) async fn change(
         return Ok(None);
     };
     let mut changed = schedule(row)?;
+    let entry = by.did(change.action(), "schedule", id).before(&shown(&changed));
     changed.change(change.clone(), tx.now);
     tx.conn
         .query(sql::CHANGE_SCHEDULE)
@@ -201,10 +231,17 @@ pub(super) async fn change(
         .bind(changed.updated_at.0)
         .run()
         .await?;
+    audit::append(tx, &[entry.after(&shown(&changed))]).await?;
     Ok(Some(changed))
 }
 
-pub(super) async fn delete(tx: &mut Tx<'_>, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
+pub(super) async fn delete(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: Uuid,
+    by: &Origin,
+) -> Result<bool, StoreError> {
+    let before = get(&mut tx.conn, tenant, id).await?;
     let deleted = tx
         .conn
         .query(sql::DELETE_SCHEDULE)
@@ -212,6 +249,10 @@ pub(super) async fn delete(tx: &mut Tx<'_>, tenant: &TenantId, id: Uuid) -> Resu
         .bind(tenant.as_str())
         .run()
         .await?;
+    if let (1.., Some(before)) = (deleted, before) {
+        let entry = by.did("schedule.delete", "schedule", id).before(&shown(&before));
+        audit::append(tx, &[entry]).await?;
+    }
     Ok(deleted > 0)
 }
 

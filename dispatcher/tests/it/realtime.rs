@@ -18,8 +18,8 @@ use dispatcher::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Database, Running, World, by_realtime, in_inbox, later, name, notification, quick, reader, soon, tenant,
-    user_key,
+    Database, Running, World, by, by_realtime, in_inbox, later, name, notification, quick, reader, soon,
+    tenant, user_key,
 };
 
 /// A hub's view of the bus.
@@ -277,7 +277,13 @@ async fn reading_is_told_to_the_readers_other_sessions() {
         .mark(&reader("u1"), vec![ids[0]], Mark::Read)
         .await
         .unwrap();
-    assert!(running.service.withdraw(&tenant(), ids[2]).await.unwrap());
+    assert!(
+        running
+            .service
+            .withdraw(&tenant(), ids[2], &by("op"))
+            .await
+            .unwrap()
+    );
     assert!(String::from_utf8_lossy(&node.next().await.payload).contains("withdrawn"));
     running.stop().await;
 }

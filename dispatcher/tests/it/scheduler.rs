@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::support::by;
 use crate::{
     api::Api,
     support::{Running, World, eventually, name, quick, reader, tenant},
@@ -52,7 +53,13 @@ async fn kept(world: &World, period: i64, ago: i64, change: impl FnOnce(&mut Sch
     };
     change(&mut body);
     let schedule = Schedule::new(tenant(), body, then);
-    assert!(world.store.create_schedule(schedule.clone(), 100).await.unwrap());
+    assert!(
+        world
+            .store
+            .create_schedule(schedule.clone(), 100, &by("op"))
+            .await
+            .unwrap()
+    );
     schedule.id
 }
 
@@ -171,7 +178,11 @@ async fn a_template_speaks_as_it_is_then_and_its_lack_is_told() {
         variables: Vec::new(),
         syntax: Syntax::Jinja,
     };
-    world.store.create_template(&tenant(), template).await.unwrap();
+    world
+        .store
+        .create_template(&tenant(), template, &by("op"))
+        .await
+        .unwrap();
     let again = kept(&world, 3600, 10, |body| {
         body.notification = failed.body.notification.clone()
     })

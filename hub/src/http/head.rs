@@ -131,18 +131,7 @@ impl<'a> Head<'a> {
 
     /// The client's address: the peer's, or what a trusted proxy says.
     pub(super) fn client_address(&self, peer: IpAddr, trusted: &[String]) -> IpAddr {
-        if !trusted
-            .iter()
-            .any(|proxy| proxy == "*" || proxy.parse() == Ok(peer))
-        {
-            return peer;
-        }
-        // The last entry is what the trusted proxy itself saw.
-        self.forwarded
-            .and_then(text)
-            .and_then(|list| list.rsplit(',').next())
-            .and_then(|last| last.trim().parse().ok())
-            .unwrap_or(peer)
+        common::http::client_address(peer, self.forwarded.and_then(text), trusted)
     }
 }
 

@@ -4,6 +4,7 @@
 //! entry of an unknown version, are passed over and counted; fields that are not known are not looked at.
 
 use crate::{
+    audit::AuditEntry,
     protocol::MAX_ITEMS,
     receipts::{Reader, Receipt},
     topic::{TopicKey, TopicKind},
@@ -23,6 +24,9 @@ const MAX_BYTES: usize = 16 * 1024;
 
 /// The longest session name.
 const MAX_SESSION: usize = 64;
+
+/// The longest name in an entry of the audit log: that of a topic whose every byte is escaped.
+const MAX_NAME: usize = 1024;
 
 /// Entries that are being filled.
 #[derive(Debug, Default)]
@@ -101,7 +105,17 @@ fn is_valid(receipt: &Receipt) -> bool {
         Receipt::Delivered { reader, ids } | Receipt::Read { reader, ids } => {
             ids.len() <= MAX_ITEMS && is_valid_reader(reader)
         }
+        Receipt::Audit { entry } => is_valid_entry(entry),
     }
+}
+
+/// Hubs put on record what was done to sessions, and nothing else.
+fn is_valid_entry(entry: &AuditEntry) -> bool {
+    let origin = &entry.origin;
+    let texts = [&*entry.object_kind, &entry.object_id, &origin.credential_id];
+    entry.action.starts_with("session.")
+        && texts.into_iter().all(|text| text.len() <= MAX_NAME)
+        && origin.request.as_ref().is_none_or(|text| text.len() <= MAX_NAME)
 }
 
 fn is_valid_reader(reader: &Reader) -> bool {
@@ -147,7 +161,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::ids::MessageId;
+    use crate::{
+        audit::{CredentialKind, Origin},
+        ids::MessageId,
+    };
 
     fn reader() -> Reader {
         let Receipt::Seen { reader } = example("u:1") else {
@@ -158,6 +175,32 @@ mod tests {
 
     fn read_text(text: &str) -> Read {
         read(VERSION.as_bytes(), text.as_bytes())
+    }
+
+    fn audit(action: &'static str) -> Receipt {
+        let reader = reader();
+        let origin = Origin {
+            tenant: reader.tenant,
+            credential: CredentialKind::Token,
+            credential_id: "op".to_owned(),
+            user: reader.user,
+            address: Some("192.0.2.7".parse().unwrap()),
+            request: None,
+        };
+        let entry = origin
+            .did(action, "sessions", "user:u1")
+            .after(&json!({ "code": 4003 }));
+        Receipt::Audit {
+            entry: Box::new(entry),
+        }
+    }
+
+    #[test]
+    fn a_hub_puts_on_record_what_was_done_to_sessions_alone() {
+        for (action, read) in [("session.disconnect", 1), ("template.create", 0)] {
+            let line = serde_json::to_string(&audit(action)).unwrap();
+            assert_eq!(read_text(&line).receipts.len(), read, "{action}");
+        }
     }
 
     #[test]
@@ -178,10 +221,11 @@ mod tests {
                 ids: ids(),
             },
             Receipt::read_all(reader()),
+            audit("session.disconnect"),
         ];
         let mut entries = Entries::default();
         receipts.iter().for_each(|receipt| entries.push(receipt));
-        assert_eq!((entries.texts().len(), entries.receipts()), (1, 5));
+        assert_eq!((entries.texts().len(), entries.receipts()), (1, 6));
         let read = read_text(&entries.texts()[0]);
         assert_eq!((read.receipts.as_slice(), read.poisoned), (&receipts[..], 0));
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use axum::{Json, extract::State};
 use common::{
+    audit::Origin,
     http::{JsonBody, Problem},
     token::Identity,
 };
@@ -49,6 +50,7 @@ const MAX_NEXT: usize = 100;
 pub(crate) async fn create(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     JsonBody(request, _): JsonBody<ScheduleRequest>,
 ) -> Result<(StatusCode, Json<ScheduleView>), Problem> {
     let now = Micros::now();
@@ -57,7 +59,7 @@ pub(crate) async fn create(
     let most = state.schedules.per_tenant;
     let made = state
         .store()
-        .create_schedule(schedule.clone(), most)
+        .create_schedule(schedule.clone(), most, &origin)
         .await
         .map_err(stored)?;
     if !made {
@@ -152,12 +154,14 @@ pub(crate) async fn get(
 pub(crate) async fn update(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     Segment(id): Segment,
     JsonBody(request, _): JsonBody<ScheduleRequest>,
 ) -> Result<Json<ScheduleView>, Problem> {
     let schedule = find(&state, &caller, &id).await?;
     let body = checked(&state, &caller, request, Micros::now()).await?;
-    change(&state, &schedule, ScheduleChange::Replace(Box::new(body))).await
+    let new = ScheduleChange::Replace(Box::new(body));
+    change(&state, &schedule, new, &origin).await
 }
 
 /// Delete a schedule
@@ -171,12 +175,13 @@ pub(crate) async fn update(
 pub(crate) async fn delete(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     Segment(id): Segment,
 ) -> Result<StatusCode, Problem> {
     let schedule = find(&state, &caller, &id).await?;
     let deleted = state
         .store()
-        .delete_schedule(&caller.tenant, schedule.id)
+        .delete_schedule(&caller.tenant, schedule.id, &origin)
         .await
         .map_err(store_problem)?;
     deleted.then_some(StatusCode::NO_CONTENT).ok_or_else(none)
@@ -193,10 +198,11 @@ pub(crate) async fn delete(
 pub(crate) async fn pause(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     Segment(id): Segment,
 ) -> Result<Json<ScheduleView>, Problem> {
     let schedule = going(find(&state, &caller, &id).await?)?;
-    change(&state, &schedule, ScheduleChange::Pause).await
+    change(&state, &schedule, ScheduleChange::Pause, &origin).await
 }
 
 /// Resume a schedule
@@ -210,10 +216,11 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     State(state): State<ApiState>,
     Sender(caller): Sender,
+    origin: Origin,
     Segment(id): Segment,
 ) -> Result<Json<ScheduleView>, Problem> {
     let schedule = going(find(&state, &caller, &id).await?)?;
-    change(&state, &schedule, ScheduleChange::Resume).await
+    change(&state, &schedule, ScheduleChange::Resume, &origin).await
 }
 
 /// Run a schedule now
@@ -338,10 +345,11 @@ async fn change(
     state: &ApiState,
     schedule: &Schedule,
     change: ScheduleChange,
+    by: &Origin,
 ) -> Result<Json<ScheduleView>, Problem> {
     let changed = state
         .store()
-        .change_schedule(&schedule.tenant, schedule.id, change)
+        .change_schedule(&schedule.tenant, schedule.id, change, by)
         .await
         .map_err(stored)?
         .ok_or_else(none)?;

@@ -103,6 +103,18 @@ pub enum ScheduleChange {
     Resume,
 }
 
+impl ScheduleChange {
+    /// Its name in the audit log.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Replace(_) => "schedule.update",
+            Self::Pause => "schedule.pause",
+            Self::Resume => "schedule.resume",
+        }
+    }
+}
+
 /// A schedule that a dispatcher holds while it makes an occurrence's notification.
 #[derive(Debug, Clone)]
 pub struct ScheduleClaim {

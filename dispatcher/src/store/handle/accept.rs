@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use common::ids::{NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{NotificationId, TenantId},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -84,9 +87,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn withdraw(&self, tenant: &TenantId, id: NotificationId) -> Result<bool, StoreError> {
-        self.single((tenant.clone(), id), |(tenant, id), tx| {
-            Box::pin(marks::withdraw(tx, tenant, *id))
+    pub async fn withdraw(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+        by: &Origin,
+    ) -> Result<bool, StoreError> {
+        self.single((tenant.clone(), id, by.clone()), |(tenant, id, by), tx| {
+            Box::pin(marks::withdraw(tx, tenant, *id, by))
         })
         .await
     }

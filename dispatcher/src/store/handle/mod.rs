@@ -2,6 +2,7 @@
 //! writer; what each operation does stands in the file of its noun beside this folder.
 
 mod accept;
+mod audit;
 mod chains;
 mod history;
 mod inbox;
@@ -9,6 +10,7 @@ mod operate;
 mod queue;
 mod records;
 mod schedules;
+mod settings;
 mod stops;
 
 use std::{fmt, sync::Arc};

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use common::ids::{DeliveryId, NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{DeliveryId, NotificationId, TenantId},
+};
 
 use crate::{
     model::{
@@ -32,9 +35,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
-        self.single(pause, |pause, tx| Box::pin(pauses::pause(tx, pause)))
-            .await
+    pub async fn pause(&self, pause: Pause, by: &Origin) -> Result<(), StoreError> {
+        self.single((pause, by.clone()), |(pause, by), tx| {
+            Box::pin(pauses::pause(tx, pause, by))
+        })
+        .await
     }
 
     /// Ends the pause of exactly these deliveries. False: there was none.
@@ -45,9 +50,10 @@ impl Store {
         &self,
         tenant: Option<TenantId>,
         channel: Option<Channel>,
+        by: &Origin,
     ) -> Result<bool, StoreError> {
-        self.single((tenant, channel), |(tenant, channel), tx| {
-            Box::pin(pauses::resume(tx, tenant.as_ref(), *channel))
+        self.single((tenant, channel, by.clone()), |(tenant, channel, by), tx| {
+            Box::pin(pauses::resume(tx, tenant.as_ref(), *channel, by))
         })
         .await
     }
@@ -62,10 +68,11 @@ impl Store {
         &self,
         tenant: &TenantId,
         id: NotificationId,
+        by: &Origin,
     ) -> Result<Option<Cancelled>, StoreError> {
         let answer = self
-            .single((tenant.clone(), id), |(tenant, id), tx| {
-                Box::pin(operate::cancel(tx, tenant, *id))
+            .single((tenant.clone(), id, by.clone()), |(tenant, id, by), tx| {
+                Box::pin(operate::cancel(tx, tenant, *id, by))
             })
             .await?;
         let Some((mut cancelled, rest)) = answer else {
@@ -107,9 +114,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn replace(&self, tenant: &TenantId, new: NewNotification) -> Result<Replaced, StoreError> {
-        self.single((tenant.clone(), new), |(tenant, new), tx| {
-            Box::pin(operate::replace(tx, tenant, new))
+    pub async fn replace(
+        &self,
+        tenant: &TenantId,
+        new: NewNotification,
+        by: &Origin,
+    ) -> Result<Replaced, StoreError> {
+        self.single((tenant.clone(), new, by.clone()), |(tenant, new, by), tx| {
+            Box::pin(operate::replace(tx, tenant, new, by))
         })
         .await
     }
@@ -170,10 +182,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn redrive(&self, tenant: &TenantId, redrive: Redrive) -> Result<RedriveResult, StoreError> {
-        self.single((tenant.clone(), redrive), |(tenant, redrive), tx| {
-            Box::pin(dead::redrive(tx, tenant, redrive))
-        })
+    pub async fn redrive(
+        &self,
+        tenant: &TenantId,
+        redrive: Redrive,
+        by: &Origin,
+    ) -> Result<RedriveResult, StoreError> {
+        self.single(
+            (tenant.clone(), redrive, by.clone()),
+            |(tenant, redrive, by), tx| Box::pin(dead::redrive(tx, tenant, redrive, by)),
+        )
         .await
     }
 
@@ -181,10 +199,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn discard(&self, tenant: &TenantId, deliveries: Vec<DeliveryId>) -> Result<u64, StoreError> {
-        self.single((tenant.clone(), deliveries), |(tenant, deliveries), tx| {
-            Box::pin(dead::discard(tx, tenant, deliveries))
-        })
+    pub async fn discard(
+        &self,
+        tenant: &TenantId,
+        deliveries: Vec<DeliveryId>,
+        by: &Origin,
+    ) -> Result<u64, StoreError> {
+        self.single(
+            (tenant.clone(), deliveries, by.clone()),
+            |(tenant, deliveries, by), tx| Box::pin(dead::discard(tx, tenant, deliveries, by)),
+        )
         .await
     }
 }

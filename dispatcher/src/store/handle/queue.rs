@@ -168,10 +168,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn answers(&self) -> Result<(), StoreError> {
-        let asked = async {
+        self.answered_by(async {
             let mut snapshot = self.snapshot().await?;
             queue::answers(&mut snapshot.access()).await
-        };
+        })
+        .await
+    }
+
+    /// What is asked, unless connections are refused meanwhile.
+    pub(super) async fn answered_by<T>(
+        &self,
+        asked: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let refused = async {
             tokio::time::sleep(KNOCK_AFTER).await;
             match probe(&self.0.config.place).await {

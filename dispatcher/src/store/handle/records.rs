@@ -1,6 +1,9 @@
 //! Notifications as they are shown, contacts, templates, sums.
 
-use common::ids::{Name, NotificationId, TenantId};
+use common::{
+    audit::Origin,
+    ids::{Name, NotificationId, TenantId},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -30,8 +33,9 @@ impl Store {
         tenant: &TenantId,
         user: &Name,
         contact: &Contact,
+        by: &Origin,
     ) -> Result<(), StoreError> {
-        self.put_contacts(tenant, vec![(user.clone(), contact.clone())])
+        self.put_contacts(tenant, vec![(user.clone(), contact.clone())], by)
             .await
     }
 
@@ -43,10 +47,12 @@ impl Store {
         &self,
         tenant: &TenantId,
         contacts: Vec<(Name, Contact)>,
+        by: &Origin,
     ) -> Result<(), StoreError> {
-        self.single((tenant.clone(), contacts), |(tenant, contacts), tx| {
-            Box::pin(records::put_contacts(tx, tenant, contacts))
-        })
+        self.single(
+            (tenant.clone(), contacts, by.clone()),
+            |(tenant, contacts, by), tx| Box::pin(records::put_contacts(tx, tenant, contacts, by)),
+        )
         .await
     }
 
@@ -75,10 +81,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn delete_contact(&self, tenant: &TenantId, user: &Name) -> Result<bool, StoreError> {
-        self.single((tenant.clone(), user.clone()), |(tenant, user), tx| {
-            Box::pin(records::delete_contact(tx, tenant, user))
-        })
+    pub async fn delete_contact(
+        &self,
+        tenant: &TenantId,
+        user: &Name,
+        by: &Origin,
+    ) -> Result<bool, StoreError> {
+        self.single(
+            (tenant.clone(), user.clone(), by.clone()),
+            |(tenant, user, by), tx| Box::pin(records::delete_contact(tx, tenant, user, by)),
+        )
         .await
     }
 
@@ -90,10 +102,12 @@ impl Store {
         &self,
         tenant: &TenantId,
         template: NewTemplate,
+        by: &Origin,
     ) -> Result<Template, StoreError> {
-        self.single((tenant.clone(), template), |(tenant, template), tx| {
-            Box::pin(records::create_template(tx, tenant, template))
-        })
+        self.single(
+            (tenant.clone(), template, by.clone()),
+            |(tenant, template, by), tx| Box::pin(records::create_template(tx, tenant, template, by)),
+        )
         .await?
     }
 

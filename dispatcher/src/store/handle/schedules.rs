@@ -1,6 +1,9 @@
 //! Schedules.
 
-use common::ids::{Name, TenantId};
+use common::{
+    audit::Origin,
+    ids::{Name, TenantId},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -13,9 +16,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] for a name that the tenant has; [`StoreError::Unavailable`].
-    pub async fn create_schedule(&self, schedule: Schedule, most: u32) -> Result<bool, StoreError> {
-        self.single((schedule, most), |(schedule, most), tx| {
-            Box::pin(schedules::create(tx, schedule, *most))
+    pub async fn create_schedule(
+        &self,
+        schedule: Schedule,
+        most: u32,
+        by: &Origin,
+    ) -> Result<bool, StoreError> {
+        self.single((schedule, most, by.clone()), |(schedule, most, by), tx| {
+            Box::pin(schedules::create(tx, schedule, *most, by))
         })
         .await
     }
@@ -54,10 +62,12 @@ impl Store {
         tenant: &TenantId,
         id: Uuid,
         change: ScheduleChange,
+        by: &Origin,
     ) -> Result<Option<Schedule>, StoreError> {
-        self.single((tenant.clone(), id, change), |(tenant, id, change), tx| {
-            Box::pin(schedules::change(tx, tenant, *id, change))
-        })
+        self.single(
+            (tenant.clone(), id, change, by.clone()),
+            |(tenant, id, change, by), tx| Box::pin(schedules::change(tx, tenant, *id, change, by)),
+        )
         .await
     }
 
@@ -65,9 +75,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn delete_schedule(&self, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
-        self.single((tenant.clone(), id), |(tenant, id), tx| {
-            Box::pin(schedules::delete(tx, tenant, *id))
+    pub async fn delete_schedule(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        by: &Origin,
+    ) -> Result<bool, StoreError> {
+        self.single((tenant.clone(), id, by.clone()), |(tenant, id, by), tx| {
+            Box::pin(schedules::delete(tx, tenant, *id, by))
         })
         .await
     }

@@ -45,6 +45,7 @@ macro_rules! fits {
 }
 
 pub(super) mod accept;
+pub(super) mod audit;
 pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod connect;
@@ -60,4 +61,5 @@ pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
 pub(super) mod schedules;
+pub(super) mod settings;
 pub(super) mod stops;

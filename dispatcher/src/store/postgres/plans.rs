@@ -9,7 +9,7 @@ use super::connect;
 use crate::store::{Place, Server, migrate, sql};
 
 /// Statements that walk a whole index on purpose: one that holds only what they ask for.
-const WALKS: [(&str, &str); 10] = [
+const WALKS: [(&str, &str); 12] = [
     ("EXPIRED_LEASES", "deliveries_running"),
     ("DEPTHS", "deliveries_due"),
     ("TENANT_DEPTHS", "deliveries_due"),
@@ -17,6 +17,9 @@ const WALKS: [(&str, &str); 10] = [
     ("UNTOLD_CHAINS", "chains_untold"),
     // As many rows as operators have paused.
     ("PAUSES", "pauses_pkey"),
+    // As many rows as there are kinds of things that are remembered, and versions of settings.
+    ("REVISIONS", "revisions_pkey"),
+    ("SETTINGS", "settings_pkey"),
     ("FORGET_PAUSES", "->  Seq Scan on pauses"),
     ("NEXT_SCHEDULE", "schedules_due"),
     // What workers hold at this moment: less than a large notification has.

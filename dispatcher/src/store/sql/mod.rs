@@ -16,6 +16,7 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod audit;
 pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod history;
@@ -26,6 +27,7 @@ pub(super) mod queue;
 pub(super) mod records;
 pub(super) mod retention;
 pub(super) mod schedules;
+pub(super) mod settings;
 pub(super) mod stops;
 
 /// Every statement with its name.
@@ -33,6 +35,7 @@ pub(super) mod stops;
 pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
     [
         accept::ALL,
+        audit::ALL,
         chains::ALL,
         collapse::ALL,
         history::ALL,
@@ -43,6 +46,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         records::ALL,
         retention::ALL,
         schedules::ALL,
+        settings::ALL,
         stops::ALL,
     ]
     .concat()

@@ -1,5 +1,6 @@
 //! The REST API through its router, on a real store.
 
+mod audit;
 mod bad_input;
 mod beyond;
 mod bulk;

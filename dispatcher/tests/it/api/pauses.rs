@@ -4,7 +4,7 @@ use dispatcher::model::Outcome;
 use serde_json::json;
 
 use super::{Api, Who};
-use crate::support::{eventually, quick};
+use crate::support::{by, eventually, quick};
 
 const PATH: &str = "/api/v1/queue/pauses";
 
@@ -68,7 +68,7 @@ async fn a_pause_of_another_process_holds_here_too() {
         paused_at: dispatcher::model::Micros::now(),
         ends_at: None,
     };
-    api.world.store.pause(pause).await.unwrap();
+    api.world.store.pause(pause, &by("other")).await.unwrap();
     eventually("it is known", async || {
         (api.world.metrics.pauses.get() == 1).then_some(())
     })
@@ -84,7 +84,7 @@ async fn a_pause_of_another_process_holds_here_too() {
         "who of the platform it was is not told"
     );
     assert!(sent.is_empty());
-    api.world.store.resume(None, None).await.unwrap();
+    api.world.store.resume(None, None, &by("other")).await.unwrap();
     assert_eq!(sent.deliver().await.notification.to_string(), id);
 }
 

@@ -10,7 +10,7 @@ use dispatcher::{
 use tokio::time::Instant;
 
 use super::in_lane;
-use crate::support::{Outbox, World, email, eventually, quick};
+use crate::support::{Outbox, World, by, email, eventually, quick};
 
 fn of(tenant: &str) -> NewNotification {
     NewNotification {
@@ -184,7 +184,12 @@ async fn a_paused_backlog_is_not_in_the_way_of_other_channels_and_tenants() {
         paused_at: dispatcher::model::Micros::now(),
         ends_at: None,
     };
-    running.service.operations().pause(pause).await.unwrap();
+    running
+        .service
+        .operations()
+        .pause(pause, &by("op"))
+        .await
+        .unwrap();
     running.accept(flood("busy", 500)).await;
     running.accept(flood("small", 20)).await;
     for _ in 0..20 {
@@ -195,7 +200,7 @@ async fn a_paused_backlog_is_not_in_the_way_of_other_channels_and_tenants() {
         running
             .service
             .operations()
-            .resume(Some(tenant), None)
+            .resume(Some(tenant), None, &by("op"))
             .await
             .unwrap()
     );

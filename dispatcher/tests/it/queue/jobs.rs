@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::target::Target;
 use dispatcher::model::{Channel, Contact, DeliveryState, Micros};
 
-use crate::support::{World, in_inbox, name, notification, quick, tenant, to_group};
+use crate::support::{World, by, in_inbox, name, notification, quick, tenant, to_group};
 
 #[tokio::test]
 async fn a_group_is_fanned_out_over_the_contacts_roles() {
@@ -23,7 +23,11 @@ async fn a_group_is_fanned_out_over_the_contacts_roles() {
         (name("dora"), contact("manager", Some("no address"))),
         (name("emil"), contact("manager", Some("emil@example.com"))),
     ];
-    world.store.put_contacts(&tenant(), contacts).await.unwrap();
+    world
+        .store
+        .put_contacts(&tenant(), contacts, &by("op"))
+        .await
+        .unwrap();
     let id = running
         .accept_one(to_group(notification("x"), Target::Role(name("manager"))))
         .await;
@@ -55,7 +59,7 @@ async fn at_an_exclusive_start_a_fan_out_goes_on_at_once() {
     };
     world
         .store
-        .put_contacts(&tenant(), vec![(name("anna"), contact)])
+        .put_contacts(&tenant(), vec![(name("anna"), contact)], &by("op"))
         .await
         .unwrap();
     let id = world

@@ -11,7 +11,7 @@ use dispatcher::{
 };
 
 use super::{ask, fresh, known, mark, plain, put, reader};
-use crate::support::{escalating, failing_over, notification, tenant, user_key};
+use crate::support::{by, escalating, failing_over, notification, tenant, user_key};
 
 async fn shown(store: &Store, id: common::ids::NotificationId) -> (Chain, Vec<Delivery>) {
     let (mut found, deliveries) = store
@@ -159,7 +159,7 @@ async fn a_read_all_ends_what_it_covers() {
 async fn what_was_taken_back_goes_no_further() {
     let store = fresh().await;
     let waiting = put(&store, failover()).await;
-    assert!(store.withdraw(&tenant(), waiting).await.unwrap());
+    assert!(store.withdraw(&tenant(), waiting, &by("op")).await.unwrap());
     let (chain, _) = shown(&store, waiting).await;
     assert_eq!(
         (chain.state, chain.steps[0].state),
@@ -167,13 +167,13 @@ async fn what_was_taken_back_goes_no_further() {
     );
     let sent = put(&store, failover()).await;
     let email = claimed(&store).await;
-    store.withdraw(&tenant(), sent).await.unwrap();
+    store.withdraw(&tenant(), sent, &by("op")).await.unwrap();
     settle(&store, &email, DeliveryState::Dead, "rejected").await;
     let (chain, deliveries) = shown(&store, sent).await;
     assert_eq!(chain.state, ChainState::Cancelled);
     assert_eq!(deliveries.len(), 1, "nothing follows");
     let later = put(&store, escalation(Duration::ZERO)).await;
-    store.withdraw(&tenant(), later).await.unwrap();
+    store.withdraw(&tenant(), later, &by("op")).await.unwrap();
     assert_eq!(store.start_steps(Micros::now(), 10).await.unwrap(), 0);
 }
 

@@ -14,7 +14,7 @@ use dispatcher::{
 use super::{
     ask, changes, email, fresh, known, listed, note, plain, present, put, reader, role_key, tenant, user_key,
 };
-use crate::support::name;
+use crate::support::{by, name};
 
 fn keyed(key: &str, user: &str) -> NewNotification {
     let mut new = note("n", vec![plain(user_key(user))]);
@@ -118,7 +118,7 @@ async fn a_changed_one_stands_where_it_is_now() {
         let id = put(&store, first.clone()).await;
         let mut changed = after.clone();
         (changed.id, changed.visible_at) = (id, first.visible_at);
-        let replaced = store.replace(&tenant(), changed).await.unwrap();
+        let replaced = store.replace(&tenant(), changed, &by("op")).await.unwrap();
         assert_eq!(replaced, Replaced::Done);
         let is_withdrawn = async || {
             let (stored, _) = store.notification(&tenant(), id).await.unwrap().unwrap();
@@ -151,7 +151,10 @@ async fn a_changed_one_keeps_its_place() {
     first.visible_at = first.created_at.plus(Duration::from_secs(60));
     let id = put(&store, first.clone()).await;
     first.content.title = "changed".to_owned();
-    assert_eq!(store.replace(&tenant(), first).await.unwrap(), Replaced::Done);
+    assert_eq!(
+        store.replace(&tenant(), first, &by("op")).await.unwrap(),
+        Replaced::Done
+    );
     put(&store, keyed("k", "u")).await;
     let (stored, _) = store.notification(&tenant(), id).await.unwrap().unwrap();
     assert!(stored.withdrawn);

@@ -16,6 +16,7 @@ use super::{
     operate::{begin, dead, end, other, state},
     put, tenant,
 };
+use crate::support::by;
 
 async fn letters(store: &Store, filter: &DeadFilter) -> Vec<DeliveryId> {
     let (letters, next) = store.dead_letters(&tenant(), filter, None, 100).await.unwrap();
@@ -26,13 +27,12 @@ async fn letters(store: &Store, filter: &DeadFilter) -> Vec<DeliveryId> {
 fn again(deliveries: Vec<DeliveryId>) -> Redrive {
     Redrive {
         deliveries: deliveries.into_iter().map(|id| (id, 2)).collect(),
-        by: "op".to_owned(),
         ..Redrive::default()
     }
 }
 
 async fn redriven(store: &Store, redrive: Redrive) -> Vec<DeliveryId> {
-    match store.redrive(&tenant(), redrive).await.unwrap() {
+    match store.redrive(&tenant(), redrive, &by("op")).await.unwrap() {
         RedriveResult::Redriven(all) => all.into_iter().map(|one| one.id).collect(),
         RedriveResult::AddressTaken => panic!("the address is taken"),
     }
@@ -143,7 +143,10 @@ async fn a_redrive_keeps_the_id_and_gives_new_attempts() {
             .await
             .is_empty()
     );
-    let foreign = store.redrive(&other(), again(vec![letter.id])).await.unwrap();
+    let foreign = store
+        .redrive(&other(), again(vec![letter.id]), &by("op"))
+        .await
+        .unwrap();
     assert_eq!(foreign, RedriveResult::Redriven(Vec::new()));
     // Of two at the same time one does it.
     let (a, b) = tokio::join!(
@@ -193,7 +196,10 @@ async fn a_redrive_may_go_elsewhere_and_say_something_else() {
         }),
         ..again(vec![wrong.id])
     };
-    let taken = store.redrive(&tenant(), to("right@example.org")).await.unwrap();
+    let taken = store
+        .redrive(&tenant(), to("right@example.org"), &by("op"))
+        .await
+        .unwrap();
     assert_eq!(taken, RedriveResult::AddressTaken);
     assert_eq!(redriven(&store, to("new@example.org")).await, [wrong.id]);
     let claimed = store.claim(ask(Lane::Medium, 2)).await.unwrap().remove(0);
@@ -211,16 +217,37 @@ async fn a_redrive_may_go_elsewhere_and_say_something_else() {
 async fn what_will_not_be_sent_any_more_is_not_redriven() {
     let store = fresh().await;
     let cancelled = dead(&store, &["ann"], "rejected").await.remove(0);
-    store.cancel(&tenant(), cancelled.notification).await.unwrap();
+    store
+        .cancel(&tenant(), cancelled.notification, &by("op"))
+        .await
+        .unwrap();
     let mut expired = mailed("bob");
     expired.expires_at = Some(Micros::now());
     put(&store, expired).await;
     let claimed = store.claim(ask(Lane::Medium, 1)).await.unwrap().remove(0);
     end(&store, &claimed, DeliveryState::Dead, "rejected").await;
     let discarded = dead(&store, &["cid"], "rejected").await.remove(0);
-    assert_eq!(store.discard(&tenant(), vec![discarded.id]).await.unwrap(), 1);
-    assert_eq!(store.discard(&tenant(), vec![discarded.id]).await.unwrap(), 0);
-    assert_eq!(store.discard(&other(), vec![claimed.id]).await.unwrap(), 0);
+    assert_eq!(
+        store
+            .discard(&tenant(), vec![discarded.id], &by("op"))
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(
+        store
+            .discard(&tenant(), vec![discarded.id], &by("op"))
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        store
+            .discard(&other(), vec![claimed.id], &by("op"))
+            .await
+            .unwrap(),
+        0
+    );
     let all = vec![cancelled.id, claimed.id, discarded.id];
     assert!(redriven(&store, again(all)).await.is_empty());
     assert_eq!(

@@ -13,6 +13,7 @@ use super::{
     changes, fresh, fresh_with, known, listed, mark, note, plain, present, put, reader, role_key, tenant, to,
     user_key,
 };
+use crate::support::by;
 
 fn upserts(changes: &[Change]) -> Vec<NotificationId> {
     changes
@@ -204,7 +205,7 @@ async fn a_tombstone_follows_a_withdrawal_into_each_key() {
     )
     .await;
     let (mine, yours) = (present(&store, &me).await, present(&store, &you).await);
-    store.withdraw(&tenant(), id).await.unwrap();
+    store.withdraw(&tenant(), id, &by("op")).await.unwrap();
     assert_eq!(
         changes(&store, &me, Some(&mine), 10).await.changes,
         [Change::Delete(id)]

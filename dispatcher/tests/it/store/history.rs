@@ -14,7 +14,7 @@ use dispatcher::{
 };
 
 use super::{ask, email, fresh, mailed, note, plain, put, tenant, user_key};
-use crate::support::{name, to_group};
+use crate::support::{by, name, to_group};
 
 async fn ids(store: &Store, filter: &SentFilter) -> Vec<NotificationId> {
     let page = store.sent(&tenant(), filter, None, 100).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_status_is_what_the_deliveries_amount_to() {
     later.deliveries[0].due_at = later.visible_at;
     let scheduled = put(&store, later).await;
     let cancelled = put(&store, mailed("u")).await;
-    assert!(store.withdraw(&tenant(), cancelled).await.unwrap());
+    assert!(store.withdraw(&tenant(), cancelled, &by("op")).await.unwrap());
     let nothing = put(&store, note("n", Vec::new())).await;
     for (status, found) in [
         ("sent", vec![nothing, sent]),

@@ -10,6 +10,7 @@ use super::{
     aged, changes, filtered, fresh, known, listed, mark, name, note, plain, present, put, reader, role_key,
     store_key, tenant, to, user_key,
 };
+use crate::support::by;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -172,8 +173,13 @@ async fn a_withdrawn_notification_is_gone_for_all() {
     store.mark_all_read(&you, None).await.unwrap();
     mark(&store, &you, id, Mark::Unread).await;
     let before = present(&store, &me).await;
-    assert!(!store.withdraw(&TenantId::new("t2").unwrap(), id).await.unwrap());
-    assert!(store.withdraw(&tenant(), id).await.unwrap());
+    assert!(
+        !store
+            .withdraw(&TenantId::new("t2").unwrap(), id, &by("op"))
+            .await
+            .unwrap()
+    );
+    assert!(store.withdraw(&tenant(), id, &by("op")).await.unwrap());
     for reader in [&me, &you] {
         assert_eq!(listed(&store, reader).await, [kept]);
         assert!(store.item(reader, id).await.unwrap().is_none());
@@ -265,7 +271,7 @@ async fn expressions_reach_who_fits() {
     assert_eq!(mark(&store, &both, all_of, Mark::Deleted).await.unread, 0);
     // A tombstone says nothing to who could not see the row.
     let (mine, theirs) = (present(&store, &both).await, present(&store, &one).await);
-    store.withdraw(&tenant(), except).await.unwrap();
+    store.withdraw(&tenant(), except, &by("op")).await.unwrap();
     assert!(changes(&store, &both, Some(&mine), 10).await.changes.is_empty());
     assert_eq!(
         changes(&store, &one, Some(&theirs), 10).await.changes,

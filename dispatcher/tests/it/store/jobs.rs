@@ -7,6 +7,7 @@ use dispatcher::{
 };
 
 use super::{email, fresh, name, note, put, reader, tenant};
+use crate::support::by;
 
 fn grouped(target: Target) -> dispatcher::model::NewNotification {
     let mut new = note("group", Vec::new());
@@ -24,7 +25,10 @@ async fn contact(store: &Store, user: &str, roles: Option<&[&str]>) {
         roles,
         ..Contact::default()
     };
-    store.put_contact(&tenant(), &name(user), &contact).await.unwrap();
+    store
+        .put_contact(&tenant(), &name(user), &contact, &by("op"))
+        .await
+        .unwrap();
 }
 
 /// Walks a job to its end in pages of two.
@@ -133,7 +137,7 @@ async fn a_job_goes_on_after_a_crash_and_repeats_nothing() {
 async fn a_withdrawn_group_is_not_walked() {
     let store = fresh().await;
     let id = put(&store, grouped(Target::Tenant)).await;
-    store.withdraw(&tenant(), id).await.unwrap();
+    store.withdraw(&tenant(), id, &by("op")).await.unwrap();
     let now = Micros::now();
     assert!(store.next_job("w", now, now).await.unwrap().is_none());
 }

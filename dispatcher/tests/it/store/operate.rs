@@ -12,6 +12,7 @@ use dispatcher::{
 };
 
 use super::{Fresh, ask, email, fresh, known, listed, mailed, note, plain, put, tenant, to, user_key};
+use crate::support::by;
 
 pub(super) fn other() -> TenantId {
     TenantId::new("t2").unwrap()
@@ -157,17 +158,20 @@ async fn pauses_are_kept_replaced_and_lifted_one_by_one() {
         whole.clone(),
         channel.clone(),
     ] {
-        store.pause(one).await.unwrap();
+        store.pause(one, &by("op")).await.unwrap();
     }
     assert_eq!(
         store.pauses().await.unwrap(),
         Pauses(vec![channel.clone(), whole])
     );
     assert!(
-        !store.resume(Some(tenant()), Some(Channel::Sms)).await.unwrap(),
+        !store
+            .resume(Some(tenant()), Some(Channel::Sms), &by("op"))
+            .await
+            .unwrap(),
         "not exactly this"
     );
-    assert!(store.resume(Some(tenant()), None).await.unwrap());
+    assert!(store.resume(Some(tenant()), None, &by("op")).await.unwrap());
     assert_eq!(store.pauses().await.unwrap(), Pauses(vec![channel]));
 }
 
@@ -187,8 +191,8 @@ async fn cancelling_says_what_was_stopped_and_what_had_gone() {
     begin(&store, &gone).await;
     end(&store, &gone, DeliveryState::Delivered, "").await;
 
-    assert!(store.cancel(&other(), id).await.unwrap().is_none());
-    let cancelled = store.cancel(&tenant(), id).await.unwrap().unwrap();
+    assert!(store.cancel(&other(), id, &by("op")).await.unwrap().is_none());
+    let cancelled = store.cancel(&tenant(), id, &by("op")).await.unwrap().unwrap();
     assert_eq!((cancelled.stopped, cancelled.never_visible), (1, false));
     let fate = |id| cancelled.deliveries.iter().find(|(one, _)| one.id == id).unwrap();
     assert_eq!(fate(gone.id).1, CancelFate::Ended);
@@ -206,7 +210,7 @@ async fn cancelling_says_what_was_stopped_and_what_had_gone() {
     assert_eq!(state(&store, id, way.id).await, DeliveryState::Cancelled);
     // The row in the inbox is visible and stays.
     assert_eq!(listed(&store, &mine).await, [id]);
-    let again = store.cancel(&tenant(), id).await.unwrap().unwrap();
+    let again = store.cancel(&tenant(), id, &by("op")).await.unwrap().unwrap();
     assert_eq!(again.stopped, 0);
 }
 
@@ -224,13 +228,13 @@ async fn a_worker_that_gives_back_does_not_revive_what_was_cancelled() {
     let store = fresh().await;
     let id = put(&store, mailed("u")).await;
     let claimed = store.claim(ask(Lane::Medium, 1)).await.unwrap().remove(0);
-    store.cancel(&tenant(), id).await.unwrap().unwrap();
+    store.cancel(&tenant(), id, &by("op")).await.unwrap().unwrap();
     store.release(vec![(claimed.id, claimed.token)]).await.unwrap();
     assert_eq!(state(&store, id, claimed.id).await, DeliveryState::Cancelled);
     // Nor does a rescue.
     let id = put(&store, mailed("u")).await;
     let claimed = store.claim(ask(Lane::Medium, 1)).await.unwrap().remove(0);
-    store.cancel(&tenant(), id).await.unwrap().unwrap();
+    store.cancel(&tenant(), id, &by("op")).await.unwrap().unwrap();
     let late = Micros::now().plus(Duration::from_secs(60));
     store.rescue(late, 10, |_| OnUnknown::Resend).await.unwrap();
     assert_eq!(state(&store, id, claimed.id).await, DeliveryState::Cancelled);
@@ -243,7 +247,7 @@ async fn a_scheduled_one_that_is_cancelled_is_never_seen() {
     let mut new = to(user_key("u"));
     new.visible_at = new.created_at.plus(Duration::from_millis(1));
     let id = put(&store, new).await;
-    let cancelled = store.cancel(&tenant(), id).await.unwrap().unwrap();
+    let cancelled = store.cancel(&tenant(), id, &by("op")).await.unwrap().unwrap();
     assert!(cancelled.never_visible);
     let late = Micros::now().plus(Duration::from_secs(5));
     assert!(store.make_visible(late, 10).await.unwrap().is_empty());
@@ -262,9 +266,9 @@ async fn a_cancel_that_races_with_claims_tells_the_truth() {
             .extend((0..8).map(|n| email(&format!("u{n}"), now)));
         let id = put(&store, new).await;
         let (cancelled, a, b) = {
-            let tenant = tenant();
+            let (tenant, op) = (tenant(), by("op"));
             tokio::join!(
-                store.cancel(&tenant, id),
+                store.cancel(&tenant, id, &op),
                 store.claim(ask(Lane::Medium, 3)),
                 store.claim(ask(Lane::Medium, 3)),
             )
@@ -309,10 +313,10 @@ async fn a_scheduled_one_is_replaced_whole_or_not_at_all() {
     let id = put(&store, old.clone()).await;
     let mut new = scheduled("new", Duration::from_secs(3600));
     new.id = id;
-    let foreign = store.replace(&other(), new.clone()).await.unwrap();
+    let foreign = store.replace(&other(), new.clone(), &by("op")).await.unwrap();
     assert_eq!(foreign, Replaced::Unknown);
     assert_eq!(
-        store.replace(&tenant(), new.clone()).await.unwrap(),
+        store.replace(&tenant(), new.clone(), &by("op")).await.unwrap(),
         Replaced::Done
     );
     let (stored, deliveries) = store.notification(&tenant(), id).await.unwrap().unwrap();
@@ -332,17 +336,23 @@ async fn a_scheduled_one_is_replaced_whole_or_not_at_all() {
         ..new
     };
     assert_eq!(
-        store.replace(&tenant(), moved.clone()).await.unwrap(),
+        store.replace(&tenant(), moved.clone(), &by("op")).await.unwrap(),
         Replaced::Done
     );
     assert_eq!(store.make_visible(Micros::now(), 10).await.unwrap(), [id]);
     assert_eq!(listed(&store, &mine).await, [id]);
-    assert_eq!(store.replace(&tenant(), moved).await.unwrap(), Replaced::Due);
+    assert_eq!(
+        store.replace(&tenant(), moved, &by("op")).await.unwrap(),
+        Replaced::Due
+    );
     let gone = put(&store, scheduled("gone", Duration::from_secs(60))).await;
-    store.cancel(&tenant(), gone).await.unwrap().unwrap();
+    store.cancel(&tenant(), gone, &by("op")).await.unwrap().unwrap();
     let mut late = scheduled("late", Duration::from_secs(60));
     late.id = gone;
-    assert_eq!(store.replace(&tenant(), late).await.unwrap(), Replaced::Cancelled);
+    assert_eq!(
+        store.replace(&tenant(), late, &by("op")).await.unwrap(),
+        Replaced::Cancelled
+    );
 }
 
 /// Becoming visible and being replaced at the same time: one of them is first, and nothing is half done.
@@ -355,9 +365,9 @@ async fn a_replacement_that_races_with_the_time_is_whole() {
         let id = put(&store, old.clone()).await;
         let mut new = scheduled("new", Duration::from_secs(3600));
         new.id = id;
-        let tenant = tenant();
+        let (tenant, op) = (tenant(), by("op"));
         let (replaced, visible) = tokio::join!(
-            store.replace(&tenant, new),
+            store.replace(&tenant, new, &op),
             // A clock that is ahead.
             store.make_visible(old.visible_at, 10)
         );
@@ -385,16 +395,19 @@ async fn a_cancel_that_races_with_a_change_stops_it() {
         });
         let [a, b] = changes.map(|new| {
             let (store, tenant) = (store.clone(), tenant.clone());
-            tokio::spawn(async move { store.replace(&tenant, new).await.unwrap() })
+            tokio::spawn(async move { store.replace(&tenant, new, &by("op")).await.unwrap() })
         });
         let stopping = {
             let (store, tenant) = (store.clone(), tenant.clone());
             tokio::spawn(async move {
                 if round % 2 == 0 {
-                    let cancelled = store.cancel(&tenant, id).await.unwrap();
+                    let cancelled = store.cancel(&tenant, id, &by("op")).await.unwrap();
                     assert!(cancelled.expect("it is there").never_visible);
                 } else {
-                    assert!(store.withdraw(&tenant, id).await.unwrap(), "it is there");
+                    assert!(
+                        store.withdraw(&tenant, id, &by("op")).await.unwrap(),
+                        "it is there"
+                    );
                 }
             })
         };
@@ -429,7 +442,7 @@ async fn changes_that_race_are_done_one_after_the_other() {
             .collect();
         for change in changes.map(|new| {
             let store = store.clone();
-            tokio::spawn(async move { store.replace(&tenant(), new).await.unwrap() })
+            tokio::spawn(async move { store.replace(&tenant(), new, &by("op")).await.unwrap() })
         }) {
             assert_eq!(change.await.unwrap(), Replaced::Done);
         }

@@ -7,6 +7,7 @@ use dispatcher::{
 };
 
 use super::{aged, ask, email, fresh, mailed, note, put, tenant};
+use crate::support::by;
 
 fn start(claimed: &Claimed) -> AttemptStart {
     AttemptStart {
@@ -389,9 +390,9 @@ async fn what_was_withdrawn_is_not_sent_again() {
     let running = put(&store, mailed("u")).await;
     let claimed = one(&store).await;
     let pending = put(&store, mailed("v")).await;
-    assert!(store.withdraw(&tenant(), running).await.unwrap());
-    assert!(store.withdraw(&tenant(), pending).await.unwrap());
-    assert!(!store.withdraw(&tenant(), pending).await.unwrap());
+    assert!(store.withdraw(&tenant(), running, &by("op")).await.unwrap());
+    assert!(store.withdraw(&tenant(), pending, &by("op")).await.unwrap());
+    assert!(!store.withdraw(&tenant(), pending, &by("op")).await.unwrap());
     assert!(settle(&store, &claimed, DeliveryState::Pending).await);
     assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
     for id in [running, pending] {

@@ -6,6 +6,7 @@ use dispatcher::{
 use uuid::Uuid;
 
 use super::{fresh, name, tenant};
+use crate::support::by;
 
 fn template(name: &str) -> NewTemplate {
     NewTemplate {
@@ -30,11 +31,15 @@ async fn contacts_are_replaced_found_and_forgotten() {
         ..Contact::default()
     };
     assert_eq!(store.contact(&tenant(), &user).await.unwrap(), None);
-    store.put_contact(&tenant(), &user, &contact("a")).await.unwrap();
+    store
+        .put_contact(&tenant(), &user, &contact("a"), &by("op"))
+        .await
+        .unwrap();
     store
         .put_contacts(
             &tenant(),
             vec![(user.clone(), contact("b")), (name("v"), contact("c"))],
+            &by("op"),
         )
         .await
         .unwrap();
@@ -48,19 +53,31 @@ async fn contacts_are_replaced_found_and_forgotten() {
         store.contact(&TenantId::new("t2").unwrap(), &user).await.unwrap(),
         None
     );
-    assert!(store.delete_contact(&tenant(), &user).await.unwrap());
-    assert!(!store.delete_contact(&tenant(), &user).await.unwrap());
+    assert!(store.delete_contact(&tenant(), &user, &by("op")).await.unwrap());
+    assert!(!store.delete_contact(&tenant(), &user, &by("op")).await.unwrap());
 }
 
 #[tokio::test]
 async fn a_templates_name_is_taken_once_a_tenant() {
     let store = fresh().await;
     let other = TenantId::new("t2").unwrap();
-    let made = store.create_template(&tenant(), template("b")).await.unwrap();
-    let taken = store.create_template(&tenant(), template("b")).await.unwrap_err();
+    let made = store
+        .create_template(&tenant(), template("b"), &by("op"))
+        .await
+        .unwrap();
+    let taken = store
+        .create_template(&tenant(), template("b"), &by("op"))
+        .await
+        .unwrap_err();
     assert_eq!(taken, StoreError::Conflict("the template's name"));
-    store.create_template(&other, template("b")).await.unwrap();
-    let second = store.create_template(&tenant(), template("a")).await.unwrap();
+    store
+        .create_template(&other, template("b"), &by("op"))
+        .await
+        .unwrap();
+    let second = store
+        .create_template(&tenant(), template("a"), &by("op"))
+        .await
+        .unwrap();
     assert_eq!(store.templates(&tenant()).await.unwrap(), [second, made.clone()]);
     assert_eq!(
         store.template_by_id(&tenant(), made.id).await.unwrap(),

@@ -11,7 +11,7 @@ use super::{
     Fresh, aged, ask, filtered, fresh_with, known, listed, mailed, mark, note, plain, present, put, reader,
     role_key, tenant, to,
 };
-use crate::support::user_key;
+use crate::support::{by, user_key};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -88,7 +88,7 @@ async fn unread_counts_stay_exact_when_old_rows_go() {
     mark(&store, &bob, old[40], Mark::Archived).await;
     mark(&store, &bob, new[0], Mark::Deleted).await;
     for id in [old[1], old[30], new[2]] {
-        assert!(store.withdraw(&tenant(), id).await.unwrap());
+        assert!(store.withdraw(&tenant(), id, &by("op")).await.unwrap());
     }
     let cursor = present(&store, &ann).await;
     let before = (unread(&store, &ann).await, unread(&store, &bob).await);

@@ -13,6 +13,7 @@ use dispatcher::{
 use uuid::Uuid;
 
 use super::{fresh, listed, name, plain, reader, tenant, to, user_key};
+use crate::support::by;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const MOST: u32 = 100;
@@ -40,7 +41,12 @@ fn body(title: &str) -> ScheduleBody {
 
 async fn made(store: &Store, body: ScheduleBody) -> Schedule {
     let schedule = Schedule::new(tenant(), body, Micros::now());
-    assert!(store.create_schedule(schedule.clone(), MOST).await.unwrap());
+    assert!(
+        store
+            .create_schedule(schedule.clone(), MOST, &by("op"))
+            .await
+            .unwrap()
+    );
     schedule
 }
 
@@ -117,16 +123,16 @@ async fn they_are_kept_as_they_were_said() {
             .unwrap()
             .is_empty()
     );
-    assert!(!store.delete_schedule(&other, one.id).await.unwrap());
+    assert!(!store.delete_schedule(&other, one.id, &by("op")).await.unwrap());
     assert!(
         store
-            .change_schedule(&other, one.id, ScheduleChange::Pause)
+            .change_schedule(&other, one.id, ScheduleChange::Pause, &by("op"))
             .await
             .unwrap()
             .is_none()
     );
-    assert!(store.delete_schedule(&tenant(), one.id).await.unwrap());
-    assert!(!store.delete_schedule(&tenant(), one.id).await.unwrap());
+    assert!(store.delete_schedule(&tenant(), one.id, &by("op")).await.unwrap());
+    assert!(!store.delete_schedule(&tenant(), one.id, &by("op")).await.unwrap());
     assert_eq!(list(None, None, None, 10).await, [two.id]);
 }
 
@@ -136,17 +142,17 @@ async fn names_are_a_tenants_and_so_is_their_number() {
     let one = made(&store, body("one")).await;
     let two = made(&store, body("two")).await;
     let again = Schedule::new(tenant(), body("one"), Micros::now());
-    let refused = store.create_schedule(again, MOST).await.unwrap_err();
+    let refused = store.create_schedule(again, MOST, &by("op")).await.unwrap_err();
     assert!(matches!(refused, StoreError::Conflict(_)), "{refused:?}");
     let renamed = ScheduleChange::Replace(Box::new(body("one")));
     let refused = store
-        .change_schedule(&tenant(), two.id, renamed.clone())
+        .change_schedule(&tenant(), two.id, renamed.clone(), &by("op"))
         .await
         .unwrap_err();
     assert!(matches!(refused, StoreError::Conflict(_)), "{refused:?}");
     assert!(
         store
-            .change_schedule(&tenant(), one.id, renamed)
+            .change_schedule(&tenant(), one.id, renamed, &by("op"))
             .await
             .unwrap()
             .is_some()
@@ -158,10 +164,10 @@ async fn names_are_a_tenants_and_so_is_their_number() {
     made(&store, nameless()).await;
     made(&store, nameless()).await;
     let fifth = Schedule::new(tenant(), nameless(), Micros::now());
-    assert!(!store.create_schedule(fifth.clone(), 4).await.unwrap());
+    assert!(!store.create_schedule(fifth.clone(), 4, &by("op")).await.unwrap());
     let elsewhere = Schedule::new(TenantId::new("t2").unwrap(), body("one"), Micros::now());
-    assert!(store.create_schedule(elsewhere, 4).await.unwrap());
-    assert!(store.create_schedule(fifth, 5).await.unwrap());
+    assert!(store.create_schedule(elsewhere, 4, &by("op")).await.unwrap());
+    assert!(store.create_schedule(fifth, 5, &by("op")).await.unwrap());
 }
 
 #[tokio::test]
@@ -248,7 +254,7 @@ async fn who_lost_it_sends_nothing() {
     let held = claim(&store, later.plus(MINUTE)).await.remove(0);
     for change in [ScheduleChange::Pause, ScheduleChange::Resume] {
         store
-            .change_schedule(&tenant(), schedule.id, change)
+            .change_schedule(&tenant(), schedule.id, change, &by("op"))
             .await
             .unwrap()
             .unwrap();
@@ -256,7 +262,12 @@ async fn who_lost_it_sends_nothing() {
     }
     let next = stored(&store, schedule.id).await.next_at.unwrap();
     let held = claim(&store, next).await.remove(0);
-    assert!(store.delete_schedule(&tenant(), schedule.id).await.unwrap());
+    assert!(
+        store
+            .delete_schedule(&tenant(), schedule.id, &by("op"))
+            .await
+            .unwrap()
+    );
     assert!(!store.end_occurrence(ran(&held)).await.unwrap());
     assert_eq!(store.stats(&tenant()).await.unwrap().created, 1);
 }
@@ -311,7 +322,7 @@ async fn what_is_put_off_comes_back() {
     assert!(claim(&store, due).await.is_empty());
     assert_eq!(claim(&store, soon).await.remove(0).next_at, due);
     let paused = store
-        .change_schedule(&tenant(), schedule.id, ScheduleChange::Pause)
+        .change_schedule(&tenant(), schedule.id, ScheduleChange::Pause, &by("op"))
         .await
         .unwrap()
         .unwrap();

@@ -7,6 +7,7 @@ use dispatcher::{
 };
 
 use super::{ask, email, fresh, note, operate, put, tenant};
+use crate::support::by;
 
 /// More than two pages.
 const MANY: usize = 6000;
@@ -76,7 +77,7 @@ async fn cancelling_thousands_says_exactly_what_was_stopped() {
     let (way, gone) = (claimed.remove(0), claimed.remove(0));
     operate::begin(&store, &gone).await;
     operate::end(&store, &gone, DeliveryState::Delivered, "").await;
-    let answer = store.cancel(&tenant(), id).await.unwrap().unwrap();
+    let answer = store.cancel(&tenant(), id, &by("op")).await.unwrap().unwrap();
     let numbers = (answer.stopped, answer.on_the_way, answer.ended, answer.delivered);
     assert_eq!(numbers, (MANY as u64 - 3, 2, 1, 1));
     assert_eq!(answer.cancelled, answer.stopped);
@@ -93,14 +94,22 @@ async fn cancelling_thousands_says_exactly_what_was_stopped() {
     operate::begin(&store, &way).await;
     operate::end(&store, &way, DeliveryState::Pending, "retry").await;
     assert!(store.claim(ask(Lane::Medium, 10)).await.unwrap().is_empty());
-    assert_eq!(store.cancel(&tenant(), id).await.unwrap().unwrap().stopped, 0);
+    assert_eq!(
+        store
+            .cancel(&tenant(), id, &by("op"))
+            .await
+            .unwrap()
+            .unwrap()
+            .stopped,
+        0
+    );
 }
 
 #[tokio::test]
 async fn what_a_withdrawal_leaves_is_claimed_as_cancelled_and_ended_by_pages() {
     let store = fresh().await;
     let id = put(&store, large(None)).await;
-    assert!(store.withdraw(&tenant(), id).await.unwrap());
+    assert!(store.withdraw(&tenant(), id, &by("op")).await.unwrap());
     assert_eq!(depth(&store).await, MANY as u64 - 2000);
     // Nobody comes to end the rest: who claims it knows that it must not be sent, also what it gives back.
     let claimed = store.claim(ask(Lane::Medium, 100)).await.unwrap();
@@ -178,7 +187,7 @@ async fn a_large_cancel_that_races_with_claims_and_pages_loses_nothing() {
             }
         }
     });
-    let answer = store.cancel(&tenant(), id).await.unwrap().unwrap();
+    let answer = store.cancel(&tenant(), id, &by("op")).await.unwrap().unwrap();
     let mut next = place;
     while let Some(place) = next {
         next = beside.stop_page(id, "cancelled", place).await.unwrap();

@@ -10,7 +10,7 @@ use dispatcher::{
 use proptest::prelude::*;
 
 use super::{Fresh, filtered, fresh, note, pages::rest, plain, put, reader, role_key, tenant, user_key};
-use crate::support::Database;
+use crate::support::{Database, by};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -147,7 +147,7 @@ impl Model {
             }
             Step::Withdraw(which) => {
                 let Some(id) = self.recent(which) else { return };
-                self.store.withdraw(&tenant(), id).await.unwrap();
+                self.store.withdraw(&tenant(), id, &by("op")).await.unwrap();
                 self.visible.remove(&id);
             }
             Step::NewRole => {
@@ -355,7 +355,7 @@ proptest! {
                     }
                     Event::Withdraw(which) => {
                         if let Some(at) = recent(which) {
-                            store.withdraw(&tenant(), sent[at].0).await.unwrap();
+                            store.withdraw(&tenant(), sent[at].0, &by("op")).await.unwrap();
                             sent[at].2 = true;
                         }
                     }

@@ -12,6 +12,7 @@ mod world;
 use std::{future::Future, time::Duration};
 
 use common::{
+    audit::{CredentialKind, Origin},
     config::Span,
     ids::{Name, TenantId},
     patience,
@@ -58,6 +59,18 @@ pub(crate) fn reader(user: &str) -> ReaderKeys {
         tenant: tenant(),
         user: name(user),
         keys: vec![user_key(user), TopicKey::tenant(&tenant()), TopicKey::everyone()],
+    }
+}
+
+/// Who changes something in a test.
+pub(crate) fn by(user: &str) -> Origin {
+    Origin {
+        tenant: tenant(),
+        credential: CredentialKind::Token,
+        credential_id: user.to_owned(),
+        user: name(user),
+        address: None,
+        request: None,
     }
 }
 

@@ -10,8 +10,10 @@ mod trace;
 use std::time::Duration;
 
 use common::{
+    audit::AuditEntry,
     http::{Caller, Problem},
     ids::{NodeId, TenantId},
+    receipts::Receipt,
 };
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -126,6 +128,20 @@ fn asked(
         node: node(hub, scope.node.as_deref())?,
         ..asked
     })
+}
+
+/// Puts on record what an operator is about to do to sessions. Nothing is done without it.
+async fn record(hub: &Hub, entry: AuditEntry) -> Result<(), Problem> {
+    let receipt = Receipt::Audit {
+        entry: Box::new(entry),
+    };
+    if hub.inner.shared.receipts.wait(receipt).await {
+        return Ok(());
+    }
+    Err(Problem::unavailable(
+        "this cannot be put on record now, so it is not done; try again",
+        Duration::from_secs(5),
+    ))
 }
 
 /// Asks the nodes, and waits for their answers until the deadline.

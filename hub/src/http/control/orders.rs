@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use common::{
+    audit::{AuditEntry, Origin},
     http::{Caller, JsonBody, Problem},
     protocol::Close,
     target::Audience,
 };
 use http::Uri;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     Count, ORDER_TIME, ask, asked,
     body::{Wanted, name, scope},
-    tenant,
+    record, tenant,
 };
 use crate::{
     Hub,
-    nodes::desk::Deed,
+    nodes::{asking::Asked, desk::Deed},
     worker::control::{Advice, Farewell, MAX_TEXT},
 };
 
@@ -105,6 +107,7 @@ pub(super) struct RefreshBody {
 pub(super) async fn disconnect(
     State(hub): State<Hub>,
     caller: Caller,
+    origin: Origin,
     uri: Uri,
     JsonBody(body, _): JsonBody<DisconnectBody>,
 ) -> Result<Json<Count>, Problem> {
@@ -119,6 +122,7 @@ pub(super) async fn disconnect(
         farewell,
         spread_seconds: spread.div_ceil(1000),
     };
+    record(&hub, entry(&origin, "session.disconnect", &asked, &deed)).await?;
     let count = Count::new(&ask(&hub, asked, deed, ORDER_TIME).await?);
     tracing::info!(by = %caller.user, %tenant, code, sessions = count.sessions, "sessions are disconnected");
     Ok(Json(count))
@@ -136,6 +140,7 @@ pub(super) async fn disconnect(
 pub(super) async fn unsubscribe(
     State(hub): State<Hub>,
     caller: Caller,
+    origin: Origin,
     uri: Uri,
     JsonBody(body, _): JsonBody<UnsubscribeBody>,
 ) -> Result<Json<Count>, Problem> {
@@ -144,7 +149,9 @@ pub(super) async fn unsubscribe(
     let topic = name("topic", &body.topic)?;
     let wanted = Wanted::new(body.to, body.session);
     let asked = asked(&hub, &caller, &tenant, &scope, wanted)?;
-    let count = Count::new(&ask(&hub, asked, Deed::Unsubscribe { topic }, ORDER_TIME).await?);
+    let deed = Deed::Unsubscribe { topic };
+    record(&hub, entry(&origin, "session.unsubscribe", &asked, &deed)).await?;
+    let count = Count::new(&ask(&hub, asked, deed, ORDER_TIME).await?);
     tracing::info!(by = %caller.user, %tenant, sessions = count.sessions, "sessions are taken out of a topic");
     Ok(Json(count))
 }
@@ -162,6 +169,7 @@ pub(super) async fn unsubscribe(
 pub(super) async fn refresh(
     State(hub): State<Hub>,
     caller: Caller,
+    origin: Origin,
     uri: Uri,
     JsonBody(body, _): JsonBody<RefreshBody>,
 ) -> Result<Json<Count>, Problem> {
@@ -180,9 +188,27 @@ pub(super) async fn refresh(
     let deed = Deed::Refresh {
         within_seconds: within.div_ceil(1000),
     };
+    record(&hub, entry(&origin, "session.refresh", &asked, &deed)).await?;
     let count = Count::new(&ask(&hub, asked, deed, ORDER_TIME).await?);
     tracing::info!(by = %caller.user, %tenant, sessions = count.sessions, "sessions are asked for a newer token");
     Ok(Json(count))
+}
+
+/// What is put on record of an order.
+fn entry(by: &Origin, action: &'static str, asked: &Asked, deed: &Deed) -> AuditEntry {
+    let target = serde_json::to_value(&asked.to).unwrap_or_default();
+    let how = match deed {
+        Deed::Disconnect {
+            farewell,
+            spread_seconds,
+        } => json!({ "code": farewell.code, "reason": farewell.text, "spread_seconds": spread_seconds }),
+        Deed::Unsubscribe { topic } => json!({ "topic": topic.as_str() }),
+        Deed::Refresh { within_seconds } => json!({ "within_seconds": within_seconds }),
+        Deed::Count | Deed::List(_) | Deed::Presence(_) | Deed::Stats => Value::Null,
+    };
+    by.did(action, "sessions", asked.session.as_deref().unwrap_or("*"))
+        .of((!asked.is_of_all_tenants()).then(|| asked.tenant.clone()))
+        .after(&json!({ "to": target, "how": how }))
 }
 
 fn up_to(field: &'static str, ms: u32, most: Duration) -> Result<u32, Problem> {

@@ -9,15 +9,18 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
+    audit::Origin,
     http::{Caller, Problem, parse_query},
+    ids::Name,
     topic::TopicKey,
 };
 use futures_util::stream;
 use http::{StatusCode, Uri, header};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::{body::name, tenant};
+use super::{body::name, record, tenant};
 use crate::{
     Hub,
     nodes::Told,
@@ -50,7 +53,12 @@ struct TraceQuery {
     responses((status = 200, description = "One JSON object a line", content_type = "application/x-ndjson"),
         (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem),
         (status = 503, body = Problem)))]
-pub(super) async fn trace(State(hub): State<Hub>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn trace(
+    State(hub): State<Hub>,
+    caller: Caller,
+    origin: Origin,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let query: TraceQuery = parse_query(&uri)?;
     let tenant = tenant(&caller, query.tenant.as_deref())?;
     let user = query.user.as_deref().map(|user| name("user", user)).transpose()?;
@@ -71,13 +79,23 @@ pub(super) async fn trace(State(hub): State<Hub>, caller: Caller, uri: Uri) -> R
         let detail = format!("1 to {} seconds (hub.trace_time)", most.as_secs());
         return Err(Problem::invalid("invalid_value", "seconds", detail));
     }
+    let payload = query.payload == Some(true);
+    let said = json!({
+        "user": user.as_ref().map(Name::as_str),
+        "topic": topic.as_ref().map(Name::as_str),
+        "payload": payload,
+        "seconds": time.as_secs(),
+    });
+    let entry = origin
+        .did("session.trace", "sessions", "*")
+        .of(Some(tenant.clone()));
+    record(&hub, entry.after(&said)).await?;
     let user = user.map(|user| TopicKey::user(&tenant, &user));
     let subject = Subject {
         worker: user.as_ref().map_or(0, |user| hub.inner.registry.home(user)),
         topic: topic.map(|topic| TopicKey::topic(&tenant, &topic)),
         user,
     };
-    let payload = query.payload == Some(true);
     let Some(tracing) = hub.inner.shared.traces.begin(subject, payload).await else {
         return Err(Problem::unavailable(
             "as many traces run as may run at once (hub.traces)",

@@ -1,5 +1,6 @@
 //! Sessions that are closed.
 
+use common::receipts::Receipt;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -142,4 +143,27 @@ async fn spread_orders_hold_no_place() {
     for client in clients {
         assert_eq!(client.closed().await, (Some(4102), "disconnected".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn s4_10_what_operators_do_to_sessions_goes_on_record_before_it_is_done() {
+    let hub = TestHub::start().await;
+    let body = json!({ "to": { "user": "nobody" }, "reason": "bye", "code": 4999 });
+    assert_eq!(done(&hub, "disconnect", &body).await, 0);
+    let Receipt::Audit { entry } = hub.receipt().await else {
+        panic!("the first receipt is the entry");
+    };
+    assert_eq!(
+        (&*entry.action, entry.origin.credential_id.as_str()),
+        ("session.disconnect", "operator")
+    );
+    assert_eq!(entry.tenant.as_ref(), Some(&entry.origin.tenant));
+    let after = entry.after.unwrap();
+    assert_eq!(
+        (&after["to"]["user"], &after["how"]["code"]),
+        (&json!("nobody"), &json!(4999))
+    );
+    hub.close_receipts().await;
+    let refused = order(&hub, "disconnect", &body).await;
+    assert_eq!(refused.status, 503, "nothing is done without its record");
 }

@@ -1,0 +1,9 @@
+//! Settings at run time: each statement of both catalogues.
+
+statements! { settings:
+    SETTINGS,
+    SETTING_VERSIONS,
+    LAST_SETTING,
+    PUT_SETTING,
+    FORGET_SETTINGS,
+}
