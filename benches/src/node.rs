@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use common::{
     bus::{Bus, BusLimits, MemoryBus},
     config::AuthConfig,
+    credential::Credentials,
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Message},
     policy::Policies,
@@ -75,7 +76,7 @@ pub fn hub() -> Hub {
         config: config(),
         node_queue: 1024,
         bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
-        verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
+        credentials: Arc::new(Credentials::tokens(verifier.expect("a secret of 32 bytes"))),
         policies: Policies::default(),
         public_topics: Vec::new(),
         allowed_origins: Vec::new(),

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use common::config::Span;
+use common::{
+    config::Span,
+    token::{KeyId, Role},
+};
 
 /// Self-hosted notifications: sockets, inbox, email and more. Without a command it runs everything in this process.
 #[derive(Debug, Parser)]
@@ -43,6 +46,12 @@ pub(crate) enum Command {
     Dispatcher,
     /// Print a token
     Token(TokenArgs),
+    /// See to what needs no token: on the configured database, by who may read its configuration
+    Admin {
+        /// What to see to
+        #[command(subcommand)]
+        admin: Admin,
+    },
     /// Change the database's schema, or show where it stands
     Migrate {
         /// What to do with it
@@ -76,7 +85,9 @@ impl Command {
             Self::Hub => Service::Hub,
             Self::Dispatcher => Service::Dispatcher,
             Self::Check { service } => *service,
-            Self::Standalone | Self::Token(_) | Self::Migrate { .. } => Service::Standalone,
+            Self::Standalone | Self::Token(_) | Self::Admin { .. } | Self::Migrate { .. } => {
+                Service::Standalone
+            }
         }
     }
 }
@@ -117,4 +128,61 @@ pub(crate) struct TokenArgs {
     /// How long it is valid
     #[arg(long, default_value = "1h")]
     pub(crate) ttl: Span,
+}
+
+/// What `carillon admin` sees to.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Admin {
+    /// API keys of services
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key, and print it: it is shown once
+    Create(CreateKey),
+    /// List keys, without their secrets
+    List {
+        /// Of this tenant only
+        #[arg(long)]
+        tenant: Option<String>,
+        /// active, expired or revoked
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// Give a key another secret, and print it: it is shown once
+    Rotate {
+        /// The key's id
+        id: KeyId,
+        /// For how long the secret before counts too
+        #[arg(long, default_value = "1h")]
+        overlap: Span,
+    },
+    /// Take a key back, for good
+    Revoke {
+        /// The key's id
+        id: KeyId,
+    },
+}
+
+/// A key to be made.
+#[derive(Debug, Args)]
+pub(crate) struct CreateKey {
+    /// What people will know it by
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The tenant [default: auth.default_tenant]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Scopes, separated by spaces; may be given more than once
+    #[arg(long = "scope", value_name = "SCOPES")]
+    pub(crate) scopes: Vec<String>,
+    /// A role: admin, operator, publisher or auditor
+    #[arg(long)]
+    pub(crate) role: Option<Role>,
+    /// For how long it counts [default: until it is revoked]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<Span>,
 }

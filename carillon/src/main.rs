@@ -1,5 +1,6 @@
 //! The executable: reads the command line and the configuration, and runs what is asked for.
 
+mod admin;
 mod cli;
 mod config;
 mod files;
@@ -85,6 +86,12 @@ fn run(command: Command, config: Config) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Admin { admin } => {
+            for line in runtime()?.block_on(admin::run(admin, &config))? {
+                say(&line)?;
+            }
+            Ok(())
+        }
         // What can be wrong has been refused with the loading.
         Command::Check { .. } => say("the configuration is good"),
     }
@@ -127,6 +134,8 @@ fn token(args: &TokenArgs, config: &Config) -> anyhow::Result<String> {
         stores: args.stores.clone(),
         topics: args.topics.clone(),
         scopes,
+        issuer: config.auth.issuer.clone(),
+        audience: config.auth.audience.clone(),
         ttl_seconds: i64::try_from(args.ttl.0.as_secs())?,
     };
     let token = mint(&new, &secret)?;

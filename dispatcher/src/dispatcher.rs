@@ -9,6 +9,7 @@ use crate::{
     api::ApiState,
     channels::Channels,
     config::DispatcherConfig,
+    keyring::Keyring,
     lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::{Micros, Revised},
@@ -43,6 +44,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Where notifications go while the database is away; none: then they are refused.
     pub spool: Option<Spool>,
+    /// API keys.
+    pub keyring: Keyring,
     /// This process is the only one on the store: what a life before it held is taken back at once, without waiting for
     /// leases to run out.
     pub exclusive: bool,
@@ -69,6 +72,7 @@ impl Dispatcher {
             channels,
             metrics,
             spool,
+            keyring,
             exclusive,
         } = parts;
         let leases = Leases::default();
@@ -85,6 +89,7 @@ impl Dispatcher {
         );
         let revising = Revising::default();
         let pauses_revised = revising.subscribe(Revised::Pauses);
+        let keys_revised = revising.subscribe(Revised::Keys);
         let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
         let retries = Retries::new(&config.queue, &config.channels);
         let service = Service::new(Means {
@@ -101,6 +106,7 @@ impl Dispatcher {
                 pausing.clone(),
                 retries.clone(),
             ),
+            keyring: keyring.clone(),
         });
         let context = Arc::new(Context {
             config: config.queue,
@@ -152,6 +158,7 @@ impl Dispatcher {
             drop(drained);
         });
         tasks.spawn(pausing.run(pauses_revised, context.stop.clone()));
+        tasks.spawn(keyring.run(keys_revised, context.stop.clone()));
         queue::spawn(&context);
         tasks.spawn(snooze::run(service.clone(), context.stop.clone()));
         let (store, wake) = (context.store.clone(), context.wake.clone());

@@ -22,6 +22,7 @@
 //! | `receipts` | what readers do, from sockets and from the API alike |
 //! | `revising` | who remembers something of the store is told when it was changed |
 //! | `capacity` | how much may wait |
+//! | [`keyring`] | API keys, and what hubs see of them |
 //!
 //! [`Dispatcher`] wires them from [`config`]; [`metrics`] has every metric's name.
 
@@ -38,6 +39,7 @@ pub mod spool;
 pub mod store;
 
 mod capacity;
+pub mod keyring;
 mod lease;
 pub mod operations;
 mod pausing;

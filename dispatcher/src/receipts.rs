@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fail_point,
+    keyring::Keyring,
     metrics::Metrics,
     model::{Cursor, Micros, ReaderKeys},
     realtime::Realtime,
@@ -41,11 +42,16 @@ const CLOCKS: Duration = Duration::from_secs(2);
 pub(crate) struct Readers {
     store: Store,
     realtime: Realtime,
+    keyring: Keyring,
 }
 
 impl Readers {
-    pub(crate) fn new(store: Store, realtime: Realtime) -> Self {
-        Self { store, realtime }
+    pub(crate) fn new(store: Store, realtime: Realtime, keyring: Keyring) -> Self {
+        Self {
+            store,
+            realtime,
+            keyring,
+        }
     }
 
     /// Marks notifications for a reader. `session`: the socket that said so, which is not told again.
@@ -183,6 +189,8 @@ async fn store(readers: &Readers, realtime: &Realtime, batch: &[Receipt], exclus
                 by_reader.entry(whose(reader)).or_default().push(receipt.clone());
             }
             Receipt::Audit { entry } => entries.push(AuditEntry::clone(entry)),
+            // Where there is no room, the next minute tells.
+            Receipt::KeyUsed(used) => drop(readers.keyring.uses().try_send(used.clone())),
             Receipt::Seen { reader } | Receipt::Read { reader, .. } | Receipt::ReadAll { reader, .. } => {
                 by_reader.entry(whose(reader)).or_default().push(receipt.clone());
             }
@@ -288,7 +296,7 @@ async fn store_in_order(readers: &Readers, receipts: Vec<Receipt>, away: &Atomic
 async fn store_one(readers: &Readers, receipt: &Receipt) -> Result<(), StoreError> {
     match receipt {
         // Settled before.
-        Receipt::Written { .. } | Receipt::Audit { .. } => Ok(()),
+        Receipt::Written { .. } | Receipt::Audit { .. } | Receipt::KeyUsed(_) => Ok(()),
         Receipt::Seen { reader } => readers.store.touch_reader(&keys(reader)).await,
         Receipt::Delivered { reader, ids } => {
             let keys = keys(reader);

@@ -13,6 +13,7 @@ use crate::{
     accepted::AfterCommit,
     channels::Channels,
     fail_point,
+    keyring::Keyring,
     metrics::{Metrics, Totals},
     model::{
         Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
@@ -41,6 +42,7 @@ struct Inner {
     /// None where the database is a file.
     away: Option<Away>,
     operations: Operations,
+    keyring: Keyring,
 }
 
 /// What a service is made of.
@@ -52,6 +54,7 @@ pub(crate) struct Means {
     pub(crate) metrics: Metrics,
     pub(crate) spool: Option<Spool>,
     pub(crate) operations: Operations,
+    pub(crate) keyring: Keyring,
 }
 
 /// Why a request was not accepted.
@@ -104,8 +107,9 @@ impl Service {
             metrics,
             spool,
             operations,
+            keyring,
         } = means;
-        let readers = Readers::new(store.clone(), realtime.clone());
+        let readers = Readers::new(store.clone(), realtime.clone(), keyring.clone());
         let away = store.away_after().map(Away::new);
         Self(Arc::new(Inner {
             store,
@@ -117,7 +121,14 @@ impl Service {
             spool,
             away,
             operations,
+            keyring,
         }))
+    }
+
+    /// API keys.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.keyring
     }
 
     /// Stores notifications, publishes their frames, and wakes the queue. One answer for each, in order; what is new is

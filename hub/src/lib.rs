@@ -36,11 +36,12 @@ use std::{
 
 use common::{
     bus::Bus,
+    credential::Credentials,
     ids::{NodeId, TenantId},
     policy::Policies,
     receipts::ReceiptSink,
     telemetry::Metrics,
-    token::{Identity, Verifier},
+    token::Identity,
     topic::{TopicKey, TopicKind},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -75,8 +76,8 @@ pub struct HubParts {
     pub bus: Bus,
     /// What holds for topics by their names; those of the bus.
     pub policies: Policies,
-    /// Whose tokens are believed.
-    pub verifier: Arc<Verifier>,
+    /// Whose tokens and keys are believed.
+    pub credentials: Arc<Credentials>,
     /// Patterns of topics that every session may subscribe to.
     pub public_topics: Vec<String>,
     /// Origins of browser pages that may connect from elsewhere.
@@ -133,7 +134,7 @@ impl Hub {
             node: parts.node,
             bus: parts.bus,
             policies: parts.policies,
-            verifier: parts.verifier,
+            credentials: parts.credentials,
             public_topics: parts.public_topics,
             receipts: Receipts::new(parts.receipts, metrics.receipts_dropped.clone()),
             wishes,

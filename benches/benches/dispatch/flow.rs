@@ -16,6 +16,7 @@ use dispatcher::{
     Dispatcher, Parts,
     channels::{Channels, MemoryChannel},
     config::DispatcherConfig,
+    keyring::Keyring,
     metrics::Metrics,
     model::Channel,
     store::Store,
@@ -102,6 +103,7 @@ async fn start(store: &Store, metrics: &Metrics, config: &DispatcherConfig) -> D
         channels: Channels::in_memory([(Channel::Email, MemoryChannel::accepting(HELD))]),
         metrics: metrics.clone(),
         spool: None,
+        keyring: Keyring::new(store.clone(), None),
         exclusive: true,
     })
     .await

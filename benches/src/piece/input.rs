@@ -3,6 +3,7 @@
 use axum::{Extension, Router, body::Body};
 use common::{
     config::{AuthConfig, AuthKey},
+    credential::Credentials,
     http::Authenticator,
     protocol::Command,
     token::{NewToken, Verifier, mint},
@@ -126,7 +127,9 @@ fn publish(runtime: &Runtime, path: &'static str, body: String) -> Work {
     let guard = handle.enter();
     let routes: Router = hub::http::internal(&hub()).split_for_parts().0;
     drop(guard);
-    let router = routes.layer(Extension(Authenticator(Arc::new(verifier()))));
+    let router = routes.layer(Extension(Authenticator(Arc::new(
+        Credentials::tokens(verifier()),
+    ))));
     let new = NewToken {
         user: "shop".to_owned(),
         tenant: Some("t1".to_owned()),

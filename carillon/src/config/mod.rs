@@ -122,9 +122,9 @@ impl Config {
             "redis.urls (CARILLON_REDIS__URLS, or REDIS_URL for one server): where it is, for example redis://redis:6379",
         );
         needs(
-            self.auth.secret.is_some() || !self.auth.keys.is_empty(),
+            self.auth.secret.is_some() || !self.auth.keys.is_empty() || self.auth.jwks_url.is_some(),
             "auth.secret (CARILLON_AUTH__SECRET): at least 32 bytes, the same for hubs and dispatcher; or public keys as \
-             [[auth.keys]]",
+             [[auth.keys]] or by auth.jwks_url",
         );
         if missing.is_empty() {
             Ok(())
@@ -149,7 +149,7 @@ impl Config {
         self.server.validate()?;
         self.log.validate()?;
         self.auth.validate()?;
-        if self.auth.secret.is_some() || !self.auth.keys.is_empty() {
+        if self.auth.secret.is_some() || !self.auth.keys.is_empty() || self.auth.jwks_url.is_some() {
             Verifier::new(&self.auth, self.auth.secret.as_ref()).map_err(|error| {
                 let text = error.to_string();
                 let (key, reason) = text.split_once(": ").unwrap_or(("auth", &text));

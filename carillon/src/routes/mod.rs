@@ -17,9 +17,9 @@ use axum::{
 use common::{
     bus::Bus,
     config::ServerConfig,
+    credential::Credentials,
     http::{Authenticator, BodyLimit, Caller, Problem, TrustedProxies},
     telemetry::Metrics,
-    token::Verifier,
 };
 use dispatcher::api::ApiState;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -49,7 +49,7 @@ pub(crate) struct Parts {
     pub(crate) api: Option<ApiState>,
     pub(crate) bus: Bus,
     pub(crate) bus_seen: BusSeen,
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) metrics: Metrics,
 }
 
@@ -109,12 +109,12 @@ fn own(parts: &Parts, router: Router) -> Router {
     router
         .method_not_allowed_fallback(dispatcher::api::method_not_allowed)
         .layer(Extension(BodyLimit(BATCH_BYTES)))
-        .layer(Extension(Authenticator(Arc::clone(&parts.verifier))))
+        .layer(Extension(Authenticator(Arc::clone(&parts.credentials))))
 }
 
 fn finish(parts: &Parts, router: Router, config: &ServerConfig) -> Router {
     router
-        .layer(Extension(Authenticator(Arc::clone(&parts.verifier))))
+        .layer(Extension(Authenticator(Arc::clone(&parts.credentials))))
         .layer(Extension(TrustedProxies(
             config.trusted_proxies.as_slice().into(),
         )))
@@ -178,6 +178,7 @@ fn cors(allowed: &[String]) -> CorsLayer {
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
+            common::http::API_KEY_HEADER,
             http::HeaderName::from_static("idempotency-key"),
             http::HeaderName::from_static("last-event-id"),
             common::http::REQUEST_ID,

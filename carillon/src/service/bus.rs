@@ -2,6 +2,7 @@
 
 use common::{
     bus::{Bus, BusMetrics, RedisBus},
+    credential::KeyBoard,
     ids::NodeId,
     policy::Policies,
     receipts::{self, ReceiptSink, ReceiptStream},
@@ -24,6 +25,14 @@ pub(super) fn shared(
     let metrics = metrics.register(BusMetrics::register);
     let limits = (&config.bus).into();
     RedisBus::connect(&config.redis, limits, policies.clone(), node.clone(), metrics).map(Bus::Redis)
+}
+
+/// Where dispatchers show API keys to hubs.
+///
+/// # Errors
+/// When Redis cannot be used as configured.
+pub(super) fn board(config: &Config) -> Result<KeyBoard, ClientError> {
+    KeyBoard::connect(&config.redis)
 }
 
 /// A hub's end of the receipts.

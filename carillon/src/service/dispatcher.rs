@@ -3,11 +3,15 @@
 use std::{pin::pin, sync::Arc};
 
 use anyhow::Context;
-use common::{bus::Bus, ids::NodeId, receipts::ReceiptStream, telemetry::Metrics, token::Verifier};
+use common::{
+    bus::Bus, credential::Credentials, ids::NodeId, receipts::ReceiptStream, telemetry::Metrics,
+    token::Verifier,
+};
 use dispatcher::{
     Dispatcher,
     api::{ApiConfig, ApiState, Live, LiveStats},
     channels::Channels,
+    keyring::Keyring,
     spool::Spool,
     store::{Place, Store, StoreConfig},
 };
@@ -15,7 +19,7 @@ use hub::{Census, TenantCount};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bus,
+    bus, callers,
     ending::Ending,
     listeners::{Listeners, Site},
     waiting,
@@ -27,7 +31,7 @@ use crate::{config::Config, lock::DatabaseLock, routes, secret};
 /// # Errors
 /// When something cannot be started. Redis or PostgreSQL that is away is no error: the process waits for it.
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
-    let verifier = Arc::new(Verifier::new(&config.auth, config.auth.secret.as_ref())?);
+    let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
     let listeners = Listeners::bind(&config.server)?;
     let mut ending = pin!(Ending::begun(&config.server));
     let Some(database) = waiting::database(&config, &listeners, ending.as_mut()).await? else {
@@ -39,12 +43,15 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let node = NodeId::generate();
     let bus = bus::shared(&config, &policies, &node, &metrics)?;
     let receipts = bus::receipt_stream(&config, &node, &metrics)?;
+    let keyring = Keyring::new(database.store().clone(), Some(bus::board(&config)?));
+    let source = Arc::new(keyring.clone());
+    let credentials = callers::credentials(&config, verifier, source, keyring.uses(), &metrics);
     let running = Running::start(
         &config,
         database,
         bus.clone(),
         receipts,
-        Arc::clone(&verifier),
+        (keyring, Arc::clone(&credentials)),
         live(Census::start(bus.clone(), node)),
         &metrics,
     )
@@ -55,7 +62,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         api: Some(running.api()),
         bus,
         bus_seen: routes::BusSeen::default(),
-        verifier,
+        credentials,
         metrics,
     };
     tokio::spawn(parts.bus_seen.clone().watch(parts.bus.clone()));
@@ -98,7 +105,7 @@ pub(super) fn live_of(count: TenantCount) -> Live {
 
 /// The database.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(crate) struct Database {
     store: Store,
     /// A file is one process's alone; a server is shared.
     lock: Option<DatabaseLock>,
@@ -109,7 +116,7 @@ impl Database {
     ///
     /// # Errors
     /// When another process has it, or it cannot be read.
-    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
         let (parts, place) = (config.dispatcher(), config.database_place());
         let store_config = StoreConfig {
             read_connections: parts.database.read_connections,
@@ -128,8 +135,12 @@ impl Database {
         })
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Waits for what is being written. The next process may have it then.
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.store.close().await;
     }
 }
@@ -153,7 +164,7 @@ impl Running {
         database: Database,
         bus: Bus,
         receipts: ReceiptStream,
-        verifier: Arc<Verifier>,
+        (keyring, credentials): (Keyring, Arc<Credentials>),
         live: LiveStats,
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
@@ -177,12 +188,13 @@ impl Running {
             channels,
             metrics,
             spool,
+            keyring,
             exclusive: database.lock.is_some(),
         })
         .await;
         let closing = CancellationToken::new();
         let api = ApiState::new(ApiConfig {
-            verifier,
+            credentials,
             service: dispatcher.service(),
             limits: parts.limits,
             schedules: parts.schedules,

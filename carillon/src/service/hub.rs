@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    bus::Bus, ids::NodeId, policy::Policies, receipts::ReceiptSink, telemetry::Metrics, token::Verifier,
+    bus::Bus, credential::Credentials, ids::NodeId, policy::Policies, receipts::ReceiptSink,
+    telemetry::Metrics, token::Verifier,
 };
 use hub::{Hub, HubParts};
 
 use super::{
-    bus,
+    bus, callers,
     ending::Ending,
     listeners::{Listeners, Site},
 };
@@ -22,18 +23,20 @@ const RESERVE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When something cannot be started. Redis that is away is no error: the process waits for it, not ready.
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
-    let verifier = Arc::new(Verifier::new(&config.auth, config.auth.secret.as_ref())?);
+    let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
     let listeners = Listeners::bind(&config.server)?;
     let metrics = Metrics::default();
     let policies = config.policies()?;
     let node = NodeId::generate();
     let bus = bus::shared(&config, &policies, &node, &metrics)?;
     let receipts = bus::receipt_sink(&config, &metrics)?;
+    let (board, uses) = (bus::board(&config)?, callers::tell_uses(receipts.clone()));
+    let credentials = callers::credentials(&config, verifier, Arc::new(board), uses, &metrics);
     let wiring = Wiring {
         node,
         bus: bus.clone(),
         policies,
-        verifier: Arc::clone(&verifier),
+        credentials: Arc::clone(&credentials),
         receipts: receipts.clone(),
     };
     let hub = start(&config, wiring, &metrics);
@@ -43,7 +46,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         api: None,
         bus,
         bus_seen: routes::BusSeen::default(),
-        verifier,
+        credentials,
         metrics,
     };
     let (public, internal) = sites(&config, &parts, &hub);
@@ -67,7 +70,7 @@ pub(super) struct Wiring {
     pub(super) node: NodeId,
     pub(super) bus: Bus,
     pub(super) policies: Policies,
-    pub(super) verifier: Arc<Verifier>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) receipts: ReceiptSink,
 }
 
@@ -79,7 +82,7 @@ pub(super) fn start(config: &Config, wiring: Wiring, metrics: &Metrics) -> Hub {
         node_queue: config.bus.node_queue,
         bus: wiring.bus,
         policies: wiring.policies,
-        verifier: wiring.verifier,
+        credentials: wiring.credentials,
         public_topics: config.auth.public_topics.clone(),
         allowed_origins: config.server.allowed_origins.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),

@@ -1,6 +1,7 @@
 //! The processes that Carillon can be, each wired from the same parts: everything in one, a hub, the dispatcher.
 
 mod bus;
+mod callers;
 mod dispatcher;
 mod ending;
 mod hub;
@@ -8,6 +9,7 @@ mod listeners;
 mod standalone;
 mod waiting;
 
+pub(crate) use self::dispatcher::Database;
 use crate::{cli::Service, config::Config};
 
 /// Runs a process until a signal, then ends it in order.

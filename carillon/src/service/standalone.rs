@@ -10,11 +10,12 @@ use common::{
     telemetry::Metrics,
     token::Verifier,
 };
-use dispatcher::api::LiveStats;
+use dispatcher::{api::LiveStats, keyring::Keyring};
 use hub::Hub;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    callers,
     dispatcher::{Database, Running, live_of},
     ending::Ending,
     hub::{self as node, Wiring},
@@ -34,7 +35,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// When something cannot be started; nothing has been accepted then.
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let secret = secret::configured_or_kept(config.auth.secret.as_ref(), &config.server.data_dir)?;
-    let verifier = Arc::new(Verifier::new(&config.auth, Some(&secret))?);
+    let verifier = Verifier::new(&config.auth, Some(&secret))?;
     drop(secret);
     if config.redis.kind != RedisKind::None {
         tracing::warn!(
@@ -49,11 +50,14 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let memory = MemoryBus::with_policies((&config.bus).into(), policies.clone());
     let bus = Bus::Memory(memory.clone());
     let (receipt_sink, receipt_stream) = receipts::in_memory(RECEIPTS);
+    let keyring = Keyring::new(database.store().clone(), None);
+    let source = Arc::new(keyring.clone());
+    let credentials = callers::credentials(&config, verifier, source, keyring.uses(), &metrics);
     let wiring = Wiring {
         node: NodeId::generate(),
         bus: bus.clone(),
         policies,
-        verifier: Arc::clone(&verifier),
+        credentials: Arc::clone(&credentials),
         receipts: receipt_sink,
     };
     let hub = node::start(&config, wiring, &metrics);
@@ -62,7 +66,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         database,
         bus.clone(),
         receipt_stream,
-        Arc::clone(&verifier),
+        (keyring, Arc::clone(&credentials)),
         live(&hub),
         &metrics,
     )
@@ -73,7 +77,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         api: Some(running.api()),
         bus,
         bus_seen: routes::BusSeen::default(),
-        verifier,
+        credentials,
         metrics,
     };
     let (public, internal) = node::sites(&config, &parts, &hub);

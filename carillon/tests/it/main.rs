@@ -23,6 +23,7 @@ mod database_away;
 mod files;
 mod flush;
 mod forged;
+mod keys;
 mod malformed;
 mod nodes;
 mod receipts;

@@ -71,10 +71,14 @@ impl Origin {
     /// The verified caller of a request.
     #[must_use]
     pub fn of(caller: &Identity, address: Option<IpAddr>, request: Option<String>) -> Self {
+        let (credential, credential_id) = match caller.key() {
+            Some(key) => (CredentialKind::Key, key.to_string()),
+            None => (CredentialKind::Token, caller.user.as_str().to_owned()),
+        };
         Self {
             tenant: caller.tenant.clone(),
-            credential: CredentialKind::Token,
-            credential_id: caller.user.as_str().to_owned(),
+            credential,
+            credential_id,
             user: caller.user.clone(),
             address,
             request,

@@ -62,7 +62,7 @@ impl ServerConfig {
 }
 
 /// `[auth]`: whose tokens are believed.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// The HS256 secret, at least 32 bytes.
@@ -76,12 +76,46 @@ pub struct AuthConfig {
     /// The tenant of tokens that name none. An empty text is none: such tokens are refused.
     #[serde(deserialize_with = "tenant_or_none")]
     pub default_tenant: Option<TenantId>,
+    /// Where an issuer shows its public keys (RFC 7517): tokens of these keys are believed, too.
+    pub jwks_url: Option<String>,
+    /// The algorithms that keys there may have.
+    pub jwks_algorithms: Vec<String>,
+    /// A token of a key that is not known has the keys fetched again, at most so often.
+    pub jwks_cool_down: Span,
     /// `aud` that tokens must carry.
     pub audience: Option<String>,
     /// `iss` that tokens must carry.
     pub issuer: Option<String>,
     /// Patterns of topics that every session may subscribe to.
     pub public_topics: Vec<String>,
+    /// For how long an API key that was seen goes on while what keeps API keys is away.
+    pub api_key_grace: Span,
+    /// Wrong tokens and keys of one address within `failures_window`; beyond, what is not known already is refused unseen.
+    /// 0: no bound.
+    pub failures: u32,
+    /// The time for `failures`.
+    pub failures_window: Span,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            previous_secret: None,
+            previous_secret_until: None,
+            keys: Vec::new(),
+            default_tenant: None,
+            jwks_url: None,
+            jwks_algorithms: ["RS256", "ES256", "EdDSA"].map(str::to_owned).into(),
+            jwks_cool_down: Span(Duration::from_secs(30)),
+            audience: None,
+            issuer: None,
+            public_topics: Vec::new(),
+            api_key_grace: Span(Duration::from_mins(5)),
+            failures: 300,
+            failures_window: Span(Duration::from_mins(1)),
+        }
+    }
 }
 
 /// A layer cannot take a key of the one below away, so the empty text says that there is none.
@@ -116,6 +150,35 @@ impl AuthConfig {
             return Err(ConfigError::invalid(
                 "auth.previous_secret_until",
                 "goes with auth.previous_secret: an old secret has to end",
+            ));
+        }
+        if self.jwks_url.is_some() {
+            // An issuer signs for many; only what it signed for this system may count.
+            for (key, value) in [("auth.issuer", &self.issuer), ("auth.audience", &self.audience)] {
+                if value.is_none() {
+                    return Err(ConfigError::invalid(key, "has to be set with auth.jwks_url"));
+                }
+            }
+            if self.jwks_algorithms.is_empty() {
+                return Err(ConfigError::invalid("auth.jwks_algorithms", "names no algorithm"));
+            }
+        }
+        if self.jwks_cool_down.0 < Duration::from_secs(1) {
+            return Err(ConfigError::invalid(
+                "auth.jwks_cool_down",
+                "has to be at least 1s",
+            ));
+        }
+        if self.api_key_grace.0 > Duration::from_hours(24) {
+            return Err(ConfigError::invalid(
+                "auth.api_key_grace",
+                "can be no longer than 24h: a revoked key would go on for as long",
+            ));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.failures_window.0) {
+            return Err(ConfigError::invalid(
+                "auth.failures_window",
+                "has to be from 1s to 24h",
             ));
         }
         Ok(())

@@ -1,18 +1,27 @@
-//! Who is calling: `Authorization: Bearer`.
+//! Who is calling: `Authorization: Bearer`, or `X-API-Key`.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::extract::FromRequestParts;
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, HeaderName, header, request::Parts};
 
-use super::Problem;
-use crate::token::{Identity, TokenError, Verifier};
+use super::{Problem, Whence};
+use crate::{
+    credential::Credentials,
+    token::{Identity, TokenError},
+};
+
+/// Where an API key may stand, for clients that keep `Authorization` for something else.
+pub const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Put into the requests' extensions by whoever serves them; [`Caller`] reads it there.
 #[derive(Debug, Clone)]
-pub struct Authenticator(pub Arc<Verifier>);
+pub struct Authenticator(pub Arc<Credentials>);
 
-/// The verified caller of a request. Extracting it is what makes a route need a token.
+/// The verified caller of a request. Extracting it is what makes a route need a token or an API key.
 #[derive(Debug, Clone)]
 pub struct Caller(pub Arc<Identity>);
 
@@ -38,28 +47,47 @@ impl std::ops::Deref for Caller {
     }
 }
 
-/// The token of the `Authorization` header.
+/// The token or API key of the `Authorization` header, or without one the key of `X-API-Key`.
 #[must_use]
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+pub fn shown(headers: &HeaderMap) -> Option<&str> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    text(header::AUTHORIZATION)
+        .and_then(bearer)
+        .or_else(|| text(API_KEY_HEADER).map(str::trim))
+}
+
+/// What an `Authorization` header of the scheme `Bearer` carries.
+#[must_use]
+pub fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
+
+/// What was found out about a request's caller, for everything that asks within the request.
+#[derive(Debug, Clone)]
+struct Found(Result<Caller, Problem>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        if let Some(caller) = parts.extensions.get::<Self>() {
-            return Ok(caller.clone());
+        if let Some(Found(found)) = parts.extensions.get() {
+            return found.clone();
         }
-        let token = bearer(&parts.headers).ok_or(TokenError::Missing)?;
-        let verifier = parts
-            .extensions
-            .get::<Authenticator>()
-            .ok_or(TokenError::Invalid)?;
-        let caller = Self(verifier.0.verify_again(token)?);
-        parts.extensions.insert(caller.clone());
-        Ok(caller)
+        let found = find(parts).await;
+        parts.extensions.insert(Found(found.clone()));
+        found
     }
+}
+
+async fn find(parts: &Parts) -> Result<Caller, Problem> {
+    let shown = shown(&parts.headers).ok_or(TokenError::Missing)?;
+    let Authenticator(credentials) = parts
+        .extensions
+        .get::<Authenticator>()
+        .ok_or(TokenError::Invalid)?;
+    let from = Whence::of(parts)
+        .address
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    Ok(Caller(credentials.verify(shown, from).await?))
 }

@@ -12,7 +12,7 @@ mod serve;
 mod storable;
 
 pub use self::{
-    auth::{Authenticator, Caller, bearer},
+    auth::{API_KEY_HEADER, Authenticator, Caller, bearer, shown},
     body::{
         BODY_TIME, BodyDepth, BodyLimit, JsonBody, JsonText, body_timeout, is_json, not_json, parse_body,
         parse_json, parse_query,

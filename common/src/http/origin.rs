@@ -61,10 +61,10 @@ impl Whence {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Whence {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+impl Whence {
+    /// Where this request came from.
+    #[must_use]
+    pub fn of(parts: &Parts) -> Self {
         let forwarded = parts
             .headers
             .get_all(FORWARDED_FOR)
@@ -77,10 +77,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Whence {
             .cloned()
             .unwrap_or_default();
         let peer = parts.extensions.get::<Peer>();
-        Ok(Self {
+        Self {
             address: peer.map(|peer| client_address(peer.0.ip(), forwarded, &trusted.0)),
             request: request_id(&parts.headers),
-        })
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Whence {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(parts))
     }
 }
 

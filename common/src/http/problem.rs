@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::token::TokenError;
+use crate::{credential::Denied, token::TokenError};
 
 /// What went wrong, and what to do. `code` is stable; `detail` is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -98,6 +98,18 @@ impl Problem {
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string())
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Refused(error) => error.into(),
+            Denied::TooMany(after) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, denied.code(), denied.to_string()).retry_after(after)
+            }
+            Denied::Unavailable(after) => Self::unavailable(denied.to_string(), after),
+        }
     }
 }
 

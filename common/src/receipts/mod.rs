@@ -25,6 +25,7 @@ pub use self::{
 };
 use crate::{
     audit::AuditEntry,
+    credential::KeyUse,
     ids::{MessageId, Name, TenantId},
     topic::TopicKey,
 };
@@ -88,6 +89,8 @@ pub enum Receipt {
         /// What, and who.
         entry: Box<AuditEntry>,
     },
+    /// An API key was used at a hub.
+    KeyUsed(KeyUse),
 }
 
 impl Receipt {

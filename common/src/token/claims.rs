@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LEEWAY_SECONDS, TokenError};
+use super::{LEEWAY_SECONDS, Role, TokenError, api_key::KeyId};
 use crate::{
     ids::{Name, TenantId},
     topic::{TopicKey, matches_pattern},
@@ -40,6 +40,15 @@ pub struct Claims {
     /// Scopes, separated by spaces or as a list.
     #[serde(skip_serializing_if = "Scope::is_empty")]
     pub scope: Scope,
+    /// A role of Carillon, whose scopes count beside `scope`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carillon_role: Option<String>,
+    /// Who made it. The library checks it.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    /// For whom it was made. The library checks it.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub aud: Option<String>,
     /// Until when, Unix seconds.
     #[serde(deserialize_with = "numeric_date")]
     pub exp: i64,
@@ -93,7 +102,7 @@ impl Scope {
     }
 }
 
-/// A caller whose token was verified.
+/// A caller whose token or API key was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The tenant.
@@ -123,10 +132,19 @@ impl Identity {
             None => default_tenant.cloned().ok_or(TokenError::NoTenant)?,
         };
         let user = Name::new(&claims.sub).map_err(|_| TokenError::Claim("sub"))?;
+        if KeyId::of_user(&claims.sub).is_some() {
+            // That is what an API key is called; whoever signs tokens does not speak for keys.
+            return Err(TokenError::Claim("sub"));
+        }
         let roles = names("roles", claims.roles.into_iter().chain(claims.role))?;
         let stores = names("store_ids", claims.store_ids.into_iter().chain(claims.store_id))?;
         if claims.topics.len() > MAX_LIST || claims.topics.iter().any(|pattern| pattern.len() > 256) {
             return Err(TokenError::Claim("topics"));
+        }
+        let mut scopes = claims.scope.into_set();
+        if let Some(role) = claims.carillon_role {
+            let role: Role = role.parse().map_err(|_| TokenError::Claim("carillon_role"))?;
+            scopes.extend(role.scopes().iter().map(|scope| (*scope).to_owned()));
         }
         Ok(Self {
             tenant,
@@ -134,9 +152,15 @@ impl Identity {
             roles,
             stores,
             topics: claims.topics,
-            scopes: claims.scope.into_set(),
+            scopes,
             expires_at: claims.exp,
         })
+    }
+
+    /// The API key that was shown; none where it was a token.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        KeyId::of_user(self.user.as_str())
     }
 
     /// Whether the token carries the scope. `platform:admin` carries every other.
@@ -148,9 +172,8 @@ impl Identity {
     /// Whether the caller counts as a service, with the limits of services.
     #[must_use]
     pub fn is_service(&self) -> bool {
-        ["service", "publish", "inbox:any"]
-            .iter()
-            .any(|scope| self.has_scope(scope))
+        let scopes = ["service", "publish", "inbox:any"];
+        scopes.iter().any(|scope| self.has_scope(scope)) || self.key().is_some()
     }
 
     /// The implicit topics: the user's own first, then stores, roles, the tenant and everyone.

@@ -4,9 +4,14 @@ use std::{collections::HashSet, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
+use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Claims, Identity, LEEWAY_SECONDS, TokenError, cache::Verified};
+use super::{
+    Claims, Identity, LEEWAY_SECONDS, TokenError,
+    cache::{Fingerprint, Verified},
+    jwks::{self, Current, Jwks, Wanted},
+};
 use crate::{config::AuthConfig, ids::TenantId};
 
 /// Longest token that is looked at, in bytes.
@@ -29,6 +34,12 @@ pub enum KeyError {
         /// What was written.
         algorithm: String,
     },
+    /// A URL of keys that cannot be used.
+    #[error("auth.jwks_url: {0}")]
+    Url(String),
+    /// An algorithm that keys at a URL cannot have.
+    #[error("auth.jwks_algorithms: `{0}` is not one of RS256, ES256, EdDSA")]
+    UrlAlgorithm(String),
     /// A key that cannot be read.
     #[error("auth.keys[{index}]: {reason}")]
     Key {
@@ -39,10 +50,10 @@ pub enum KeyError {
     },
 }
 
-struct Key {
-    algorithm: Algorithm,
-    id: Option<String>,
-    key: DecodingKey,
+pub(super) struct Key {
+    pub(super) algorithm: Algorithm,
+    pub(super) id: Option<String>,
+    pub(super) key: DecodingKey,
     validation: Validation,
     /// A previous secret is accepted until then, Unix seconds.
     until: Option<i64>,
@@ -51,6 +62,7 @@ struct Key {
 /// Verifies tokens with the configured keys.
 pub struct Verifier {
     keys: Vec<Key>,
+    jwks: Option<Arc<Jwks>>,
     default_tenant: Option<TenantId>,
     verified: Verified,
 }
@@ -99,7 +111,12 @@ impl Verifier {
             })?;
             keys.push(Key::new(algorithm, key.kid.clone(), decoding, config, None));
         }
-        if keys.is_empty() {
+        let jwks = config
+            .jwks_url
+            .as_deref()
+            .map(|url| jwks(url, config))
+            .transpose()?;
+        if keys.is_empty() && jwks.is_none() {
             return Err(KeyError::None);
         }
         for key in &mut keys {
@@ -107,6 +124,7 @@ impl Verifier {
         }
         Ok(Self {
             keys,
+            jwks: jwks.map(Arc::new),
             default_tenant: config.default_tenant.clone(),
             verified: Verified::default(),
         })
@@ -117,8 +135,48 @@ impl Verifier {
     /// # Errors
     /// [`TokenError`]; which of the keys refused is not told.
     pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
-        self.check(token, jiff::Timestamp::now().as_second())
-            .map(|(identity, _)| identity)
+        let issuer = self.jwks.as_ref().map(|jwks| jwks.current());
+        self.check(token, jiff::Timestamp::now().as_second(), issuer.as_deref())
+            .map(|(identity, ..)| identity)
+    }
+
+    /// Who a token is for that [`Self::verify_again`] verified before and that is still good.
+    #[must_use]
+    pub fn remembered(&self, token: &str) -> Option<Arc<Identity>> {
+        let now = jiff::Timestamp::now().as_second();
+        self.known(&Verified::fingerprint(token), now)
+    }
+
+    fn known(&self, fingerprint: &Fingerprint, now: i64) -> Option<Arc<Identity>> {
+        let of_issuer = || self.jwks.as_ref()?.current().verified.get(fingerprint, now);
+        self.verified.get(fingerprint, now).or_else(of_issuer)
+    }
+
+    /// What is to be done for a token that was refused as invalid: the issuer may have the key by now that it names.
+    pub(crate) fn wanted(&self, token: &str) -> Wanted {
+        match (&self.jwks, decode_header(token)) {
+            (Some(jwks), Ok(header)) if token.len() <= MAX_TOKEN => {
+                jwks.wanted(header.alg, header.kid.as_deref())
+            }
+            _ => Wanted::No,
+        }
+    }
+
+    /// Fetches the issuer's keys for a token, unless that was done a moment ago. Whether they are there.
+    pub(crate) async fn fetch_keys(&self, token: &str) -> bool {
+        match (&self.jwks, decode_header(token)) {
+            (Some(jwks), Ok(header)) => jwks.fetch_for(header.kid.as_deref()).await,
+            _ => true,
+        }
+    }
+
+    /// Keeps the issuer's keys (`auth.jwks_url`) good, from now on and for as long as the process lives. Needs a runtime.
+    pub fn keep_keys(&self, registry: &mut Registry) {
+        if let Some(jwks) = &self.jwks {
+            jwks.register(registry);
+            let jwks = Arc::clone(jwks);
+            tokio::spawn(async move { jwks.keep().await });
+        }
     }
 
     /// [`Self::verify`] for tokens that come again: what was verified before is known by its hash, for as long as
@@ -129,18 +187,28 @@ impl Verifier {
     pub fn verify_again(&self, token: &str) -> Result<Arc<Identity>, TokenError> {
         let now = jiff::Timestamp::now().as_second();
         let fingerprint = Verified::fingerprint(token);
-        if let Some(identity) = self.verified.get(&fingerprint, now) {
+        if let Some(identity) = self.known(&fingerprint, now) {
             return Ok(identity);
         }
-        let (identity, until) = self.check(token, now)?;
+        let issuer = self.jwks.as_ref().map(|jwks| jwks.current());
+        let (identity, until, of_issuer) = self.check(token, now, issuer.as_deref())?;
         let identity = identity.shared();
-        self.verified
-            .insert(fingerprint, Arc::clone(&identity), until, now);
+        // What the issuer's keys verified ends with them.
+        let verified = match &issuer {
+            Some(issuer) if of_issuer => &issuer.verified,
+            _ => &self.verified,
+        };
+        verified.insert(fingerprint, Arc::clone(&identity), until, now);
         Ok(identity)
     }
 
-    /// Who the token is for, and the last Unix second at which it is good.
-    fn check(&self, token: &str, now: i64) -> Result<(Identity, i64), TokenError> {
+    /// Who the token is for, the last Unix second at which it is good, and whether a key of the issuer's says so.
+    fn check(
+        &self,
+        token: &str,
+        now: i64,
+        issuer: Option<&Current>,
+    ) -> Result<(Identity, i64, bool), TokenError> {
         if token.is_empty() {
             return Err(TokenError::Missing);
         }
@@ -152,18 +220,20 @@ impl Verifier {
             return Err(TokenError::Invalid);
         }
         let mut refusal = TokenError::Invalid;
-        for key in &self.keys {
-            let fits = key.algorithm == header.alg
+        let own = self.keys.iter().filter(|key| {
+            key.algorithm == header.alg
                 && (key.id.is_none() || key.id == header.kid)
-                && key.until.is_none_or(|until| now <= until);
-            if !fits {
-                continue;
-            }
+                && key.until.is_none_or(|until| now <= until)
+        });
+        let fitting = issuer.map(|issuer| issuer.set.fitting(header.alg, header.kid.as_deref()));
+        let of_issuer = fitting.into_iter().flatten().map(|key| (key, true));
+        for (key, of_issuer) in own.map(|key| (key, false)).chain(of_issuer) {
             match decode::<Claims>(token, &key.key, &key.validation) {
                 Ok(data) => {
                     let identity = Identity::from_claims(data.claims, self.default_tenant.as_ref())?;
                     let end = identity.expires_at.saturating_add(LEEWAY_SECONDS);
-                    return Ok((identity, key.until.map_or(end, |until| until.min(end))));
+                    let end = key.until.map_or(end, |until| until.min(end));
+                    return Ok((identity, end, of_issuer));
                 }
                 Err(error) => match error.kind() {
                     // The signature was right, so no other key can fit better.
@@ -178,7 +248,7 @@ impl Verifier {
 }
 
 impl Key {
-    fn new(
+    pub(super) fn new(
         algorithm: Algorithm,
         id: Option<String>,
         key: DecodingKey,
@@ -206,6 +276,17 @@ fn has_critical_extensions(token: &str) -> bool {
         return true;
     };
     serde_json::from_slice::<Extensions>(&json).is_ok_and(|header| header.crit.is_some())
+}
+
+fn jwks(url: &str, config: &AuthConfig) -> Result<Jwks, KeyError> {
+    let url = jwks::usable(url).map_err(KeyError::Url)?;
+    let algorithms = config.jwks_algorithms.iter().map(|name| match name.as_str() {
+        "RS256" => Ok(Algorithm::RS256),
+        "ES256" => Ok(Algorithm::ES256),
+        "EdDSA" => Ok(Algorithm::EdDSA),
+        other => Err(KeyError::UrlAlgorithm(other.to_owned())),
+    });
+    Ok(Jwks::new(url, algorithms.collect::<Result<_, _>>()?, config))
 }
 
 fn hmac(secret: &SecretString, until: Option<i64>) -> Result<Key, KeyError> {

@@ -66,10 +66,10 @@ fn what_was_verified_is_known_again_until_it_ends() {
     assert!(Arc::ptr_eq(&identity, &first.verify_again(&good).unwrap()));
     assert_eq!(*identity, first.verify(&good).unwrap());
     // The entry ends with the key, before the token does.
-    assert_eq!(first.check(&good, now).unwrap().1, now + 60);
+    assert_eq!(first.check(&good, now, None).unwrap().1, now + 60);
     let second = verifier(&config());
     assert_eq!(
-        second.check(&good, now).unwrap().1,
+        second.check(&good, now, None).unwrap().1,
         identity.expires_at + LEEWAY_SECONDS
     );
     // Another verifier, as after a change of keys, knows nothing of it.
@@ -137,6 +137,25 @@ fn critical_extensions_are_refused_and_dates_may_have_fractions() {
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
     let refused = verifier(&config()).verify(&format!("{signed}.{signature}"));
     assert_eq!(refused.unwrap_err(), TokenError::Invalid);
+}
+
+#[test]
+fn s4_10_a_role_gives_scopes_and_the_tenants_own_roles_give_none() {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    let signed = |more: serde_json::Value| {
+        let mut claims = serde_json::json!({ "sub": "u", "exp": jiff::Timestamp::now().as_second() + 60 });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        verifier(&config()).verify(&encode(&Header::default(), &claims, &key).unwrap())
+    };
+    let auditor = signed(serde_json::json!({ "carillon_role": "auditor", "scope": "metrics" })).unwrap();
+    assert!(auditor.has_scope("audit:read") && auditor.has_scope("metrics") && !auditor.has_scope("control"));
+    let own = signed(serde_json::json!({ "roles": ["admin", "auditor"], "role": "operator" })).unwrap();
+    assert!(own.scopes.is_empty() && own.roles.len() == 3);
+    let unknown = signed(serde_json::json!({ "carillon_role": "root" }));
+    assert_eq!(unknown.unwrap_err(), TokenError::Claim("carillon_role"));
+    let key = signed(serde_json::json!({ "sub": "key:0123456789012345678901" }));
+    assert_eq!(key.unwrap_err(), TokenError::Claim("sub"));
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub struct NewToken {
     pub topics: Vec<String>,
     /// Scopes; each may hold several, separated by spaces.
     pub scopes: Vec<String>,
+    /// `iss`.
+    pub issuer: Option<String>,
+    /// `aud`.
+    pub audience: Option<String>,
     /// How long it is valid, in seconds.
     pub ttl_seconds: i64,
 }
@@ -33,6 +37,8 @@ impl Default for NewToken {
             stores: Vec::new(),
             topics: Vec::new(),
             scopes: Vec::new(),
+            issuer: None,
+            audience: None,
             ttl_seconds: 3600,
         }
     }
@@ -56,6 +62,8 @@ pub fn mint(new: &NewToken, secret: &SecretString) -> Result<String, MintError> 
         store_ids: new.stores.clone(),
         topics: new.topics.clone(),
         scope: Scope::Text(new.scopes.join(" ")),
+        iss: new.issuer.clone(),
+        aud: new.audience.clone(),
         exp: now.saturating_add(new.ttl_seconds),
         iat: Some(now),
         ..Claims::default()

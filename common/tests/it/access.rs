@@ -142,6 +142,7 @@ async fn an_acl_user_needs_the_rights_that_are_documented_and_no_others() {
     works(&config).await;
     attends(&config).await;
     receives(&config).await;
+    crate::board::works(&config).await;
     config.prefix = "elsewhere".to_owned();
     let bus = connect(&config, BusLimits::default(), Policies::default()).await;
     let (subscriptions, _events) = bus.attach(10);

@@ -71,6 +71,8 @@ fn operation_of(operation: &mut Map<String, Value>, everywhere: Option<&Value>) 
         for status in ["401", "403", "429"] {
             responses.entry(status).or_insert_with(|| json!({}));
         }
+        // Whose a key is may not be known for the moment.
+        responses.entry("503").or_insert_with(|| json!({ "content": {} }));
     }
     if has_body {
         for status in ["400", "408", "413", "415", "422"] {

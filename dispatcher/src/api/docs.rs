@@ -6,7 +6,7 @@ use utoipa::{
     Modify, OpenApi,
     openapi::{
         self,
-        security::{Http, HttpAuthScheme, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
     },
 };
 
@@ -15,7 +15,7 @@ use utoipa::{
 #[openapi(
     info(title = "Carillon", description = "Notifications: accepted once, stored, and seen through to every person and device.", license(name = "Apache-2.0")),
     modifiers(&Bearer),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = [])),
     tags(
         (name = "notifications", description = "Create, and see what became of it"),
         (name = "schedules", description = "Notifications that are made again and again"),
@@ -24,6 +24,7 @@ use utoipa::{
         (name = "templates", description = "Texts with variables"),
         (name = "contacts", description = "Where users can be reached"),
         (name = "audit", description = "Who changed what"),
+        (name = "keys", description = "What services call with"),
         (name = "health", description = "Whether it works")
     )
 )]
@@ -35,6 +36,9 @@ impl Modify for Bearer {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        let header =
+            ApiKeyValue::with_description("X-API-Key", "An API key; it may also stand where a token does");
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
     }
 }
 

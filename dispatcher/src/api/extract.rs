@@ -133,6 +133,10 @@ scoped! {
     TemplateWriter, "templates:write"
 }
 scoped! {
+    /// A caller who sees to API keys.
+    KeyWriter, "keys:write"
+}
+scoped! {
     /// A caller who may change contacts.
     ContactWriter, "contacts:write"
 }

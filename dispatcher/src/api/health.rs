@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequestParts, State},
     response::{IntoResponse, Response},
 };
-use common::http::{Caller, Problem, bearer};
+use common::http::{API_KEY_HEADER, Caller, Problem};
 use http::{StatusCode, header, request::Parts};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -39,7 +39,8 @@ impl<S: Send + Sync> FromRequestParts<S> for MaybeCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        if parts.headers.contains_key(header::AUTHORIZATION) || bearer(&parts.headers).is_some() {
+        let shows = |name| parts.headers.contains_key(name);
+        if shows(header::AUTHORIZATION) || shows(API_KEY_HEADER) {
             Caller::from_request_parts(parts, state).await?;
         }
         Ok(Self)

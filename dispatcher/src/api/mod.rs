@@ -2,7 +2,7 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `page`, `marks`, `feed`, `records`,
-//! `history`, `jobs`, `schedules`, `templates`, `contacts`, `audit`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
+//! `history`, `jobs`, `schedules`, `templates`, `contacts`, `audit`, `keys`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
 //! that of `bulk`.
 
 mod accept;
@@ -31,6 +31,7 @@ mod health;
 mod history;
 mod inbox;
 mod jobs;
+mod keys;
 mod limits;
 mod marks;
 mod operate;
@@ -88,7 +89,7 @@ pub fn routes(state: &ApiState, others: utoipa::openapi::OpenApi) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(Extension(BodyLimit(state.limits.body_bytes.0)))
         .layer(Extension(BodyDepth(state.limits.json_depth)))
-        .layer(Extension(Authenticator(Arc::clone(&state.verifier))))
+        .layer(Extension(Authenticator(Arc::clone(&state.credentials))))
         .with_state(state.clone())
 }
 
@@ -168,6 +169,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(schedules::next))
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::get, keys::revoke))
+        .routes(routes!(keys::rotate))
         .routes(routes!(health::with_token))
         .routes(routes!(condition::detailed))
         .routes(routes!(condition::metrics))

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use common::{ids::TenantId, token::Verifier};
+use common::{credential::Credentials, ids::TenantId};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +32,8 @@ struct Inner {
 /// What the API is made of.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
-    /// Verifies tokens.
-    pub verifier: Arc<Verifier>,
+    /// Says who callers are.
+    pub credentials: Arc<Credentials>,
     /// Accepts and reads, and tells sockets and workers of it.
     pub service: Service,
     /// What callers may ask for.

@@ -1,5 +1,6 @@
 //! What the dispatcher speaks of: plain values, no I/O.
 
+mod api_key;
 mod audit;
 mod chain;
 mod channel;
@@ -17,6 +18,7 @@ mod template;
 mod time;
 
 pub use self::{
+    api_key::{ApiKey, KeyFilter, KeyMade, KeyRotated, KeyState, NewApiKey},
     audit::{AuditFilter, AuditPlace},
     chain::{Chain, ChainId, ChainState, Reached, Step, StepDelivery, StepState},
     channel::{Channel, Lane, UnknownChannel},

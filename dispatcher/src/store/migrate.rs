@@ -51,6 +51,7 @@ migrations! {
     11 "0011_retention",
     12 "0012_stops",
     13 "0013_audit",
+    14 "0014_api_keys",
 }
 
 const TABLE: Statement = Statement {

@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod api_keys;
 mod audit;
 mod chains;
 mod claim;

@@ -4,9 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use common::{
+    credential::Denied,
     http::Problem,
     protocol::{Dialect, SUBPROTOCOL},
-    token::{Identity, TokenError},
+    token::Identity,
     topic::TopicKey,
 };
 use http::{HeaderValue, StatusCode, Uri, header};
@@ -77,14 +78,27 @@ pub(super) struct Admitted {
 /// The label of the metric, and what the client is told.
 pub(super) type Refused = (&'static str, Box<Problem>);
 
-/// Decides about a handshake; the cheap questions first. `without_subprotocol` is spoken where `carillon.v1` is not
-/// offered.
-pub(super) fn admit(
-    hub: &Hub,
-    head: &Head<'_>,
-    peer: IpAddr,
-    without_subprotocol: Dialect,
-) -> Result<Admitted, Refused> {
+/// What a handshake says of the caller, where nothing else speaks against it.
+#[derive(Debug)]
+pub(super) struct Screened {
+    query: Query,
+    /// Where the client is.
+    pub(super) address: IpAddr,
+}
+
+impl Screened {
+    /// The token or API key; empty where there is none.
+    pub(super) fn shown<'a>(&'a self, head: &Head<'a>) -> &'a str {
+        let given = self.query.token.as_deref();
+        given
+            .or_else(|| head.shown())
+            .or(head.offered.token)
+            .unwrap_or_default()
+    }
+}
+
+/// Asks about a handshake what costs little: everything but who the caller is.
+pub(super) fn screen(hub: &Hub, head: &Head<'_>, peer: IpAddr) -> Result<Screened, Refused> {
     let connections = &hub.inner.connections;
     if hub.refusing() {
         let after = Duration::from_millis(fastrand::u64(1000..5000)).max(connections.comeback());
@@ -113,21 +127,27 @@ pub(super) fn admit(
     connections
         .take_handshake()
         .map_err(|refusal| refused(hub, refusal))?;
-    let query = Query::new(head.query)?;
-    let token = query
-        .token
-        .as_deref()
-        .or_else(|| head.bearer())
-        .or(head.offered.token);
-    let identity = token
-        .ok_or(TokenError::Missing)
-        .and_then(|token| hub.inner.shared.verifier.verify(token))
-        .map_err(|error| (error.code(), Problem::from(error).into()))?;
+    Ok(Screened {
+        query: Query::new(head.query)?,
+        address: head.client_address(peer, &hub.inner.trusted_proxies),
+    })
+}
+
+/// Admits a caller that is known by now. `without_subprotocol` is spoken where `carillon.v1` is not offered.
+pub(super) fn admit(
+    hub: &Hub,
+    head: &Head<'_>,
+    Screened { query, address }: &Screened,
+    verified: Result<Arc<Identity>, Denied>,
+    without_subprotocol: Dialect,
+) -> Result<Admitted, Refused> {
+    let connections = &hub.inner.connections;
+    let identity = verified.map_err(|denied| (denied.code(), Problem::from(denied).into()))?;
+    let identity = Arc::unwrap_or_clone(identity);
     query.agrees_with(&identity)?;
-    let address = head.client_address(peer, &hub.inner.trusted_proxies);
     let keys = hub.keys(&identity);
     let seat = connections
-        .admit(&identity.tenant, &keys[0], address)
+        .admit(&identity.tenant, &keys[0], *address)
         .map_err(|refusal| refused(hub, refusal))?;
     let (dialect, protocol) = match (head.offered.carillon, head.offered.bearer) {
         (true, _) => (Dialect::CarillonV1, Some(SUBPROTOCOL)),
@@ -146,6 +166,23 @@ pub(super) fn admit(
             Wire::Plain
         },
     })
+}
+
+/// Decides about a handshake, and waits for what is not known of the caller.
+pub(super) async fn admit_whoever(
+    hub: &Hub,
+    head: &Head<'_>,
+    peer: IpAddr,
+    without_subprotocol: Dialect,
+) -> Result<Admitted, Refused> {
+    let screened = screen(hub, head, peer)?;
+    let credentials = &hub.inner.shared.credentials;
+    let shown = screened.shown(head);
+    let verified = match credentials.known_once(shown, screened.address) {
+        Some(verified) => verified,
+        None => credentials.verify(shown, screened.address).await,
+    };
+    admit(hub, head, &screened, verified, without_subprotocol)
 }
 
 /// Where the metric's label is `not_an_upgrade`.

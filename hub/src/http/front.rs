@@ -6,8 +6,10 @@ use std::{cell::RefCell, io::ErrorKind, net::SocketAddr, sync::Arc, time::Durati
 
 use axum::response::Response;
 use common::{
+    credential::Denied,
     http::{Front, Rewound},
     protocol::Dialect,
+    token::Identity,
 };
 use futures_util::FutureExt;
 use http::{StatusCode, header};
@@ -20,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    admit::{Admitted, admit, refuse},
+    admit::{Admitted, Screened, admit, refuse, screen},
     head::Head,
     seat::take_in,
 };
@@ -70,7 +72,9 @@ enum Judged {
     /// Not for here.
     Other,
     /// A handshake on one of the paths, decided; and what came behind it.
-    Handshake(&'static str, Result<Box<Go>, Response>, Vec<u8>),
+    Handshake(&'static str, Decided, Vec<u8>),
+    /// A handshake whose token or API key has to be looked up.
+    Unknown(Box<Screened>),
 }
 
 /// A handshake that goes on, and the answer that says so.
@@ -95,6 +99,7 @@ async fn meet(
             Ok(Judged::Part) => continue,
             Ok(Judged::Other) => return Some(Rewound::new(stream, held.into())),
             Ok(Judged::Handshake(path, decided, behind)) => (path, decided, behind),
+            Ok(Judged::Unknown(screened)) => look_up(&hub, &screened, &held).await?,
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(_) => return None,
         };
@@ -134,7 +139,7 @@ fn read(hub: &Hub, stream: &TcpStream, peer: SocketAddr, held: &mut Vec<u8>) -> 
         }
         let bytes = &buffer[..held.len() + taken];
         let judged = judge(hub, peer, bytes);
-        if matches!(judged, Judged::Part | Judged::Other) {
+        if !matches!(judged, Judged::Handshake(..)) {
             held.clear();
             held.extend_from_slice(bytes);
         }
@@ -155,14 +160,50 @@ fn judge(hub: &Hub, peer: SocketAddr, bytes: &[u8]) -> Judged {
     else {
         return Judged::Part;
     };
-    let decided = match admit(hub, &head, peer.ip(), without_subprotocol) {
+    let screened = match screen(hub, &head, peer.ip()) {
+        Ok(screened) => screened,
+        Err(refused) => return Judged::Handshake(path, Err(refuse(hub, refused)), bytes[len..].to_vec()),
+    };
+    let known = hub
+        .inner
+        .shared
+        .credentials
+        .known_once(screened.shown(&head), screened.address);
+    match known {
+        Some(verified) => {
+            let decided = decide(hub, &head, &screened, verified, without_subprotocol);
+            Judged::Handshake(path, decided, bytes[len..].to_vec())
+        }
+        None => Judged::Unknown(Box::new(screened)),
+    }
+}
+
+type Decided = Result<Box<Go>, Response>;
+
+/// Waits for who has sent the handshake in these bytes, and decides.
+async fn look_up(hub: &Hub, screened: &Screened, bytes: &[u8]) -> Option<(&'static str, Decided, Vec<u8>)> {
+    // They were a whole handshake a moment ago.
+    let parsed = parse(bytes).flatten()?;
+    let shown = screened.shown(&parsed.head);
+    let verified = hub.inner.shared.credentials.verify(shown, screened.address).await;
+    let decided = decide(hub, &parsed.head, screened, verified, parsed.without_subprotocol);
+    Some((parsed.path, decided, bytes[parsed.len..].to_vec()))
+}
+
+fn decide(
+    hub: &Hub,
+    head: &Head<'_>,
+    screened: &Screened,
+    verified: Result<Arc<Identity>, Denied>,
+    without_subprotocol: Dialect,
+) -> Decided {
+    match admit(hub, head, screened, verified, without_subprotocol) {
         Ok(admitted) => {
-            let answer = answer(&head, admitted.protocol.as_deref(), admitted.wire);
+            let answer = answer(head, admitted.protocol.as_deref(), admitted.wire);
             Ok(Box::new(Go { admitted, answer }))
         }
         Err(refused) => Err(refuse(hub, refused)),
-    };
-    Judged::Handshake(path, decided, bytes[len..].to_vec())
+    }
 }
 
 /// A whole handshake.

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use common::protocol::{BEARER_PREFIX, SUBPROTOCOL};
+use common::{
+    http::{API_KEY_HEADER, bearer},
+    protocol::{BEARER_PREFIX, SUBPROTOCOL},
+};
 use http::{HeaderMap, Uri, header};
 use sha1::{Digest, Sha1};
 
@@ -19,6 +22,7 @@ pub(super) struct Head<'a> {
     host: Option<&'a [u8]>,
     origin: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
+    api_key: Option<&'a [u8]>,
     forwarded: Option<&'a [u8]>,
     upgrade: bool,
     connection: bool,
@@ -74,6 +78,8 @@ impl<'a> Head<'a> {
             self.origin.get_or_insert(value);
         } else if is(header::AUTHORIZATION) {
             self.authorization.get_or_insert(value);
+        } else if is(API_KEY_HEADER) {
+            self.api_key.get_or_insert(value);
         } else if name.eq_ignore_ascii_case("x-forwarded-for") {
             // The last one is the proxy's own.
             self.forwarded = Some(value);
@@ -124,9 +130,12 @@ impl<'a> Head<'a> {
             .any(|pattern| common::topic::matches_pattern(pattern, origin))
     }
 
-    pub(super) fn bearer(&self) -> Option<&'a str> {
-        let (scheme, token) = text(self.authorization?)?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    /// The token or API key in a header.
+    pub(super) fn shown(&self) -> Option<&'a str> {
+        self.authorization
+            .and_then(text)
+            .and_then(bearer)
+            .or_else(|| self.api_key.and_then(text).map(str::trim))
     }
 
     /// The client's address: the peer's, or what a trusted proxy says.

@@ -11,10 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use common::{
-    http::{Caller, Problem, Stopping, parse_query},
-    token::TokenError,
-};
+use common::http::{Caller, Problem, Stopping, parse_query};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -175,7 +172,8 @@ impl Upload {
 
     async fn read(&mut self, body: &mut Body, lines: &mut Lines, stop: &CancellationToken) -> End {
         let mut stopped = pin!(stop.cancelled());
-        let mut expired = pin!(sleep(self.caller.remaining(jiff::Timestamp::now())));
+        let (hub, caller) = (self.hub.clone(), self.caller.clone());
+        let mut ended = pin!(hub.inner.shared.credentials.ended(&caller));
         let mut idle = pin!(sleep(IDLE_TIME));
         loop {
             // What the answers' way took is not the client's silence.
@@ -183,7 +181,7 @@ impl Upload {
             let frame = tokio::select! {
                 biased;
                 () = stopped.as_mut() => return End::Early(stopping()),
-                () = expired.as_mut() => return End::Early(TokenError::Expired.into()),
+                error = ended.as_mut() => return End::Early(error.into()),
                 frame = body.frame() => frame,
                 () = idle.as_mut() => return End::Early(silent()),
             };

@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use hyper_util::rt::TokioIo;
 
 use super::{
-    admit::{admit, not_an_upgrade, not_get, refuse},
+    admit::{admit_whoever, not_an_upgrade, not_get, refuse},
     head::Head,
     seat::take_in,
 };
@@ -57,7 +57,6 @@ pub(super) async fn voice_assistant(State(hub): State<Hub>, request: Request) ->
     upgrade(&hub, request, Dialect::Seeds { unread: true }).await
 }
 
-#[expect(clippy::unused_async, reason = "handlers are async")]
 async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) -> Response {
     let peer = request
         .extensions()
@@ -71,7 +70,7 @@ async fn upgrade(hub: &Hub, mut request: Request, without_subprotocol: Dialect) 
     if request.version() < Version::HTTP_11 || !head.is_upgrade() {
         return refuse(hub, not_an_upgrade());
     }
-    let mut admitted = match admit(hub, &head, peer, without_subprotocol) {
+    let mut admitted = match admit_whoever(hub, &head, peer, without_subprotocol).await {
         Ok(admitted) => admitted,
         Err(refused) => return refuse(hub, refused),
     };

@@ -3,15 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use common::{
+    credential::Denied,
     ids::Name,
     message::Position,
     protocol::{Close, Command, CommandError, Dialect, ServerFrame},
     receipts::Receipt,
+    token::Identity,
     topic::{TopicKey, TopicKind},
 };
 
 use super::{
-    Input, SessionId, Worker,
+    Control, Input, SessionId, Worker,
     index::{Membership, Waiter},
     session::{Phase, Session, Who},
     session_of,
@@ -332,10 +334,24 @@ impl Worker {
 
     /// A newer token of the same user keeps the session; its roles and stores count with the next connection.
     fn refresh(&mut self, id: SessionId, token: &str) {
+        let Some(session) = self.session_ref(id) else {
+            return;
+        };
+        let from = session.seat.address();
+        if let Some(verified) = self.shared.credentials.known_once(token, from) {
+            self.refreshed(id, verified);
+            return;
+        }
+        let (shared, token) = (Arc::clone(&self.shared), token.to_owned());
+        self.ask(async move { Control::Verified(id, shared.credentials.verify(&token, from).await) });
+    }
+
+    /// Takes the newer token, now that it is known whose it is.
+    pub(super) fn refreshed(&mut self, id: SessionId, verified: Result<Arc<Identity>, Denied>) {
         let Some(session) = self.session(id) else { return };
         let who = Arc::clone(&session.who);
-        let identity = match self.shared.verifier.verify(token) {
-            Ok(identity) => identity,
+        let identity = match verified {
+            Ok(identity) => Arc::unwrap_or_clone(identity),
             Err(error) => {
                 self.refuse(id, error.code(), error.to_string());
                 return;
@@ -370,6 +386,7 @@ impl Worker {
             memberships.clone_from(&session.topics);
         }
         self.watch_expiry(id);
+        self.watch_key(id);
         for key in self.no_longer_allowed(id, &memberships) {
             self.leave_explicit(id, &key);
             self.send_json(

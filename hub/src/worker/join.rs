@@ -1,18 +1,22 @@
 //! Sessions come and go, and with them the topics of this worker.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
 use common::{
     protocol::{Close, Dialect, ServerFrame},
+    token::{KeyId, TokenError},
     topic::TopicKey,
 };
 
 use super::{
-    NewSession, SessionId, Worker,
+    Control, NewSession, SessionId, Worker,
     index::Waiter,
     places::Pending,
     reader,
-    session::{Phase, Rare, Session},
+    session::{Phase, Rare, Session, Who},
     wheel::Due,
 };
 use crate::{
@@ -74,7 +78,46 @@ impl Worker {
         self.shared.metrics.connections.inc();
         self.wheel.beat(id);
         self.watch_expiry(id);
+        self.watch_key(id);
         self.join_implicit(id);
+    }
+
+    /// Sees to it that a session ends with the API key that opened it. The watch ends with what the session is by now: with
+    /// the session, or when a refresh makes it another's.
+    pub(super) fn watch_key(&mut self, id: SessionId) {
+        let Some(session) = self.session_ref(id) else {
+            return;
+        };
+        let Some(key) = KeyId::of_user(session.who.reader.user.as_str()) else {
+            return;
+        };
+        let who = Arc::downgrade(&session.who);
+        let (shared, controls) = (Arc::clone(&self.shared), self.controls.clone());
+        tokio::spawn(async move {
+            let ended = shared
+                .credentials
+                .key_ended(key, || who.strong_count() > 0)
+                .await;
+            if let Some(error) = ended {
+                // A worker that has ended has no sessions.
+                drop(controls.send(Control::KeyEnded(id, who, error)).await);
+            }
+        });
+    }
+
+    /// The API key of a session is no longer good.
+    pub(super) fn key_ended(&mut self, id: SessionId, who: &Weak<Who>, error: TokenError) {
+        let is_same = |session: &Session| std::ptr::eq(Arc::as_ptr(&session.who), who.as_ptr());
+        if !self.session_ref(id).is_some_and(is_same) {
+            return;
+        }
+        let close = match error {
+            TokenError::KeyExpired => Close::TokenExpired,
+            TokenError::KeyRevoked => Close::TokenInvalid,
+            // Nothing could be learnt of the key for too long.
+            _ => Close::Unavailable,
+        };
+        self.close(id, close);
     }
 
     /// Sets when the session is told that its token ends, and when it is closed for it; only when that is near, so that

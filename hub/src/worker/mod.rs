@@ -37,16 +37,17 @@ mod write;
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use common::{
     bus::{Bus, BusError, Head, History},
+    credential::{Credentials, Denied},
     ids::NodeId,
     policy::Policies,
     protocol::{Close, Command},
-    token::Verifier,
+    token::{Identity, TokenError},
     topic::TopicKey,
 };
 use slab::Slab;
@@ -95,6 +96,10 @@ pub(crate) enum Control {
     Drain(Duration),
     /// The interest task asks whether this worker has a topic.
     Asked(Asked),
+    /// What a session brought as its newer token was looked up.
+    Verified(SessionId, Result<Arc<Identity>, Denied>),
+    /// The API key of a session of this user is no longer good.
+    KeyEnded(SessionId, Weak<Who>, TokenError),
     /// An operator asks or orders.
     Operator(Box<control::Job>),
 }
@@ -146,7 +151,7 @@ pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) bus: Bus,
     pub(crate) policies: Policies,
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) public_topics: Vec<String>,
     pub(crate) receipts: Receipts,
     pub(crate) wishes: mpsc::Sender<Wish>,
@@ -331,6 +336,8 @@ impl Worker {
             Control::Asked(asked) => {
                 asked.answer.send(self.index.find(&asked.key).is_some()).ok();
             }
+            Control::Verified(id, verified) => self.refreshed(id, verified),
+            Control::KeyEnded(id, who, error) => self.key_ended(id, &who, error),
             Control::Operator(job) => self.begin_job(*job),
         }
     }

@@ -17,6 +17,7 @@ mod front;
 mod handshake;
 mod heartbeat;
 mod isolation;
+mod keys;
 mod last_value;
 mod limits;
 mod malformed;

@@ -110,6 +110,22 @@ async fn ask(address: SocketAddr, token: &str) -> TcpStream {
     stream
 }
 
+/// The status of the answer to a handshake with this query.
+pub(crate) async fn refusal_status(address: SocketAddr, token: &str, query: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/ws?{query} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut line = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut line))
+        .await
+        .unwrap()
+        .unwrap();
+    std::str::from_utf8(&line[9..]).unwrap().parse().unwrap()
+}
+
 /// The whole answer to a handshake that is refused for now, after which the server closes the connection.
 pub(crate) async fn refusal(address: SocketAddr, token: &str) -> String {
     let mut stream = ask(address, token).await;

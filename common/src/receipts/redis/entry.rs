@@ -101,6 +101,8 @@ pub(super) fn read(version: &[u8], lines: &[u8]) -> Read {
 fn is_valid(receipt: &Receipt) -> bool {
     match receipt {
         Receipt::Written { key, .. } => key.kind() == TopicKind::User,
+        // Who keeps the keys compares the tenant.
+        Receipt::KeyUsed(_) => true,
         Receipt::Seen { reader } | Receipt::ReadAll { reader, .. } => is_valid_reader(reader),
         Receipt::Delivered { reader, ids } | Receipt::Read { reader, ids } => {
             ids.len() <= MAX_ITEMS && is_valid_reader(reader)
@@ -222,6 +224,11 @@ mod tests {
             },
             Receipt::read_all(reader()),
             audit("session.disconnect"),
+            Receipt::KeyUsed(crate::credential::KeyUse {
+                tenant: reader().tenant,
+                id: "0123456789ABCDEFGHIJkl".parse().unwrap(),
+                at: 7,
+            }),
         ];
         let mut entries = Entries::default();
         receipts.iter().for_each(|receipt| entries.push(receipt));

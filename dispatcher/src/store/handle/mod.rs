@@ -2,6 +2,7 @@
 //! writer; what each operation does stands in the file of its noun beside this folder.
 
 mod accept;
+mod api_keys;
 mod audit;
 mod chains;
 mod history;

@@ -16,6 +16,7 @@ macro_rules! statements {
 }
 
 pub(super) mod accept;
+pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod chains;
 pub(super) mod collapse;
@@ -35,6 +36,7 @@ pub(super) mod stops;
 pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
     [
         accept::ALL,
+        api_keys::ALL,
         audit::ALL,
         chains::ALL,
         collapse::ALL,

@@ -15,6 +15,7 @@ macro_rules! fits {
 }
 
 pub(super) mod accept;
+pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod chains;
 pub(super) mod collapse;

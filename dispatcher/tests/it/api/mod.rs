@@ -16,6 +16,7 @@ mod feed;
 mod history;
 mod idempotency;
 mod inbox;
+mod keys;
 mod limits;
 mod operate;
 mod pauses;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use axum::{Router, body::Body};
 use common::{
     config::AuthConfig,
+    credential::{CredentialMetrics, Credentials, Guard, Keys},
     ids::TenantId,
     token::{NewToken, Verifier, mint},
 };
@@ -107,18 +109,24 @@ impl Answer {
     }
 }
 
-/// Who calls.
+/// Who calls: by a token that is made for each call, or by an API key.
 #[derive(Debug, Clone)]
-pub(crate) struct Who(NewToken);
+pub(crate) struct Who(NewToken, Option<String>);
 
 impl Who {
     /// An end user of tenant `t1`.
     pub(crate) fn user(name: &str) -> Self {
-        Self(NewToken {
+        let new = NewToken {
             user: name.to_owned(),
             tenant: Some("t1".to_owned()),
             ..NewToken::default()
-        })
+        };
+        Self(new, None)
+    }
+
+    /// Who has this API key, or something else that is shown.
+    pub(crate) fn showing(text: &str) -> Self {
+        Self(NewToken::default(), Some(text.to_owned()))
     }
 
     /// A service of tenant `t1` that may create.
@@ -147,6 +155,9 @@ impl Who {
     }
 
     pub(crate) fn token(&self) -> String {
+        if let Some(shown) = &self.1 {
+            return shown.clone();
+        }
         mint(&self.0, &SecretString::from(SECRET)).unwrap()
     }
 }
@@ -192,12 +203,22 @@ impl Api {
         closing: CancellationToken,
     ) -> ApiState {
         let secret = SecretString::from(SECRET);
+        let keyring = running.service.keyring();
         let auth = AuthConfig {
             default_tenant: Some(TenantId::new("t1").unwrap()),
             ..AuthConfig::default()
         };
         ApiState::new(ApiConfig {
-            verifier: Arc::new(Verifier::new(&auth, Some(&secret)).unwrap()),
+            credentials: Arc::new(
+                Credentials::tokens(Verifier::new(&auth, Some(&secret)).unwrap())
+                    .with_keys(Keys::start(
+                        Arc::new(keyring.clone()),
+                        auth.api_key_grace.0,
+                        Some(keyring.uses()),
+                        CredentialMetrics::default(),
+                    ))
+                    .guarded(Guard::new(auth.failures, auth.failures_window.0)),
+            ),
             service: running.service.clone(),
             limits: config.limits.clone(),
             strategy: config.strategy.clone(),

@@ -1,6 +1,7 @@
 //! The promises of the store. The cases use its public face only, so that every database has to pass the same.
 
 mod accept;
+mod api_keys;
 mod audit;
 mod chains;
 mod collapse;

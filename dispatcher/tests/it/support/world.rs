@@ -10,6 +10,7 @@ use dispatcher::{
     Dispatcher, Parts,
     channels::Channels,
     config::DispatcherConfig,
+    keyring::Keyring,
     metrics::Metrics,
     model::{Accepted, Channel, Delivery, DeliveryState, NewNotification},
     service::Service,
@@ -130,6 +131,7 @@ impl World {
             channels,
             metrics: self.metrics.clone(),
             spool: self.spool.clone(),
+            keyring: Keyring::new(self.store.clone(), None),
             exclusive,
         })
         .await

@@ -1,6 +1,8 @@
 //! The head of a request, as far as it is served here. What it does not know, or could read otherwise than the ordinary
 //! server does, is left to that server.
 
+use common::http::bearer;
+
 use super::super::key::fits;
 
 /// Header lines of a publish at the most.
@@ -27,8 +29,10 @@ pub(super) struct Publish<'a> {
     pub(super) head: usize,
     /// Bytes of the body.
     pub(super) body: usize,
-    /// The token of the `Authorization` header.
-    pub(super) token: Option<&'a str>,
+    /// The token or API key.
+    pub(super) shown: Option<&'a str>,
+    /// What proxies say of the client's address.
+    pub(super) forwarded: Option<&'a str>,
     /// The content type, without parameters.
     pub(super) content_type: Option<&'a str>,
     /// The `Idempotency-Key` header.
@@ -55,11 +59,15 @@ impl<'a> Head<'a> {
     /// None where something is repeated, or asks for more than a plain exchange.
     fn publish(head: usize, headers: &[httparse::Header<'a>], limit: usize) -> Option<Publish<'a>> {
         let (mut length, mut authorization, mut content_type, mut key) = (None, None, None, None);
+        let (mut api_key, mut forwarded) = (None, None);
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
                 14 if is("content-length") => once(&mut length, number(header.value)?)?,
                 13 if is("authorization") => once(&mut authorization, text(header.value)?)?,
+                9 if is("x-api-key") => once(&mut api_key, text(header.value)?)?,
+                // The last one is the proxy's own.
+                15 if is("x-forwarded-for") => forwarded = text(header.value),
                 12 if is("content-type") => once(&mut content_type, text(header.value)?)?,
                 15 if is("idempotency-key") => once(&mut key, text(header.value).filter(|key| fits(key))?)?,
                 10 if is("connection") && !header.value.eq_ignore_ascii_case(b"keep-alive") => return None,
@@ -73,7 +81,8 @@ impl<'a> Head<'a> {
         Some(Publish {
             head,
             body: length.filter(|length| *length <= limit)?,
-            token: authorization.and_then(bearer),
+            shown: authorization.and_then(bearer).or(api_key.map(str::trim)),
+            forwarded,
             content_type: content_type.map(|kind| kind.split(';').next().unwrap_or_default().trim()),
             key,
         })
@@ -96,11 +105,6 @@ fn number(value: &[u8]) -> Option<usize> {
         return None;
     }
     text(value)?.parse().ok()
-}
-
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 #[cfg(test)]
@@ -135,7 +139,8 @@ mod tests {
         let expected = Publish {
             head: bytes.len(),
             body: 2,
-            token: Some("a.b.c"),
+            shown: Some("a.b.c"),
+            forwarded: None,
             content_type: Some("application/json"),
             key: Some("k 1"),
         };
@@ -143,6 +148,19 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(Head::read(&bytes[..end], 2), Head::Partial, "{end}");
         }
+    }
+
+    #[test]
+    fn a_key_has_a_header_of_its_own() {
+        let shown = |headers: &[&str]| match Head::read(&request(LINE, headers), 2) {
+            Head::Publish(publish) => publish.shown.map(str::to_owned),
+            other => panic!("{other:?}"),
+        };
+        let length = "Content-Length: 2";
+        assert_eq!(shown(&[length, "X-API-Key: ck_a_b "]).as_deref(), Some("ck_a_b"));
+        let both = [length, "x-api-key: ck_a_b", "Authorization: Bearer t"];
+        assert_eq!(shown(&both).as_deref(), Some("t"));
+        assert_eq!(shown(&[length]), None);
     }
 
     #[test]
@@ -171,6 +189,7 @@ mod tests {
             "Content-Encoding: gzip",
             "Origin: https://example.com",
             "Authorization: Bearer x",
+            "X-API-Key: a\r\nX-API-Key: b",
             "Content-Type: text/plain",
             "Idempotency-Key: k 1",
             "bad header",

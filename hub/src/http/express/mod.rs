@@ -8,12 +8,18 @@
 mod head;
 mod respond;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Buf, BytesMut};
 use common::{
-    http::{BODY_TIME, Caller, Front, Problem, Rewound, body_timeout, is_json, not_json},
-    token::TokenError,
+    credential::Denied,
+    http::{BODY_TIME, Caller, Front, Problem, Rewound, body_timeout, client_address, is_json, not_json},
+    token::{Identity, TokenError},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -56,7 +62,12 @@ enum Gathered {
     All(Option<Awaiting>),
     /// Until the round was full.
     Full,
+    /// To a request whose token or key has to be looked up first.
+    Unknown(String, IpAddr),
 }
+
+/// Who showed what was looked up for the request that comes next.
+type LookedUp = (String, Result<Arc<Identity>, Denied>);
 
 /// A connection that publishes.
 struct Express<'a> {
@@ -66,6 +77,7 @@ struct Express<'a> {
     input: BytesMut,
     /// Requests that are whole and not published yet. They go to the bus together.
     round: Round,
+    looked_up: Option<LookedUp>,
     out: Vec<u8>,
     limit: usize,
 }
@@ -84,6 +96,7 @@ pub fn express(hub: &Hub, header_timeout: Duration) -> Front {
                 stream,
                 input: BytesMut::new(),
                 round: Round::new(&hub),
+                looked_up: None,
                 out: Vec::new(),
             };
             // A client that goes away in the middle is no fault of ours.
@@ -158,6 +171,11 @@ impl Express<'_> {
             match gathered {
                 Gathered::All(next) => return Ok(next),
                 Gathered::Full => awaiting = Awaiting::Head,
+                Gathered::Unknown(shown, from) => {
+                    let verified = self.hub.inner.shared.credentials.verify(&shown, from).await;
+                    self.looked_up = Some((shown, verified));
+                    awaiting = Awaiting::Head;
+                }
             }
             self.hub.inner.pressure.relief().await;
             if self.out.len() >= MAX_OUT {
@@ -188,8 +206,12 @@ impl Express<'_> {
                     if self.input.len() < whole {
                         return Gathered::All(Some(Awaiting::Body(whole)));
                     }
+                    let from = address(self.hub, self.peer, publish.forwarded);
+                    let Some(caller) = caller(self.hub, publish.shown, from, &mut self.looked_up) else {
+                        return Gathered::Unknown(publish.shown.unwrap_or_default().to_owned(), from);
+                    };
                     let body = &self.input[publish.head..whole];
-                    self.round.add(read(self.hub, &publish, body));
+                    self.round.add(read(self.hub, caller, &publish, body));
                     self.input.advance(whole);
                     awaiting = Awaiting::Head;
                     if self.round.is_full() {
@@ -272,9 +294,33 @@ impl Express<'_> {
     }
 }
 
-fn read(hub: &Hub, request: &Publish<'_>, body: &[u8]) -> Result<Prepared, Problem> {
-    let token = request.token.ok_or(TokenError::Missing)?;
-    let caller = Caller(hub.inner.shared.verifier.verify_again(token)?);
+fn address(hub: &Hub, peer: SocketAddr, forwarded: Option<&str>) -> IpAddr {
+    client_address(peer.ip(), forwarded, &hub.inner.trusted_proxies)
+}
+
+/// Who sent a request; none where that has to be looked up.
+fn caller(
+    hub: &Hub,
+    shown: Option<&str>,
+    from: IpAddr,
+    looked_up: &mut Option<LookedUp>,
+) -> Option<Result<Arc<Identity>, Denied>> {
+    let Some(shown) = shown else {
+        return Some(Err(TokenError::Missing.into()));
+    };
+    match looked_up.take() {
+        Some((before, verified)) if before == shown => Some(verified),
+        _ => hub.inner.shared.credentials.known(shown, from),
+    }
+}
+
+fn read(
+    hub: &Hub,
+    caller: Result<Arc<Identity>, Denied>,
+    request: &Publish<'_>,
+    body: &[u8],
+) -> Result<Prepared, Problem> {
+    let caller = Caller(caller?);
     if !request.content_type.is_some_and(is_json) {
         return Err(not_json());
     }

@@ -11,15 +11,16 @@ mod vector;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use axum::extract::Request;
 use common::{
     http::{Connection, Peer},
     protocol::Dialect,
 };
 
+use http::request::Parts;
+
 use self::{frames::Frames, request::Asked, vector::Vector};
 use super::{
-    admit::{Admitted, Refused, admit},
+    admit::{Admitted, Refused, admit_whoever},
     head::Head,
     seat::begin,
 };
@@ -31,17 +32,17 @@ struct Entered {
     asked: Asked,
 }
 
-fn enter(hub: &Hub, request: &Request) -> Result<Entered, Refused> {
-    let peer = request
-        .extensions()
+async fn enter(hub: &Hub, parts: &Parts) -> Result<Entered, Refused> {
+    let peer = parts
+        .extensions
         .get::<Peer>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    let head = Head::of(request.uri(), request.headers());
-    let mut admitted = admit(hub, &head, peer, Dialect::CarillonV1)?;
+    let head = Head::of(&parts.uri, &parts.headers);
+    let mut admitted = admit_whoever(hub, &head, peer, Dialect::CarillonV1).await?;
     // Whatever its headers offer, these frames are no WebSocket's.
     (admitted.dialect, admitted.wire) = (Dialect::CarillonV1, Wire::Plain);
     let shared = &hub.inner.shared;
-    let asked = Asked::read(request).and_then(|asked| {
+    let asked = Asked::read(&parts.uri, &parts.headers).and_then(|asked| {
         asked.check(
             &admitted.identity,
             &shared.public_topics,

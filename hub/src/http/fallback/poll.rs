@@ -3,12 +3,12 @@
 use std::{collections::HashSet, time::Duration};
 
 use axum::{
-    extract::{Request, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use common::http::Problem;
-use http::{HeaderValue, header};
+use http::{HeaderValue, header, request::Parts};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Opened, ending::Ending, frames::Frame, request::public_name, vector::Seen};
@@ -36,8 +36,8 @@ const SETTLING: Duration = Duration::from_secs(10);
         ("wait" = Option<u64>, Query, description = "Seconds, 0 to 60; default 25")),
     responses((status = 200, body = Polled), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
-pub(in crate::http) async fn poll(State(hub): State<Hub>, request: Request) -> Response {
-    let entered = match super::enter(&hub, &request) {
+pub(in crate::http) async fn poll(State(hub): State<Hub>, parts: Parts) -> Response {
+    let entered = match super::enter(&hub, &parts).await {
         Ok(entered) => entered,
         Err(refused) => return admit::refuse(&hub, refused),
     };

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use axum::extract::Request;
 use common::{
     http::{Problem, parse_query},
     ids::Name,
@@ -46,11 +45,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn read(request: &Request) -> Result<Self, Problem> {
-        Self::parse(request.uri(), request.headers())
-    }
-
-    fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
         let query: Query = parse_query(uri)?;
         let wait = match query.wait.as_deref().map(str::parse::<u64>) {
             None => DEFAULT_WAIT,
@@ -168,7 +163,7 @@ mod tests {
         if let Some(id) = last_event {
             headers.insert(LAST_EVENT_ID, id.parse().unwrap());
         }
-        Asked::parse(&uri, &headers)
+        Asked::read(&uri, &headers)
     }
 
     fn names(names: &[&str]) -> Vec<Name> {

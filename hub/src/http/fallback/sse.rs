@@ -9,12 +9,12 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
 use common::http::{Connection, Problem};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header, request::Parts};
 
 use super::{Opened, ending::Ending, frames::Frame, vector::Seen};
 use crate::{Hub, http::admit};
@@ -36,12 +36,12 @@ const CHUNK: usize = 8 * 1024;
     responses((status = 200, description = "Events, until the session ends", content_type = "text/event-stream"),
         (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem),
         (status = 429, body = Problem), (status = 503, body = Problem)))]
-pub(in crate::http) async fn sse(State(hub): State<Hub>, request: Request) -> Response {
-    let entered = match super::enter(&hub, &request) {
+pub(in crate::http) async fn sse(State(hub): State<Hub>, parts: Parts) -> Response {
+    let entered = match super::enter(&hub, &parts).await {
         Ok(entered) => entered,
         Err(refused) => return admit::refuse(&hub, refused),
     };
-    let connection = request.extensions().get::<Connection>().cloned();
+    let connection = parts.extensions.get::<Connection>().cloned();
     if let Some(connection) = &connection {
         connection.leave_count();
     }

@@ -9,6 +9,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use common::{
     bus::{Bus, BusLimits, MemoryBus, Publication},
     config::{AuthConfig, Bytes, Span},
+    credential::{CredentialMetrics, Credentials, Guard, Keys, MemoryKeys},
     http::{Authenticator, Front, ServeOptions, serve},
     ids::{MessageId, Name, TenantId},
     message::{FrameKind, Header, Position},
@@ -56,6 +57,8 @@ pub(crate) struct TestHub {
     pub(crate) public: SocketAddr,
     pub(crate) internal: SocketAddr,
     pub(crate) bus: Bus,
+    /// API keys that the hub believes.
+    pub(crate) keys: MemoryKeys,
     metrics: Metrics,
     receipts: tokio::sync::Mutex<ReceiptStream>,
     shutdown: Shutdown,
@@ -131,7 +134,16 @@ impl TestHub {
             default_tenant: Some(TenantId::new("t1").unwrap()),
             ..AuthConfig::default()
         };
-        let verifier = Arc::new(Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap());
+        let verifier = Verifier::new(&auth, Some(&SecretString::from(SECRET))).unwrap();
+        let keys = MemoryKeys::default();
+        let grace = Duration::from_secs(60);
+        let credentials = Credentials::tokens(verifier).with_keys(Keys::start(
+            Arc::new(keys.clone()),
+            grace,
+            None,
+            CredentialMetrics::default(),
+        ));
+        let credentials = Arc::new(credentials.guarded(Guard::new(auth.failures, auth.failures_window.0)));
         let policies = setup.policies.clone();
         let bus = setup
             .bus
@@ -144,7 +156,7 @@ impl TestHub {
             node_queue: setup.node_queue,
             bus: bus.clone(),
             policies: setup.policies,
-            verifier: Arc::clone(&verifier),
+            credentials: Arc::clone(&credentials),
             public_topics: setup.public_topics,
             allowed_origins: setup.allowed_origins,
             trusted_proxies: setup.trusted_proxies,
@@ -155,7 +167,7 @@ impl TestHub {
         let listen = async |router: axum::Router, front: Option<Front>| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let router = router.layer(axum::Extension(Authenticator(Arc::clone(&verifier))));
+            let router = router.layer(axum::Extension(Authenticator(Arc::clone(&credentials))));
             let options = ServeOptions {
                 max_connections: 10_000,
                 header_timeout: setup.header_timeout,
@@ -188,6 +200,7 @@ impl TestHub {
             metrics,
             receipts: receipts.into(),
             shutdown,
+            keys,
         }
     }
 
