@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod files;
+mod grpc;
 mod lock;
 mod page;
 mod routes;

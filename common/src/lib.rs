@@ -2,7 +2,7 @@
 //!
 //! In the order of the data's way:
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process starts and ends;
-//! - [`http`]: listeners, errors as problem+json; [`token`]: who is calling;
+//! - [`http`]: listeners, errors as problem+json; [`grpc`]: the same for gRPC; [`token`]: who is calling;
 //! - [`ids`], [`topic`], [`target`]: whom something is for;
 //! - [`policy`]: what holds for a topic; [`message`], [`bus`]: how it travels between publishers and hub nodes;
 //! - [`protocol`]: what clients and hubs say to each other; [`receipts`]: what hubs tell dispatchers;
@@ -13,6 +13,7 @@
 pub mod backoff;
 pub mod bus;
 pub mod config;
+pub mod grpc;
 pub mod http;
 pub mod ids;
 pub mod message;
