@@ -28,6 +28,9 @@ targets = grpc.protos("carillon/v1/target.proto")
 # Whatever hangs fails.
 PATIENCE = 20
 SENT = 150
+# Behind these the sender goes on for a while, and then waits to be told on stdin that the server is there again.
+CUTS = (40, 80, 120)
+AFTER = 20
 
 
 def metadata(name, *more):
@@ -142,6 +145,8 @@ def calls(address):
 def send_all(inbox, ids, failed):
     """Each with a key of its own until it was accepted; what was accepted before the server died gives its id again."""
     for number in range(SENT):
+        if number - AFTER in CUTS:
+            sys.stdin.readline()
         deadline = time.monotonic() + 3 * PATIENCE
         while True:
             request = messages.SendNotificationRequest(

@@ -25,7 +25,10 @@ async fn s3_2_what_is_sent_is_listed_counted_and_read() {
         data: data.as_object().map(structure),
         ..to("u1", "first")
     };
-    let sent = client.send_notification(by(&Who::service(), request)).await.unwrap();
+    let sent = client
+        .send_notification(by(&Who::service(), request))
+        .await
+        .unwrap();
     assert!(sent.metadata().get("ratelimit-limit").is_some());
     let sent = sent.into_inner();
     assert!(!sent.replayed && sent.created_at.is_some(), "{sent:?}");
@@ -38,19 +41,34 @@ async fn s3_2_what_is_sent_is_listed_counted_and_read() {
         limit: Some(1),
         ..own.clone()
     };
-    let listed = client.get_user_notifications(by(&reader, own)).await.unwrap().into_inner();
+    let listed = client
+        .get_user_notifications(by(&reader, own))
+        .await
+        .unwrap()
+        .into_inner();
     let ids: Vec<&str> = listed.notifications.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(ids, [second.as_str(), sent.id.as_str()]);
     let first = &listed.notifications[1];
-    assert_eq!((first.title.as_str(), first.kind.as_str(), first.priority.as_str()), ("first", "warning", "1"));
+    assert_eq!(
+        (first.title.as_str(), first.kind.as_str(), first.priority.as_str()),
+        ("first", "warning", "1")
+    );
     assert_eq!(first.data, data.as_object().map(structure));
-    let page = client.get_user_notifications(by(&service, named.clone())).await.unwrap().into_inner();
+    let page = client
+        .get_user_notifications(by(&service, named.clone()))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(page.notifications, listed.notifications[..1]);
     let rest = GetUserNotificationsRequest {
         cursor: page.next_cursor,
         ..named
     };
-    let page = client.get_user_notifications(by(&service, rest)).await.unwrap().into_inner();
+    let page = client
+        .get_user_notifications(by(&service, rest))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(page.notifications, listed.notifications[1..]);
 
     let one = MarkAsReadRequest {
@@ -60,7 +78,10 @@ async fn s3_2_what_is_sent_is_listed_counted_and_read() {
     };
     let marked = client.mark_as_read(by(&service, one)).await.unwrap().into_inner();
     assert_eq!((marked.count, marked.unread_count), (1, 1));
-    let unread = client.get_unread_count(by(&reader, GetUnreadCountRequest::default())).await.unwrap();
+    let unread = client
+        .get_unread_count(by(&reader, GetUnreadCountRequest::default()))
+        .await
+        .unwrap();
     assert_eq!(unread.into_inner().unread_count, 1);
     let all = MarkAsReadRequest {
         all: true,
@@ -98,7 +119,10 @@ async fn s3_2_a_user_whom_a_service_names_first_keeps_what_came_before() {
         ..MarkAsReadRequest::default()
     };
     client.mark_as_read(by(&service, mark)).await.unwrap();
-    let unread = client.get_unread_count(by(&Who::user("u9"), GetUnreadCountRequest::default())).await.unwrap();
+    let unread = client
+        .get_unread_count(by(&Who::user("u9"), GetUnreadCountRequest::default()))
+        .await
+        .unwrap();
     assert_eq!(unread.into_inner().unread_count, 1, "the tenant's is still there");
 }
 
@@ -109,7 +133,9 @@ async fn s3_2_a_key_makes_repeats_one() {
     let service = Who::service();
     let keyed = |title: &str| {
         let mut request = by(&service, to("u1", title));
-        request.metadata_mut().insert("idempotency-key", MetadataValue::from_static("k1"));
+        request
+            .metadata_mut()
+            .insert("idempotency-key", MetadataValue::from_static("k1"));
         request
     };
     let first = client.send_notification(keyed("a")).await.unwrap().into_inner();
@@ -117,7 +143,11 @@ async fn s3_2_a_key_makes_repeats_one() {
     assert!(!first.replayed && again.replayed);
     assert_eq!((first.id, first.created_at), (again.id, again.created_at));
     let other = client.send_notification(keyed("b")).await.unwrap_err();
-    let expected = (Code::InvalidArgument, "idempotency_mismatch".to_owned(), Some("Idempotency-Key".to_owned()));
+    let expected = (
+        Code::InvalidArgument,
+        "idempotency_mismatch".to_owned(),
+        Some("Idempotency-Key".to_owned()),
+    );
     assert_eq!(refusal(&other), expected);
 
     // The field's key is the tenant's, whichever way a notification comes.
@@ -125,12 +155,24 @@ async fn s3_2_a_key_makes_repeats_one() {
         idempotency_key: Some("k2".to_owned()),
         ..to("u1", "c")
     };
-    let first = client.send_notification(by(&service, request.clone())).await.unwrap().into_inner();
+    let first = client
+        .send_notification(by(&service, request.clone()))
+        .await
+        .unwrap()
+        .into_inner();
     let bulk = SendBulkNotificationRequest {
         notifications: vec![request, to("u2", "d"), to("u2", "")],
     };
-    let bulk = client.send_bulk_notification(by(&service, bulk)).await.unwrap().into_inner();
-    assert_eq!((bulk.total, bulk.created, bulk.repeated, bulk.failed), (3, 1, 1, 1), "{bulk:?}");
+    let bulk = client
+        .send_bulk_notification(by(&service, bulk))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (bulk.total, bulk.created, bulk.repeated, bulk.failed),
+        (3, 1, 1, 1),
+        "{bulk:?}"
+    );
     match &bulk.results[0].result {
         Some(bulk_result::Result::Repeated(repeated)) => assert_eq!(repeated.id, first.id),
         other => panic!("{other:?}"),
@@ -138,7 +180,12 @@ async fn s3_2_a_key_makes_repeats_one() {
     match &bulk.results[2].result {
         Some(bulk_result::Result::Problem(problem)) => {
             assert_eq!(problem.status, 422);
-            assert!(problem.field.as_deref().is_some_and(|field| field.starts_with("notifications[2].")));
+            assert!(
+                problem
+                    .field
+                    .as_deref()
+                    .is_some_and(|field| field.starts_with("notifications[2]."))
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -152,11 +199,42 @@ async fn s3_2_refusals_say_what_rest_s_say() {
     let text = |text: &str| Some(text.to_owned());
     let of = |request: SendNotificationRequest| by(&service, request);
     let bad = [
-        (SendNotificationRequest { kind: text("loud"), ..to("u1", "t") }, "kind"),
-        (SendNotificationRequest { channels: vec!["smoke".to_owned()], ..to("u1", "t") }, "channels[0]"),
-        (SendNotificationRequest { title: text("a\0b"), ..to("u1", "t") }, "title"),
-        (SendNotificationRequest { user_id: None, ..to("", "t") }, "to"),
-        (SendNotificationRequest { user_id: None, to: Some(Target::default()), ..to("", "t") }, "to"),
+        (
+            SendNotificationRequest {
+                kind: text("loud"),
+                ..to("u1", "t")
+            },
+            "kind",
+        ),
+        (
+            SendNotificationRequest {
+                channels: vec!["smoke".to_owned()],
+                ..to("u1", "t")
+            },
+            "channels[0]",
+        ),
+        (
+            SendNotificationRequest {
+                title: text("a\0b"),
+                ..to("u1", "t")
+            },
+            "title",
+        ),
+        (
+            SendNotificationRequest {
+                user_id: None,
+                ..to("", "t")
+            },
+            "to",
+        ),
+        (
+            SendNotificationRequest {
+                user_id: None,
+                to: Some(Target::default()),
+                ..to("", "t")
+            },
+            "to",
+        ),
     ];
     for (request, field) in bad {
         let status = client.send_notification(of(request)).await.unwrap_err();
@@ -165,20 +243,32 @@ async fn s3_2_refusals_say_what_rest_s_say() {
     }
     let cases = [
         (
-            client.send_notification(tonic::Request::new(to("u1", "t"))).await.unwrap_err(),
+            client
+                .send_notification(tonic::Request::new(to("u1", "t")))
+                .await
+                .unwrap_err(),
             (Code::Unauthenticated, "token_missing"),
         ),
         (
-            client.send_notification(super::with_token("x.y.z", to("u1", "t"))).await.unwrap_err(),
+            client
+                .send_notification(super::with_token("x.y.z", to("u1", "t")))
+                .await
+                .unwrap_err(),
             (Code::Unauthenticated, "token_invalid"),
         ),
         (
-            client.send_notification(by(&Who::user("u1"), to("u1", "t"))).await.unwrap_err(),
+            client
+                .send_notification(by(&Who::user("u1"), to("u1", "t")))
+                .await
+                .unwrap_err(),
             (Code::PermissionDenied, "scope_missing"),
         ),
         (
             client
-                .send_notification(of(SendNotificationRequest { tenant_id: text("t2"), ..to("u1", "t") }))
+                .send_notification(of(SendNotificationRequest {
+                    tenant_id: text("t2"),
+                    ..to("u1", "t")
+                }))
                 .await
                 .unwrap_err(),
             (Code::PermissionDenied, "tenant_mismatch"),
@@ -195,11 +285,17 @@ async fn s3_2_refusals_say_what_rest_s_say() {
     };
     for (request, code) in [
         (mark(&["no id"], false), Code::NotFound),
-        (mark(&["019a0000-0000-7000-8000-000000000000"], false), Code::NotFound),
+        (
+            mark(&["019a0000-0000-7000-8000-000000000000"], false),
+            Code::NotFound,
+        ),
         (mark(&[], false), Code::InvalidArgument),
         (mark(&["x"], true), Code::InvalidArgument),
     ] {
-        let status = client.mark_as_read(by(&Who::user("u1"), request)).await.unwrap_err();
+        let status = client
+            .mark_as_read(by(&Who::user("u1"), request))
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), code, "{status:?}");
     }
 }
@@ -211,7 +307,9 @@ async fn s3_2_a_spent_budget_says_when_to_come_back() {
     let reader = Who::user("busy");
     let mut refused = None;
     for _ in 0..200 {
-        let count = client.get_unread_count(by(&reader, GetUnreadCountRequest::default())).await;
+        let count = client
+            .get_unread_count(by(&reader, GetUnreadCountRequest::default()))
+            .await;
         if let Err(status) = count {
             refused = Some(status);
             break;
@@ -222,5 +320,9 @@ async fn s3_2_a_spent_budget_says_when_to_come_back() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(status.metadata().get("ratelimit-remaining").unwrap(), "0");
     use tonic_types::StatusExt;
-    assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    assert!(
+        status
+            .get_details_retry_info()
+            .is_some_and(|info| info.retry_delay.is_some())
+    );
 }

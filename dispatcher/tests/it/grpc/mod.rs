@@ -96,7 +96,9 @@ fn with_token<T>(token: &str, message: T) -> Request<T> {
 fn refusal(status: &Status) -> (tonic::Code, String, Option<String>) {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
-    let violation = details.bad_request().and_then(|request| request.field_violations.first());
+    let violation = details
+        .bad_request()
+        .and_then(|request| request.field_violations.first());
     (
         status.code(),
         reason.unwrap_or_default(),

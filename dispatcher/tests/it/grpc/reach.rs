@@ -101,7 +101,11 @@ impl Try {
                 answer.map(drop)
             }
             "list" => {
-                let list = GetUserNotificationsRequest { tenant_id, user_id, ..Default::default() };
+                let list = GetUserNotificationsRequest {
+                    tenant_id,
+                    user_id,
+                    ..Default::default()
+                };
                 let answer = client.get_user_notifications(by(&caller, list)).await;
                 if let Ok(answer) = &answer {
                     let sees = answer.get_ref().notifications.iter().any(|one| one.id == victims);
@@ -111,7 +115,12 @@ impl Try {
             }
             "mark" => {
                 let ids = vec![victims.to_owned()];
-                let mark = MarkAsReadRequest { tenant_id, user_id, notification_ids: ids, ..Default::default() };
+                let mark = MarkAsReadRequest {
+                    tenant_id,
+                    user_id,
+                    notification_ids: ids,
+                    ..Default::default()
+                };
                 client.mark_as_read(by(&caller, mark)).await.map(drop)
             }
             "count" => {
@@ -119,7 +128,11 @@ impl Try {
                 client.get_unread_count(by(&caller, count)).await.map(drop)
             }
             _ => {
-                let watch = WatchInboxRequest { tenant_id, user_id, cursor: None };
+                let watch = WatchInboxRequest {
+                    tenant_id,
+                    user_id,
+                    cursor: None,
+                };
                 client.watch_inbox(by(&caller, watch)).await.map(drop)
             }
         };
@@ -129,7 +142,10 @@ impl Try {
 
 #[test]
 fn s3_2_no_credential_reaches_outside_its_tenant_or_scope() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let (grpc, victims) = runtime.block_on(async {
         let grpc = Grpc::new().await;
         let victims = grpc.send("victim", "secret").await;

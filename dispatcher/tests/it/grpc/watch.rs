@@ -13,7 +13,11 @@ use crate::{
     support::{eventually, soon},
 };
 
-async fn watch(grpc: &Grpc, who: &Who, cursor: Option<&str>) -> Result<Streaming<WatchInboxResponse>, Status> {
+async fn watch(
+    grpc: &Grpc,
+    who: &Who,
+    cursor: Option<&str>,
+) -> Result<Streaming<WatchInboxResponse>, Status> {
     let request = WatchInboxRequest {
         cursor: cursor.map(str::to_owned),
         ..WatchInboxRequest::default()
@@ -23,7 +27,9 @@ async fn watch(grpc: &Grpc, who: &Who, cursor: Option<&str>) -> Result<Streaming
 }
 
 async fn next(stream: &mut Streaming<WatchInboxResponse>) -> Result<WatchInboxResponse, Status> {
-    soon("the stream says something", stream.next()).await.expect("it ends with a status")
+    soon("the stream says something", stream.next())
+        .await
+        .expect("it ends with a status")
 }
 
 /// The next message with changes.
@@ -102,10 +108,24 @@ async fn s3_2_a_service_watches_whom_it_names() {
         ..WatchInboxRequest::default()
     };
     let mut client = grpc.client.clone();
-    let denied = client.watch_inbox(by(&Who::user("u2"), request.clone())).await.unwrap_err();
-    assert_eq!(refusal(&denied), (Code::PermissionDenied, "scope_missing".to_owned(), Some("user_id".to_owned())));
+    let denied = client
+        .watch_inbox(by(&Who::user("u2"), request.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refusal(&denied),
+        (
+            Code::PermissionDenied,
+            "scope_missing".to_owned(),
+            Some("user_id".to_owned())
+        )
+    );
     let service = Who::service().scope("inbox:any");
-    let mut stream = client.watch_inbox(by(&service, request)).await.unwrap().into_inner();
+    let mut stream = client
+        .watch_inbox(by(&service, request))
+        .await
+        .unwrap()
+        .into_inner();
     next(&mut stream).await.unwrap();
     let id = grpc.send("u1", "t").await;
     assert_eq!(arrived(&changes(&mut stream).await), [id]);
@@ -120,7 +140,10 @@ async fn s3_2_a_watch_ends_with_the_server_and_says_so() {
     assert_eq!(beat, first, "a heartbeat changes nothing");
     grpc.api.closing.cancel();
     let status = end(&mut stream).await;
-    assert_eq!(refusal(&status), (Code::Unavailable, "unavailable".to_owned(), None));
+    assert_eq!(
+        refusal(&status),
+        (Code::Unavailable, "unavailable".to_owned(), None)
+    );
     assert!(soon("the stream ends", stream.next()).await.is_none());
 }
 
@@ -130,7 +153,13 @@ async fn s3_2_a_watch_ends_with_its_deadline() {
     let mut request = by(&Who::user("u1"), WatchInboxRequest::default());
     let deadline = Instant::now() + Duration::from_millis(200);
     request.extensions_mut().insert(common::grpc::Deadline(deadline));
-    let mut stream = grpc.client.clone().watch_inbox(request).await.unwrap().into_inner();
+    let mut stream = grpc
+        .client
+        .clone()
+        .watch_inbox(request)
+        .await
+        .unwrap()
+        .into_inner();
     let status = end(&mut stream).await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(Instant::now() >= deadline);
@@ -144,14 +173,26 @@ async fn s3_2_a_watch_has_one_of_a_few_places_and_gives_it_back() {
     let _second = watch(&grpc, &reader, None).await.unwrap();
     let refused = watch(&grpc, &reader, None).await.unwrap_err();
     assert_eq!(refusal(&refused).1, "too_many_watches");
-    watch(&grpc, &Who::user("u2"), None).await.expect("another user's are counted for themselves");
+    watch(&grpc, &Who::user("u2"), None)
+        .await
+        .expect("another user's are counted for themselves");
     drop(first);
-    eventually("the place is free", async || watch(&grpc, &reader, None).await.ok()).await;
+    eventually("the place is free", async || {
+        watch(&grpc, &reader, None).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn s3_2_a_cursor_that_is_none_is_refused() {
     let grpc = Grpc::new().await;
     let refused = watch(&grpc, &Who::user("u1"), Some("x")).await.unwrap_err();
-    assert_eq!(refusal(&refused), (Code::InvalidArgument, "invalid_cursor".to_owned(), Some("cursor".to_owned())));
+    assert_eq!(
+        refusal(&refused),
+        (
+            Code::InvalidArgument,
+            "invalid_cursor".to_owned(),
+            Some("cursor".to_owned())
+        )
+    );
 }
