@@ -24,10 +24,10 @@ COPY --from=build /out/carillon /usr/local/bin/carillon
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-# 8000 public; 8001 internal (publish, metrics, health): do not publish it beyond trusted networks.
-EXPOSE 8000 8001
+# 8000 public; 8001 internal (publish, metrics, health) and 9505 gRPC: do not publish these beyond trusted networks.
+EXPOSE 8000 8001 9505
 # SIGTERM, the default, drains; give it time (docker stop -t 60).
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8001 && printf 'GET /live HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $line == *' 200 '* ]]"]
 ENTRYPOINT ["carillon"]
-CMD ["--listen", "0.0.0.0:8000", "--internal-listen", "0.0.0.0:8001", "--data-dir", "/data"]
+CMD ["--listen", "0.0.0.0:8000", "--internal-listen", "0.0.0.0:8001", "--grpc-listen", "0.0.0.0:9505", "--data-dir", "/data"]

@@ -37,7 +37,7 @@ import socket
 held = [socket.socket() for _ in range(2)]
 for one in held: one.bind(("127.0.0.1", 0))
 print(*("127.0.0.1:%d" % one.getsockname()[1] for one in held))')
-"$server" --config "$folder/config.toml" --data-dir "$folder/data" --listen "$public" --internal-listen "$internal" \
+"$server" --config "$folder/config.toml" --data-dir "$folder/data" --listen "$public" --internal-listen "$internal" --grpc-listen 127.0.0.1:0 \
     >"$folder/log" 2>&1 &
 pid=$!
 for _ in $(seq 300); do

@@ -8,9 +8,10 @@ import sys
 
 CRATES = {  # crate: what it may name
     "common": set(),
+    "proto": set(),
     "hub": {"common"},
-    "dispatcher": {"common"},
-    "carillon": {"common", "hub", "dispatcher"},
+    "dispatcher": {"common", "proto"},
+    "carillon": {"common", "hub", "dispatcher", "proto"},
     "benches": {"common", "hub", "dispatcher", "rig"},
     "loadtest": {"common", "rig"},
     "rig": set(),

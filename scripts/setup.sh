@@ -6,6 +6,7 @@
 #   scripts/setup.sh            system packages, Rust components, npm packages
 #   scripts/setup.sh system     system packages and Rust components only
 #   scripts/setup.sh npm        npm packages only
+#   scripts/setup.sh grpc       the Python client of the gRPC tests only
 #   scripts/setup.sh valgrind   valgrind only, for `make instructions`
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -200,12 +201,33 @@ npm_packages() {
     done
 }
 
+# A client in another language, in an environment of this checkout alone; anew only when what it needs has changed.
+grpc_client() {
+    local wanted=tests/grpc/requirements.txt folder="$tools/grpc" stamp="$tools/grpc/.carillon-requirements"
+    if [ -f "$stamp" ] && cmp -s "$wanted" "$stamp"; then
+        say "gRPC client: all there"
+        return
+    fi
+    say "gRPC client: Python packages of $wanted"
+    if ! python3 -c 'import ensurepip' 2>/dev/null; then
+        command -v apt-get >/dev/null || die "python3 has no ensurepip; install what brings venv"
+        as_root apt-get -q update
+        as_root apt-get -q -y --no-install-recommends --no-remove install python3-venv </dev/null
+    fi
+    rm -rf "$folder"
+    mkdir -p "$tools"
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --requirement "$wanted" </dev/null
+    cp "$wanted" "$stamp"
+}
+
 case "${1:-all}" in
 all)
     system_packages
     rust_components
     node_version
     npm_packages
+    grpc_client
     ;;
 system)
     system_packages
@@ -215,10 +237,13 @@ npm)
     node_version
     npm_packages
     ;;
+grpc)
+    grpc_client
+    ;;
 valgrind)
     needs() { echo "valgrind valgrind"; }
     system_packages
     ;;
-*) die "usage: scripts/setup.sh [all|system|npm|valgrind]" ;;
+*) die "usage: scripts/setup.sh [all|system|npm|grpc|valgrind]" ;;
 esac
 say "done"

@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Internal listener: publish, metrics, health [default: 127.0.0.1:8001; of a dispatcher 127.0.0.1:9006]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) internal_listen: Option<SocketAddr>,
+    /// gRPC listener of a standalone server and a dispatcher [default: 127.0.0.1:9505]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) grpc_listen: Option<SocketAddr>,
 }
 
 /// What to do.

@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod config;
 mod files;
+mod grpc;
 mod lock;
 mod page;
 mod routes;

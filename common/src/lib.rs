@@ -2,7 +2,7 @@
 //!
 //! In the order of the data's way:
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process starts and ends;
-//! - [`http`]: listeners, errors as problem+json; [`token`]: what callers show; [`credential`]: who they are;
+//! - [`http`]: listeners, errors as problem+json; [`grpc`]: the same for gRPC; [`token`]: what callers show; [`credential`]: who they are;
 //!   [`audit`]: what they changed;
 //! - [`ids`], [`topic`], [`target`]: whom something is for;
 //! - [`policy`]: what holds for a topic; [`message`], [`bus`]: how it travels between publishers and hub nodes;
@@ -16,6 +16,7 @@ pub mod backoff;
 pub mod bus;
 pub mod config;
 pub mod credential;
+pub mod grpc;
 pub mod http;
 pub mod ids;
 pub mod message;

@@ -48,7 +48,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 pub use self::{config::HubConfig, limits::TenantCount, nodes::census::Census, receive::Outgoing};
 use self::{
-    http::fallback::say::Allowances,
+    http::{Publisher, fallback::say::Allowances},
     limits::Connections,
     metrics::HubMetrics,
     nodes::{Nodes, announcement::Own},
@@ -105,6 +105,7 @@ struct Inner {
     registry: Arc<Registry>,
     said: Allowances,
     pressure: Pressure,
+    publisher: Publisher,
     allowed_origins: Vec<String>,
     trusted_proxies: Vec<String>,
     refusing: AtomicBool,
@@ -130,6 +131,11 @@ impl Hub {
             wishes.clone(),
             metrics.traces.clone(),
         ));
+        let publisher = Publisher::new(
+            parts.bus.clone(),
+            parts.config.max_publish.0,
+            metrics.published.clone(),
+        );
         let shared = Arc::new(Shared {
             node: parts.node,
             bus: parts.bus,
@@ -202,6 +208,7 @@ impl Hub {
                 registry,
                 said,
                 pressure,
+                publisher,
                 allowed_origins: parts.allowed_origins,
                 trusted_proxies: parts.trusted_proxies,
                 refusing: AtomicBool::new(false),
@@ -215,6 +222,12 @@ impl Hub {
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.inner.shared.node
+    }
+
+    /// What takes publishes here.
+    #[must_use]
+    pub fn publisher(&self) -> &Publisher {
+        &self.inner.publisher
     }
 
     /// A tenant's sessions on this node.

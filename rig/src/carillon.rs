@@ -64,7 +64,7 @@ pub struct Node {
     process: Mutex<Process>,
     options: Options,
     program: PathBuf,
-    ports: [Port; 2],
+    ports: [Port; 3],
     folder: Folder,
 }
 
@@ -109,8 +109,8 @@ impl Node {
     /// [`Error::Unfit`] where a port is taken or there is no executable, and what the system says.
     pub fn spawn(options: &Options) -> Result<Self, Error> {
         let ports = match options.ports {
-            None => [Port::free()?, Port::free()?],
-            Some([public, internal]) => [held(public)?, held(internal)?],
+            None => [Port::free()?, Port::free()?, Port::free()?],
+            Some([public, internal]) => [held(public)?, held(internal)?, Port::free()?],
         };
         let program = match &options.program {
             Some(program) => anywhere(program)?,
@@ -139,6 +139,12 @@ impl Node {
     #[must_use]
     pub fn internal(&self) -> SocketAddr {
         self.ports[1].address()
+    }
+
+    /// The gRPC listener, which a hub has not.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.ports[2].address()
     }
 
     /// Its folder: `carillon.toml`, `data/`, and the log of all its processes, `log`.
@@ -345,13 +351,14 @@ fn config(folder: &Folder) -> PathBuf {
     folder.path().join("carillon.toml")
 }
 
-fn run(program: &Path, options: &Options, ports: &[Port; 2], folder: &Folder) -> Result<Process, Error> {
-    let [public, internal] = ports.each_ref().map(|port| port.address().to_string());
+fn run(program: &Path, options: &Options, ports: &[Port; 3], folder: &Folder) -> Result<Process, Error> {
+    let [public, internal, grpc] = ports.each_ref().map(|port| port.address().to_string());
     let service = options.service.word();
     let mut command = command(program, options, folder);
     command
         .arg(service)
         .args(["--listen", &public, "--internal-listen", &internal])
+        .args(["--grpc-listen", &grpc])
         .args(&options.arguments);
     Process::start(
         &format!("{service} {public}"),

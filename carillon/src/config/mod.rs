@@ -6,7 +6,8 @@ mod database_parts;
 mod tests;
 
 use common::config::{
-    AuthConfig, BusConfig, ConfigError, Loader, LogConfig, ServerConfig, TopicRule, topic_policies,
+    AuthConfig, BusConfig, ConfigError, GrpcConfig, Loader, LogConfig, ServerConfig, TopicRule,
+    topic_policies,
 };
 use common::{
     policy::Policies,
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) auth: AuthConfig,
     pub(crate) log: LogConfig,
+    pub(crate) grpc: GrpcConfig,
     pub(crate) bus: BusConfig,
     pub(crate) redis: RedisConfig,
     #[serde(default)]
@@ -86,6 +88,9 @@ impl Config {
         }
         if let Some(address) = options.internal_listen {
             loader = loader.set("server.internal_listen", address.to_string())?;
+        }
+        if let Some(address) = options.grpc_listen {
+            loader = loader.set("server.grpc_listen", address.to_string())?;
         }
         if let Some(folder) = &options.data_dir {
             loader = loader.set("server.data_dir", folder.to_string_lossy().into_owned())?;
@@ -149,6 +154,7 @@ impl Config {
         self.server.validate()?;
         self.log.validate()?;
         self.auth.validate()?;
+        self.grpc.validate()?;
         if self.auth.secret.is_some() || !self.auth.keys.is_empty() || self.auth.jwks_url.is_some() {
             Verifier::new(&self.auth, self.auth.secret.as_ref()).map_err(|error| {
                 let text = error.to_string();

@@ -12,6 +12,7 @@ fn load_for(service: Service, variables: &[(&str, &str)]) -> Result<Config, Conf
         data_dir: None,
         listen: None,
         internal_listen: None,
+        grpc_listen: None,
     };
     Config::load(
         service,
@@ -311,6 +312,7 @@ fn topics_come_from_the_file() {
             data_dir: None,
             listen: None,
             internal_listen: None,
+            grpc_listen: None,
         };
         Config::load(Service::Standalone, &options, [])
     };

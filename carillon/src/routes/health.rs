@@ -26,9 +26,9 @@ use super::Parts;
 /// Between two looks whether the bus is there for the first time.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What is asked.
+/// Who knows whether requests should come to this process. Cheap to clone.
 #[derive(Debug, Clone)]
-struct Health {
+pub(crate) struct Ready {
     hub: Option<Hub>,
     api: Option<ApiState>,
     bus: Bus,
@@ -55,15 +55,9 @@ impl BusSeen {
 
 /// `/live` and `/ready`.
 pub(super) fn routes(parts: &Parts) -> Router {
-    let health = Health {
-        hub: parts.hub.clone(),
-        api: parts.api.clone(),
-        bus: parts.bus.clone(),
-        bus_seen: parts.bus_seen.clone(),
-    };
     Router::new()
         .route("/live", get(live))
-        .route("/ready", get(ready).with_state(health))
+        .route("/ready", get(ready).with_state(Ready::new(parts)))
 }
 
 /// The same of a process that waits for its database.
@@ -137,20 +131,41 @@ impl IntoResponse for Readiness {
 #[utoipa::path(get, path = "/ready", tag = "health", security(()), responses(
     (status = 200, body = Readiness, description = "This process does its work; `degraded` names what it does without"),
     (status = 503, body = Readiness, description = "Not now, for these reasons")))]
-async fn ready(State(health): State<Health>) -> Readiness {
-    let dispatcher = match &health.api {
-        Some(api) => dispatcher::api::readiness(api).await,
-        None => dispatcher::api::Readiness::default(),
-    };
-    let storage = dispatcher.reason;
-    let Some(hub) = &health.hub else {
-        let bus = health.bus.ready();
-        let seen = health.bus_seen.note(bus);
-        let (reason, degraded) = dispatchers_bus(bus, seen);
-        let degraded = degraded.into_iter().chain(dispatcher.degraded);
-        return Readiness::new(reason.into_iter().chain(storage), degraded);
-    };
-    Readiness::new(hub.unready().into_iter().chain(storage), dispatcher.degraded)
+async fn ready(State(ready): State<Ready>) -> Readiness {
+    ready.look().await
+}
+
+impl Ready {
+    /// Of a process that is made of these.
+    pub(crate) fn new(parts: &Parts) -> Self {
+        Self {
+            hub: parts.hub.clone(),
+            api: parts.api.clone(),
+            bus: parts.bus.clone(),
+            bus_seen: parts.bus_seen.clone(),
+        }
+    }
+
+    /// Whether requests should come here.
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.look().await.reasons.is_empty()
+    }
+
+    async fn look(&self) -> Readiness {
+        let dispatcher = match &self.api {
+            Some(api) => dispatcher::api::readiness(api).await,
+            None => dispatcher::api::Readiness::default(),
+        };
+        let storage = dispatcher.reason;
+        let Some(hub) = &self.hub else {
+            let bus = self.bus.ready();
+            let seen = self.bus_seen.note(bus);
+            let (reason, degraded) = dispatchers_bus(bus, seen);
+            let degraded = degraded.into_iter().chain(dispatcher.degraded);
+            return Readiness::new(reason.into_iter().chain(storage), degraded);
+        };
+        Readiness::new(hub.unready().into_iter().chain(storage), dispatcher.degraded)
+    }
 }
 
 /// What a dispatcher without a hub says of its bus: whether it is why no requests should come, or a lack that is worth saying.

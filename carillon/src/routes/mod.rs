@@ -31,14 +31,14 @@ use tower_http::{
 
 use utoipa::OpenApi;
 
-pub(crate) use self::health::BusSeen;
+pub(crate) use self::health::{BusSeen, Ready};
 use crate::page;
 
 /// Largest body of a batch of publishes, in bytes.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// When a request is to come again while the process waits for its database.
-const LATER: Duration = Duration::from_secs(2);
+pub(crate) const LATER: Duration = Duration::from_secs(2);
 
 /// What the routes stand on.
 #[derive(Debug, Clone)]
@@ -196,9 +196,14 @@ fn cors(allowed: &[String]) -> CorsLayer {
         )
 }
 
-/// A bug of ours: the caller gets a problem, the log the reason.
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+/// A bug of ours.
 fn panicked(reason: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    fault(reason).into_response()
+}
+
+/// A bug of ours: the caller gets a problem, the log the reason.
+#[expect(clippy::needless_pass_by_value, reason = "the layers' signature")]
+pub(crate) fn fault(reason: Box<dyn std::any::Any + Send + 'static>) -> Problem {
     let text = reason
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -209,7 +214,6 @@ fn panicked(reason: Box<dyn std::any::Any + Send + 'static>) -> Response {
         "internal",
         "this is a fault of the server; its log says more",
     )
-    .into_response()
 }
 
 /// The access log. It holds paths and never a query string: tokens may stand there.

@@ -15,7 +15,7 @@ use dispatcher::{
     spool::Spool,
     store::{Place, Store, StoreConfig},
 };
-use hub::{Census, TenantCount};
+use hub::{Census, TenantCount, http::Publisher};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     listeners::{Listeners, Site},
     waiting,
 };
-use crate::{config::Config, lock::DatabaseLock, routes, secret};
+use crate::{config::Config, grpc, lock::DatabaseLock, routes, secret};
 
 /// Runs until a signal, then finishes what it claimed.
 ///
@@ -32,7 +32,7 @@ use crate::{config::Config, lock::DatabaseLock, routes, secret};
 /// When something cannot be started. Redis or PostgreSQL that is away is no error: the process waits for it.
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
-    let listeners = Listeners::bind(&config.server)?;
+    let listeners = Listeners::bind(&config, true)?;
     let mut ending = pin!(Ending::begun(&config.server));
     let Some(database) = waiting::database(&config, &listeners, ending.as_mut()).await? else {
         tracing::info!("stopped");
@@ -74,7 +74,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         router: routes::internal(&parts, &config.server),
         front: None,
     };
-    let serving = listeners.serve(public, internal)?;
+    let publisher = Publisher::without_hub(parts.bus.clone(), config.hub.max_publish.0, &parts.metrics);
+    let grpc = grpc::router(&parts, &running.api(), publisher, &config.grpc)?;
+    let serving = listeners.serve(public, internal, Some(grpc))?;
     tracing::info!("this is the dispatcher");
 
     let ending = ending.await?;

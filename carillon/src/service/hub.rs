@@ -24,7 +24,7 @@ const RESERVE: Duration = Duration::from_secs(1);
 /// When something cannot be started. Redis that is away is no error: the process waits for it, not ready.
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
-    let listeners = Listeners::bind(&config.server)?;
+    let listeners = Listeners::bind(&config, false)?;
     let metrics = Metrics::default();
     let policies = config.policies()?;
     let node = NodeId::generate();
@@ -50,7 +50,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         metrics,
     };
     let (public, internal) = sites(&config, &parts, &hub);
-    let serving = listeners.serve(public, internal)?;
+    let serving = listeners.serve(public, internal, None)?;
     tracing::info!(node = %hub.node(), "this is a hub");
 
     let ending = Ending::begun(&config.server).await?;

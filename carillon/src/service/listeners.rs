@@ -1,4 +1,4 @@
-//! The two listeners of a process, from their addresses to their end.
+//! The listeners of a process, from their addresses to their end.
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
@@ -7,7 +7,7 @@ use std::{
 
 use axum::Router;
 use common::{
-    config::ServerConfig,
+    grpc::preface,
     http::{Front, ServeOptions, serve},
     shutdown::Shutdown,
 };
@@ -15,13 +15,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::ending::Ending;
+use crate::{config::Config, grpc};
 
 /// Bound, and not serving yet: who connects waits.
 #[derive(Debug)]
 pub(super) struct Listeners {
     public: StdListener,
     internal: StdListener,
+    /// Of a process with a dispatcher, where it is wanted.
+    grpc: Option<StdListener>,
     options: ServeOptions,
+    grpc_options: ServeOptions,
 }
 
 /// What is behind a listener.
@@ -51,33 +55,48 @@ pub(super) struct Serving {
 }
 
 impl Listeners {
-    /// Takes both addresses.
+    /// Takes the addresses; gRPC's where the process has a dispatcher.
     ///
     /// # Errors
     /// With the key of the address that cannot be had.
-    pub(super) fn bind(config: &ServerConfig) -> anyhow::Result<Self> {
+    pub(super) fn bind(config: &Config, dispatches: bool) -> anyhow::Result<Self> {
+        let (server, grpc) = (&config.server, config.server.grpc_listen.filter(|_| dispatches));
+        let options = ServeOptions {
+            max_connections: server.max_connections,
+            header_timeout: server.header_timeout.0,
+            http2: None,
+        };
         Ok(Self {
-            public: listen(config.listen, "server.listen")?,
-            internal: listen(config.internal_listen, "server.internal_listen")?,
-            options: ServeOptions {
-                max_connections: config.max_connections,
-                header_timeout: config.header_timeout.0,
+            public: listen(server.listen, "server.listen")?,
+            internal: listen(server.internal_listen, "server.internal_listen")?,
+            grpc: grpc
+                .map(|address| listen(address, "server.grpc_listen"))
+                .transpose()?,
+            options,
+            grpc_options: ServeOptions {
+                http2: Some(grpc::http2(&config.grpc)),
+                ..options
             },
         })
     }
 
-    /// Begins to answer on both by this router. To be stopped before [`Self::serve`].
+    /// Begins to answer by these routers. To be stopped before [`Self::serve`].
     ///
     /// # Errors
     /// When the system has no descriptor to spare.
-    pub(super) fn meanwhile(&self, router: &Router) -> anyhow::Result<Meanwhile> {
+    pub(super) fn meanwhile(&self, router: &Router, grpc: &Router) -> anyhow::Result<Meanwhile> {
         let (stop, shutdown) = (CancellationToken::new(), Shutdown::new());
-        for listener in [&self.public, &self.internal] {
+        let http = [&self.public, &self.internal].map(|listener| (listener, router, self.options));
+        let grpc = self
+            .grpc
+            .as_ref()
+            .map(|listener| (listener, grpc, self.grpc_options));
+        for (listener, router, options) in http.into_iter().chain(grpc) {
             tokio::spawn(serve(
                 TcpListener::from_std(listener.try_clone()?)?,
                 router.clone(),
-                None,
-                self.options,
+                front_of(options),
+                options,
                 stop.clone(),
                 shutdown.clone(),
             ));
@@ -85,20 +104,27 @@ impl Listeners {
         Ok(Meanwhile { stop, shutdown })
     }
 
-    /// Begins to serve.
+    /// Begins to serve; `grpc` where there is a dispatcher.
     ///
     /// # Errors
     /// When the system does not say where it listens.
-    pub(super) fn serve(self, public: Site, internal: Site) -> anyhow::Result<Serving> {
+    pub(super) fn serve(self, public: Site, internal: Site, grpc: Option<Router>) -> anyhow::Result<Serving> {
         let address = self.public.local_addr()?;
         tracing::info!(public = %address, internal = %self.internal.local_addr()?, "listening");
         let (stop, shutdown) = (CancellationToken::new(), Shutdown::new());
-        for (listener, site) in [(self.public, public), (self.internal, internal)] {
+        let http = [(self.public, public), (self.internal, internal)];
+        let mut sites = Vec::from(http.map(|(listener, site)| (listener, site, self.options)));
+        if let (Some(listener), Some(router)) = (self.grpc, grpc) {
+            tracing::info!(grpc = %listener.local_addr()?, "listening");
+            let front = front_of(self.grpc_options);
+            sites.push((listener, Site { router, front }, self.grpc_options));
+        }
+        for (listener, site, options) in sites {
             tokio::spawn(serve(
                 TcpListener::from_std(listener)?,
                 site.router,
                 site.front,
-                self.options,
+                options,
                 stop.clone(),
                 shutdown.clone(),
             ));
@@ -139,6 +165,11 @@ impl Serving {
             tracing::warn!("some requests did not end in time");
         }
     }
+}
+
+/// Who has to begin with HTTP/2 does so in the time that HTTP/1 has for a head.
+fn front_of(options: ServeOptions) -> Option<Front> {
+    options.http2.map(|_| preface(options.header_timeout))
 }
 
 fn listen(address: SocketAddr, key: &str) -> anyhow::Result<StdListener> {

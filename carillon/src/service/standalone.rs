@@ -21,7 +21,7 @@ use super::{
     hub::{self as node, Wiring},
     listeners::Listeners,
 };
-use crate::{config::Config, routes, secret};
+use crate::{config::Config, grpc, routes, secret};
 
 /// Receipts that may wait for the dispatcher; sockets that send more wait.
 const RECEIPTS: usize = 16_384;
@@ -42,7 +42,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
             "Redis is configured; standalone does not use it (`carillon hub`, `carillon dispatcher` do)"
         );
     }
-    let listeners = Listeners::bind(&config.server)?;
+    let listeners = Listeners::bind(&config, true)?;
     let database = Database::open(&config).await?;
 
     let metrics = Metrics::default();
@@ -81,7 +81,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         metrics,
     };
     let (public, internal) = node::sites(&config, &parts, &hub);
-    let serving = listeners.serve(public, internal)?;
+    let grpc = grpc::router(&parts, &running.api(), hub.publisher().clone(), &config.grpc)?;
+    let serving = listeners.serve(public, internal, Some(grpc))?;
     tokio::spawn(sweep(memory, serving.token()));
 
     announce(serving.address, &config);

@@ -10,7 +10,7 @@ use super::{
     ending::Ending,
     listeners::{Listeners, Meanwhile},
 };
-use crate::{config::Config, routes};
+use crate::{config::Config, grpc, routes};
 
 /// Between two looks at a database that is away. Many processes look.
 const LOOKS: Backoff = Backoff {
@@ -37,7 +37,7 @@ pub(super) async fn database(
         };
         if meanwhile.is_none() {
             tracing::warn!(%reason, "waiting for the database {}", config.database_place());
-            meanwhile = Some(listeners.meanwhile(&routes::waiting())?);
+            meanwhile = Some(listeners.meanwhile(&routes::waiting(), &grpc::waiting())?);
         }
         looks += 1;
         tokio::select! {

@@ -286,6 +286,8 @@ async fn a_second_dispatcher_on_the_same_database_does_not_start() {
         "127.0.0.1:0",
         "--internal-listen",
         "127.0.0.1:0",
+        "--grpc-listen",
+        "127.0.0.1:0",
     ];
     let output = command
         .args(arguments)

@@ -24,6 +24,11 @@ mod files;
 mod flush;
 mod forged;
 mod keys;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "servers start and die by blocking calls, and these tests run on several threads"
+)]
+mod grpc;
 mod malformed;
 mod nodes;
 mod receipts;

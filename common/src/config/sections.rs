@@ -16,6 +16,9 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The internal listener: publish, metrics, health.
     pub internal_listen: SocketAddr,
+    /// The gRPC listener of a process with a dispatcher; an empty text is none.
+    #[serde(deserialize_with = "address_or_none")]
+    pub grpc_listen: Option<SocketAddr>,
     /// Where the database and the made secret lie.
     pub data_dir: PathBuf,
     /// How long the process may take to end.
@@ -55,6 +58,15 @@ impl ServerConfig {
             return Err(ConfigError::invalid(
                 "server.internal_listen",
                 "is the public listener's address",
+            ));
+        }
+        if let Some(grpc) = self.grpc_listen
+            && grpc.port() != 0
+            && [self.listen, self.internal_listen].contains(&grpc)
+        {
+            return Err(ConfigError::invalid(
+                "server.grpc_listen",
+                "is another listener's address",
             ));
         }
         Ok(())
@@ -125,6 +137,13 @@ fn tenant_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T
     given
         .map(|text| TenantId::new(&text).map_err(de::Error::custom))
         .transpose()
+}
+
+/// Likewise for an address.
+fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let given = (!text.is_empty()).then(|| text.parse());
+    given.transpose().map_err(de::Error::custom)
 }
 
 /// One public key.

@@ -26,6 +26,14 @@ pub struct Authenticator(pub Arc<Credentials>);
 pub struct Caller(pub Arc<Identity>);
 
 impl Caller {
+    /// Who is calling, as it is now and whatever was found out before.
+    ///
+    /// # Errors
+    /// 401, 429 or 503.
+    pub async fn now(parts: &Parts) -> Result<Self, Problem> {
+        find(parts).await
+    }
+
     /// Requires a scope.
     ///
     /// # Errors

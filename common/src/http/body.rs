@@ -41,10 +41,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
             .extensions()
             .get::<BodyLimit>()
             .map_or(DEFAULT_LIMIT, |limit| limit.0);
-        let too_large = || {
-            let detail = format!("the body may have at most {limit} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-        };
+        let too_large = || body_too_large(limit);
         let depth = request.extensions().get::<BodyDepth>().map(|depth| depth.0);
         // A length that is announced is believed before anything of it is read.
         if request.body().size_hint().lower() > limit as u64 {
@@ -57,10 +54,10 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
         match body {
             Ok(body) => {
                 let body = body.to_bytes();
-                match depth {
-                    Some(most) if depth_of(&body) > most => Err(too_deep(most)),
-                    _ => Ok(Self(body)),
+                if let Some(most) = depth {
+                    check_depth(&body, most)?;
                 }
+                Ok(Self(body))
             }
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
             Err(_) => Err(Problem::new(
@@ -70,6 +67,24 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
             )),
         }
     }
+}
+
+/// 413: a body that is longer than it may be.
+#[must_use]
+pub fn body_too_large(limit: usize) -> Problem {
+    let detail = format!("the body may have at most {limit} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+/// Refuses JSON that nests deeper than `most`.
+///
+/// # Errors
+/// [`Problem`], 422.
+pub fn check_depth(json: &[u8], most: usize) -> Result<(), Problem> {
+    if depth_of(json) > most {
+        return Err(too_deep(most));
+    }
+    Ok(())
 }
 
 /// How deep arrays and objects nest, without looking whether the text is JSON otherwise.

@@ -3,8 +3,12 @@
 use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -30,7 +34,23 @@ pub struct ServeOptions {
     pub max_connections: usize,
     /// Time to receive a request's head.
     pub header_timeout: Duration,
+    /// HTTP/2 instead of HTTP/1.
+    pub http2: Option<Http2>,
 }
+
+/// Bounds of an HTTP/2 connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Http2 {
+    /// Requests at once.
+    pub max_streams: u32,
+    /// The other end is asked whether it is there after so long without anything from it.
+    pub keepalive: Duration,
+    /// And has so long for its answer.
+    pub keepalive_timeout: Duration,
+}
+
+/// Bytes of an HTTP/2 request's head at the most: a token, a key and what tracing adds.
+const MAX_HEAD: u32 = 32 * 1024;
 
 /// What sees a new connection before HTTP does: it serves the connection itself, until the token is cancelled, and
 /// answers none, or gives it back with what it has read.
@@ -147,24 +167,25 @@ async fn serve_http(
         let answer = router.clone().oneshot(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_timeout)
-        .serve_connection(
-            TokioIo::new(BoundedWrites::new(connection, held.clone())),
-            service,
-        )
-        .with_upgrades();
-    tokio::pin!(connection);
-    let mut stopping = false;
-    let ended = loop {
-        tokio::select! {
-            ended = connection.as_mut() => break Some(ended),
-            () = held.hung_up() => break None,
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
+    let io = TokioIo::new(BoundedWrites::new(connection, held.clone()));
+    let ended = match options.http2 {
+        None => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(options.header_timeout)
+                .serve_connection(io, service)
+                .with_upgrades();
+            until_ended(connection, |it| it.graceful_shutdown(), &held, &stop).await
+        }
+        Some(bounds) => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(bounds.max_streams)
+                .max_header_list_size(MAX_HEAD)
+                .keep_alive_interval(bounds.keepalive)
+                .keep_alive_timeout(bounds.keepalive_timeout)
+                .serve_connection(io, service);
+            until_ended(connection, |it| it.graceful_shutdown(), &held, &stop).await
         }
     };
     // Also where a request lives on with what it was upgraded to.
@@ -172,6 +193,27 @@ async fn serve_http(
     if let Some(Err(error)) = ended {
         // A client that goes away in the middle is no fault of ours.
         tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+/// Drives a connection; with the stop it takes no more requests. None: somebody hung up.
+async fn until_ended<C: Future>(
+    connection: C,
+    leave: impl Fn(Pin<&mut C>),
+    held: &Connection,
+    stop: &CancellationToken,
+) -> Option<C::Output> {
+    tokio::pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return Some(ended),
+            () = held.hung_up() => return None,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                leave(connection.as_mut());
+            }
+        }
     }
 }
 

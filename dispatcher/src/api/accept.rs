@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     body::NotificationBody,
+    budget::Budget,
     draft,
     dry_run::{self, DryRunQuery},
     extract::{QueryOf, Sender},
@@ -64,6 +65,49 @@ impl<S: Send + Sync> FromRequest<S> for Submission {
     }
 }
 
+/// An answer before it is one of HTTP or gRPC.
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    /// JSON.
+    pub(super) body: String,
+    /// It was given before, to a request with the same key.
+    pub(super) replayed: bool,
+    /// What is left of the caller's, where the request took more than one of it.
+    pub(super) budget: Option<Budget>,
+}
+
+impl Answered {
+    pub(super) fn new(status: StatusCode, body: String) -> Self {
+        Self {
+            status,
+            body,
+            replayed: false,
+            budget: None,
+        }
+    }
+}
+
+impl IntoResponse for Answered {
+    fn into_response(self) -> Response {
+        let mut response = (
+            self.status,
+            [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            self.body,
+        )
+            .into_response();
+        if self.replayed {
+            response.headers_mut().insert(
+                HeaderName::from_static("idempotency-replayed"),
+                HeaderValue::from_static("true"),
+            );
+        }
+        if let Some(budget) = self.budget {
+            response.extensions_mut().insert(budget);
+        }
+        response
+    }
+}
+
 /// What a route adds to an answer.
 #[derive(Clone, Copy)]
 pub(super) struct Route {
@@ -77,7 +121,7 @@ pub(super) async fn accept(
     submission: Submission,
     route: Route,
     respond: impl Fn(&Plan, &'static str) -> String,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Problem> {
     let Submission {
         caller,
         headers,
@@ -88,7 +132,7 @@ pub(super) async fn accept(
     if dry_run {
         let draft = draft::draft(body, &caller, Micros::now())?;
         let plan = plan(state, &caller, draft).await?;
-        return Ok(dry_run::response(&plan));
+        return Ok(dry_run::answered(&plan));
     }
     let of_header = request_key(&headers, &caller, route, &raw)?;
     // By which of the two a request is told of a mismatch.
@@ -143,7 +187,7 @@ pub(super) async fn accept(
         Accepted::New => room.keep(),
         Accepted::Spooled => {
             room.keep();
-            return Ok(json(StatusCode::ACCEPTED, waits));
+            return Ok(Answered::new(StatusCode::ACCEPTED, waits));
         }
         Accepted::Repeat { .. } | Accepted::Mismatch => {}
     }
@@ -198,19 +242,18 @@ pub(super) fn told(
     status: StatusCode,
     field: &str,
     fresh: String,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Problem> {
     match accepted {
-        Accepted::New | Accepted::Spooled => Ok(json(status, fresh)),
+        Accepted::New | Accepted::Spooled => Ok(Answered::new(status, fresh)),
         Accepted::Repeat {
             status: first,
             response,
         } => {
-            let mut repeated = json(StatusCode::from_u16(first).unwrap_or(status), response);
-            repeated.headers_mut().insert(
-                HeaderName::from_static("idempotency-replayed"),
-                HeaderValue::from_static("true"),
-            );
-            Ok(repeated)
+            let status = StatusCode::from_u16(first).unwrap_or(status);
+            Ok(Answered {
+                replayed: true,
+                ..Answered::new(status, response)
+            })
         }
         Accepted::Mismatch => Err(mismatch(field)),
     }
@@ -258,13 +301,4 @@ fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             format!("the key has 1 to {MAX_KEY} visible ASCII characters"),
         )),
     }
-}
-
-pub(super) fn json(status: StatusCode, body: String) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-        body,
-    )
-        .into_response()
 }

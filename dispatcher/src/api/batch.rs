@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 use common::{
     http::{Problem, parse_body, refuse_nul},
     target::Target,
@@ -13,11 +13,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    accept::{Route, SPOOLED, Submission, accept, answer},
+    accept::{Answered, Route, SPOOLED, Submission, accept, answer},
     body::NotificationBody,
     bulk::{self, BulkSubmission, FIELD, accept_all},
     dry_run::DryRunQuery,
-    limits::charge,
+    limits::{Refusal, charge},
     plan::Plan,
     state::ApiState,
 };
@@ -53,7 +53,7 @@ pub(crate) struct BatchAnswer {
 pub(crate) async fn batch(
     State(state): State<ApiState>,
     mut submission: BulkSubmission,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Refusal> {
     let route = Route {
         name: "notifications/batch",
         status: StatusCode::OK,
@@ -74,12 +74,10 @@ pub(crate) async fn batch(
             "missing_field",
             "user_ids",
             "name the users, or send several `notifications`",
-        ));
+        )
+        .into());
     };
-    let budget = match charge(&state, &submission.caller, users.len(), "user_ids") {
-        Ok(budget) => budget,
-        Err(refused) => return Ok(*refused),
-    };
+    let budget = charge(&state, &submission.caller, users.len(), "user_ids")?;
     let submission = Submission {
         dry_run: submission.dry_run || body.dry_run.unwrap_or_default(),
         caller: submission.caller,
@@ -87,11 +85,8 @@ pub(crate) async fn batch(
         body,
         raw: submission.raw,
     };
-    let mut response = accept(&state, submission, route, accepted).await?;
-    if let Some(budget) = budget {
-        response.extensions_mut().insert(budget);
-    }
-    Ok(response)
+    let answered = accept(&state, submission, route, accepted).await?;
+    Ok(Answered { budget, ..answered })
 }
 
 fn accepted(plan: &Plan, status: &'static str) -> String {

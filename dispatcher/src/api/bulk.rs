@@ -1,9 +1,6 @@
 //! Creating many notifications by one request: each stands for itself, and all of the good ones are one transaction.
 
-use axum::{
-    extract::{self, FromRequest, FromRequestParts, State},
-    response::Response,
-};
+use axum::extract::{self, FromRequest, FromRequestParts, State};
 use bytes::Bytes;
 use common::http::{BodyLimit, Caller, JsonText, Problem, parse_body, parse_json, refuse_nul};
 use http::{HeaderMap, StatusCode};
@@ -13,14 +10,15 @@ use utoipa::ToSchema;
 
 use super::{
     accept::{
-        Route, SPOOLED, answer, begin, business_key, json, mismatch, no_answer, request_key, status_of, told,
+        Answered, Route, SPOOLED, answer, begin, business_key, mismatch, no_answer, request_key, status_of,
+        told,
     },
     body::NotificationBody,
     bulk_answer::{BulkAnswer, What},
     draft::{self, Draft},
     dry_run::{DryRun, DryRunQuery},
     extract::{QueryOf, Sender},
-    limits::charge,
+    limits::{Refusal, charge},
     plan::{Plan, plan_all},
     problems::{accept_problem, store_problem},
     state::ApiState,
@@ -88,7 +86,7 @@ impl FromRequest<ApiState> for BulkSubmission {
 pub(crate) async fn bulk(
     State(state): State<ApiState>,
     mut submission: BulkSubmission,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Refusal> {
     let mut spare = Vec::new();
     let raw = submission.raw.clone();
     let (items, prefix) = if raw.trim_ascii_start().first() == Some(&b'[') {
@@ -131,7 +129,7 @@ pub(super) async fn accept_all(
     bodies: &[&RawValue],
     prefix: &str,
     route: Route,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Refusal> {
     let BulkSubmission {
         caller,
         headers,
@@ -139,10 +137,7 @@ pub(super) async fn accept_all(
         dry_run,
     } = submission;
     bounded(state, bodies.len(), prefix)?;
-    let budget = match charge(state, caller, bodies.len(), prefix) {
-        Ok(budget) => budget,
-        Err(refused) => return Ok(*refused),
-    };
+    let budget = charge(state, caller, bodies.len(), prefix)?;
     let of_request = if *dry_run {
         None
     } else {
@@ -156,7 +151,7 @@ pub(super) async fn accept_all(
             .await
             .map_err(store_problem)?;
         if let Some(known) = known {
-            return told(known, route.status, "Idempotency-Key", String::new());
+            return Ok(told(known, route.status, "Idempotency-Key", String::new())?);
         }
     }
     let (items, drafts) = read(caller, bodies, prefix, *dry_run);
@@ -184,16 +179,15 @@ pub(super) async fn accept_all(
         }
     }
     if let Some(repeated) = store(state, caller, good, of_request, &mut results, prefix).await? {
-        return told(repeated, route.status, "Idempotency-Key", String::new());
+        return Ok(told(repeated, route.status, "Idempotency-Key", String::new())?);
     }
     let results: Vec<What> = results.into_iter().flatten().collect();
     let waits = results.iter().any(What::waits);
     let status = if waits { StatusCode::ACCEPTED } else { route.status };
-    let mut response = json(status, answer(&BulkAnswer::of(results)));
-    if let Some(budget) = budget {
-        response.extensions_mut().insert(budget);
-    }
-    Ok(response)
+    Ok(Answered {
+        budget,
+        ..Answered::new(status, answer(&BulkAnswer::of(results)))
+    })
 }
 
 fn bounded(state: &ApiState, number: usize, prefix: &str) -> Result<(), Problem> {

@@ -208,7 +208,7 @@ pub(crate) async fn cancel(
     let found = find(&state, &caller, chosen, &["pending", "scheduled"]).await?;
     let budget = match charge(&state, &caller, found.ids.len(), "ids") {
         Ok(budget) => budget,
-        Err(refused) => return Ok(*refused),
+        Err(refused) => return Ok(refused.into_response()),
     };
     let acted = each(found, |id| {
         let cancelled = operate::cancel(
@@ -241,7 +241,7 @@ pub(crate) async fn retry(
     let found = find(&state, &caller, chosen, &["failed"]).await?;
     let budget = match charge(&state, &caller, found.ids.len(), "ids") {
         Ok(budget) => budget,
-        Err(refused) => return Ok(*refused),
+        Err(refused) => return Ok(refused.into_response()),
     };
     let acted = each(found, |id| {
         let all = OptionalBody(operate::RetryBody::default());

@@ -1,6 +1,6 @@
 //! Creating notifications: the canonical route and those of the seed systems.
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 use common::http::Problem;
 use http::StatusCode;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    accept::{Route, Submission, accept, answer},
+    accept::{Answered, Route, Submission, accept, answer},
     body::NotificationBody,
     dry_run::{DryRun, DryRunQuery},
     plan::Plan,
@@ -36,7 +36,7 @@ use super::{
 pub(crate) async fn create(
     State(state): State<ApiState>,
     submission: Submission,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Problem> {
     let route = Route {
         name: "notifications",
         status: StatusCode::CREATED,
@@ -66,19 +66,21 @@ pub(crate) struct SentAnswer {
     post, path = "/api/v1/notifications/send", tag = "notifications", request_body = NotificationBody,
     responses((status = 200, body = SentAnswer), (status = 422, body = Problem))
 )]
-pub(crate) async fn send(State(state): State<ApiState>, submission: Submission) -> Result<Response, Problem> {
+pub(crate) async fn send(State(state): State<ApiState>, submission: Submission) -> Result<Answered, Problem> {
     let route = Route {
         name: "notifications/send",
         status: StatusCode::OK,
     };
-    accept(&state, submission, route, |plan, status| {
-        answer(&SentAnswer {
-            id: plan.notification.id.to_string(),
-            status,
-            created_at: plan.notification.created_at.rfc3339(),
-        })
+    accept(&state, submission, route, sent).await
+}
+
+/// As [`SentAnswer`].
+pub(super) fn sent(plan: &Plan, status: &'static str) -> String {
+    answer(&SentAnswer {
+        id: plan.notification.id.to_string(),
+        status,
+        created_at: plan.notification.created_at.rfc3339(),
     })
-    .await
 }
 
 /// S1's answer for several channels.
@@ -114,7 +116,7 @@ pub(crate) struct ChannelsAnswer {
 pub(crate) async fn multi_channel(
     State(state): State<ApiState>,
     submission: Submission,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Problem> {
     let body = &submission.body;
     if body.channels.is_none() && body.channel.is_none() && body.channel_type.is_none() {
         return Err(Problem::invalid(
@@ -143,7 +145,7 @@ pub(crate) async fn multi_channel(
 pub(crate) async fn from_template(
     State(state): State<ApiState>,
     submission: Submission,
-) -> Result<Response, Problem> {
+) -> Result<Answered, Problem> {
     let body = &submission.body;
     if body.template.is_none() && body.template_name.is_none() && body.template_id.is_none() {
         return Err(Problem::invalid(

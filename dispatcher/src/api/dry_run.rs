@@ -1,6 +1,5 @@
 //! A dry run: what would become of a notification, and nothing of it is stored.
 
-use axum::response::Response;
 use common::target::Audience;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -8,7 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    accept::{answer, json, status_of},
+    accept::{Answered, answer, status_of},
     chain_view::ChainView,
     plan::Plan,
     view::mask,
@@ -150,6 +149,6 @@ impl DryRun {
 }
 
 /// The answer to a dry run.
-pub(super) fn response(plan: &Plan) -> Response {
-    json(StatusCode::OK, answer(&DryRun::of(plan)))
+pub(super) fn answered(plan: &Plan) -> Answered {
+    Answered::new(StatusCode::OK, answer(&DryRun::of(plan)))
 }

@@ -29,6 +29,10 @@ const DEFAULT_LIMIT: u32 = 100;
 pub(crate) struct Wait(Duration);
 
 impl Wait {
+    pub(crate) fn at_most(time: Duration) -> Self {
+        Self(time.min(MAX_WAIT))
+    }
+
     pub(crate) fn from_query(seconds: Option<u32>) -> Self {
         Self(Duration::from_secs(seconds.unwrap_or_default().into()).min(MAX_WAIT))
     }
@@ -84,7 +88,7 @@ pub(crate) async fn wait_for(
     }
 }
 
-fn resync() -> Problem {
+pub(crate) fn resync() -> Problem {
     Problem::new(
         StatusCode::GONE,
         "resync",

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::http::{Caller, Problem};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{budget::Budget, state::ApiState};
 
@@ -24,7 +24,12 @@ pub(crate) async fn limit(State(state): State<ApiState>, request: Request, next:
     };
     // A request for many items has taken more than one.
     let budget = response.extensions().get::<Budget>().copied().unwrap_or(budget);
-    let headers = response.headers_mut();
+    tell(&budget, response.headers_mut());
+    response
+}
+
+/// Says what is left of a budget.
+pub(crate) fn tell(budget: &Budget, headers: &mut HeaderMap) {
     let seconds = budget.reset.as_secs() + u64::from(budget.reset.subsec_nanos() > 0);
     headers.insert(
         HeaderName::from_static("ratelimit-limit"),
@@ -38,33 +43,59 @@ pub(crate) async fn limit(State(state): State<ApiState>, request: Request, next:
         HeaderName::from_static("ratelimit-reset"),
         HeaderValue::from(seconds),
     );
-    response
 }
 
 /// Takes from the caller's budget what a request for many items costs more than one.
 ///
 /// # Errors
-/// The answer: 429 with the budget, or 422 where no budget would ever do.
+/// 429 with the budget, or 422 where no budget would ever do.
 pub(crate) fn charge(
     state: &ApiState,
     caller: &Caller,
     items: usize,
     field: &str,
-) -> Result<Option<Budget>, Box<Response>> {
+) -> Result<Option<Budget>, Refusal> {
     let most = state.rate_limits().items_max(caller);
     if items > most {
         let detail = format!("this token's budget is spent by {most} items at once; send fewer");
-        return Err(Box::new(
-            Problem::invalid("too_many", field, detail).into_response(),
-        ));
+        return Err(Problem::invalid("too_many", field, detail).into());
     }
     match state.rate_limits().charge(caller, items) {
-        Some(budget) if budget.refused => {
-            let mut response = refusal(&budget).into_response();
-            response.extensions_mut().insert(budget);
-            Err(Box::new(response))
-        }
+        Some(budget) if budget.refused => Err(Refusal::over(budget)),
         budget => Ok(budget),
+    }
+}
+
+/// Why a request is refused, with the budget where that is why.
+#[derive(Debug)]
+pub(crate) struct Refusal(Box<(Problem, Option<Budget>)>);
+
+impl Refusal {
+    /// A budget that is spent.
+    pub(crate) fn over(budget: Budget) -> Self {
+        Self(Box::new((refusal(&budget), Some(budget))))
+    }
+
+    /// What is told.
+    pub(crate) fn into_parts(self) -> (Problem, Option<Budget>) {
+        *self.0
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new((problem, None)))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (problem, budget) = self.into_parts();
+        let mut response = problem.into_response();
+        if let Some(budget) = budget {
+            response.extensions_mut().insert(budget);
+        }
+        response
     }
 }
 

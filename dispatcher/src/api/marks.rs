@@ -21,8 +21,8 @@ use super::{
     times,
 };
 use crate::{
-    model::{Cursor, Micros},
-    store::Mark,
+    model::{Cursor, Micros, ReaderKeys},
+    store::{Mark, Marked},
 };
 
 /// What was done.
@@ -198,23 +198,34 @@ async fn mark_one(
     mark: Mark,
 ) -> Result<u64, Problem> {
     let reader = seen(state, caller).await?;
+    let marked = mark_seen(state, &reader, id, mark).await?;
+    Ok(marked.unread)
+}
+
+/// Marks one that the reader sees.
+pub(super) async fn mark_seen(
+    state: &ApiState,
+    reader: &ReaderKeys,
+    id: NotificationId,
+    mark: Mark,
+) -> Result<Marked, Problem> {
     let marked = state
         .service
-        .mark(&reader, vec![id], mark)
+        .mark(reader, vec![id], mark)
         .await
         .map_err(store_problem)?;
     // Nothing changed: it was so already, or it is not there for this reader.
     if marked.changed.is_empty()
         && state
             .store()
-            .item(&reader, id)
+            .item(reader, id)
             .await
             .map_err(store_problem)?
             .is_none()
     {
         return Err(no_notification());
     }
-    Ok(marked.unread)
+    Ok(marked)
 }
 
 /// Up to where; in the query, or as a JSON body.
@@ -364,7 +375,7 @@ pub(crate) async fn mark_several(
 }
 
 /// A text that is no id names nothing, like an id that is not there.
-fn several(state: &ApiState, ids: &[String]) -> Result<Vec<NotificationId>, Problem> {
+pub(super) fn several(state: &ApiState, ids: &[String]) -> Result<Vec<NotificationId>, Problem> {
     let most = state.limits.bulk_items;
     if ids.len() > most {
         return Err(Problem::invalid("too_many", "ids", format!("at most {most} ids")));

@@ -3,7 +3,7 @@
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `page`, `marks`, `feed`, `records`,
 //! `history`, `jobs`, `schedules`, `templates`, `contacts`, `audit`, `keys`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
-//! that of `bulk`.
+//! that of `bulk`. `grpc` is the same for gRPC.
 
 mod accept;
 mod address;
@@ -27,6 +27,7 @@ mod draft;
 mod dry_run;
 mod extract;
 mod feed;
+mod grpc;
 mod health;
 mod history;
 mod inbox;
@@ -68,6 +69,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub(crate) use self::schedules::occurrence;
 pub use self::{
     body::NotificationBody,
+    grpc::{Notifications, grpc},
     health::{HealthView, Readiness, health, readiness, ready},
     problems::{method_not_allowed, not_found},
     state::{ApiConfig, ApiState, Live, LiveStats},

@@ -10,7 +10,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    model::{InboxRow, WalkCursor},
+    model::{InboxPage, InboxRow, ListFilter, ReaderKeys, WalkCursor},
     store::ChangesResult,
 };
 
@@ -100,20 +100,7 @@ pub(crate) async fn page(
     };
     let from = query.after.as_deref().map(walked).transpose()?;
     let reader = seen(&state, &caller).await?;
-    // Taken before the page, so that what arrives in between comes again rather than never.
-    let cursor = match &from {
-        Some(_) => None,
-        None => match state.store().changes(&reader, None, 0).await {
-            Ok(ChangesResult::Changes(changes)) => Some(changes.cursor.encode()),
-            Ok(ChangesResult::Resync) => None,
-            Err(error) => return Err(store_problem(error)),
-        },
-    };
-    let page = state
-        .store()
-        .page(&reader, &filter, from.as_ref())
-        .await
-        .map_err(store_problem)?;
+    let (page, cursor) = turn(&state, &reader, &filter, from.as_ref()).await?;
     Ok(Json(PageAnswer {
         notifications: page
             .rows
@@ -125,7 +112,27 @@ pub(crate) async fn page(
     }))
 }
 
-fn walked(text: &str) -> Result<WalkCursor, Problem> {
+/// A page, and with the first one the feed's cursor.
+pub(super) async fn turn(
+    state: &ApiState,
+    reader: &ReaderKeys,
+    filter: &ListFilter,
+    from: Option<&WalkCursor>,
+) -> Result<(InboxPage, Option<String>), Problem> {
+    // Taken before the page, so that what arrives in between comes again rather than never.
+    let cursor = match from {
+        Some(_) => None,
+        None => match state.store().changes(reader, None, 0).await {
+            Ok(ChangesResult::Changes(changes)) => Some(changes.cursor.encode()),
+            Ok(ChangesResult::Resync) => None,
+            Err(error) => return Err(store_problem(error)),
+        },
+    };
+    let page = state.store().page(reader, filter, from).await;
+    Ok((page.map_err(store_problem)?, cursor))
+}
+
+pub(super) fn walked(text: &str) -> Result<WalkCursor, Problem> {
     WalkCursor::decode(text).map_err(|error| {
         Problem::invalid(
             "invalid_cursor",

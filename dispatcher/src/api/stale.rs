@@ -1,9 +1,9 @@
 //! Answers that a replica gave while the primary was away say so.
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::store::stale;
+pub(crate) use crate::store::stale::allowed;
 
 /// In answers that may lack what was written last.
 const STALE: HeaderName = HeaderName::from_static("x-carillon-stale");
@@ -13,11 +13,14 @@ pub(crate) async fn tell(request: Request, next: Next) -> Response {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return next.run(request).await;
     }
-    let (mut response, stale) = stale::allowed(next.run(request)).await;
+    let (mut response, stale) = allowed(next.run(request)).await;
     if stale {
-        response
-            .headers_mut()
-            .insert(STALE, HeaderValue::from_static("replica"));
+        mark(response.headers_mut());
     }
     response
+}
+
+/// Says so.
+pub(crate) fn mark(headers: &mut HeaderMap) {
+    headers.insert(STALE, HeaderValue::from_static("replica"));
 }

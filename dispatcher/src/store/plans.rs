@@ -93,6 +93,7 @@ async fn hot_statements_use_indexes() {
         ("changes", inbox::FEED_CHANGES, false),
         ("newest before", inbox::NEWEST_BEFORE, false),
         ("memberships", inbox::KNOWN_MEMBERSHIPS, false),
+        ("current memberships", inbox::CURRENT_MEMBERSHIPS, false),
         ("refreshed memberships", inbox::REFRESH_MEMBERSHIPS, false),
         ("close reopened", inbox::CLOSE_REOPENED, false),
         ("recount", inbox::RECOUNT, false),

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use common::topic::TopicKey;
+use common::{
+    ids::{Name, TenantId},
+    topic::TopicKey,
+};
 
 use super::{
     StoreError,
+    access::Access,
     keys::Keys,
     marks::{newest_before, ordinal_at},
     positions::FILTERED,
@@ -101,6 +105,42 @@ async fn touch_each_once(tx: &mut Tx<'_>, readers: Vec<&ReaderKeys>) -> Result<(
             .await?;
     }
     Ok(())
+}
+
+/// A user as its newest token was: its own key, those of every token of the tenant, and those that this token carried. False: the
+/// user was never seen.
+pub(super) async fn named(
+    conn: &mut Access<'_>,
+    tenant: &TenantId,
+    user: &Name,
+) -> Result<(ReaderKeys, bool), StoreError> {
+    let known: Vec<(String, i64)> = conn
+        .query(sql::CURRENT_MEMBERSHIPS)
+        .bind(tenant.as_str())
+        .bind(user.as_str())
+        .all()
+        .await?;
+    let mut keys = vec![
+        TopicKey::user(tenant, user),
+        TopicKey::tenant(tenant),
+        TopicKey::everyone(),
+    ];
+    let seen = !known.is_empty();
+    for (key, current) in known {
+        // Rows of expressions lie under keys of their own, which nobody's token carries.
+        if current == 1 && !key.starts_with(FILTERED) {
+            let key = TopicKey::parse(&key).map_err(|error| StoreError::unreadable("key", error))?;
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    let reader = ReaderKeys {
+        tenant: tenant.clone(),
+        user: user.clone(),
+        keys,
+    };
+    Ok((reader, seen))
 }
 
 /// Where sights of keys begin, asked once for all readers of a transaction.

@@ -4,6 +4,7 @@
 mod support;
 
 mod api;
+mod grpc;
 mod seeds;
 
 mod email;

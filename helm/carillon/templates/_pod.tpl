@@ -38,6 +38,9 @@ spec:
         - {{ .component }}
         - --listen=0.0.0.0:{{ .public }}
         - --internal-listen=0.0.0.0:{{ .internal }}
+        {{- if ne .component "hub" }}
+        - --grpc-listen=0.0.0.0:9505
+        {{- end }}
         - --data-dir=/data
         - --config=/etc/carillon/carillon.toml
       env:
@@ -101,6 +104,10 @@ spec:
           containerPort: {{ .public }}
         - name: internal
           containerPort: {{ .internal }}
+        {{- if ne .component "hub" }}
+        - name: grpc
+          containerPort: 9505
+        {{- end }}
       startupProbe:
         httpGet: { path: /live, port: internal }
         periodSeconds: 1

@@ -1,5 +1,5 @@
 {{- /*
-The two services of a component. Takes a dict: root, component.
+The services of a component. Takes a dict: root, component.
 */ -}}
 {{- define "carillon.services" -}}
 {{- $ := .root -}}
@@ -51,5 +51,21 @@ spec:
     - name: internal
       port: {{ $.Values.internalService.port }}
       targetPort: internal
+{{- else }}
+---
+# For services that call by gRPC.
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "carillon.partName" . }}-grpc
+  labels: {{- include "carillon.componentLabels" . | nindent 4 }}
+spec:
+  type: ClusterIP
+  selector: {{- include "carillon.componentSelector" . | nindent 4 }}
+  ports:
+    - name: grpc
+      port: 9505
+      targetPort: grpc
+      appProtocol: kubernetes.io/h2c
 {{- end }}
 {{- end -}}

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 /// What became of a publish.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub struct Answer {
     id: MessageId,
     several: bool,
     topics: SmallVec<[(TopicKey, Published); 1]>,
@@ -27,6 +27,27 @@ impl Answer {
             several,
             topics: SmallVec::new(),
         }
+    }
+
+    /// The message's id.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// What became of it on each topic.
+    pub fn topics(&self) -> impl Iterator<Item = TopicAnswer> {
+        self.topics.iter().map(|(key, published)| {
+            let mut epoch = Vec::new();
+            TopicAnswer {
+                topic: topic_name(key),
+                position: published.position.map(|at| {
+                    write_hex(&mut epoch, at.epoch);
+                    (String::from_utf8_lossy(&epoch).into_owned(), at.offset)
+                }),
+                nodes: published.nodes as u64,
+            }
+        })
     }
 
     pub(super) fn add(&mut self, key: TopicKey, published: Published) {
@@ -57,6 +78,17 @@ impl Answer {
     }
 }
 
+/// What became of a publish on one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicAnswer {
+    /// The tenant-free name.
+    pub topic: String,
+    /// Epoch and offset; none without history.
+    pub position: Option<(String, u64)>,
+    /// How many nodes took it; a hint.
+    pub nodes: u64,
+}
+
 fn write_topic(out: &mut Vec<u8>, key: &TopicKey, published: &Published) {
     out.extend_from_slice(br#""topic":"#);
     write_name(out, key);
@@ -70,15 +102,28 @@ fn write_topic(out: &mut Vec<u8>, key: &TopicKey, published: &Published) {
     write_number(out, published.nodes as u64);
 }
 
-/// The tenant-free name as a JSON text. A user's topic is `user` for the user; for a publisher the name matters.
-fn write_name(out: &mut Vec<u8>, key: &TopicKey) {
-    let prefix = match key.kind() {
+/// A user's topic is `user` for the user; for a publisher the name matters.
+fn prefix(key: &TopicKey) -> &'static str {
+    match key.kind() {
         TopicKind::User => "user:",
         TopicKind::Role => "role:",
         TopicKind::Store => "store:",
         TopicKind::Topic => "topic:",
         TopicKind::Tenant | TopicKind::Everyone | TopicKind::Nodes => "",
-    };
+    }
+}
+
+/// The tenant-free name.
+fn topic_name(key: &TopicKey) -> String {
+    match key.name() {
+        Some(name) => format!("{}{name}", prefix(key)),
+        None => key.public_name(),
+    }
+}
+
+/// The tenant-free name as a JSON text.
+fn write_name(out: &mut Vec<u8>, key: &TopicKey) {
+    let prefix = prefix(key);
     let escaped = key.as_str().splitn(3, ':').nth(2).unwrap_or_default();
     let plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | b'%');
     if !prefix.is_empty() && escaped.bytes().all(plain) {
@@ -88,11 +133,7 @@ fn write_name(out: &mut Vec<u8>, key: &TopicKey) {
         out.push(b'"');
         return;
     }
-    let name = match key.name() {
-        Some(name) => format!("{prefix}{name}"),
-        None => key.public_name(),
-    };
-    write_json(out, &name);
+    write_json(out, &topic_name(key));
 }
 
 pub(super) fn write_number(out: &mut Vec<u8>, mut number: u64) {

@@ -45,7 +45,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoHeaderKey {
     }
 }
 
-fn read(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn read(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else {
         return Ok(None);

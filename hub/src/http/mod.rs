@@ -10,6 +10,7 @@ mod head;
 mod key;
 mod lines;
 mod publish;
+mod publisher;
 mod round;
 mod seat;
 mod stats;
@@ -22,6 +23,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::express::express;
 pub use self::front::front;
+pub use self::{
+    answer::{Answer, TopicAnswer},
+    publisher::Publisher,
+};
 use crate::Hub;
 
 /// Bytes of a publish's body beside its data.
@@ -81,5 +86,5 @@ fn broadcast(hub: &Hub) -> OpenApiRouter<Hub> {
 
 /// Bytes of one publish's body at the most: beside its data it has a target of up to 1,000 names.
 fn single_limit(hub: &Hub) -> usize {
-    hub.inner.shared.config.max_publish.0.saturating_add(ENVELOPE)
+    hub.inner.publisher.max_body()
 }

@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 use super::{
     answer::{AnswerBody, BatchAnswerBody, Results, json_response},
     key::{self, HeaderKey, NoHeaderKey},
+    publisher::Publisher,
     round::{Prepared, Round, publish_one},
 };
 use crate::Hub;
@@ -119,14 +120,15 @@ pub(super) async fn publish(
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
     let mut answer = Vec::with_capacity(256);
-    let prepared = read(&hub, &caller, &text, key.as_deref())?;
-    publish_one(&hub, prepared).await?.write(&mut answer);
+    let publisher = &hub.inner.publisher;
+    let prepared = read(publisher, &caller, &text, key.as_deref())?;
+    publish_one(publisher, prepared).await?.write(&mut answer);
     Ok(json_response(answer))
 }
 
 /// Reads the publish of a request's body, whose idempotency key may stand in a header.
 pub(super) fn read(
-    hub: &Hub,
+    publisher: &Publisher,
     caller: &Caller,
     text: &[u8],
     header_key: Option<&str>,
@@ -135,7 +137,7 @@ pub(super) fn read(
     let mut body: PublishBody<'_> = parse_body(text, &mut spare)?;
     caller.require("publish")?;
     body.idempotency_key = key::joined(header_key, body.idempotency_key)?;
-    prepare(hub, caller, body)
+    prepare(publisher, caller, body)
 }
 
 /// Publishes up to 1,000 messages; each stands for itself.
@@ -162,10 +164,10 @@ pub(super) async fn publish_batch(
     let mut messages = body.messages.into_iter().peekable();
     let mut round = Round::new(&hub);
     while let Some(message) = messages.next() {
-        round.add(prepare(&hub, &caller, message.0));
+        round.add(prepare(&hub.inner.publisher, &caller, message.0));
         if round.is_full() || messages.peek().is_none() {
             hub.inner.pressure.relief().await;
-            for result in round.publish(&hub).await {
+            for result in round.publish(&hub.inner.publisher).await {
                 results.add(&result);
             }
         }
@@ -174,7 +176,7 @@ pub(super) async fn publish_batch(
 }
 
 /// Looks whether a publish can be carried out, and lays out what goes to the bus.
-fn prepare(hub: &Hub, caller: &Identity, body: PublishBody<'_>) -> Result<Prepared, Problem> {
+fn prepare(publisher: &Publisher, caller: &Identity, body: PublishBody<'_>) -> Result<Prepared, Problem> {
     let kind = body.kind.as_deref().unwrap_or("message");
     check_type(kind)?;
     if body.to.target.reaches_everyone() && !caller.has_scope("platform:admin") {
@@ -210,7 +212,7 @@ fn prepare(hub: &Hub, caller: &Identity, body: PublishBody<'_>) -> Result<Prepar
         ));
     }
     let payload = payload(kind, id, body.data);
-    let limit = hub.inner.shared.config.max_publish.0;
+    let limit = publisher.max_publish;
     if payload.len() > limit {
         let detail = format!("the frame of a publish, its data with type and id, has at most {limit} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).field("data"));
@@ -383,8 +385,9 @@ pub(super) async fn broadcast(
         idempotency_key,
     };
     let mut answer = Vec::with_capacity(256);
-    let prepared = prepare(&hub, &caller, publish)?;
-    publish_one(&hub, prepared).await?.write(&mut answer);
+    let publisher = &hub.inner.publisher;
+    let prepared = prepare(publisher, &caller, publish)?;
+    publish_one(publisher, prepared).await?.write(&mut answer);
     Ok(json_response(answer))
 }
 

@@ -9,7 +9,7 @@ use common::{
 };
 use smallvec::SmallVec;
 
-use super::answer::Answer;
+use super::{answer::Answer, publisher::Publisher};
 use crate::Hub;
 
 /// Payload bytes after which a round is full: it holds copies of what was uploaded.
@@ -81,24 +81,24 @@ impl Round {
     }
 
     /// Publishes everything, and answers in order. The round is empty afterwards.
-    pub(super) async fn publish(&mut self, hub: &Hub) -> Vec<Result<Answer, Problem>> {
+    pub(super) async fn publish(&mut self, publisher: &Publisher) -> Vec<Result<Answer, Problem>> {
         self.bytes = 0;
         let publications = std::mem::take(&mut self.publications);
         let mut results = match publications.len() {
             0 => Vec::new(),
-            _ => hub.inner.shared.bus.publish_many(publications).await,
+            _ => publisher.bus.publish_many(publications).await,
         }
         .into_iter();
         self.entries
             .drain(..)
-            .map(|entry| entry.and_then(|sent| sent.answer(hub, &mut results)))
+            .map(|entry| entry.and_then(|sent| sent.answer(publisher, &mut results)))
             .collect()
     }
 }
 
 /// Carries out one publish.
-pub(super) async fn publish_one(hub: &Hub, prepared: Prepared) -> Result<Answer, Problem> {
-    let bus = &hub.inner.shared.bus;
+pub(super) async fn publish_one(publisher: &Publisher, prepared: Prepared) -> Result<Answer, Problem> {
+    let bus = &publisher.bus;
     let Prepared {
         id,
         several,
@@ -113,17 +113,17 @@ pub(super) async fn publish_one(hub: &Hub, prepared: Prepared) -> Result<Answer,
         && let Some(publication) = publications.pop()
     {
         let result = bus.publish(publication).await;
-        return sent.answer(hub, &mut std::iter::once(result));
+        return sent.answer(publisher, &mut std::iter::once(result));
     }
     let results = bus.publish_many(publications.into_vec()).await;
-    sent.answer(hub, &mut results.into_iter())
+    sent.answer(publisher, &mut results.into_iter())
 }
 
 impl Sent {
     /// Takes the results of its topics, as many as it has, and words the answer.
     fn answer(
         self,
-        hub: &Hub,
+        publisher: &Publisher,
         results: &mut impl Iterator<Item = Result<Published, BusError>>,
     ) -> Result<Answer, Problem> {
         let mut answer = Answer::new(self.id, self.several);
@@ -138,7 +138,7 @@ impl Sent {
         match failed {
             Some(error) => Err(unavailable(&error)),
             None => {
-                hub.inner.shared.metrics.published.inc();
+                publisher.published.inc();
                 Ok(answer)
             }
         }

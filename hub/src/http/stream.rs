@@ -228,7 +228,7 @@ impl Upload {
     fn add(&mut self, number: u64, line: Line<'_>) {
         let prepared = match line {
             Line::Text(text) if text.trim_ascii().is_empty() => return,
-            Line::Text(text) => publish::read(&self.hub, &self.caller, text, None),
+            Line::Text(text) => publish::read(&self.hub.inner.publisher, &self.caller, text, None),
             Line::TooLong => {
                 let limit = super::single_limit(&self.hub);
                 let detail = format!("a line has at most {limit} bytes");
@@ -248,7 +248,7 @@ impl Upload {
         if self.round.is_empty() {
             return;
         }
-        let results = self.round.publish(&self.hub).await;
+        let results = self.round.publish(&self.hub.inner.publisher).await;
         for (number, result) in self.numbers.drain(..).zip(results) {
             self.results.add(number, &result);
         }

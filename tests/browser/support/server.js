@@ -44,7 +44,7 @@ export class Server {
       [
         ...this.#command,
         ...['--listen', `127.0.0.1:${this.port}`, '--internal-listen', `127.0.0.1:${this.internal}`],
-        ...['--data-dir', this.#dataDir],
+        ...['--grpc-listen', '127.0.0.1:0', '--data-dir', this.#dataDir],
       ],
       { stdio: ['ignore', 'pipe', 'pipe'], env: this.#env },
     );

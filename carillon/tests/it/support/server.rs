@@ -88,6 +88,8 @@ impl Home {
             &public,
             "--internal-listen",
             &internal,
+            "--grpc-listen",
+            "127.0.0.1:0",
             "--data-dir",
             &data,
         ]

@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use common::ids::NotificationId;
+use common::ids::{Name, NotificationId, TenantId};
 
 use crate::{
     model::{Cursor, InboxItem, InboxPage, ListFilter, Micros, ReaderKeys, WalkCursor},
     store::{
         ChangesResult, Mark, Marked, Reach, ReadAll, Store, StoreError, Watch, feed, inbox, keys, marks,
-        pages, snoozes, writer::Work,
+        pages, sight, snoozes, writer::Work,
     },
 };
 
@@ -46,6 +46,19 @@ impl Store {
         }
         self.0.seen.insert(name, (keys, now));
         Ok(())
+    }
+
+    /// A user as a reader with the keys of its newest token, for who may name others; false where it was never seen. Nothing is
+    /// written by it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn named_reader(
+        &self,
+        tenant: &TenantId,
+        user: &Name,
+    ) -> Result<(ReaderKeys, bool), StoreError> {
+        sight::named(&mut self.snapshot_or_stale().await?.access(), tenant, user).await
     }
 
     /// What the reader sees, newest first; without what is deleted, and of the place that the filter names.

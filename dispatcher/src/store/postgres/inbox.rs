@@ -83,6 +83,10 @@ pub(in crate::store) const KNOWN_MEMBERSHIPS: &str = "
 SELECT m.tenant, m.\"user\", m.key FROM unnest($1::text[], $2::text[]) AS w (tenant, name)
 JOIN readers m ON m.tenant = w.tenant AND m.\"user\" = w.name";
 
+/// Keys under which a user was seen, and whether its newest token carried them.
+pub(in crate::store) const CURRENT_MEMBERSHIPS: &str = "
+SELECT key, current FROM readers WHERE tenant = $1::text AND \"user\" = $2::text";
+
 /// The position of the newest row of a key that is older than a time, 0 for none. Binary search: rows of a key are in the
 /// order of their times but for the moments between accepting and committing.
 pub(in crate::store) const NEWEST_BEFORE: &str = "

@@ -49,7 +49,7 @@ use tower::ServiceExt;
 
 use crate::support::{Outbox, Running, World, quick, smtp::SmtpServer};
 
-const SECRET: &str = "a secret of the tests, long enough for HS256";
+pub(crate) const SECRET: &str = "a secret of the tests, long enough for HS256";
 
 /// A router on a dispatcher of its own.
 pub(crate) struct Api {

@@ -227,7 +227,7 @@ impl Express<'_> {
         if self.round.is_empty() {
             return;
         }
-        for result in self.round.publish(self.hub).await {
+        for result in self.round.publish(&self.hub.inner.publisher).await {
             let status = match result {
                 Ok(answer) => {
                     let mut text = Vec::with_capacity(256);
@@ -324,5 +324,5 @@ fn read(
     if !request.content_type.is_some_and(is_json) {
         return Err(not_json());
     }
-    publish::read(hub, &caller, body, request.key)
+    publish::read(&hub.inner.publisher, &caller, body, request.key)
 }

@@ -171,6 +171,7 @@ impl TestHub {
             let options = ServeOptions {
                 max_connections: 10_000,
                 header_timeout: setup.header_timeout,
+                http2: None,
             };
             tokio::spawn(serve(
                 listener,
