@@ -3,8 +3,8 @@
 # does nothing. On Debian 12 (and what derives from it) it installs packages; elsewhere it says what is
 # missing and stops.
 #
-#   scripts/setup.sh            system packages, Rust components, npm packages
-#   scripts/setup.sh system     system packages and Rust components only
+#   scripts/setup.sh            system packages, Rust components, Kafka, npm packages
+#   scripts/setup.sh system     system packages, Rust components and Kafka only
 #   scripts/setup.sh npm        npm packages only
 #   scripts/setup.sh valgrind   valgrind only, for `make instructions`
 set -euo pipefail
@@ -45,6 +45,8 @@ pgbouncer pgbouncer
 openssl openssl
 strace strace
 python3 python3
+java openjdk-17-jre-headless
+mvn maven
 LIST
 }
 
@@ -200,16 +202,33 @@ npm_packages() {
     done
 }
 
+# The broker of the tests: jars of a pinned version with what they need, from Maven Central.
+kafka_jars() {
+    local pom=scripts/kafka/pom.xml stamp="$tools/kafka/.pom" sum
+    sum="$(sha256sum <"$pom")"
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ]; then
+        say "Kafka: jars all there"
+        return
+    fi
+    say "Kafka: fetching jars"
+    rm -rf "$tools/kafka"
+    mkdir -p "$tools/kafka"
+    mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tools/kafka" </dev/null
+    printf '%s\n' "$sum" >"$stamp"
+}
+
 case "${1:-all}" in
 all)
     system_packages
     rust_components
+    kafka_jars
     node_version
     npm_packages
     ;;
 system)
     system_packages
     rust_components
+    kafka_jars
     ;;
 npm)
     node_version

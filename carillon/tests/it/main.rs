@@ -23,6 +23,11 @@ mod database_away;
 mod files;
 mod flush;
 mod forged;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "servers start and die by blocking calls, and these tests run on several threads"
+)]
+mod kafka_soak;
 mod malformed;
 mod nodes;
 mod receipts;

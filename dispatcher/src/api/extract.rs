@@ -133,6 +133,10 @@ scoped! {
     TemplateWriter, "templates:write"
 }
 scoped! {
+    /// A caller who may see, try and change rules.
+    RuleWriter, "rules:write"
+}
+scoped! {
     /// A caller who may change contacts.
     ContactWriter, "contacts:write"
 }

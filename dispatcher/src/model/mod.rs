@@ -4,6 +4,7 @@ mod chain;
 mod channel;
 mod contact;
 mod delivery;
+mod event;
 mod history;
 mod inbox;
 mod notification;
@@ -18,6 +19,7 @@ pub use self::{
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
+    event::{Event, EventPlace, EventRule, IncomingEvent, RuleBody, RuleVersion},
     history::{Progress, SentFilter, SentPage, Sums},
     inbox::{
         Change, Changes, Cursor, GroupSums, InboxItem, InboxPage, InboxRow, InvalidCursor, ListFilter, Place,

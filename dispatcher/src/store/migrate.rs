@@ -50,6 +50,7 @@ migrations! {
     10 "0010_places",
     11 "0011_retention",
     12 "0012_stops",
+    15 "0015_events",
 }
 
 const TABLE: Statement = Statement {

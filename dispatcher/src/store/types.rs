@@ -111,6 +111,8 @@ pub struct StoreConfig {
     pub feed_retention: Duration,
     /// What is older is forgotten: rows of inboxes, notifications, deliveries, attempts, receipts. Zero keeps all.
     pub retention: Duration,
+    /// How long it is known which events were taken in.
+    pub event_retention: Duration,
 }
 
 impl StoreConfig {
@@ -138,6 +140,7 @@ impl StoreConfig {
             backfill: Duration::from_hours(30 * 24),
             feed_retention: Duration::from_hours(30 * 24),
             retention: Duration::ZERO,
+            event_retention: Duration::from_hours(7 * 24),
         }
     }
 }

@@ -7,6 +7,7 @@ mod api;
 mod seeds;
 
 mod email;
+mod ingest;
 mod outage;
 mod queue;
 mod realtime;

@@ -3,6 +3,7 @@
 
 mod accept;
 mod chains;
+mod events;
 mod history;
 mod inbox;
 mod operate;

@@ -18,6 +18,7 @@ macro_rules! statements {
 pub(super) mod accept;
 pub(super) mod chains;
 pub(super) mod collapse;
+pub(super) mod events;
 pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod lists;
@@ -35,6 +36,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         accept::ALL,
         chains::ALL,
         collapse::ALL,
+        events::ALL,
         history::ALL,
         inbox::ALL,
         lists::ALL,

@@ -4,6 +4,7 @@ mod accept;
 mod chains;
 mod collapse;
 mod dead_letters;
+mod events;
 mod faults;
 mod feed;
 mod history;
