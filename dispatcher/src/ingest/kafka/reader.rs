@@ -40,6 +40,11 @@ pub(crate) async fn run(
         }
     };
     reader.run(&stop).await;
+    // Closing commits the stored offsets and tells the group, which blocks for a while.
+    let closed = tokio::task::spawn_blocking(move || drop(reader)).await;
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the consumer of kafka was not closed");
+    }
 }
 
 struct Reader {
@@ -72,7 +77,7 @@ impl Reader {
         })
     }
 
-    async fn run(self, stop: &CancellationToken) {
+    async fn run(&self, stop: &CancellationToken) {
         loop {
             let read = tokio::select! {
                 biased;
@@ -94,12 +99,6 @@ impl Reader {
         self.site.consumer.context().lanes().clear();
         self.tasks.close();
         self.tasks.wait().await;
-        let site = self.site;
-        // Closing commits the stored offsets and tells the group, which blocks for a while.
-        let closed = tokio::task::spawn_blocking(move || drop(site)).await;
-        if let Err(error) = closed {
-            tracing::warn!(%error, "the consumer of kafka was not closed");
-        }
     }
 
     /// Gives a message to the task of its partition.
@@ -139,5 +138,12 @@ impl Reader {
             Lane { messages, gate, stop }
         });
         (lane.messages.clone(), Arc::clone(&lane.gate))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Also where it is dropped at work: tasks hold the consumer, and end when their ways have gone.
+        self.site.consumer.context().lanes().clear();
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use rdkafka::{
     ClientContext, Statistics,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, ConsumerContext, Rebalance},
+    consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
     error::KafkaError,
     message::OwnedMessage,
 };
@@ -123,6 +123,15 @@ impl ConsumerContext for Watch {
                 }
             }
             Rebalance::Error(error) => tracing::warn!(%error, "the group could not share its partitions out"),
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance
+            && let Err(error) = consumer.resume(partitions)
+        {
+            // One that was paused when it went would stay so.
+            tracing::debug!(%error, "partitions that have come could not be resumed");
         }
     }
 }

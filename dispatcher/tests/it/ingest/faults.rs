@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use dispatcher::config::DispatcherConfig;
 use rdkafka::{
-    client::DefaultClientContext,
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
@@ -25,7 +24,7 @@ fn said(title: &str) -> Value {
 /// Commits that fail, fetches that fail, a coordinator that moves: all is stored once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_4_errors_of_brokers_lose_and_double_nothing() {
-    let cluster: MockCluster<'_, DefaultClientContext> = MockCluster::new(3).unwrap();
+    let cluster = MockCluster::new(3).unwrap();
     let topic = unique("mock");
     cluster.create_topic(&topic, PARTITIONS, 3).unwrap();
     let topics = Topics::on(cluster.bootstrap_servers());
@@ -68,7 +67,7 @@ async fn s3_4_errors_of_brokers_lose_and_double_nothing() {
 /// Dead letters that the brokers do not take: the offset stays where it is until they do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_4_a_dead_letter_is_acknowledged_before_its_offset_moves() {
-    let cluster: MockCluster<'_, DefaultClientContext> = MockCluster::new(1).unwrap();
+    let cluster = MockCluster::new(1).unwrap();
     let topic = unique("mock");
     let dead = format!("{topic}.dlq");
     cluster.create_topic(&topic, PARTITIONS, 1).unwrap();
