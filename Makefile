@@ -103,6 +103,8 @@ cluster: ## Redis Cluster, PostgreSQL, two hubs, two dispatchers and nginx until
 soak: ## in full, on PostgreSQL: the crash test with 100,000, floods of 1,000,000, two minutes without the database
 	$(call step,crash test in full)
 	CARILLON_SOAK=1 cargo test $(LOCKED) --release -p carillon --test it -- --nocapture crash_cluster::what_two
+	$(call step,100,000 events through faults)
+	CARILLON_SOAK=1 cargo test $(LOCKED) --release -p carillon --test it -- --nocapture kafka_soak
 	$(call step,floods beside what is critical and beside what is low)
 	CARILLON_SOAK=1 CARILLON_TEST_DATABASE=postgres \
 		cargo test $(LOCKED) --release -p dispatcher --test it -- --nocapture --test-threads 1 queue::soak

@@ -58,7 +58,7 @@ if [ -n "$inside" ]; then
     more=(--more "$figures")
 fi
 arguments=(dispatch --runs "${RUNS:-1}" --seconds "${DURATION:-8}" --stores "$stores" --rows "${ROWS:-1000000}" --json "$out")
-outside="$(pick d1 hot d2 d4 d5 d6 d8 d10)"
+outside="$(pick d1 hot d2 d4 d5 d6 d8 d9 d10)"
 if [ "${WRITE:-1}" != 0 ]; then
     arguments+=(--markdown docs/benchmarks.md)
 fi

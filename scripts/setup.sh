@@ -3,10 +3,11 @@
 # does nothing. On Debian 12 (and what derives from it) it installs packages; elsewhere it says what is
 # missing and stops.
 #
-#   scripts/setup.sh            system packages, Rust components, npm packages
-#   scripts/setup.sh system     system packages and Rust components only
+#   scripts/setup.sh            system packages, Rust components, Kafka, npm packages
+#   scripts/setup.sh system     system packages, Rust components and Kafka only
 #   scripts/setup.sh npm        npm packages only
 #   scripts/setup.sh grpc       the Python client of the gRPC tests only
+#   scripts/setup.sh openapi    what holds the server to its OpenAPI documents only
 #   scripts/setup.sh valgrind   valgrind only, for `make instructions`
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,6 +47,8 @@ pgbouncer pgbouncer
 openssl openssl
 strace strace
 python3 python3
+java openjdk-17-jre-headless
+mvn maven
 LIST
 }
 
@@ -201,14 +204,15 @@ npm_packages() {
     done
 }
 
-# A client in another language, in an environment of this checkout alone; anew only when what it needs has changed.
-grpc_client() {
-    local wanted=tests/grpc/requirements.txt folder="$tools/grpc" stamp="$tools/grpc/.carillon-requirements"
+# Python packages of one test, in an environment of this checkout alone; anew only when what it needs has changed.
+#   python_packages FOLDER REQUIREMENTS
+python_packages() {
+    local folder="$tools/$1" wanted="$2" stamp="$tools/$1/.carillon-requirements"
     if [ -f "$stamp" ] && cmp -s "$wanted" "$stamp"; then
-        say "gRPC client: all there"
+        say "$wanted: all there"
         return
     fi
-    say "gRPC client: Python packages of $wanted"
+    say "$wanted: fetching"
     if ! python3 -c 'import ensurepip' 2>/dev/null; then
         command -v apt-get >/dev/null || die "python3 has no ensurepip; install what brings venv"
         as_root apt-get -q update
@@ -221,17 +225,39 @@ grpc_client() {
     cp "$wanted" "$stamp"
 }
 
+# A client in another language; and what holds the server to its OpenAPI documents.
+grpc_client() { python_packages grpc tests/grpc/requirements.txt; }
+openapi_checker() { python_packages openapi tests/openapi/requirements.txt; }
+
+# The broker of the tests: jars of a pinned version with what they need, from Maven Central.
+kafka_jars() {
+    local pom=scripts/kafka/pom.xml stamp="$tools/kafka/.pom" sum
+    sum="$(sha256sum <"$pom")"
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ]; then
+        say "Kafka: jars all there"
+        return
+    fi
+    say "Kafka: fetching jars"
+    rm -rf "$tools/kafka"
+    mkdir -p "$tools/kafka"
+    mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tools/kafka" </dev/null
+    printf '%s\n' "$sum" >"$stamp"
+}
+
 case "${1:-all}" in
 all)
     system_packages
     rust_components
+    kafka_jars
     node_version
     npm_packages
     grpc_client
+    openapi_checker
     ;;
 system)
     system_packages
     rust_components
+    kafka_jars
     ;;
 npm)
     node_version
@@ -240,10 +266,13 @@ npm)
 grpc)
     grpc_client
     ;;
+openapi)
+    openapi_checker
+    ;;
 valgrind)
     needs() { echo "valgrind valgrind"; }
     system_packages
     ;;
-*) die "usage: scripts/setup.sh [all|system|npm|grpc|valgrind]" ;;
+*) die "usage: scripts/setup.sh [all|system|npm|grpc|openapi|valgrind]" ;;
 esac
 say "done"

@@ -3,13 +3,17 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use common::{bus::Bus, receipts::ReceiptStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     api::ApiState,
     channels::Channels,
     config::DispatcherConfig,
     keyring::Keyring,
+    ingest,
     lease::{Leases, Retries, Settler, Tenants},
     metrics::Metrics,
     model::{Micros, Revised},
@@ -58,6 +62,8 @@ pub struct Dispatcher {
     service: Service,
     context: Arc<Context>,
     receipts_drained: CancellationToken,
+    /// What reads events.
+    ingest: TaskTracker,
     _kill: DropGuard,
 }
 
@@ -175,6 +181,7 @@ impl Dispatcher {
             service,
             context,
             receipts_drained,
+            ingest: TaskTracker::new(),
             _kill: kill,
         }
     }
@@ -198,6 +205,32 @@ impl Dispatcher {
         context.tasks.spawn(scheduler.run());
     }
 
+    /// Begins to read events, by this API's rules, where the configuration says from where.
+    pub fn run_events(&self, api: &ApiState, config: &DispatcherConfig) {
+        let context = &self.context;
+        #[cfg(feature = "kafka")]
+        if !config.kafka.brokers.is_empty() {
+            let reading = ingest::kafka::run(
+                api.clone(),
+                config.kafka.clone(),
+                context.metrics.clone(),
+                self.service.reading().clone(),
+                context.stop.clone(),
+            );
+            context.tasks.spawn(self.ingest.track_future(reading));
+        }
+        if let Some(url) = config.outbox.place(&config.database) {
+            let reading = ingest::outbox::run(
+                api.clone(),
+                config.outbox.clone(),
+                url.clone(),
+                context.metrics.clone(),
+                context.stop.clone(),
+            );
+            context.tasks.spawn(self.ingest.track_future(reading));
+        }
+    }
+
     /// Stops in order: nothing more is claimed, sends on the way are awaited until the deadline of the configuration
     /// (`queue.stop_within`), results are stored, and what was held without having been begun goes back into the queue.
     /// What is still on the way then is left as `unknown` to the next life. Whether everything ended in time.
@@ -205,6 +238,7 @@ impl Dispatcher {
         let context = &self.context;
         let deadline = tokio::time::Instant::now() + context.config.stop_within.0;
         context.stop.cancel();
+        self.ingest.close();
         let waiting = context.realtime.stop_waiting();
         if !waiting.is_empty()
             && let Err(error) = context.store.release(waiting).await
@@ -214,6 +248,7 @@ impl Dispatcher {
         let ended = async {
             self.receipts_drained.cancelled().await;
             context.leases.emptied().await;
+            self.ingest.wait().await;
         };
         let in_time = tokio::time::timeout_at(deadline, ended).await.is_ok();
         if !in_time {

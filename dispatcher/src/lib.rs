@@ -7,6 +7,7 @@
 //! | [`model`] | the values that all rooms speak of; no I/O |
 //! | [`api`] | a request becomes a [`model::NewNotification`], and an answer |
 //! | `template` | what a notification says, compiled and rendered |
+//! | `events` | what other systems say has happened, read; the rules that make notifications of it |
 //! | `strategy` | which channel of a chain follows: pure decisions |
 //! | [`service`] | what the API calls: stores first, then tells sockets and workers |
 //! | `accepted` | what follows a commit: counts, and work for the queue |
@@ -19,6 +20,8 @@
 //! | [`channels`] | the adapters to the outside, and what their answers mean |
 //! | `realtime` | frames on the bus, and waiting for their receipts |
 //! | `scheduler`, `snooze` | makes the notifications that recur; brings back what readers put off |
+//! | `ingest` | events from Kafka and from tables of other systems |
+//! | `reading` | how reading from topics goes, for who asks |
 //! | `receipts` | what readers do, from sockets and from the API alike |
 //! | `revising` | who remembers something of the store is told when it was changed |
 //! | `capacity` | how much may wait |
@@ -29,6 +32,7 @@
 pub mod model;
 
 pub mod api;
+mod events;
 mod template;
 
 mod accepted;
@@ -52,6 +56,8 @@ mod receipts;
 
 mod revising;
 
+mod ingest;
+mod reading;
 mod scheduler;
 mod snooze;
 

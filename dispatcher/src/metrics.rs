@@ -36,6 +36,31 @@ pub struct ScheduleLabel {
     pub(crate) result: &'static str,
 }
 
+/// Where events came from and what became of them: `stored`, `repeated`, `ignored`, `retried`, `dead`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabel {
+    pub(crate) source: &'static str,
+    pub(crate) result: &'static str,
+}
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PartitionLabel {
+    topic: String,
+    partition: i32,
+}
+
+impl PartitionLabel {
+    /// That of a partition.
+    #[must_use]
+    pub fn new(topic: &str, partition: i32) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+        }
+    }
+}
+
 /// A lane's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LaneLabel {
@@ -127,6 +152,12 @@ pub struct Metrics {
     pub pauses: Gauge,
     /// Dead letters that were sent again.
     pub redriven: Counter,
+    /// Events of other systems, by where they came from and what became of them.
+    pub events: Family<EventLabel, Counter>,
+    /// Events of a partition that this process reads and that are not done.
+    pub kafka_lag: Family<PartitionLabel, Gauge>,
+    /// Partitions of which no more is read at the moment, as too much of them waits.
+    pub kafka_paused: Gauge,
 }
 
 /// Sums since the process began.
@@ -287,6 +318,7 @@ impl Metrics {
             metrics.schedule_runs.clone(),
         );
         metrics.register_spool(registry);
+        metrics.register_events(registry);
         registry.register(
             "chain_steps",
             "Chains whose next step was begun by time, or passed over",
@@ -329,6 +361,24 @@ impl Metrics {
         );
     }
 
+    fn register_events(&self, registry: &mut Registry) {
+        registry.register(
+            "events",
+            "Events of other systems, by where they came from and what became of them",
+            self.events.clone(),
+        );
+        registry.register(
+            "kafka_lag",
+            "Events of a partition that are not done",
+            self.kafka_lag.clone(),
+        );
+        registry.register(
+            "kafka_paused_partitions",
+            "Partitions of which no more is read, as too much of them waits",
+            self.kafka_paused.clone(),
+        );
+    }
+
     /// Metrics that nobody reads.
     #[must_use]
     pub fn new() -> Self {
@@ -366,6 +416,9 @@ impl Metrics {
             failovers: Family::default(),
             pauses: Gauge::default(),
             redriven: Counter::default(),
+            events: Family::default(),
+            kafka_lag: Family::default(),
+            kafka_paused: Gauge::default(),
         }
     }
 

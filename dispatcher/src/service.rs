@@ -16,9 +16,10 @@ use crate::{
     keyring::Keyring,
     metrics::{Metrics, Totals},
     model::{
-        Accepted, Channel, Cursor, IdempotencyKey, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
+        Accepted, Channel, Cursor, IdempotencyKey, IncomingEvent, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
     },
     operations::Operations,
+    reading::ReadingStatus,
     realtime::{Frames, Realtime},
     receipts::Readers,
     spool::{Away, Spool, SpoolError, Turn},
@@ -43,6 +44,7 @@ struct Inner {
     away: Option<Away>,
     operations: Operations,
     keyring: Keyring,
+    reading: ReadingStatus,
 }
 
 /// What a service is made of.
@@ -122,6 +124,7 @@ impl Service {
             away,
             operations,
             keyring,
+            reading: ReadingStatus::default(),
         }))
     }
 
@@ -163,6 +166,31 @@ impl Service {
                 self.tell_replaced(&standing, &keys).await;
             }
         }
+    }
+
+    /// Stores the notifications of events that were not taken in before, each event with all of its own in one transaction, and
+    /// publishes their frames. One answer for each event: whether it was new.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is stored, as far as is known; the same again changes nothing that was.
+    pub(crate) async fn take_in(&self, events: Vec<IncomingEvent>) -> Result<Vec<bool>, StoreError> {
+        let service = self.clone();
+        self.detached(async move {
+            let after: Vec<Vec<After>> = events
+                .iter()
+                .map(|event| After::of(&event.notifications))
+                .collect();
+            let fresh = service.0.store.take_in(events).await?;
+            let (answers, after): (Vec<_>, Vec<_>) = fresh
+                .iter()
+                .zip(after)
+                .filter(|(fresh, _)| **fresh)
+                .flat_map(|(_, after)| after.into_iter().map(|after| (Accepted::New, after)))
+                .unzip();
+            service.committed(&answers, after).await;
+            Ok(fresh)
+        })
+        .await
     }
 
     /// Ends a schedule's occurrence: its notification, where there is one, is stored with the schedule's next time in one
@@ -447,6 +475,12 @@ impl Service {
     #[must_use]
     pub fn operations(&self) -> &Operations {
         &self.0.operations
+    }
+
+    /// How reading from topics goes.
+    #[must_use]
+    pub(crate) fn reading(&self) -> &ReadingStatus {
+        &self.0.reading
     }
 
     /// Whether the bus takes frames at the moment.

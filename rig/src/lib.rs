@@ -12,6 +12,7 @@
 //! | [`redis`] | [`redis::Server`], [`redis::Sentinel`], [`redis::Cluster`], and a small client for their administration |
 //! | [`postgres`] | [`postgres::Server`] and its replicas, [`postgres::shared`] by the tests of a program |
 //! | [`pgbouncer`] | a pooler before it |
+//! | [`kafka`] | a broker |
 //! | [`carillon`], [`nginx`] | hubs, dispatchers and standalone servers from the executable; the edge before them |
 //! | [`whole`] | all of these together, as in production |
 //! | [`link`] | a connection that can be cut, or go silent |
@@ -23,6 +24,7 @@ mod children;
 mod error;
 pub mod folder;
 pub mod http;
+pub mod kafka;
 pub mod link;
 pub mod nginx;
 pub mod pgbouncer;

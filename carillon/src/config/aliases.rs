@@ -52,6 +52,21 @@ pub(super) const ALIASES: &[Alias] = &[
         translate: Alias::text,
     },
     Alias {
+        variable: "KAFKA_BROKERS",
+        key: "kafka.brokers",
+        translate: Alias::list,
+    },
+    Alias {
+        variable: "KAFKA_GROUP_ID",
+        key: "kafka.group_id",
+        translate: Alias::text,
+    },
+    Alias {
+        variable: "KAFKA_TOPICS",
+        key: "kafka.topics",
+        translate: Alias::list,
+    },
+    Alias {
         variable: "SMTP_HOST",
         key: "smtp.host",
         translate: Alias::text,

@@ -16,9 +16,9 @@ use common::{
 };
 use dispatcher::{
     config::{
-        AuditConfig, ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, LimitsConfig,
-        QueueConfig, RealtimeConfig, RetentionConfig, SchedulesConfig, SmtpConfig, SpoolConfig,
-        StrategyConfig, WebhookConfig,
+        AuditConfig, ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, KafkaConfig, LimitsConfig, OutboxConfig, QueueConfig,
+        RealtimeConfig, RetentionConfig, RulesConfig, SchedulesConfig, SmtpConfig, SpoolConfig, StrategyConfig,
+        WebhookConfig,
     },
     store::Place,
 };
@@ -61,6 +61,9 @@ pub(crate) struct Config {
     strategy: StrategyConfig,
     limits: LimitsConfig,
     schedules: SchedulesConfig,
+    rules: RulesConfig,
+    kafka: KafkaConfig,
+    outbox: OutboxConfig,
 }
 
 impl Config {
@@ -212,6 +215,12 @@ impl Config {
             strategy: self.strategy.clone(),
             limits: self.limits.clone(),
             schedules: self.schedules.clone(),
+            rules: self.rules.clone(),
+            kafka: KafkaConfig {
+                default_tenant: self.kafka.default_tenant.clone().or_else(|| self.auth.default_tenant.clone()),
+                ..self.kafka.clone()
+            },
+            outbox: self.outbox.clone(),
         }
     }
 

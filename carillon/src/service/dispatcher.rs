@@ -126,6 +126,7 @@ impl Database {
             backfill: parts.inbox.backfill.0,
             retention: parts.retention.after.0,
             audit_retention: parts.audit.retention.0,
+            event_retention: parts.retention.events.0,
             ..StoreConfig::at(place.clone())
         };
         secret::make_folder(&config.server.data_dir)?;
@@ -195,17 +196,20 @@ impl Running {
         })
         .await;
         let closing = CancellationToken::new();
+        let events = parts.clone();
         let api = ApiState::new(ApiConfig {
             credentials,
             service: dispatcher.service(),
             limits: parts.limits,
             schedules: parts.schedules,
+            rules: parts.rules,
             strategy: parts.strategy,
             realtime_lease: parts.queue.lease.0,
             live,
             closing: closing.clone(),
         });
         dispatcher.run_schedules(&api);
+        dispatcher.run_events(&api, &events);
         Ok(Self {
             dispatcher,
             database,

@@ -29,6 +29,7 @@ mod keys;
     reason = "servers start and die by blocking calls, and these tests run on several threads"
 )]
 mod grpc;
+mod kafka_soak;
 mod malformed;
 mod nodes;
 mod receipts;

@@ -20,6 +20,7 @@ use super::{problems::store_problem, state::ApiState};
 use crate::{
     metrics::Totals,
     model::{Channel, Micros},
+    reading::KafkaHealth,
     store::LaneDepth,
 };
 
@@ -66,6 +67,8 @@ pub(crate) struct Components {
     /// The channels by name.
     #[schema(value_type = Object)]
     channels: BTreeMap<&'static str, ChannelHealth>,
+    /// Events from Kafka.
+    kafka: KafkaHealth,
     /// The tenant's open sockets.
     websocket: SocketHealth,
 }
@@ -193,7 +196,8 @@ pub(crate) async fn detailed(State(state): State<ApiState>, caller: Caller) -> R
     let waiting = depths.iter().flatten().map(|lane| lane.depth).sum::<u64>();
     let crowded = waiting.saturating_mul(CROWDED.1) >= limit.saturating_mul(CROWDED.0);
     let bus = state.service.bus_is_ready();
-    let status = match (&depths, crowded || !bus) {
+    let kafka = state.service.reading().health();
+    let status = match (&depths, crowded || !bus || kafka.status == "degraded") {
         (None, _) => "unhealthy",
         (Some(_), true) => "degraded",
         (Some(_), false) => "healthy",
@@ -231,6 +235,7 @@ pub(crate) async fn detailed(State(state): State<ApiState>, caller: Caller) -> R
                 status: if bus { "healthy" } else { "degraded" },
             },
             channels: channels.collect(),
+            kafka,
             websocket: SocketHealth {
                 connections: live.connections,
                 users_online: live.users_online,

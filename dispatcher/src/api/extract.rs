@@ -137,6 +137,10 @@ scoped! {
     KeyWriter, "keys:write"
 }
 scoped! {
+    /// A caller who may see, try and change rules.
+    RuleWriter, "rules:write"
+}
+scoped! {
     /// A caller who may change contacts.
     ContactWriter, "contacts:write"
 }

@@ -2,7 +2,7 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `page`, `marks`, `feed`, `records`,
-//! `history`, `jobs`, `schedules`, `templates`, `contacts`, `audit`, `keys`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
+//! `history`, `jobs`, `schedules`, `rules`, `templates`, `contacts`, `audit`, `keys`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
 //! that of `bulk`. `grpc` is the same for gRPC.
 
 mod accept;
@@ -25,6 +25,7 @@ mod dead_letters;
 mod docs;
 mod draft;
 mod dry_run;
+mod events;
 mod extract;
 mod feed;
 mod grpc;
@@ -49,6 +50,7 @@ mod references;
 mod remembered;
 mod replay;
 mod revise;
+mod rules;
 mod schedules;
 mod stale;
 mod state;
@@ -66,7 +68,10 @@ use common::http::{Authenticator, BodyDepth, BodyLimit};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::schedules::occurrence;
+pub(crate) use self::{
+    events::{Refusal, plan_events},
+    schedules::occurrence,
+};
 pub use self::{
     body::NotificationBody,
     grpc::{Notifications, grpc},
@@ -169,6 +174,10 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(schedules::resume))
         .routes(routes!(schedules::run))
         .routes(routes!(schedules::next))
+        .routes(routes!(rules::list))
+        .routes(routes!(rules::test))
+        .routes(routes!(rules::put, rules::get, rules::delete))
+        .routes(routes!(rules::versions))
         .routes(routes!(contacts::put_all))
         .routes(routes!(contacts::put, contacts::get, contacts::delete))
         .routes(routes!(keys::create, keys::list))

@@ -6,10 +6,10 @@ use common::{credential::Credentials, ids::TenantId};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{budget::RateLimits, remembered::Remembered, under_way::UnderWay};
+use super::{budget::RateLimits, remembered::Remembered, rules::Book, under_way::UnderWay};
 use crate::{
     capacity::Capacity,
-    config::{LimitsConfig, SchedulesConfig, StrategyConfig},
+    config::{LimitsConfig, RulesConfig, SchedulesConfig, StrategyConfig},
     service::Service,
     store::Store,
     template::Templates,
@@ -27,6 +27,7 @@ struct Inner {
     remembered: Remembered,
     capacity: Capacity,
     under_way: UnderWay,
+    rules: Book,
 }
 
 /// What the API is made of.
@@ -40,6 +41,8 @@ pub struct ApiConfig {
     pub limits: LimitsConfig,
     /// Bounds of recurring notifications.
     pub schedules: SchedulesConfig,
+    /// Rules from events to notifications that every tenant has, and how many of its own one may have.
+    pub rules: RulesConfig,
     /// What chains do where a request says nothing else.
     pub strategy: StrategyConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).
@@ -56,6 +59,7 @@ impl ApiState {
     pub fn new(config: ApiConfig) -> Self {
         super::condition::begin();
         let limits = RateLimits::new(&config.limits);
+        let rules = Book::new(&config.rules);
         let capacity = Capacity::new(config.service.clone(), &config.limits);
         Self(Arc::new(Inner {
             config,
@@ -64,6 +68,7 @@ impl ApiState {
             remembered: Remembered::default(),
             capacity,
             under_way: UnderWay::default(),
+            rules,
         }))
     }
 
@@ -86,6 +91,11 @@ impl ApiState {
 
     pub(crate) fn under_way(&self) -> &UnderWay {
         &self.0.under_way
+    }
+
+    /// The tenants' rules.
+    pub(crate) fn rules(&self) -> &Book {
+        &self.0.rules
     }
 
     pub(crate) fn rate_limits(&self) -> &RateLimits {

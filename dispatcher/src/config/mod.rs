@@ -5,9 +5,12 @@
 mod audit;
 mod database;
 mod limits;
+mod kafka;
 mod network;
+mod outbox;
 mod retention;
 mod retry;
+mod rules;
 mod schedules;
 mod smtp;
 mod webhook;
@@ -17,9 +20,12 @@ pub use self::{
     audit::AuditConfig,
     database::DatabaseConfig,
     limits::LimitsConfig,
+    kafka::{KafkaConfig, KafkaStart},
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
+    outbox::OutboxConfig,
     retention::RetentionConfig,
     retry::{ChannelConfig, ChannelsConfig, RetryConfig},
+    rules::{ConfiguredRule, RulesConfig},
     schedules::SchedulesConfig,
     smtp::{SmtpConfig, SmtpTls, UnknownPolicy},
     webhook::{WebhookConfig, WebhookEndpoint, WebhookFormat, webhook_key},
@@ -215,6 +221,12 @@ pub struct DispatcherConfig {
     pub limits: LimitsConfig,
     /// Recurring notifications.
     pub schedules: SchedulesConfig,
+    /// From events to notifications.
+    pub rules: RulesConfig,
+    /// Events from topics.
+    pub kafka: KafkaConfig,
+    /// Notifications from a table of others.
+    pub outbox: OutboxConfig,
 }
 
 impl DispatcherConfig {
@@ -264,6 +276,8 @@ impl DispatcherConfig {
             ("database.away_after", millis(self.database.away_after)),
             ("schedules.missed_after", millis(self.schedules.missed_after)),
             ("schedules.catch_up", self.schedules.catch_up as u64),
+            ("rules.per_tenant", self.rules.per_tenant as u64),
+            ("retention.events", millis(self.retention.events)),
             ("schedules.per_tenant", u64::from(self.schedules.per_tenant)),
             ("limits.json_depth", self.limits.json_depth as u64),
             ("limits.keys_per_tenant", u64::from(self.limits.keys_per_tenant)),
@@ -325,6 +339,9 @@ impl DispatcherConfig {
         self.webhook.validate()?;
         self.channels.validate()?;
         self.retention.validate(&self.inbox)?;
+        self.rules.validate()?;
+        self.kafka.validate()?;
+        self.outbox.validate(&self.database)?;
         Ok(())
     }
 
@@ -456,6 +473,15 @@ mod tests {
                 "schedules.missed_after",
             ),
             (r#"{"schedules":{"catch_up":0}}"#, "schedules.catch_up"),
+            (r#"{"rules":{"per_tenant":0}}"#, "rules.per_tenant"),
+            (
+                r#"{"rules":{"list":[{"name":"a","event":"x","notification":{"title":"{{ a b }}"}}]}}"#,
+                "rules.list[0].notification.title",
+            ),
+            (
+                r#"{"rules":{"list":[{"name":"","event":"x","notification":{"title":"a"}}]}}"#,
+                "rules.list[0].name",
+            ),
             (r#"{"realtime":{"receipt_wait":"60s"}}"#, "realtime.receipt_wait"),
             (r#"{"strategy":{"alert_every":"0s"}}"#, "strategy.alert_every"),
         ];

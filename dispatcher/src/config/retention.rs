@@ -14,12 +14,16 @@ pub struct RetentionConfig {
     /// What is older is forgotten: rows of inboxes, notifications, deliveries with their attempts, receipts; `0s` keeps
     /// all. Default `90d`.
     pub after: Span,
+    /// How long it is known which events were taken in: what a topic or an outbox brings again later is taken for new.
+    /// Default `7d`.
+    pub events: Span,
 }
 
 impl Default for RetentionConfig {
     fn default() -> Self {
         Self {
             after: Span(Duration::from_hours(90 * 24)),
+            events: Span(Duration::from_hours(7 * 24)),
         }
     }
 }
@@ -46,6 +50,7 @@ mod tests {
         let inbox = InboxConfig::default();
         let after = |hours| RetentionConfig {
             after: Span(Duration::from_hours(hours)),
+            ..RetentionConfig::default()
         };
         RetentionConfig::default().validate(&inbox).unwrap();
         after(0).validate(&inbox).unwrap();

@@ -6,6 +6,7 @@ mod chain;
 mod channel;
 mod contact;
 mod delivery;
+mod event;
 mod history;
 mod inbox;
 mod notification;
@@ -24,6 +25,7 @@ pub use self::{
     channel::{Channel, Lane, UnknownChannel},
     contact::Contact,
     delivery::{Attempt, Claimed, Delivery, DeliveryState, NewDelivery, Outcome, Reason, Settlement},
+    event::{Event, EventPlace, EventRule, IncomingEvent, RuleBody, RuleVersion},
     history::{Progress, SentFilter, SentPage, Sums},
     inbox::{
         Change, Changes, Cursor, GroupSums, InboxItem, InboxPage, InboxRow, InvalidCursor, ListFilter, Place,

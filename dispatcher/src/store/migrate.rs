@@ -52,6 +52,7 @@ migrations! {
     12 "0012_stops",
     13 "0013_audit",
     14 "0014_api_keys",
+    15 "0015_events",
 }
 
 const TABLE: Statement = Statement {

@@ -15,6 +15,7 @@ mod connect;
 mod dead;
 mod deliveries;
 mod error;
+mod events;
 mod fair;
 mod feed;
 mod handle;
@@ -42,6 +43,7 @@ mod records;
 mod retention;
 mod revisions;
 mod rows;
+mod rules;
 mod schedules;
 #[cfg(test)]
 mod schema;
@@ -65,6 +67,7 @@ pub use self::{
     handle::Store,
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     probe::{NotThere, probe},
+    rules::RuleWritten,
     types::{
         AttemptStart, ChangesResult, ClaimRequest, ClaimRules, FailedOver, JobClaim, JobPage, LaneDepth,
         Mark, Marked, OnUnknown, Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::{
     Place, migrate,
     sqlite::{
-        accept, chains, collapse, connect, history, inbox, lists, operate, queue, records, schedules, stops,
+        accept, chains, collapse, connect, events, history, inbox, lists, operate, queue, records, schedules, stops,
     },
 };
 
@@ -159,6 +159,10 @@ async fn hot_statements_use_indexes() {
         ("end occurrence", schedules::END_OCCURRENCE, false),
         ("change schedule", schedules::CHANGE_SCHEDULE, false),
         ("next schedule", schedules::NEXT_SCHEDULE, false),
+        ("take events", events::TAKE_EVENTS, false),
+        ("prune events", events::PRUNE_EVENTS, false),
+        ("rules", events::RULES, false),
+        ("rule versions", events::RULE_VERSIONS, false),
     ] {
         for step in plan(statement).await {
             let scans = step.starts_with("SCAN") && !SMALL.iter().any(|small| step.starts_with(small));

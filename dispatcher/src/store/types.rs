@@ -113,6 +113,8 @@ pub struct StoreConfig {
     pub retention: Duration,
     /// Entries of the audit log that are older are forgotten. Zero keeps all.
     pub audit_retention: Duration,
+    /// How long it is known which events were taken in.
+    pub event_retention: Duration,
 }
 
 impl StoreConfig {
@@ -141,6 +143,7 @@ impl StoreConfig {
             feed_retention: Duration::from_hours(30 * 24),
             retention: Duration::ZERO,
             audit_retention: Duration::ZERO,
+            event_retention: Duration::from_hours(7 * 24),
         }
     }
 }

@@ -180,29 +180,85 @@ impl Compiled {
     }
 
     fn render_part(&self, name: &'static str, variables: &Variables) -> Result<String, RenderError> {
-        let context = Arc::new(Context::new(variables));
-        let template = self
-            .environment
-            .get_template(name)
-            .map_err(|error| failed(&error))?;
-        let mut out = Bounded::default();
-        match template.render_captured_to(Value::from_dyn_object(Arc::clone(&context)), &mut out) {
-            // A template can spell it, and no database keeps it.
-            Ok(_) if out.bytes.contains(&0) => Err(RenderError::Failed {
-                line: 0,
-                detail: "the text holds the character U+0000".to_owned(),
-            }),
-            // Only whole characters are ever written, so the bytes are a text.
-            Ok(_) => Ok(String::from_utf8(out.bytes).unwrap_or_default()),
-            Err(_) if out.full => Err(RenderError::TooMuch),
-            Err(error) => Err(match error.kind() {
-                ErrorKind::OutOfFuel => RenderError::TooMuch,
-                ErrorKind::UndefinedError => context
-                    .missing(&variables_of(&self.environment, name, true), variables)
-                    .map_or_else(|| failed(&error), RenderError::Missing),
-                _ => failed(&error),
-            }),
+        render(&self.environment, name, variables)
+    }
+}
+
+/// Renders one template of an environment.
+fn render(
+    environment: &Environment<'static>,
+    name: &str,
+    variables: &Variables,
+) -> Result<String, RenderError> {
+    let context = Arc::new(Context::new(variables));
+    let template = environment.get_template(name).map_err(|error| failed(&error))?;
+    let mut out = Bounded::default();
+    match template.render_captured_to(Value::from_dyn_object(Arc::clone(&context)), &mut out) {
+        // A template can spell it, and no database keeps it.
+        Ok(_) if out.bytes.contains(&0) => Err(RenderError::Failed {
+            line: 0,
+            detail: "the text holds the character U+0000".to_owned(),
+        }),
+        // Only whole characters are ever written, so the bytes are a text.
+        Ok(_) => Ok(String::from_utf8(out.bytes).unwrap_or_default()),
+        Err(_) if out.full => Err(RenderError::TooMuch),
+        Err(error) => Err(match error.kind() {
+            ErrorKind::OutOfFuel => RenderError::TooMuch,
+            ErrorKind::UndefinedError => context
+                .missing(&variables_of(environment, name, true), variables)
+                .map_or_else(|| failed(&error), RenderError::Missing),
+            _ => failed(&error),
+        }),
+    }
+}
+
+/// Sources that are rendered one by one with the same variables, under the same bounds as a template's parts.
+pub(crate) struct Snippets {
+    environment: Environment<'static>,
+    names: Vec<String>,
+}
+
+impl fmt::Debug for Snippets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Snippets").field(&self.names.len()).finish()
+    }
+}
+
+impl Snippets {
+    /// None so far.
+    pub(crate) fn new(base: &Environment<'static>) -> Self {
+        Self {
+            environment: base.clone(),
+            names: Vec::new(),
         }
+    }
+
+    /// Compiles a source. Answers the number to render it by.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub(crate) fn add(&mut self, source: &str) -> Result<usize, String> {
+        if source.len() > MAX_SOURCE {
+            return Err(format!("has more than {MAX_SOURCE} bytes"));
+        }
+        let source = rewrite(source).map_err(|refused| format!("syntax error: {}", refused.detail))?;
+        let number = self.names.len();
+        let name = format!("{number}.txt");
+        self.environment
+            .add_template_owned(name.clone(), source)
+            .map_err(|error| describe(&error))?;
+        self.names.push(name);
+        Ok(number)
+    }
+
+    /// Renders one.
+    ///
+    /// # Errors
+    /// [`RenderError`].
+    pub(crate) fn render(&self, number: usize, variables: &Variables) -> Result<String, RenderError> {
+        bounds::check_variables(variables)?;
+        let name = self.names.get(number).map_or("", String::as_str);
+        render(&self.environment, name, variables)
     }
 }
 

@@ -17,7 +17,7 @@ mod tests;
 
 pub(crate) use self::{
     cache::Templates,
-    engine::{Compiled, Rendered, compile, environment},
+    engine::{Compiled, Rendered, Snippets, compile, environment},
     error::{InvalidTemplate, RenderError},
     predefined::{find as find_predefined, predefined},
 };

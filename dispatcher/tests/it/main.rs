@@ -8,6 +8,7 @@ mod grpc;
 mod seeds;
 
 mod email;
+mod ingest;
 mod outage;
 mod queue;
 mod realtime;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 /// The parts, by the names of the targets that they are held against.
-const PARTS: [&str; 8] = ["d1", "d2", "d4", "d5", "d6", "d8", "d10", "hot"];
+const PARTS: [&str; 9] = ["d1", "d2", "d4", "d5", "d6", "d8", "d9", "d10", "hot"];
 
 /// Where the dispatcher's data lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Dispatch {
     /// d1 accepted one at a time, hot the same to one role, d2 in bulk, d4 from the request to the frame, d5 mails, d6
-    /// webhooks, d8 the inbox, d10 a filled server that has nothing to do. Default: all.
+    /// webhooks, d8 the inbox, d9 events of Kafka, d10 a filled server that has nothing to do. Default: all.
     #[arg(long, value_delimiter = ',', value_parser = PARTS)]
     only: Vec<String>,
     /// On which databases.
@@ -37,6 +37,9 @@ pub(crate) struct Dispatch {
     /// Mails, and webhook calls, that go through.
     #[arg(long, default_value_t = 30_000)]
     pub(crate) deliveries: u64,
+    /// Events of d9.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) events: u64,
     /// Rows of all inboxes in d8 and d10.
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) rows: u64,

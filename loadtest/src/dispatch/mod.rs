@@ -7,12 +7,14 @@
 //! | `accept` | one at a time, in bulk, all to one role |
 //! | `live` | from the request to the frame |
 //! | `through`, `sink` | mails and webhook calls, and who takes them |
+//! | `events` | events of Kafka |
 //! | `inbox` | reading in a large database; a server that has nothing to do |
 //! | `floor` | pgbench, a bare commit loop, smtp-source |
 
 mod accept;
 mod client;
 mod drive;
+mod events;
 mod floor;
 mod inbox;
 mod live;
@@ -55,6 +57,7 @@ pub(crate) async fn run(args: &Dispatch) -> anyhow::Result<Report> {
             through::measure(args, kind, &mut figures)
                 .await
                 .context("mails and webhooks")?;
+            events::measure(args, kind, &mut figures).await.context("events")?;
             inbox::measure(args, kind, &mut figures).await.context("inbox")?;
         }
     }

@@ -15,7 +15,7 @@ use crate::args::{Dispatch, Kind};
 /// Signs all tokens of these runs.
 const SECRET: &str = "a secret of a load test, which guards nothing at all";
 /// Who everything belongs to.
-const TENANT: &str = "bench";
+pub(super) const TENANT: &str = "bench";
 /// Limits that a load test must not run into.
 const LIMITS: &str = "\
 [limits]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     model::{Accepted, IdempotencyKey, Micros, NewNotification},
     store::{
-        Standing, Store, StoreError, collapse, idempotency, marks, retention, sql::accept as sql,
+        Standing, Store, StoreError, collapse, events, idempotency, marks, retention, sql::accept as sql,
         writer::Work,
     },
 };
@@ -118,7 +118,7 @@ impl Store {
         self.single((), |(), tx| Box::pin(retention::make_room(tx))).await
     }
 
-    /// Forgets expired idempotency keys, old entries of the feed and of collapse keys, at most so many of each. Answers how many it
+    /// Forgets expired idempotency keys, events, old entries of the feed and of collapse keys, at most so many of each. Answers how many it
     /// forgot: below `limit` there is no more.
     ///
     /// # Errors
@@ -128,7 +128,9 @@ impl Store {
             Box::pin(async move {
                 let keys = idempotency::prune(tx, *now, *limit).await?;
                 let changes = marks::prune_changes(tx, *limit).await?;
-                Ok(keys.max(changes).max(collapse::prune(tx, *limit).await?))
+                let events = events::prune(tx, *limit).await?;
+                let collapses = collapse::prune(tx, *limit).await?;
+                Ok([keys, changes, events, collapses].into_iter().max().unwrap_or_default())
             })
         })
         .await

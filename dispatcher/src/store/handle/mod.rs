@@ -5,6 +5,7 @@ mod accept;
 mod api_keys;
 mod audit;
 mod chains;
+mod events;
 mod history;
 mod inbox;
 mod operate;

@@ -20,6 +20,7 @@ pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod chains;
 pub(super) mod collapse;
+pub(super) mod events;
 pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod lists;
@@ -40,6 +41,7 @@ pub(super) fn all() -> Vec<(&'static str, super::access::Statement)> {
         audit::ALL,
         chains::ALL,
         collapse::ALL,
+        events::ALL,
         history::ALL,
         inbox::ALL,
         lists::ALL,

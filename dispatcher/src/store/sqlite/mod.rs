@@ -20,6 +20,7 @@ pub(super) mod audit;
 pub(super) mod chains;
 pub(super) mod collapse;
 pub(super) mod connect;
+pub(super) mod events;
 pub(super) mod history;
 pub(super) mod inbox;
 pub(super) mod lists;

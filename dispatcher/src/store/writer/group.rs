@@ -3,7 +3,7 @@
 use super::work::Work;
 use crate::{
     model::NewNotification,
-    store::{StoreError, accept, queue, sight, transaction::Tx},
+    store::{StoreError, accept, events, queue, sight, transaction::Tx},
 };
 
 /// Does the slots of one kind together: their inputs in one list, its results dealt out again.
@@ -57,6 +57,7 @@ pub(super) async fn perform(tx: &mut Tx<'_>, group: &mut [Work]) -> Result<(), S
             }
         }
     }
+    together!(tx, group, TakeIn, events::take_in);
     together!(tx, group, Touch, sight::touch);
     // Counters are locked before deliveries.
     together!(tx, group, Settle, queue::settle);

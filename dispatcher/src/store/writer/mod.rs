@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     fail_point,
-    model::{Accepted, Micros},
+    model::Micros,
 };
 
 /// Rows of one transaction, more or less: what waits behind it waits for so much at the most.
@@ -245,19 +245,7 @@ impl Writer {
     /// A commit's answer was lost. What it stored says whether it happened; where nothing can say so, it did not: callers
     /// are told that the store is away, and what they do again is guarded by keys, ids and tokens.
     async fn settle_by_id(&mut self, group: &mut [Work], error: StoreError) -> Result<(), StoreError> {
-        let ids: Vec<Uuid> = group
-            .iter()
-            .filter_map(|work| {
-                if let Work::Accept(slot) = work {
-                    Some(slot.input.iter().zip(slot.output.iter().flatten()))
-                } else {
-                    None
-                }
-            })
-            .flatten()
-            .filter(|(_, answer)| **answer == Accepted::New)
-            .map(|(new, _)| new.id.0)
-            .collect();
+        let ids: Vec<Uuid> = group.iter().flat_map(Work::stored).collect();
         let Some(id) = ids.first() else {
             return Err(error);
         };

@@ -4,9 +4,10 @@ use std::fmt;
 
 use common::ids::DeliveryId;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::{
-    model::{Accepted, Micros, NewNotification, ReaderKeys, Settlement},
+    model::{Accepted, IncomingEvent, Micros, NewNotification, ReaderKeys, Settlement},
     store::{
         AttemptStart, StoreError,
         transaction::{Pending, Tx},
@@ -75,6 +76,8 @@ pub(in crate::store) enum Work {
     Extend(Slot<Vec<(DeliveryId, i64, Micros)>, Vec<bool>>),
     Begin(Slot<Vec<AttemptStart>, Vec<bool>>),
     Accept(Slot<Vec<NewNotification>, Vec<Accepted>>),
+    /// Events with their notifications; whether each was new.
+    TakeIn(Slot<Vec<IncomingEvent>, Vec<bool>>),
     Touch(Slot<Vec<ReaderKeys>, Vec<()>>),
     /// Claims: as [`Work::Other`], but many of them can share a transaction with each other in any database, as they pass
     /// by what others have locked.
@@ -91,6 +94,11 @@ impl fmt::Debug for Work {
     }
 }
 
+/// The rows that a notification adds, more or less.
+fn rows_of(new: &NewNotification) -> usize {
+    1 + new.deliveries.len() + new.inbox.len()
+}
+
 impl Work {
     pub(super) fn noun(&self) -> &'static str {
         match self {
@@ -98,6 +106,7 @@ impl Work {
             Self::Extend(_) => "Extend",
             Self::Begin(_) => "Begin",
             Self::Accept(_) => "Accept",
+            Self::TakeIn(_) => "TakeIn",
             Self::Touch(_) => "Touch",
             Self::Claim(_) => "Claim",
             Self::Other(_) => "Other",
@@ -111,14 +120,32 @@ impl Work {
             Self::Settle(slot) => slot.input.len(),
             Self::Extend(slot) => slot.input.len(),
             Self::Begin(slot) => slot.input.len(),
-            Self::Accept(slot) => slot
-                .input
-                .iter()
-                .map(|new| 1 + new.deliveries.len() + new.inbox.len())
-                .sum(),
+            Self::Accept(slot) => slot.input.iter().map(rows_of).sum(),
+            Self::TakeIn(slot) => {
+                let notifications = slot.input.iter().flat_map(|event| &event.notifications);
+                slot.input.len() + notifications.map(rows_of).sum::<usize>()
+            }
             Self::Touch(slot) => slot.input.iter().map(|reader| reader.keys.len()).sum(),
             Self::Claim(_) | Self::Other(_) => 8,
             Self::Limit(..) | Self::Close => 0,
+        }
+    }
+
+    /// The ids of the notifications that it has stored, where its transaction was committed.
+    pub(super) fn stored(&self) -> Vec<Uuid> {
+        match self {
+            Self::Accept(slot) => {
+                let answered = slot.input.iter().zip(slot.output.iter().flatten());
+                let new = answered.filter(|(_, answer)| **answer == Accepted::New);
+                new.map(|(new, _)| new.id.0).collect()
+            }
+            Self::TakeIn(slot) => {
+                let answered = slot.input.iter().zip(slot.output.iter().flatten());
+                let new = answered.filter(|(_, is_new)| **is_new);
+                new.flat_map(|(event, _)| event.notifications.iter().map(|new| new.id.0))
+                    .collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -146,6 +173,7 @@ impl Work {
             Self::Extend(slot) => slot.finish(result),
             Self::Begin(slot) => slot.finish(result),
             Self::Accept(slot) => slot.finish(result),
+            Self::TakeIn(slot) => slot.finish(result),
             Self::Touch(slot) => slot.finish(result),
             Self::Claim(single) | Self::Other(single) => single.finish(result),
             Self::Limit(_, reply) => drop(reply.send(result)),

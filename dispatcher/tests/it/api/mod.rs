@@ -23,6 +23,7 @@ mod pauses;
 mod places;
 mod plan;
 mod records;
+mod rules;
 mod schedules;
 mod templates;
 mod unstorable;
@@ -58,6 +59,8 @@ pub(crate) struct Api {
     /// Keeps the dispatcher at work.
     pub(crate) running: Running,
     pub(crate) closing: CancellationToken,
+    /// The group by which it reads topics.
+    pub(crate) kafka_group: String,
 }
 
 /// An answer, read whole.
@@ -188,12 +191,20 @@ impl Api {
         let closing = CancellationToken::new();
         let state = Self::state(config, &running, closing.clone());
         running.dispatcher.run_schedules(&state);
+        running.dispatcher.run_events(&state, config);
         Self {
             router: router(&state),
             world,
             running,
             closing,
+            kafka_group: config.kafka.group_id.clone(),
         }
+    }
+
+    /// Stops the dispatcher, and gives what outlives it.
+    pub(crate) async fn stop(self) -> World {
+        self.running.stop().await;
+        self.world
     }
 
     /// What the API of a dispatcher stands on.
@@ -219,6 +230,7 @@ impl Api {
                     ))
                     .guarded(Guard::new(auth.failures, auth.failures_window.0)),
             ),
+            rules: config.rules.clone(),
             service: running.service.clone(),
             limits: config.limits.clone(),
             strategy: config.strategy.clone(),

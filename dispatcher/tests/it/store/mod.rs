@@ -6,6 +6,7 @@ mod audit;
 mod chains;
 mod collapse;
 mod dead_letters;
+mod events;
 mod faults;
 mod feed;
 mod history;

@@ -7,6 +7,7 @@ mod notifications;
 mod outbox;
 pub(crate) mod sink;
 pub(crate) mod smtp;
+pub(crate) mod topics;
 mod world;
 
 use std::{future::Future, time::Duration};

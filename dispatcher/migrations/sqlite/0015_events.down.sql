@@ -1,0 +1,2 @@
+DROP TABLE rules;
+DROP TABLE events;
