@@ -16,7 +16,8 @@ use crate::{
     keyring::Keyring,
     metrics::{Metrics, Totals},
     model::{
-        Accepted, Channel, Cursor, IdempotencyKey, IncomingEvent, Micros, NewNotification, Occurred, ReaderKeys, ScheduleEnd,
+        Accepted, Channel, Cursor, IdempotencyKey, IncomingEvent, Micros, NewNotification, Occurred,
+        ReaderKeys, ScheduleEnd,
     },
     operations::Operations,
     reading::ReadingStatus,

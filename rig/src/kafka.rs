@@ -67,7 +67,9 @@ impl Broker {
             .arg(&file);
         let formatting = Process::start("kafka-storage", format, &folder.path().join("format.log"))?;
         let status = formatting.wait(START)?;
-        wait::ensure(status.success(), || format!("kafka-storage says:\n{}", formatting.log()))?;
+        wait::ensure(status.success(), || {
+            format!("kafka-storage says:\n{}", formatting.log())
+        })?;
         let broker = Self {
             process: Mutex::new(run(folder.path())?),
             port,
@@ -152,7 +154,12 @@ fn java(folder: &Path) -> Result<Command, Error> {
     fs::write(&logging, LOGGING).map_err(Error::system(format!("writing {}", logging.display())))?;
     let mut command = Command::new(program("java")?);
     command
-        .args(["-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args([
+            "-Xmx512m",
+            "-Xms128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+        ])
         .arg(format!("-Dlog4j2.configurationFile={}", logging.display()))
         .arg(format!("-Dkafka.logs.dir={}", folder.display()))
         .arg("-cp")

@@ -16,9 +16,15 @@ use common::{
 };
 use dispatcher::{
     config::{
+<<<<<<< ours
         AuditConfig, ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, KafkaConfig, LimitsConfig, OutboxConfig, QueueConfig,
         RealtimeConfig, RetentionConfig, RulesConfig, SchedulesConfig, SmtpConfig, SpoolConfig, StrategyConfig,
         WebhookConfig,
+=======
+        ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, KafkaConfig, LimitsConfig,
+        OutboxConfig, QueueConfig, RealtimeConfig, RetentionConfig, RulesConfig, SchedulesConfig, SmtpConfig,
+        SpoolConfig, StrategyConfig, WebhookConfig,
+>>>>>>> theirs
     },
     store::Place,
 };
@@ -217,7 +223,11 @@ impl Config {
             schedules: self.schedules.clone(),
             rules: self.rules.clone(),
             kafka: KafkaConfig {
-                default_tenant: self.kafka.default_tenant.clone().or_else(|| self.auth.default_tenant.clone()),
+                default_tenant: self
+                    .kafka
+                    .default_tenant
+                    .clone()
+                    .or_else(|| self.auth.default_tenant.clone()),
                 ..self.kafka.clone()
             },
             outbox: self.outbox.clone(),

@@ -133,8 +133,10 @@ impl Site {
         let url = postgres.create_database("carillon").unwrap();
         let broker = Broker::start().unwrap();
         let brokers = broker.address().to_string();
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &brokers)
+            .create()
+            .unwrap();
         for name in [TOPIC.to_owned(), format!("{TOPIC}.dlq")] {
             let topic = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
             let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
@@ -184,7 +186,8 @@ impl Site {
             let key = format!("u{}", number % 50);
             let text = match number % (2 * POISONED) {
                 _ if !is_poisoned(number) => {
-                    json!({"event_type": "order.placed", "tenant_id": "t1", "user": key, "number": number}).to_string()
+                    json!({"event_type": "order.placed", "tenant_id": "t1", "user": key, "number": number})
+                        .to_string()
                 }
                 even if even < POISONED => format!("{{ no event {number}"),
                 _ => json!({"event_type": "order.placed", "tenant_id": "t1", "number": number}).to_string(),
@@ -267,7 +270,12 @@ impl Site {
         let (mut found, mut count) = (BTreeSet::new(), 0);
         let begin = Instant::now();
         while found.len() < poisoned.len() {
-            assert!(begin.elapsed() < PATIENCE, "{} of {} came", found.len(), poisoned.len());
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{} of {} came",
+                found.len(),
+                poisoned.len()
+            );
             let Some(Ok(message)) = consumer.poll(Duration::from_secs(1)) else {
                 continue;
             };
@@ -279,7 +287,10 @@ impl Site {
             let number: usize = header("number").parse().unwrap();
             assert!(poisoned.contains(&number), "{number}: {}", header("dlq-reason"));
             let code = header("dlq-code");
-            assert!(["invalid_json", "event_field_missing"].contains(&code.as_str()), "{code}");
+            assert!(
+                ["invalid_json", "event_field_missing"].contains(&code.as_str()),
+                "{code}"
+            );
             found.insert(number);
             count += 1;
         }

@@ -45,7 +45,8 @@ pub(crate) struct Made {
 
 /// The caller that rules speak for: it may create notifications for the tenant's own, and nothing else.
 fn speaker(tenant: &TenantId) -> Result<Identity, Problem> {
-    let user = Name::new("events").map_err(|error| Problem::invalid("invalid_name", "sender", error.to_string()))?;
+    let user =
+        Name::new("events").map_err(|error| Problem::invalid("invalid_name", "sender", error.to_string()))?;
     Ok(Identity {
         tenant: tenant.clone(),
         user,
@@ -88,11 +89,7 @@ pub(crate) async fn plan_by(
         let outline = match bodies(rules, event) {
             Ok(bodies) => {
                 let (rules, bodies): (Vec<_>, Vec<_>) = bodies.into_iter().unzip();
-                drafts.extend(
-                    bodies
-                        .into_iter()
-                        .map(|body| draft::draft(body, &speaker, now)),
-                );
+                drafts.extend(bodies.into_iter().map(|body| draft::draft(body, &speaker, now)));
                 Ok(rules)
             }
             Err(refusal) => Err(refusal),
@@ -129,20 +126,14 @@ pub(crate) async fn plan_by(
 }
 
 /// The bodies that rules make of an event.
-fn bodies<'a>(
-    rules: &'a Rules,
-    event: &Event,
-) -> Result<Vec<(Option<&'a Rule>, NotificationBody)>, Refusal> {
+fn bodies<'a>(rules: &'a Rules, event: &Event) -> Result<Vec<(Option<&'a Rule>, NotificationBody)>, Refusal> {
     if event.kind == NOTIFICATION {
         let data = match event.data.get("event_type") {
             // Of a seed's body, the members are the event's.
             Some(_) => event.data.get("data").unwrap_or(&event.data),
             None => &event.data,
         };
-        let body = read(data.to_string().as_bytes()).map_err(|problem| Refusal {
-            rule: None,
-            problem,
-        })?;
+        let body = read(data.to_string().as_bytes()).map_err(|problem| Refusal { rule: None, problem })?;
         return Ok(vec![(None, body)]);
     }
     let about: Vec<&Rule> = rules
@@ -160,12 +151,18 @@ fn bodies<'a>(
             rule: Some(rule.name().to_owned()),
             problem,
         };
-        if rule.holds(&variables).map_err(|failed| refuse(problem(&failed)))? {
+        if rule
+            .holds(&variables)
+            .map_err(|failed| refuse(problem(&failed)))?
+        {
             bodies.push((Some(rule), body(rule, &variables).map_err(refuse)?));
         }
     }
     if bodies.len() > MAX_MATCHES {
-        let detail = format!("{} rules apply to one event; at most {MAX_MATCHES} may", bodies.len());
+        let detail = format!(
+            "{} rules apply to one event; at most {MAX_MATCHES} may",
+            bodies.len()
+        );
         return Err(Refusal {
             rule: None,
             problem: Problem::invalid("too_many_rules", "event", detail),

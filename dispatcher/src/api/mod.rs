@@ -68,10 +68,6 @@ use common::http::{Authenticator, BodyDepth, BodyLimit};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::{
-    events::{Refusal, plan_events},
-    schedules::occurrence,
-};
 pub use self::{
     body::NotificationBody,
     grpc::{Notifications, grpc},
@@ -79,6 +75,10 @@ pub use self::{
     problems::{method_not_allowed, not_found},
     state::{ApiConfig, ApiState, Live, LiveStats},
     view::{AttemptView, DeliveryView, NotificationView, SentView},
+};
+pub(crate) use self::{
+    events::{Refusal, plan_events},
+    schedules::occurrence,
 };
 
 /// The routes with their document, without fallbacks, to be merged with others. `others` documents what the process

@@ -130,7 +130,10 @@ impl KafkaConfig {
             return Ok(());
         }
         if !cfg!(feature = "kafka") {
-            return refuse("brokers", "this executable was built without Kafka (feature `kafka`)");
+            return refuse(
+                "brokers",
+                "this executable was built without Kafka (feature `kafka`)",
+            );
         }
         if self.brokers.iter().any(|broker| {
             !broker
@@ -164,7 +167,10 @@ impl KafkaConfig {
         }
         for tenant in self.tenants.values().flatten() {
             if tenant != ANY && TenantId::new(tenant).is_err() {
-                return refuse("tenants", "a tenant has 1 to 64 characters of A-Z a-z 0-9 . _ -, or is `*`");
+                return refuse(
+                    "tenants",
+                    "a tenant has 1 to 64 characters of A-Z a-z 0-9 . _ -, or is `*`",
+                );
             }
         }
         if self.batch_max == 0 || self.batch_max > 10_000 {
@@ -174,7 +180,10 @@ impl KafkaConfig {
             return refuse("buffer", "must be at least kafka.batch_max");
         }
         if self.event_max.0 == 0 || self.retry.len() > 20 {
-            return refuse("retry", "has at most 20 pauses, and kafka.event_max is more than 0");
+            return refuse(
+                "retry",
+                "has at most 20 pauses, and kafka.event_max is more than 0",
+            );
         }
         if self.session_timeout < seconds(1) {
             return refuse("session_timeout", "is at least 1s");
@@ -225,13 +234,22 @@ mod tests {
             (r#"{"brokers":["host"]}"#, "kafka.brokers"),
             (r#"{"brokers":["h:1"],"topics":[]}"#, "kafka.topics"),
             (r#"{"brokers":["h:1"],"topics":["a b"]}"#, "kafka.topics"),
-            (r#"{"brokers":["h:1"],"topics":["a","a.dlq"]}"#, "kafka.dead_letter_suffix"),
-            (r#"{"brokers":["h:1"],"dead_letter_suffix":""}"#, "kafka.dead_letter_suffix"),
+            (
+                r#"{"brokers":["h:1"],"topics":["a","a.dlq"]}"#,
+                "kafka.dead_letter_suffix",
+            ),
+            (
+                r#"{"brokers":["h:1"],"dead_letter_suffix":""}"#,
+                "kafka.dead_letter_suffix",
+            ),
             (r#"{"brokers":["h:1"],"username":"u"}"#, "kafka.password"),
             (r#"{"brokers":["h:1"],"tenants":{"a":["b c"]}}"#, "kafka.tenants"),
             (r#"{"brokers":["h:1"],"batch_max":0}"#, "kafka.batch_max"),
             (r#"{"brokers":["h:1"],"buffer":1}"#, "kafka.buffer"),
-            (r#"{"brokers":["h:1"],"session_timeout":"1ms"}"#, "kafka.session_timeout"),
+            (
+                r#"{"brokers":["h:1"],"session_timeout":"1ms"}"#,
+                "kafka.session_timeout",
+            ),
         ] {
             let config: KafkaConfig = serde_json::from_str(json).unwrap();
             let error = config.validate().unwrap_err().to_string();

@@ -76,17 +76,25 @@ impl OutboxConfig {
         let is_name = |part: &str| {
             (1..=63).contains(&part.len())
                 && !part.starts_with(|c: char| c.is_ascii_digit())
-                && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         };
         let parts: Vec<&str> = self.table.split('.').collect();
         if parts.len() > 2 || !parts.into_iter().all(is_name) {
-            return refuse("table", "is a name of a to z, 0 to 9 and `_`, with a schema's before it or not");
+            return refuse(
+                "table",
+                "is a name of a to z, 0 to 9 and `_`, with a schema's before it or not",
+            );
         }
         if self.batch_max == 0 || self.batch_max > 10_000 {
             return refuse("batch_max", "is 1 to 10000");
         }
         if self.poll.0.is_zero() || self.retry.len() > 20 {
-            return refuse("poll", "must be more than 0, and outbox.retry has at most 20 pauses");
+            return refuse(
+                "poll",
+                "must be more than 0, and outbox.retry has at most 20 pauses",
+            );
         }
         Ok(())
     }
@@ -101,11 +109,26 @@ mod tests {
         let database = DatabaseConfig::default();
         for (json, key) in [
             (r#"{"enabled":true}"#, "outbox.database_url"),
-            (r#"{"enabled":true,"database_url":"mysql://h/a"}"#, "outbox.database_url"),
-            (r#"{"enabled":true,"database_url":"postgres://h/a","table":"a b"}"#, "outbox.table"),
-            (r#"{"enabled":true,"database_url":"postgres://h/a","table":"a.b.c"}"#, "outbox.table"),
-            (r#"{"enabled":true,"database_url":"postgres://h/a","batch_max":0}"#, "outbox.batch_max"),
-            (r#"{"enabled":true,"database_url":"postgres://h/a","poll":"0s"}"#, "outbox.poll"),
+            (
+                r#"{"enabled":true,"database_url":"mysql://h/a"}"#,
+                "outbox.database_url",
+            ),
+            (
+                r#"{"enabled":true,"database_url":"postgres://h/a","table":"a b"}"#,
+                "outbox.table",
+            ),
+            (
+                r#"{"enabled":true,"database_url":"postgres://h/a","table":"a.b.c"}"#,
+                "outbox.table",
+            ),
+            (
+                r#"{"enabled":true,"database_url":"postgres://h/a","batch_max":0}"#,
+                "outbox.batch_max",
+            ),
+            (
+                r#"{"enabled":true,"database_url":"postgres://h/a","poll":"0s"}"#,
+                "outbox.poll",
+            ),
         ] {
             let config: OutboxConfig = serde_json::from_str(json).unwrap();
             let error = config.validate(&database).unwrap_err().to_string();

@@ -47,7 +47,10 @@ enum Shape {
     /// A text with expressions in it.
     Text(usize),
     /// An expression alone: the value itself, as JSON, and as it would be written.
-    Value { json: usize, written: usize },
+    Value {
+        json: usize,
+        written: usize,
+    },
     List(Vec<Self>),
     Object(Vec<(String, Self)>),
 }
@@ -80,7 +83,10 @@ impl Rule {
         }
         let bytes = serde_json::to_string(&rule.body.notification).map_or(0, |text| text.len());
         if bytes > MAX_BYTES {
-            return Err(invalid("notification", format!("has more than {MAX_BYTES} bytes")));
+            return Err(invalid(
+                "notification",
+                format!("has more than {MAX_BYTES} bytes"),
+            ));
         }
         let mut snippets = Snippets::new(base);
         let condition = match &rule.body.when {
@@ -230,9 +236,15 @@ fn shape(
     }
     match value {
         Value::String(text) if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) => {
-            *left = left
-                .checked_sub(1)
-                .ok_or_else(|| invalid(field, format!("is the {}th text with expressions; a rule has at most {MAX_EXPRESSIONS}", MAX_EXPRESSIONS + 1)))?;
+            *left = left.checked_sub(1).ok_or_else(|| {
+                invalid(
+                    field,
+                    format!(
+                        "is the {}th text with expressions; a rule has at most {MAX_EXPRESSIONS}",
+                        MAX_EXPRESSIONS + 1
+                    ),
+                )
+            })?;
             let add = |source: &str, snippets: &mut Snippets| {
                 snippets.add(source).map_err(|detail| invalid(field, detail))
             };
@@ -370,9 +382,8 @@ mod tests {
 
     #[test]
     fn types_are_told_apart() {
-        let about = |event: &str, kind: &str| {
-            rule(event, None, json!({"title": "t"})).unwrap().is_about(kind)
-        };
+        let about =
+            |event: &str, kind: &str| rule(event, None, json!({"title": "t"})).unwrap().is_about(kind);
         assert!(about("a.b", "a.b") && !about("a.b", "a.b.c") && !about("a.b", "a"));
         assert!(about("a.*", "a.b") && !about("a.*", "ab") && about("*", "x"));
     }
@@ -387,16 +398,41 @@ mod tests {
             ("a", Some("1 +"), json!({"title": "t"}), "when"),
             ("a", Some("true %}{% if true"), json!({"title": "t"}), "when"),
             ("a", None, json!({}), "notification"),
-            ("a", None, json!({"to": {"user": "{{ a b }}"}}), "notification.to.user"),
-            ("a", None, json!({"title": "x {{ a|nofilter }}"}), "notification.title"),
-            ("a", None, json!({"title": "{{ a)|upper|tojson }}{{ (b }}"}), "notification.title"),
+            (
+                "a",
+                None,
+                json!({"to": {"user": "{{ a b }}"}}),
+                "notification.to.user",
+            ),
+            (
+                "a",
+                None,
+                json!({"title": "x {{ a|nofilter }}"}),
+                "notification.title",
+            ),
+            (
+                "a",
+                None,
+                json!({"title": "{{ a)|upper|tojson }}{{ (b }}"}),
+                "notification.title",
+            ),
             ("a", None, json!({"title": "{{ a) ~ (b }}"}), "notification.title"),
-            ("a", None, json!({"recipients": many}), "notification.recipients[64]"),
+            (
+                "a",
+                None,
+                json!({"recipients": many}),
+                "notification.recipients[64]",
+            ),
             ("a", None, json!({"title": "a".repeat(70_000)}), "notification"),
         ] {
             assert_eq!(rule(event, when, notification).unwrap_err().field, field);
         }
-        assert!(rule("a", None, json!({"data": deep})).unwrap_err().detail.contains("deep"));
+        assert!(
+            rule("a", None, json!({"data": deep}))
+                .unwrap_err()
+                .detail
+                .contains("deep")
+        );
     }
 
     #[test]

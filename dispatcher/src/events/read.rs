@@ -56,7 +56,11 @@ pub(crate) fn message<'a>(
             attributes.insert(attribute.to_owned(), header_value(&name, value)?);
         }
     }
-    let kind = content_type.as_deref().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = content_type
+        .as_deref()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     if kind.starts_with("application/cloudevents-batch") {
         return Err(unreadable(
             "unsupported_content_type",
@@ -96,7 +100,8 @@ fn json(payload: &[u8]) -> Result<Value, Unreadable> {
     if payload.is_empty() {
         return Err(unreadable("empty", "the message has no value"));
     }
-    let value = serde_json::from_slice(payload).map_err(|error| unreadable("invalid_json", error.to_string()))?;
+    let value =
+        serde_json::from_slice(payload).map_err(|error| unreadable("invalid_json", error.to_string()))?;
     refuse_nul(payload).map_err(|problem| unreadable("invalid_value", problem.detail))?;
     Ok(value)
 }
@@ -169,7 +174,10 @@ fn structured(mut members: Map<String, Value>) -> Result<Event, Unreadable> {
         (Some(data), None) => {
             // What is declared as JSON is the value itself; a text in it stays a text.
             if !is_json(attributes.get("datacontenttype")) && !data.is_string() {
-                return Err(unreadable("invalid_event", "`data` of a type that is not JSON is a text"));
+                return Err(unreadable(
+                    "invalid_event",
+                    "`data` of a type that is not JSON is a text",
+                ));
             }
             data
         }
@@ -229,7 +237,11 @@ fn is_json(content_type: Option<&String>) -> bool {
 
 fn with_attributes(mut attributes: BTreeMap<String, String>, data: Value) -> Result<Event, Unreadable> {
     for (name, value) in &attributes {
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        {
             return Err(unreadable(
                 "invalid_attribute",
                 format!("`{name}`: names of attributes have a to z and 0 to 9"),
@@ -251,7 +263,10 @@ fn with_attributes(mut attributes: BTreeMap<String, String>, data: Value) -> Res
     }
     let (id, source, kind) = (needed("id")?, needed("source")?, needed("type")?);
     check("type", &kind, MAX_KIND)?;
-    if source.chars().any(|c| c.is_whitespace() || c.is_control() || "<>\"{}|\\^`".contains(c)) {
+    if source
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || "<>\"{}|\\^`".contains(c))
+    {
         return Err(unreadable("invalid_attribute", "`source` is no URI reference"));
     }
     let time = attributes.remove("time");
@@ -315,7 +330,11 @@ fn header_value(name: &str, value: &[u8]) -> Result<String, Unreadable> {
             bytes.push(*first);
             continue;
         }
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let digit = |byte: u8| {
+            char::from(byte)
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
         match rest {
             [high, low, tail @ ..] => match (digit(*high), digit(*low)) {
                 (Some(high), Some(low)) => {

@@ -19,7 +19,8 @@ const REQUIRED: [(&str, &str); 4] = [
 
 #[test]
 fn s3_4_a_seeds_body_is_read() {
-    let body = json!({"event_type": "document.indexed", "document_id": "d1", "user_id": "u1", "tenant_id": "acme"});
+    let body =
+        json!({"event_type": "document.indexed", "document_id": "d1", "user_id": "u1", "tenant_id": "acme"});
     let event = message(body.to_string().as_bytes(), []).unwrap();
     assert_eq!(event.kind, "document.indexed");
     assert_eq!(event.tenant.as_deref(), Some("acme"));
@@ -27,7 +28,10 @@ fn s3_4_a_seeds_body_is_read() {
     assert_eq!(event.data, body);
     let named = json!({"event_type": "a", "event_id": 7, "source": "billing"});
     let event = value(named).unwrap();
-    assert_eq!((event.id.as_deref(), event.source.as_deref()), (Some("7"), Some("billing")));
+    assert_eq!(
+        (event.id.as_deref(), event.source.as_deref()),
+        (Some("7"), Some("billing"))
+    );
 }
 
 #[test]
@@ -37,12 +41,27 @@ fn a_structured_event_is_read_with_every_kind_of_data() {
         (json!({}), json!(null)),
         (json!({"data": {"a": 1}}), json!({"a": 1})),
         (json!({"data": "{\"a\": 1}"}), json!("{\"a\": 1}")),
-        (json!({"data": "{\"a\": 1}", "datacontenttype": "application/json"}), json!("{\"a\": 1}")),
-        (json!({"data": "<a/>", "datacontenttype": "text/xml"}), json!("<a/>")),
+        (
+            json!({"data": "{\"a\": 1}", "datacontenttype": "application/json"}),
+            json!("{\"a\": 1}"),
+        ),
+        (
+            json!({"data": "<a/>", "datacontenttype": "text/xml"}),
+            json!("<a/>"),
+        ),
         (json!({"data_base64": "eyJhIjoxfQ=="}), json!({"a": 1})),
-        (json!({"data_base64": "eyJhIjoxfQ==", "datacontenttype": "application/x+JSON; charset=utf-8"}), json!({"a": 1})),
-        (json!({"data_base64": "aGk=", "datacontenttype": "text/plain"}), json!("hi")),
-        (json!({"data_base64": "/w==", "datacontenttype": "image/png"}), json!("/w==")),
+        (
+            json!({"data_base64": "eyJhIjoxfQ==", "datacontenttype": "application/x+JSON; charset=utf-8"}),
+            json!({"a": 1}),
+        ),
+        (
+            json!({"data_base64": "aGk=", "datacontenttype": "text/plain"}),
+            json!("hi"),
+        ),
+        (
+            json!({"data_base64": "/w==", "datacontenttype": "image/png"}),
+            json!("/w=="),
+        ),
     ] {
         let mut event = base.clone();
         let (Value::Object(members), Value::Object(more)) = (&mut event, more) else {
@@ -50,8 +69,15 @@ fn a_structured_event_is_read_with_every_kind_of_data() {
         };
         members.extend(more);
         let bytes = event.to_string();
-        for kind in [Some("application/cloudevents+json; charset=utf-8"), Some("Application/CloudEvents+JSON"), None] {
-            let given: Vec<(&str, &[u8])> = kind.iter().map(|kind| ("Content-Type", kind.as_bytes())).collect();
+        for kind in [
+            Some("application/cloudevents+json; charset=utf-8"),
+            Some("Application/CloudEvents+JSON"),
+            None,
+        ] {
+            let given: Vec<(&str, &[u8])> = kind
+                .iter()
+                .map(|kind| ("Content-Type", kind.as_bytes()))
+                .collect();
             let read = message(bytes.as_bytes(), given).unwrap();
             assert_eq!(read.data, data, "{bytes}");
             assert_eq!(read.tenant.as_deref(), Some("acme"));
@@ -65,7 +91,11 @@ fn a_binary_event_is_read_and_its_headers_are_decoded_once() {
     given.extend([("content-type", "application/json"), ("ce_subject", "Euro € %20")]);
     let event = message(br#"{"tenant_id":"acme","a":1}"#, headers(&given)).unwrap();
     assert_eq!(event.kind, "com.github.pull_request.opened");
-    assert_eq!(event.subject.as_deref(), Some("Euro € %20"), "Kafka's headers are plain UTF-8");
+    assert_eq!(
+        event.subject.as_deref(),
+        Some("Euro € %20"),
+        "Kafka's headers are plain UTF-8"
+    );
     assert_eq!(event.tenant.as_deref(), Some("acme"));
     for (written, read) in [
         ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
@@ -74,8 +104,10 @@ fn a_binary_event_is_read_and_its_headers_are_decoded_once() {
         ("plain", "plain"),
     ] {
         let http = REQUIRED.map(|(name, value)| (name.replace('_', "-"), value));
-        let mut given: Vec<(&str, &[u8])> =
-            http.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let mut given: Vec<(&str, &[u8])> = http
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         given.push(("ce-subject", written.as_bytes()));
         let event = message(b"", given).unwrap();
         assert_eq!(event.subject.as_deref(), Some(read), "{written}");
@@ -100,8 +132,14 @@ fn what_is_no_event_is_refused_with_a_code() {
         ("{}".to_owned(), "missing_event_type"),
         (r#"{"event_type": 5}"#.to_owned(), "missing_event_type"),
         (r#"{"event_type": ""}"#.to_owned(), "invalid_attribute"),
-        (r#"{"event_type": "a", "x": "\u0000"}"#.to_owned(), "invalid_value"),
-        (json!({"event_type": "a".repeat(257)}).to_string(), "invalid_attribute"),
+        (
+            r#"{"event_type": "a", "x": "\u0000"}"#.to_owned(),
+            "invalid_value",
+        ),
+        (
+            json!({"event_type": "a".repeat(257)}).to_string(),
+            "invalid_attribute",
+        ),
         (ce(json!({"specversion": "0.3"})), "unsupported_version"),
         (ce(json!({"id": ""})), "invalid_attribute"),
         (ce(json!({"id": null})), "missing_attribute"),
@@ -113,15 +151,24 @@ fn what_is_no_event_is_refused_with_a_code() {
         (ce(json!({"ext": 1.5})), "invalid_attribute"),
         (ce(json!({"data": 1, "data_base64": "aGk="})), "invalid_event"),
         (ce(json!({"data_base64": "?"})), "invalid_event"),
-        (ce(json!({"data": {"a": 1}, "datacontenttype": "text/plain"})), "invalid_event"),
+        (
+            ce(json!({"data": {"a": 1}, "datacontenttype": "text/plain"})),
+            "invalid_event",
+        ),
     ] {
         assert_eq!(message(body.as_bytes(), []).unwrap_err().code, code, "{body}");
     }
     for (more, code) in [
         (("ce_id", ""), "invalid_attribute"),
         (("ce_datacontenttype", "text/plain"), "invalid_header"),
-        (("content-type", "application/cloudevents-batch+json"), "unsupported_content_type"),
-        (("content-type", "application/cloudevents+protobuf"), "unsupported_content_type"),
+        (
+            ("content-type", "application/cloudevents-batch+json"),
+            "unsupported_content_type",
+        ),
+        (
+            ("content-type", "application/cloudevents+protobuf"),
+            "unsupported_content_type",
+        ),
         (("ce-subject", "%C0%A0"), "invalid_header"),
         (("ce-subject", "%2"), "invalid_header"),
         (("ce-subject", "%zz"), "invalid_header"),
@@ -129,7 +176,11 @@ fn what_is_no_event_is_refused_with_a_code() {
     ] {
         let mut given = REQUIRED.to_vec();
         given.push(more);
-        assert_eq!(message(b"{}", headers(&given)).unwrap_err().code, code, "{more:?}");
+        assert_eq!(
+            message(b"{}", headers(&given)).unwrap_err().code,
+            code,
+            "{more:?}"
+        );
     }
 }
 

@@ -18,7 +18,11 @@ fn s3_4_a_retry_holds_up_its_key_alone() {
     }
     assert_eq!(backlog.watermark(), Some(10));
     let mut taken = backlog.take(start, 3).into_iter();
-    let (first, second, third) = (taken.next().unwrap(), taken.next().unwrap(), taken.next().unwrap());
+    let (first, second, third) = (
+        taken.next().unwrap(),
+        taken.next().unwrap(),
+        taken.next().unwrap(),
+    );
     backlog.again(first, later);
     backlog.done(&second);
     backlog.behind(third);

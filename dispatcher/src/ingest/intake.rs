@@ -158,8 +158,7 @@ async fn planned<K>(
             }
         };
         for (number, plan) in numbers.into_iter().zip(plans) {
-            planned[number] =
-                plan.map(|made| made.into_iter().map(|made| made.plan.notification).collect());
+            planned[number] = plan.map(|made| made.into_iter().map(|made| made.plan.notification).collect());
         }
     }
     Some(planned)

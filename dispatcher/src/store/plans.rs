@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::{
     Place, migrate,
     sqlite::{
-        accept, chains, collapse, connect, events, history, inbox, lists, operate, queue, records, schedules, stops,
+        accept, chains, collapse, connect, events, history, inbox, lists, operate, queue, records, schedules,
+        stops,
     },
 };
 

@@ -46,7 +46,10 @@ pub(super) async fn measure(args: &Dispatch, kind: Kind, figures: &mut Figures) 
     let rate = (last - first) as f64 / (ended - began).as_secs_f64();
     figures.add(
         "D9",
-        format!("{}: events of Kafka (6 partitions, one broker) to committed notifications", kind.name()),
+        format!(
+            "{}: events of Kafka (6 partitions, one broker) to committed notifications",
+            kind.name()
+        ),
         rate,
         "/s",
         Bound::Least(5_000.0, 15_000.0),
@@ -90,14 +93,22 @@ async fn moment(site: &Site, count: u64) -> anyhow::Result<(Instant, u64)> {
         if now > last {
             (last, since) = (now, Instant::now());
         } else if since.elapsed() > STUCK {
-            bail!("{now} of {count} events came, and no more: {:.2000}", site.node.log());
+            bail!(
+                "{now} of {count} events came, and no more: {:.2000}",
+                site.node.log()
+            );
         }
         sleep(LOOK).await;
     }
 }
 
 fn created(metrics: &str) -> u64 {
-    let value = |line: &str| line.strip_prefix("notification_created_total ")?.trim().parse().ok();
+    let value = |line: &str| {
+        line.strip_prefix("notification_created_total ")?
+            .trim()
+            .parse()
+            .ok()
+    };
     metrics.lines().find_map(value).unwrap_or_default()
 }
 

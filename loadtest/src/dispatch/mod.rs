@@ -57,7 +57,9 @@ pub(crate) async fn run(args: &Dispatch) -> anyhow::Result<Report> {
             through::measure(args, kind, &mut figures)
                 .await
                 .context("mails and webhooks")?;
-            events::measure(args, kind, &mut figures).await.context("events")?;
+            events::measure(args, kind, &mut figures)
+                .await
+                .context("events")?;
             inbox::measure(args, kind, &mut figures).await.context("inbox")?;
         }
     }

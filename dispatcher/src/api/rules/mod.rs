@@ -52,7 +52,11 @@ impl From<&EventRule> for RuleView {
         Self {
             name: rule.name.clone(),
             version: rule.version,
-            origin: if rule.version == 0 { "configuration" } else { "tenant" },
+            origin: if rule.version == 0 {
+                "configuration"
+            } else {
+                "tenant"
+            },
             event: body.event,
             when: body.when,
             notification: body.notification,
@@ -155,7 +159,11 @@ pub(crate) async fn put(
         ));
     };
     state.rules().forget(&caller.tenant);
-    let status = if there { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if there {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     let rule = EventRule {
         name: version.name,
         version: version.version,

@@ -49,7 +49,12 @@ impl DeadLetters {
     ///
     /// # Errors
     /// It is not known to be there; to be done again.
-    pub(super) async fn put(&self, message: &OwnedMessage, cause: &Cause, attempts: u32) -> Result<(), KafkaError> {
+    pub(super) async fn put(
+        &self,
+        message: &OwnedMessage,
+        cause: &Cause,
+        attempts: u32,
+    ) -> Result<(), KafkaError> {
         let topic = self.config.dead_letters_of(message.topic());
         let headers = self.headers(message, cause, attempts);
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers);
@@ -70,7 +75,9 @@ impl DeadLetters {
         let attempts = attempts.to_string();
         let headers = message.headers().map_or_else(OwnedHeaders::new, |headers| {
             use rdkafka::message::Headers;
-            headers.iter().fold(OwnedHeaders::new(), |all, header| all.insert(header))
+            headers
+                .iter()
+                .fold(OwnedHeaders::new(), |all, header| all.insert(header))
         });
         [
             ("dlq-code", Some(cause.code.as_str())),

@@ -1,9 +1,17 @@
 //! What a partition has waiting in this process is bounded: no more of it is read until it is less.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use prometheus_client::metrics::gauge::Gauge;
-use rdkafka::{TopicPartitionList, consumer::Consumer};
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{Consumer, StreamConsumer},
+};
+
+use super::watch::Watch;
 
 /// Whether a partition is read.
 #[derive(Debug)]
@@ -25,13 +33,18 @@ impl Gate {
     }
 
     /// Reads no more of it where it `is_full`, which is asked once nobody else can open the gate.
-    pub(super) fn close(&self, consumer: &impl Consumer<super::watch::Watch>, is_full: impl FnOnce() -> bool) {
+    pub(super) fn close(&self, consumer: &Arc<StreamConsumer<Watch>>, is_full: impl FnOnce() -> bool) {
         let mut paused = self.paused();
         if *paused || !is_full() {
             return;
         }
         match consumer.pause(&self.partition) {
             Ok(()) => {
+                // librdkafka's destructor waits for ever once a partition was resumed (its issue 4362), so from here on nobody
+                // destroys the consumer: `Reader` leaves the group by itself, and the process's end takes the rest.
+                if consumer.context().keep() {
+                    mem::forget(Arc::clone(consumer));
+                }
                 *paused = true;
                 self.gauge.inc();
             }
@@ -41,7 +54,7 @@ impl Gate {
     }
 
     /// Reads on.
-    pub(super) fn open(&self, consumer: &impl Consumer<super::watch::Watch>) {
+    pub(super) fn open(&self, consumer: &StreamConsumer<Watch>) {
         let mut paused = self.paused();
         if !*paused {
             return;

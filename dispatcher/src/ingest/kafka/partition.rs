@@ -40,7 +40,7 @@ const AWAY_PAUSE: Duration = Duration::from_millis(500);
 /// What the tasks of all partitions stand on.
 pub(super) struct Site {
     pub(super) api: ApiState,
-    pub(super) consumer: StreamConsumer<Watch>,
+    pub(super) consumer: Arc<StreamConsumer<Watch>>,
     pub(super) dead_letters: DeadLetters,
     pub(super) metrics: Metrics,
     pub(super) config: KafkaConfig,
@@ -174,10 +174,15 @@ impl Partition {
 
     async fn work(&mut self, batch: Vec<Item<OwnedMessage>>) -> Option<Halt> {
         let (verdicts, halt) = self.judge(&batch).await;
-        let dead = batch.iter().zip(&verdicts).filter_map(|(item, verdict)| match verdict {
-            Verdict::Dead(cause) => Some(self.site.dead_letters.put(&item.value, cause, item.attempts + 1)),
-            _ => None,
-        });
+        let dead = batch
+            .iter()
+            .zip(&verdicts)
+            .filter_map(|(item, verdict)| match verdict {
+                Verdict::Dead(cause) => {
+                    Some(self.site.dead_letters.put(&item.value, cause, item.attempts + 1))
+                }
+                _ => None,
+            });
         let mut buried = join_all(dead).await.into_iter();
         let now = Instant::now();
         let mut halt = halt;
@@ -191,8 +196,12 @@ impl Partition {
                 Verdict::Again(refusal) => {
                     let pause = self.site.config.retry[item.attempts as usize].0;
                     tracing::info!(
-                        topic = self.topic, partition = self.number, offset = item.offset, code = refusal.problem.code,
-                        rule = refusal.rule, "an event is tried again in {pause:?}"
+                        topic = self.topic,
+                        partition = self.number,
+                        offset = item.offset,
+                        code = refusal.problem.code,
+                        rule = refusal.rule,
+                        "an event is tried again in {pause:?}"
                     );
                     self.site.count("retried");
                     self.backlog.again(item, now + pause);
@@ -200,8 +209,12 @@ impl Partition {
                 Verdict::Dead(cause) => match buried.next() {
                     Some(Ok(())) => {
                         tracing::warn!(
-                            topic = self.topic, partition = self.number, offset = item.offset, code = cause.code,
-                            rule = cause.rule, "an event is a dead letter"
+                            topic = self.topic,
+                            partition = self.number,
+                            offset = item.offset,
+                            code = cause.code,
+                            rule = cause.rule,
+                            "an event is a dead letter"
                         );
                         self.site.count("dead");
                         self.backlog.done(&item);

@@ -24,6 +24,10 @@ use crate::{api::ApiState, config::KafkaConfig, metrics::Metrics, reading::Readi
 /// After an error that is no message's.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long leaving the group may take, and a look at what is left of it.
+const LEAVE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Reads until it is stopped: then the batches at hand are finished, their offsets committed, and the group is left.
 pub(crate) async fn run(
     api: ApiState,
@@ -68,7 +72,7 @@ impl Reader {
         Ok(Self {
             site: Arc::new(Site {
                 api,
-                consumer,
+                consumer: Arc::new(consumer),
                 dead_letters: DeadLetters::new(&config)?,
                 metrics,
                 config,
@@ -99,6 +103,24 @@ impl Reader {
         self.site.consumer.context().lanes().clear();
         self.tasks.close();
         self.tasks.wait().await;
+        if self.site.consumer.context().is_kept() {
+            let left = tokio::time::timeout(LEAVE, self.leave()).await;
+            if left.is_err() {
+                tracing::warn!(
+                    "kafka was not left in order; the group goes on without this process after a while"
+                );
+            }
+        }
+    }
+
+    /// Gives all partitions back, which commits their stored offsets.
+    async fn leave(&self) {
+        let consumer = &self.site.consumer;
+        consumer.unsubscribe();
+        while consumer.assignment().is_ok_and(|assigned| assigned.count() > 0) {
+            // Partitions go while something is asked for; what still comes is for the next reader.
+            drop(tokio::time::timeout(LOOK, consumer.recv()).await);
+        }
     }
 
     /// Gives a message to the task of its partition.

@@ -41,7 +41,10 @@ pub(super) fn consumer(config: &KafkaConfig) -> ClientConfig {
         .set("statistics.interval.ms", "5000")
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("queued.max.messages.kbytes", "16384")
-        .set("fetch.message.max.bytes", (config.event_max.0 + 64 * 1024).to_string());
+        .set(
+            "fetch.message.max.bytes",
+            (config.event_max.0 + 64 * 1024).to_string(),
+        );
     settings
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rdkafka::{
@@ -41,6 +44,8 @@ impl Drop for Lane {
 /// librdkafka's context.
 pub(super) struct Watch {
     lanes: Mutex<HashMap<Place, Lane>>,
+    /// The consumer is never destroyed.
+    kept: AtomicBool,
     metrics: Metrics,
     status: ReadingStatus,
 }
@@ -49,9 +54,20 @@ impl Watch {
     pub(super) fn new(metrics: Metrics, status: ReadingStatus) -> Self {
         Self {
             lanes: Mutex::default(),
+            kept: AtomicBool::new(false),
             metrics,
             status,
         }
+    }
+
+    /// Notes that the consumer is never destroyed. True the first time.
+    pub(super) fn keep(&self) -> bool {
+        !self.kept.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the consumer is never destroyed.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire)
     }
 
     /// The tasks of partitions.
@@ -64,7 +80,10 @@ impl Watch {
 impl ClientContext for Watch {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
                 tracing::warn!(facility, "kafka: {message}");
             }
             RDKafkaLogLevel::Warning => tracing::info!(facility, "kafka: {message}"),

@@ -75,7 +75,10 @@ pub(super) async fn settle(
         .collect();
     if !done.is_empty() {
         let text = format!("DELETE FROM {} WHERE id = ANY ($1)", config.table);
-        sqlx::query(AssertSqlSafe(text)).bind(done).execute(&mut *conn).await?;
+        sqlx::query(AssertSqlSafe(text))
+            .bind(done)
+            .execute(&mut *conn)
+            .await?;
     }
     let text = format!(
         "UPDATE {} SET attempts = attempts + 1, error = $2, \

@@ -130,7 +130,10 @@ impl Store {
                 let changes = marks::prune_changes(tx, *limit).await?;
                 let events = events::prune(tx, *limit).await?;
                 let collapses = collapse::prune(tx, *limit).await?;
-                Ok([keys, changes, events, collapses].into_iter().max().unwrap_or_default())
+                Ok([keys, changes, events, collapses]
+                    .into_iter()
+                    .max()
+                    .unwrap_or_default())
             })
         })
         .await

@@ -56,12 +56,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn delete_rule(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-        author: &str,
-    ) -> Result<bool, StoreError> {
+    pub async fn delete_rule(&self, tenant: &TenantId, name: &str, author: &str) -> Result<bool, StoreError> {
         let input = (tenant.clone(), name.to_owned(), author.to_owned());
         self.single(input, |(tenant, name, author), tx| {
             Box::pin(rules::delete(tx, tenant, name, author))

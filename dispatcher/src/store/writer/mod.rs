@@ -31,10 +31,7 @@ use super::{
     transaction::Tx,
     watch::{KeyHash, Watchers},
 };
-use crate::{
-    fail_point,
-    model::Micros,
-};
+use crate::{fail_point, model::Micros};
 
 /// Rows of one transaction, more or less: what waits behind it waits for so much at the most.
 const GROUP_ROWS: usize = 2000;

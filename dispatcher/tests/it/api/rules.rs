@@ -19,7 +19,8 @@ fn rule() -> Value {
 }
 
 async fn put(api: &Api, who: &Who, name: &str, body: &Value) -> Answer {
-    api.json("PUT", who, &format!("{PATH}/{name}"), &body.to_string()).await
+    api.json("PUT", who, &format!("{PATH}/{name}"), &body.to_string())
+        .await
 }
 
 async fn tried(api: &Api, who: &Who, body: Value) -> Answer {
@@ -39,10 +40,18 @@ async fn s3_4_rules_are_made_versioned_and_deleted() {
     let mut changed = rule();
     changed["enabled"] = json!(false);
     let changed = put(&api, &who, "big", &changed).await.expect(200);
-    assert_eq!((&changed["version"], &changed["enabled"]), (&json!(2), &json!(false)));
+    assert_eq!(
+        (&changed["version"], &changed["enabled"]),
+        (&json!(2), &json!(false))
+    );
     assert_eq!(api.get(&who, &format!("{PATH}/big")).await.expect(200), changed);
     let list = api.get(&who, PATH).await.expect(200);
-    let names: Vec<&str> = list.as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| rule["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names.len(), 6, "the five of the document and its own: {names:?}");
 
     let other = writer().tenant("t2");
@@ -82,18 +91,26 @@ async fn s3_4_a_rule_is_tried_and_says_what_it_would_make() {
     // A rule that is not stored.
     let mut other = rule();
     other["when"] = json!(null);
-    let made = tried(&api, &who, json!({"event": order(1), "rule": other})).await.expect(200);
+    let made = tried(&api, &who, json!({"event": order(1), "rule": other}))
+        .await
+        .expect(200);
     assert_eq!(made["notifications"][0]["notification"]["title"], "Order 7");
     // A CloudEvent, and a notification that is its own rule.
     let event = json!({"specversion": "1.0", "id": "1", "source": "/shop", "type": "carillon.notification",
         "data": {"user_id": "u1", "title": "T", "content": "C"}});
     let made = tried(&api, &who, json!({"event": event})).await.expect(200);
-    assert_eq!((&made["event_id"], &made["source"]), (&json!("1"), &json!("/shop")));
+    assert_eq!(
+        (&made["event_id"], &made["source"]),
+        (&json!("1"), &json!("/shop"))
+    );
     assert_eq!(made["notifications"][0]["notification"]["title"], "T");
     // The document's own.
     let event = json!({"event_type": "document.indexed", "user_id": "u1", "document_name": "计划", "email": "a@example.com"});
     let made = tried(&api, &who, json!({"event": event})).await.expect(200);
-    assert_eq!(made["notifications"][0]["notification"]["channels"], json!(["email", "in_app"]));
+    assert_eq!(
+        made["notifications"][0]["notification"]["channels"],
+        json!(["email", "in_app"])
+    );
     assert_eq!(api.stored().await, 0, "nothing was sent");
 }
 
@@ -124,11 +141,36 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
         ("a b", rule(), "invalid_name", "name"),
         ("a", with("event", json!("")), "invalid_rule", "event"),
         ("a", with("when", json!("1 +")), "invalid_rule", "when"),
-        ("a", with("notification", json!({})), "invalid_rule", "notification"),
-        ("a", with("notification", json!({"titel": "x"})), "unknown_field", "notification.titel"),
-        ("a", with("notification", json!({"title": "{{ a b }}"})), "invalid_rule", "notification.title"),
-        ("a", with("notification", json!({"idempotency_key": "k"})), "not_of_a_rule", "notification.idempotency_key"),
-        ("a", with("notification", json!({"tenant_id": "t2"})), "not_of_a_rule", "notification.tenant_id"),
+        (
+            "a",
+            with("notification", json!({})),
+            "invalid_rule",
+            "notification",
+        ),
+        (
+            "a",
+            with("notification", json!({"titel": "x"})),
+            "unknown_field",
+            "notification.titel",
+        ),
+        (
+            "a",
+            with("notification", json!({"title": "{{ a b }}"})),
+            "invalid_rule",
+            "notification.title",
+        ),
+        (
+            "a",
+            with("notification", json!({"idempotency_key": "k"})),
+            "not_of_a_rule",
+            "notification.idempotency_key",
+        ),
+        (
+            "a",
+            with("notification", json!({"tenant_id": "t2"})),
+            "not_of_a_rule",
+            "notification.tenant_id",
+        ),
         ("a", with("wen", json!("x")), "unknown_field", "wen"),
     ] {
         let name = name.replace(' ', "%20");
@@ -138,18 +180,34 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
     }
     assert_eq!(api.get(&who, &format!("{PATH}/a")).await.status, 404);
     let without = Who::service();
-    assert_eq!(put(&api, &without, "a", &rule()).await.problem().1, "scope_missing");
+    assert_eq!(
+        put(&api, &without, "a", &rule()).await.problem().1,
+        "scope_missing"
+    );
     assert_eq!(api.get(&without, PATH).await.problem().1, "scope_missing");
     // An event of which nothing can be made is told where.
     put(&api, &who, "big", &rule()).await.expect(201);
     let event = json!({"event_type": "order.placed", "amount": 2000, "order_id": 1});
     let (status, code, field) = tried(&api, &who, json!({"event": event})).await.problem();
-    assert_eq!((status, code.as_str(), field.as_deref()), (422, "event_field_missing", Some("notification.user_id")));
+    assert_eq!(
+        (status, code.as_str(), field.as_deref()),
+        (422, "event_field_missing", Some("notification.user_id"))
+    );
     let (_, code, field) = tried(&api, &who, json!({"event": {"a": 1}})).await.problem();
-    assert_eq!((code.as_str(), field.as_deref()), ("missing_event_type", Some("event")));
+    assert_eq!(
+        (code.as_str(), field.as_deref()),
+        ("missing_event_type", Some("event"))
+    );
     // Rules speak for the tenant's own: neither for everyone, nor for another tenant.
-    let everyone = json!({"event": "e", "notification": {"to": {"everyone": true}, "title": "t", "content": "c"}});
-    let (status, code, _) = tried(&api, &who, json!({"event": {"event_type": "e"}, "rule": everyone})).await.problem();
+    let everyone =
+        json!({"event": "e", "notification": {"to": {"everyone": true}, "title": "t", "content": "c"}});
+    let (status, code, _) = tried(
+        &api,
+        &who,
+        json!({"event": {"event_type": "e"}, "rule": everyone}),
+    )
+    .await
+    .problem();
     assert_eq!((status, code.as_str()), (403, "scope_missing"));
 }
 

@@ -47,16 +47,31 @@ async fn s3_4_errors_of_brokers_lose_and_double_nothing() {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
     ];
     cluster.request_errors(RDKafkaApiKey::Heartbeat, &heartbeat);
-    for number in 0..100 {
-        topics.put(&topic, Some(&number.to_string()), &said(&number.to_string())).await;
-        if number == 50 {
-            cluster.broker_down(2).unwrap();
-        }
-        if number == 80 {
-            cluster.broker_up(2).unwrap();
-        }
+    for number in 0..50 {
+        topics
+            .put(&topic, Some(&number.to_string()), &said(&number.to_string()))
+            .await;
     }
-    eventually("all are stored", async || (api.stored().await >= 100).then_some(())).await;
+    eventually("the group has begun", async || {
+        (api.stored().await > 0).then_some(())
+    })
+    .await;
+    // A third of the partitions has its leader there.
+    cluster.broker_down(2).unwrap();
+    eventually("the others go on", async || {
+        (api.stored().await > 10).then_some(())
+    })
+    .await;
+    cluster.broker_up(2).unwrap();
+    for number in 50..100 {
+        topics
+            .put(&topic, Some(&number.to_string()), &said(&number.to_string()))
+            .await;
+    }
+    eventually("all are stored", async || {
+        (api.stored().await >= 100).then_some(())
+    })
+    .await;
     let mut titles = api.titles(&Who::user("u1")).await;
     titles.sort_by_key(|title| title.parse::<u32>().unwrap());
     titles.dedup();
@@ -96,7 +111,9 @@ async fn s3_4_a_dead_letter_is_acknowledged_before_its_offset_moves() {
 /// A real broker dies and comes back; what was written before and after is stored once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_4_a_broker_that_dies_is_waited_for() {
-    let broker = tokio::task::spawn_blocking(|| rig::kafka::Broker::start().unwrap()).await.unwrap();
+    let broker = tokio::task::spawn_blocking(|| rig::kafka::Broker::start().unwrap())
+        .await
+        .unwrap();
     let topics = Topics::on(broker.address().to_string());
     let topic = topics.create("dies").await;
     let api = Api::start(DispatcherConfig {
@@ -105,9 +122,14 @@ async fn s3_4_a_broker_that_dies_is_waited_for() {
     })
     .await;
     for number in 0..20 {
-        topics.put(&topic, Some(&number.to_string()), &said(&number.to_string())).await;
+        topics
+            .put(&topic, Some(&number.to_string()), &said(&number.to_string()))
+            .await;
     }
-    eventually("the first are stored", async || (api.stored().await == 20).then_some(())).await;
+    eventually("the first are stored", async || {
+        (api.stored().await == 20).then_some(())
+    })
+    .await;
     let broker = tokio::task::spawn_blocking(move || {
         broker.kill().unwrap();
         broker.start_again().unwrap();
@@ -116,7 +138,9 @@ async fn s3_4_a_broker_that_dies_is_waited_for() {
     .await
     .unwrap();
     for number in 20..40 {
-        topics.put(&topic, Some(&number.to_string()), &said(&number.to_string())).await;
+        topics
+            .put(&topic, Some(&number.to_string()), &said(&number.to_string()))
+            .await;
     }
     let all = async || (api.stored().await >= 40).then_some(());
     common::patience::eventually("all are stored", Duration::from_secs(60), all).await;

@@ -65,7 +65,10 @@ async fn s3_4_the_five_events_become_what_the_document_says() {
         addresses.push(mails.mail().await.to);
     }
     addresses.sort();
-    assert_eq!(addresses, ["new@example.com", "payer@example.com", "reader@example.com"]);
+    assert_eq!(
+        addresses,
+        ["new@example.com", "payer@example.com", "reader@example.com"]
+    );
     stored(&api, 5).await;
     assert_eq!(api.titles(&Who::user("u1")).await, ["任务完成", "文档索引完成"]);
     topics.all_committed(&api.kafka_group, &topic).await;
@@ -96,7 +99,9 @@ async fn s3_4_cloud_events_are_read_in_both_modes() {
     let body = json!({"user_id": "u1", "task_name": "b"}).to_string();
     topics.send(&topic, None, body.as_bytes(), &binary).await;
     // The same event once more, elsewhere in the topic.
-    topics.send(&topic, Some("elsewhere"), body.as_bytes(), &binary).await;
+    topics
+        .send(&topic, Some("elsewhere"), body.as_bytes(), &binary)
+        .await;
     stored(&api, 2).await;
     topics.all_committed(&api.kafka_group, &topic).await;
     assert_eq!(api.stored().await, 2, "an event is known by its source and id");
@@ -108,28 +113,53 @@ async fn s3_4_a_poisoned_event_is_a_dead_letter_with_its_reason_and_holds_up_nob
     let topic = topics.create("poison").await;
     let api = reading(&topics, &[&topic]).await;
     // One key, so one partition: nothing can be read of the first, nothing made of the second.
-    let broken = topics.send(&topic, Some("a"), b"{not json", &[("trace", "t-1")]).await;
+    let broken = topics
+        .send(&topic, Some("a"), b"{not json", &[("trace", "t-1")])
+        .await;
     let unknown = json!({"event_type": "carillon.notification", "data": {"user_id": "u1", "template": "there is none"}});
     let refused = topics.put(&topic, Some("a"), &unknown).await;
     topics.put(&topic, Some("a"), &said("u1", "behind it")).await;
-    topics.put(&topic, Some("b"), &json!({"event_type": "user.registered", "user_id": "u1", "tenant_id": "no tenant"})).await;
+    topics
+        .put(
+            &topic,
+            Some("b"),
+            &json!({"event_type": "user.registered", "user_id": "u1", "tenant_id": "no tenant"}),
+        )
+        .await;
     topics.put(&topic, Some("b"), &said("u1", "beside it")).await;
     stored(&api, 2).await;
     let titles = api.titles(&Who::user("u1")).await;
     assert!(titles.contains(&"behind it".to_owned()) && titles.contains(&"beside it".to_owned()));
     let dead = topics.read(&format!("{topic}.dlq"), 3).await;
-    let by_code: BTreeMap<String, _> =
-        dead.iter().map(|message| (header(message, "dlq-code").unwrap(), message)).collect();
+    let by_code: BTreeMap<String, _> = dead
+        .iter()
+        .map(|message| (header(message, "dlq-code").unwrap(), message))
+        .collect();
     let first = by_code["invalid_json"];
-    assert_eq!((first.payload(), first.key()), (Some(b"{not json".as_slice()), Some(b"a".as_slice())));
-    assert_eq!(header(first, "trace").as_deref(), Some("t-1"), "its own headers stay");
+    assert_eq!(
+        (first.payload(), first.key()),
+        (Some(b"{not json".as_slice()), Some(b"a".as_slice()))
+    );
+    assert_eq!(
+        header(first, "trace").as_deref(),
+        Some("t-1"),
+        "its own headers stay"
+    );
     assert_eq!(header(first, "dlq-topic").as_deref(), Some(topic.as_str()));
     assert_eq!(header(first, "dlq-partition"), Some(broken.0.to_string()));
     assert_eq!(header(first, "dlq-offset"), Some(broken.1.to_string()));
-    assert_eq!(header(first, "dlq-attempts").as_deref(), Some("1"), "no second try makes JSON of it");
+    assert_eq!(
+        header(first, "dlq-attempts").as_deref(),
+        Some("1"),
+        "no second try makes JSON of it"
+    );
     let second = by_code["unknown_template"];
     assert_eq!(header(second, "dlq-offset"), Some(refused.1.to_string()));
-    assert_eq!(header(second, "dlq-attempts").as_deref(), Some("4"), "tried again three times");
+    assert_eq!(
+        header(second, "dlq-attempts").as_deref(),
+        Some("4"),
+        "tried again three times"
+    );
     assert!(header(second, "dlq-reason").unwrap().contains("no such template"));
     assert!(by_code.contains_key("invalid_tenant"));
     topics.all_committed(&api.kafka_group, &topic).await;
@@ -152,13 +182,20 @@ async fn s3_4_what_is_mended_meanwhile_is_no_dead_letter() {
     topics.put(&topic, Some("b"), &said("u1", "other key")).await;
     stored(&api, 1).await;
     let writer = Who::service().scope("templates:write");
-    api.post(&writer, "/api/v1/templates", &json!({"name": "late", "title": "first", "content": "c"}))
-        .await
-        .expect(201);
+    api.post(
+        &writer,
+        "/api/v1/templates",
+        &json!({"name": "late", "title": "first", "content": "c"}),
+    )
+    .await
+    .expect(201);
     stored(&api, 3).await;
     let titles = api.titles(&Who::user("u1")).await;
     let at = |title: &str| titles.iter().position(|found| found == title).unwrap();
-    assert!(at("first") > at("second"), "of one key in their order, newest first: {titles:?}");
+    assert!(
+        at("first") > at("second"),
+        "of one key in their order, newest first: {titles:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,7 +216,10 @@ async fn s3_4_a_topic_has_events_of_its_tenants_alone() {
     topics.put(&topic, None, &said("u1", "of the topic's")).await;
     stored(&api, 1).await;
     let dead = topics.read(&dead, 1).await;
-    assert_eq!(header(&dead[0], "dlq-code").as_deref(), Some("tenant_not_allowed"));
+    assert_eq!(
+        header(&dead[0], "dlq-code").as_deref(),
+        Some("tenant_not_allowed")
+    );
     assert!(api.titles(&Who::user("u1").tenant("t2")).await.is_empty());
 }
 
@@ -193,7 +233,13 @@ async fn s3_4_another_life_reads_again_and_stores_nothing_twice() {
         ..quick()
     };
     for number in 0..50 {
-        topics.put(&topic, Some(&number.to_string()), &said("u1", &number.to_string())).await;
+        topics
+            .put(
+                &topic,
+                Some(&number.to_string()),
+                &said("u1", &number.to_string()),
+            )
+            .await;
     }
     let api = Api::on(world, config.clone()).await;
     stored(&api, 50).await;
@@ -221,7 +267,7 @@ async fn s3_4_a_full_queue_is_waited_for_and_loses_nothing() {
     let (mut outbox, api) = Api::with_outbox(config, 1).await;
     let mail = json!({"event_type": "carillon.notification",
         "data": {"recipient": "a@example.com", "title": "T", "content": "C", "channels": ["email"]}});
-    for _ in 0..60 {
+    for _ in 0..40 {
         topics.put(&topic, Some("one"), &mail).await;
     }
     let first = outbox.hold(1).await;
@@ -233,10 +279,11 @@ async fn s3_4_a_full_queue_is_waited_for_and_loses_nothing() {
     for one in first {
         one.end(Outcome::Delivered);
     }
-    for _ in 1..60 {
+    for _ in 1..40 {
         outbox.deliver().await;
     }
-    assert_eq!(api.stored().await, 60);
+    assert_eq!(api.stored().await, 40);
     topics.all_committed(&api.kafka_group, &topic).await;
     assert_eq!(api.world.metrics.kafka_paused.get(), 0);
+    api.stop().await;
 }

@@ -10,7 +10,9 @@ use crate::{
 };
 
 /// A dispatcher that reads the table of a shop's database, and a connection to that.
-async fn reading(change: impl FnOnce(&mut OutboxConfig)) -> (Api, rig::postgres::Connection, rig::postgres::Database) {
+async fn reading(
+    change: impl FnOnce(&mut OutboxConfig),
+) -> (Api, rig::postgres::Connection, rig::postgres::Database) {
     let shop = rig::postgres::shared().unwrap().database("shop").unwrap();
     let config = config(&shop, change);
     let connection = shop.connect().unwrap();
@@ -39,7 +41,9 @@ fn insert(body: &serde_json::Value, key: Option<&str>) -> String {
 
 async fn table_is_there(connection: &mut rig::postgres::Connection) {
     eventually("the table is made", async || {
-        let there = connection.value("SELECT to_regclass('carillon_outbox') IS NOT NULL").unwrap();
+        let there = connection
+            .value("SELECT to_regclass('carillon_outbox') IS NOT NULL")
+            .unwrap();
         (there.as_deref() == Some("t")).then_some(())
     })
     .await;
@@ -54,13 +58,22 @@ async fn s3_4_a_row_is_a_notification_once_its_transaction_is_committed() {
     shop.query(&insert(&note, None)).unwrap();
     shop.query("ROLLBACK").unwrap();
     shop.query("BEGIN").unwrap();
-    shop.query(&insert(&json!({"event_type": "task.completed", "user_id": "u1", "task_name": "export"}), None)).unwrap();
+    shop.query(&insert(
+        &json!({"event_type": "task.completed", "user_id": "u1", "task_name": "export"}),
+        None,
+    ))
+    .unwrap();
     shop.query(&insert(&note, Some("order-7"))).unwrap();
     shop.query("COMMIT").unwrap();
     // The same key again, as of a service that is not sure.
     shop.query(&insert(&note, Some("order-7"))).unwrap();
     eventually("the table is empty", async || {
-        (shop.value("SELECT count(*) FROM carillon_outbox").unwrap().as_deref() == Some("0")).then_some(())
+        (shop
+            .value("SELECT count(*) FROM carillon_outbox")
+            .unwrap()
+            .as_deref()
+            == Some("0"))
+        .then_some(())
     })
     .await;
     assert_eq!(api.stored().await, 2);
@@ -72,9 +85,15 @@ async fn s3_4_a_row_is_a_notification_once_its_transaction_is_committed() {
 async fn s3_4_a_row_of_which_nothing_can_be_made_stays_with_its_error() {
     let (api, mut shop, _kept) = reading(|_| {}).await;
     table_is_there(&mut shop).await;
-    shop.query(&insert(&json!({"user_id": "u1", "titel": "t"}), None)).unwrap();
-    shop.query("INSERT INTO carillon_outbox (tenant, body) VALUES ('no tenant', '{}')").unwrap();
-    shop.query(&insert(&json!({"user_id": "u1", "title": "T", "content": "C"}), None)).unwrap();
+    shop.query(&insert(&json!({"user_id": "u1", "titel": "t"}), None))
+        .unwrap();
+    shop.query("INSERT INTO carillon_outbox (tenant, body) VALUES ('no tenant', '{}')")
+        .unwrap();
+    shop.query(&insert(
+        &json!({"user_id": "u1", "title": "T", "content": "C"}),
+        None,
+    ))
+    .unwrap();
     eventually("two are given up", async || {
         let failed = "SELECT count(*) FROM carillon_outbox WHERE failed_at IS NOT NULL";
         (shop.value(failed).unwrap().as_deref() == Some("2")).then_some(())
@@ -117,9 +136,14 @@ async fn s3_4_each_row_is_one_notification_whoever_reads_it_and_however_often() 
             "INSERT INTO carillon_outbox (tenant, body) SELECT 't1', '{note}' FROM generate_series(1, 300)"
         ))
         .unwrap();
-    connection.query("CREATE TABLE kept AS SELECT * FROM carillon_outbox").unwrap();
+    connection
+        .query("CREATE TABLE kept AS SELECT * FROM carillon_outbox")
+        .unwrap();
     connection.query("COMMIT").unwrap();
-    eventually("all are stored", async || (first.stored().await >= 300).then_some(())).await;
+    eventually("all are stored", async || {
+        (first.stored().await >= 300).then_some(())
+    })
+    .await;
     eventually("the table is empty", async || {
         let left = connection.value("SELECT count(*) FROM carillon_outbox").unwrap();
         (left.as_deref() == Some("0")).then_some(())

@@ -44,7 +44,10 @@ async fn s3_4_an_event_is_known_by_its_place_and_by_its_name() {
         one(1, None),
         event(4, None, vec![to(user_key("u")), to(user_key("u"))]),
     ];
-    assert_eq!(fresh.take_in(batch).await.unwrap(), [true, true, false, false, true]);
+    assert_eq!(
+        fresh.take_in(batch).await.unwrap(),
+        [true, true, false, false, true]
+    );
     assert_eq!(stored(&fresh).await, 4);
     let again = vec![one(1, None), one(9, Some("x")), one(5, Some("y"))];
     assert_eq!(fresh.take_in(again).await.unwrap(), [false, false, true]);
@@ -62,11 +65,19 @@ async fn of_many_that_bring_the_same_events_each_is_stored_once() {
         let store = fresh.store.clone();
         tokio::spawn(async move {
             // Half of them name the events another way round.
-            let mut batch: Vec<_> = (0..40).map(|number| one(number, Some(&format!("n{}", number % 30)))).collect();
+            let mut batch: Vec<_> = (0..40)
+                .map(|number| one(number, Some(&format!("n{}", number % 30))))
+                .collect();
             if task % 2 == 0 {
                 batch.reverse();
             }
-            store.take_in(batch).await.unwrap().into_iter().filter(|new| *new).count()
+            store
+                .take_in(batch)
+                .await
+                .unwrap()
+                .into_iter()
+                .filter(|new| *new)
+                .count()
         })
     });
     let mut new = 0;
@@ -110,7 +121,10 @@ async fn rules_that_are_written_at_once_are_versions_of_each_other() {
     let rules = fresh.rules(&tenant()).await.unwrap();
     assert_eq!((rules.len(), rules[0].version), (1, 8));
     for number in 0..60 {
-        fresh.put_rule(&tenant(), "r", body(number), "me", 10).await.unwrap();
+        fresh
+            .put_rule(&tenant(), "r", body(number), "me", 10)
+            .await
+            .unwrap();
     }
     assert_eq!(fresh.rule_versions(&tenant(), "r").await.unwrap().len(), 50);
 }

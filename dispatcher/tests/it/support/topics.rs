@@ -31,7 +31,11 @@ pub(crate) struct Topics {
 /// A name that no other test has.
 pub(crate) fn unique(name: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{name}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 impl Topics {
@@ -55,11 +59,15 @@ impl Topics {
     /// A new topic.
     pub(crate) async fn create(&self, name: &str) -> String {
         let name = unique(name);
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .create()
+            .unwrap();
         let topic = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
-        let made = soon("a topic", admin.create_topics([&topic], &options)).await.unwrap();
+        let made = soon("a topic", admin.create_topics([&topic], &options))
+            .await
+            .unwrap();
         made.into_iter().for_each(|made| drop(made.unwrap()));
         name
     }
