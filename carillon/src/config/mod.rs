@@ -16,15 +16,9 @@ use common::{
 };
 use dispatcher::{
     config::{
-<<<<<<< ours
-        AuditConfig, ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, KafkaConfig, LimitsConfig, OutboxConfig, QueueConfig,
-        RealtimeConfig, RetentionConfig, RulesConfig, SchedulesConfig, SmtpConfig, SpoolConfig, StrategyConfig,
-        WebhookConfig,
-=======
-        ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, KafkaConfig, LimitsConfig,
-        OutboxConfig, QueueConfig, RealtimeConfig, RetentionConfig, RulesConfig, SchedulesConfig, SmtpConfig,
-        SpoolConfig, StrategyConfig, WebhookConfig,
->>>>>>> theirs
+        AuditConfig, ChannelsConfig, DatabaseConfig, DispatcherConfig, InboxConfig, KafkaConfig,
+        LimitsConfig, OutboxConfig, QueueConfig, RealtimeConfig, RetentionConfig, RulesConfig,
+        SchedulesConfig, SmtpConfig, SpoolConfig, StrategyConfig, WebhookConfig,
     },
     store::Place,
 };

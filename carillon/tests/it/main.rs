@@ -23,13 +23,13 @@ mod database_away;
 mod files;
 mod flush;
 mod forged;
-mod keys;
 #[allow(
     clippy::disallowed_methods,
     reason = "servers start and die by blocking calls, and these tests run on several threads"
 )]
 mod grpc;
 mod kafka_soak;
+mod keys;
 mod malformed;
 mod nodes;
 mod receipts;

@@ -144,7 +144,10 @@ fn s4_10_a_role_gives_scopes_and_the_tenants_own_roles_give_none() {
     use jsonwebtoken::{EncodingKey, Header, encode};
     let signed = |more: serde_json::Value| {
         let mut claims = serde_json::json!({ "sub": "u", "exp": jiff::Timestamp::now().as_second() + 60 });
-        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let key = EncodingKey::from_secret(SECRET.as_bytes());
         verifier(&config()).verify(&encode(&Header::default(), &claims, &key).unwrap())
     };

@@ -4,8 +4,8 @@
 
 mod audit;
 mod database;
-mod limits;
 mod kafka;
+mod limits;
 mod network;
 mod outbox;
 mod retention;
@@ -19,8 +19,8 @@ pub(crate) use self::retry::LONGEST;
 pub use self::{
     audit::AuditConfig,
     database::DatabaseConfig,
-    limits::LimitsConfig,
     kafka::{KafkaConfig, KafkaStart},
+    limits::LimitsConfig,
     network::{HostOrNetwork, HostPattern, InvalidHost, Network},
     outbox::OutboxConfig,
     retention::RetentionConfig,

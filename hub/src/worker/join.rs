@@ -94,10 +94,7 @@ impl Worker {
         let who = Arc::downgrade(&session.who);
         let (shared, controls) = (Arc::clone(&self.shared), self.controls.clone());
         tokio::spawn(async move {
-            let ended = shared
-                .credentials
-                .key_ended(key, || who.strong_count() > 0)
-                .await;
+            let ended = shared.credentials.key_ended(key, || who.strong_count() > 0).await;
             if let Some(error) = ended {
                 // A worker that has ended has no sessions.
                 drop(controls.send(Control::KeyEnded(id, who, error)).await);
