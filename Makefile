@@ -20,7 +20,7 @@ ARGS ?=
 
 step = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help setup test lint fmt fmt-check structure clippy doc rust js browser check-deploy bench footprint instructions \
+.PHONY: help setup test lint fmt fmt-check structure clippy doc rust openapi js browser check-deploy bench footprint instructions \
 	bench-peers load cluster soak fuzz
 
 help: ## this list
@@ -30,7 +30,7 @@ setup: ## install what the tests need: Debian packages, Rust components, npm pac
 	$(call step,setup: what the tests need)
 	@scripts/setup.sh
 
-test: setup lint rust js browser check-deploy ## everything: setup, lint, all tests, deployment files
+test: setup lint rust openapi js browser check-deploy ## everything: setup, lint, all tests, deployment files
 	@printf '\n==> make test: everything passed\n'
 
 lint: fmt-check structure clippy doc ## format, module structure, clippy and documentation, warnings denied
@@ -58,7 +58,13 @@ rust: ## all Rust tests, the crash test included
 	$(call step,Rust tests)
 	cargo test $(LOCKED) --workspace
 	$(call step,the dispatcher on PostgreSQL)
-	CARILLON_TEST_DATABASE=postgres cargo test $(LOCKED) -p dispatcher --test it -- --skip on_sqlite
+	it=$$(scripts/test-binary.py dispatcher it $(LOCKED)) && cd dispatcher && CARILLON_TEST_DATABASE=postgres $$it --skip on_sqlite
+
+openapi: ## the running server, held to its own OpenAPI documents
+	$(call step,OpenAPI)
+	@scripts/setup.sh openapi
+	@scripts/test-binary.py carillon it $(LOCKED) >/dev/null
+	@scripts/check-openapi.sh
 
 js: ## the browser client: types and tests
 	$(call step,JavaScript client)
@@ -68,7 +74,7 @@ js: ## the browser client: types and tests
 browser: ## the page in headless Chromium, and the edge, against real servers and a real nginx
 	$(call step,browser test)
 	@scripts/setup.sh npm
-	cargo build $(LOCKED) -p carillon
+	@scripts/test-binary.py carillon it $(LOCKED) >/dev/null
 	cd tests/browser && CARILLON_BIN=$(TARGET_DIR)/debug/carillon timeout --foreground --kill-after=10 900 npm test
 
 check-deploy: ## nginx and Helm files, checked with the real tools

@@ -128,6 +128,7 @@ async fn list(tenant: Option<&str>, state: Option<&str>, database: &Database) ->
 /// id, tenant, state, last use, role, scopes, name: with tabs between, for people and `cut`.
 fn line(key: &ApiKey) -> String {
     let scopes: Vec<&str> = key.scopes.iter().map(String::as_str).collect();
+    let scopes = scopes.join(" ");
     let used = key
         .last_used_at
         .map_or_else(|| "never".to_owned(), Micros::rfc3339);
@@ -137,7 +138,7 @@ fn line(key: &ApiKey) -> String {
         key.state(Micros::now()).as_str(),
         &used,
         key.role.map_or("-", Role::as_str),
-        if scopes.is_empty() { "-" } else { &scopes.join(" ") },
+        if scopes.is_empty() { "-" } else { &scopes },
         // A name is one line, whatever somebody gave.
         &key.name.escape_debug().to_string(),
     ]

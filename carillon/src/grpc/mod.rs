@@ -12,9 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::{
-    config::GrpcConfig,
+    config::{GrpcConfig, ServerConfig},
     grpc::status,
-    http::{Authenticator, Http2, Problem},
+    http::{Authenticator, Http2, Problem, TrustedProxies},
 };
 use dispatcher::api::ApiState;
 use hub::http::Publisher;
@@ -44,6 +44,7 @@ pub(crate) fn router(
     api: &ApiState,
     publisher: Publisher,
     config: &GrpcConfig,
+    server: &ServerConfig,
 ) -> anyhow::Result<Router> {
     let most = publisher.max_body();
     let publishing = PublishServiceServer::new(Publishing(publisher)).max_decoding_message_size(most);
@@ -58,6 +59,9 @@ pub(crate) fn router(
     Ok(services
         .into_axum_router()
         .layer(Extension(Authenticator(Arc::clone(&parts.credentials))))
+        .layer(Extension(TrustedProxies(
+            server.trusted_proxies.as_slice().into(),
+        )))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(desk, enter::enter)))
 }

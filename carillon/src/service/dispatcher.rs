@@ -75,7 +75,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         front: None,
     };
     let publisher = Publisher::without_hub(parts.bus.clone(), config.hub.max_publish.0, &parts.metrics);
-    let grpc = grpc::router(&parts, &running.api(), publisher, &config.grpc)?;
+    let grpc = grpc::router(&parts, &running.api(), publisher, &config.grpc, &config.server)?;
     let serving = listeners.serve(public, internal, Some(grpc))?;
     tracing::info!("this is the dispatcher");
 

@@ -81,7 +81,13 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         metrics,
     };
     let (public, internal) = node::sites(&config, &parts, &hub);
-    let grpc = grpc::router(&parts, &running.api(), hub.publisher().clone(), &config.grpc)?;
+    let grpc = grpc::router(
+        &parts,
+        &running.api(),
+        hub.publisher().clone(),
+        &config.grpc,
+        &config.server,
+    )?;
     let serving = listeners.serve(public, internal, Some(grpc))?;
     tokio::spawn(sweep(memory, serving.token()));
 

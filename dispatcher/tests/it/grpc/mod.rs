@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Extension, Router};
 use common::{
     config::{AuthConfig, GrpcConfig, Span},
+    credential::Credentials,
     http::Authenticator,
     token::Verifier,
 };
@@ -56,7 +57,7 @@ impl Grpc {
         let verifier = Verifier::new(&AuthConfig::default(), Some(&secret)).unwrap();
         let router = Routes::new(grpc(&state, &config))
             .into_axum_router()
-            .layer(Extension(Authenticator(Arc::new(verifier))));
+            .layer(Extension(Authenticator(Arc::new(Credentials::tokens(verifier)))));
         Self {
             api,
             client: NotificationServiceClient::new(router),

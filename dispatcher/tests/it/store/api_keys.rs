@@ -62,8 +62,10 @@ async fn s4_10_a_key_is_made_replaced_and_taken_back_each_with_its_revision_and_
     let next = NewKey::next(secret.id).unwrap();
     let until = Micros::now().plus(Duration::from_secs(60));
     for tenant in [Some(stranger.clone()), None] {
-        let rotated = store.rotate_key(tenant.clone(), secret.id, next.hash, until, &by("op"));
-        let rotated = rotated.await.unwrap();
+        let rotated = store
+            .rotate_key(tenant.clone(), secret.id, next.hash, until, &by("op"))
+            .await
+            .unwrap();
         match tenant {
             Some(_) => assert_eq!(rotated, KeyRotated::None),
             None => assert!(matches!(rotated, KeyRotated::Done(key) if key.previous_until == Some(until))),
