@@ -19,6 +19,7 @@ use utoipa::{
     tags(
         (name = "notifications", description = "Create, and see what became of it"),
         (name = "schedules", description = "Notifications that are made again and again"),
+        (name = "rules", description = "From events of other systems to notifications"),
         (name = "inbox", description = "What the caller sees"),
         (name = "queue", description = "What operators see of deliveries that wait or were given up, and do about it"),
         (name = "templates", description = "Texts with variables"),

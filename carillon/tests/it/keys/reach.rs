@@ -2,9 +2,9 @@
 //!
 //! The contract says which scope a route needs (`Needs the scope …`), so a route that is added is tried, too.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use common::token::SCOPES;
+use common::{patience::eventually, token::SCOPES};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 
@@ -25,19 +25,22 @@ struct Route {
     path: String,
     /// The scope that its description demands.
     needs: Option<String>,
-    /// On the internal listener only.
+    /// On the internal listener.
     internal: bool,
 }
 
-/// Every operation of the contract.
+/// Every operation of both listeners' contracts.
 async fn routes(server: &Server) -> Vec<Route> {
-    let document = server
-        .public()
-        .await
-        .get("/openapi.json", None)
-        .await
-        .unwrap()
-        .json();
+    let mut all = Vec::new();
+    for (mut client, internal) in [(server.public().await, false), (server.internal().await, true)] {
+        let document = client.get("/openapi.json", None).await.unwrap().json();
+        all.extend(routes_of(&document, internal));
+    }
+    assert!(all.iter().any(|route| route.internal && route.path == "/api/v1/publish"));
+    all
+}
+
+fn routes_of(document: &Value, internal: bool) -> Vec<Route> {
     let mut routes = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -56,7 +59,7 @@ async fn routes(server: &Server) -> Vec<Route> {
                 method: method.to_uppercase(),
                 path: path.clone(),
                 needs,
-                internal: path.starts_with("/api/v1/publish") || path.starts_with("/api/v1/control"),
+                internal,
             });
         }
     }
@@ -242,7 +245,11 @@ async fn s4_10_no_credential_reaches_outside_its_tenant_or_scope() {
     let server = home.start().await;
     let owned = Owned::make(&server).await;
     let mut ears = Socket::open(server.home.public, &owned.token).await;
-    let before = owned.state(&server).await;
+    let settled = async || {
+        let state = owned.state(&server).await;
+        (!json!(state).to_string().contains("pending")).then_some(state)
+    };
+    let before = eventually("what the owner sent has its end", Duration::from_secs(20), settled).await;
     let routes = routes(&server).await;
     assert!(routes.len() > 60 && routes.iter().filter(|route| route.needs.is_some()).count() > 20);
     let mut runner = TestRunner::deterministic();

@@ -232,7 +232,7 @@ mod tests {
         ];
         let mut entries = Entries::default();
         receipts.iter().for_each(|receipt| entries.push(receipt));
-        assert_eq!((entries.texts().len(), entries.receipts()), (1, 6));
+        assert_eq!((entries.texts().len(), entries.receipts()), (1, 7));
         let read = read_text(&entries.texts()[0]);
         assert_eq!((read.receipts.as_slice(), read.poisoned), (&receipts[..], 0));
     }
