@@ -19,7 +19,7 @@ pub(crate) struct Cli {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Configuration: TOML, or YAML by its ending
     #[arg(long, global = true, value_name = "FILE", env = "CARILLON_CONFIG")]

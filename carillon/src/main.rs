@@ -20,7 +20,7 @@ use dispatcher::store::{MigrationStatus, migrate_down, migrate_status, migrate_u
 
 use self::{
     cli::{Cli, Command, MigrateStep, TokenArgs},
-    config::Config,
+    config::{Config, Runtime},
 };
 
 // An idle session is a few small blocks; jemalloc keeps them densest (docs/operations.md, memory).
@@ -33,14 +33,15 @@ const USAGE: u8 = 64;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Command::Standalone);
-    let config = match Config::load(command.service(), &cli.options, std::env::vars()) {
-        Ok(config) => config,
+    let loaded = Runtime::load(command.service(), cli.options, std::env::vars().collect());
+    let (runtime, config) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("carillon: configuration: {error}");
             return ExitCode::from(USAGE);
         }
     };
-    match run(command, config) {
+    match run(command, config, runtime) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("carillon: {error:#}");
@@ -49,16 +50,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, config: Config) -> anyhow::Result<()> {
+fn run(command: Command, config: Config, reading: Runtime) -> anyhow::Result<()> {
     match command {
         Command::Standalone | Command::Hub => {
             common::telemetry::init(&config.log)?;
             files::raise_limit(config.hub.max_connections);
-            runtime()?.block_on(service::run(command.service(), config))
+            runtime()?.block_on(service::run(command.service(), config, reading))
         }
         Command::Dispatcher => {
             common::telemetry::init(&config.log)?;
-            runtime()?.block_on(service::run(command.service(), config))
+            runtime()?.block_on(service::run(command.service(), config, reading))
         }
         Command::Token(args) => say(&token(&args, &config)?),
         Command::Migrate { step } => {

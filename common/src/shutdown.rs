@@ -60,8 +60,8 @@ impl Shutdown {
     }
 }
 
-/// Waits for SIGTERM or SIGINT. SIGHUP, by which operators ask for a reload, does not end the process: nothing is reloaded
-/// yet, which it says.
+/// Waits for SIGTERM or SIGINT. SIGHUP, by which operators ask for a reload, does not end the process; [`hangup`] is for who
+/// reloads.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
@@ -74,9 +74,17 @@ pub async fn signal() -> std::io::Result<&'static str> {
         tokio::select! {
             _ = terminate.recv() => return Ok("SIGTERM"),
             _ = interrupt.recv() => return Ok("SIGINT"),
-            _ = hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at the start only; restart to change it"),
+            _ = hangup.recv() => {}
         }
     }
+}
+
+/// Every SIGHUP from now on.
+///
+/// # Errors
+/// When the handler cannot be installed.
+pub fn hangup() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
 }
 
 #[cfg(test)]

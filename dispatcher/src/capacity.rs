@@ -17,7 +17,6 @@ use common::{http::Problem, ids::TenantId};
 use http::StatusCode;
 
 use crate::{
-    config::LimitsConfig,
     model::{DeliveryState, Lane, NewNotification},
     service::Service,
     store::StoreError,
@@ -39,7 +38,6 @@ pub(crate) struct Capacity(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     service: Service,
-    bounds: Bounds,
     ledger: Mutex<Ledger>,
     /// Somebody counts.
     counting: AtomicBool,
@@ -203,17 +201,22 @@ impl Drop for Room {
 }
 
 impl Capacity {
-    pub(crate) fn new(service: Service, limits: &LimitsConfig) -> Self {
+    pub(crate) fn new(service: Service) -> Self {
         Self(Arc::new(Inner {
             service,
-            bounds: Bounds {
-                all: limits.queued_max,
-                tenant: limits.queued_max_per_tenant,
-            },
             ledger: Mutex::default(),
             counting: AtomicBool::new(false),
             turn: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// As they are set now.
+    fn bounds(&self) -> Bounds {
+        let settings = self.0.service.settings().current();
+        Bounds {
+            all: settings.config.limits.queued_max,
+            tenant: settings.config.limits.queued_max_per_tenant,
+        }
     }
 
     /// Holds room for what a notification adds to the queue: its pending deliveries, and one for the fan-out of a group. What
@@ -231,7 +234,7 @@ impl Capacity {
         if number == 0 {
             return Ok(Room { held: None });
         }
-        let bounds = self.0.bounds.of(new.lane);
+        let bounds = self.bounds().of(new.lane);
         self.look(&new.tenant, number, bounds).await;
         match self.ledger().reserve(&new.tenant, number, bounds) {
             Ok(()) => Ok(Room {
@@ -285,7 +288,7 @@ impl Capacity {
         let lanes = self.0.service.read(self.0.service.store().queue_depths()).await?;
         let all = lanes.iter().map(|lane| lane.depth).sum();
         // No tenant has more than all have.
-        let near = all > self.0.bounds.tenant / 2;
+        let near = all > self.bounds().tenant / 2;
         let tenants = match near {
             true => Some(
                 self.0

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use common::{bus::Bus, receipts::ReceiptStream};
+use tokio::sync::watch;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -25,6 +26,7 @@ use crate::{
     revising::Revising,
     scheduler::Scheduler,
     service::{Means, Service},
+    settings::{Effective, Settings},
     snooze,
     spool::{Away, Spool},
     store::Store,
@@ -50,6 +52,8 @@ pub struct Parts {
     pub spool: Option<Spool>,
     /// API keys.
     pub keyring: Keyring,
+    /// What can be changed while the process runs.
+    pub settings: Settings,
     /// This process is the only one on the store: what a life before it held is taken back at once, without waiting for
     /// leases to run out.
     pub exclusive: bool,
@@ -79,6 +83,7 @@ impl Dispatcher {
             metrics,
             spool,
             keyring,
+            settings,
             exclusive,
         } = parts;
         let leases = Leases::default();
@@ -94,10 +99,11 @@ impl Dispatcher {
             metrics.clone(),
         );
         let revising = Revising::default();
+        let settings_revised = revising.subscribe(Revised::Settings);
         let pauses_revised = revising.subscribe(Revised::Pauses);
         let keys_revised = revising.subscribe(Revised::Keys);
         let pausing = Pausing::new(store.clone(), wake.clone(), metrics.clone());
-        let retries = Retries::new(&config.queue, &config.channels);
+        let retries = Retries::new(settings.clone());
         let service = Service::new(Means {
             store: store.clone(),
             realtime: realtime.clone(),
@@ -113,6 +119,7 @@ impl Dispatcher {
                 retries.clone(),
             ),
             keyring: keyring.clone(),
+            settings: settings.clone(),
         });
         let context = Arc::new(Context {
             config: config.queue,
@@ -123,6 +130,7 @@ impl Dispatcher {
             channels,
             realtime: realtime.clone(),
             retries,
+            settings: settings.clone(),
             leases,
             settler,
             wake: wake.clone(),
@@ -138,6 +146,9 @@ impl Dispatcher {
         // What is paused is known before anything is claimed.
         if let Err(error) = pausing.refresh().await {
             tracing::warn!(%error, "it could not be read what is paused");
+        }
+        if let Err(error) = settings.refresh().await {
+            tracing::warn!(%error, "it could not be read what was changed of the settings");
         }
 
         let mut aways: Vec<Away> = service.away().cloned().into_iter().collect();
@@ -163,6 +174,9 @@ impl Dispatcher {
             receipts.await;
             drop(drained);
         });
+        let changes = settings.subscribe();
+        tasks.spawn(queue_up(changes, context.wake.clone()));
+        tasks.spawn(settings.run(settings_revised, context.stop.clone()));
         tasks.spawn(pausing.run(pauses_revised, context.stop.clone()));
         tasks.spawn(keyring.run(keys_revised, context.stop.clone()));
         queue::spawn(&context);
@@ -262,5 +276,12 @@ impl Dispatcher {
         context.tasks.tracker.close();
         context.tasks.tracker.wait().await;
         in_time
+    }
+}
+
+/// The queue looks again with every change of the settings.
+async fn queue_up(mut changes: watch::Receiver<Arc<Effective>>, wake: Wake) {
+    while changes.changed().await.is_ok() {
+        wake.all();
     }
 }

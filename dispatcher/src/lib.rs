@@ -11,6 +11,7 @@
 //! | `strategy` | which channel of a chain follows: pure decisions |
 //! | [`service`] | what the API calls: stores first, then tells sockets and workers |
 //! | `accepted` | what follows a commit: counts, and work for the queue |
+//! | [`settings`] | what can be changed while the process runs, as it holds now |
 //! | [`store`] | all state; one writer, whole commits |
 //! | [`spool`] | what is accepted while the database is away |
 //! | [`wake`] | how workers learn of work |
@@ -39,6 +40,7 @@ mod accepted;
 mod strategy;
 
 pub mod service;
+pub mod settings;
 pub mod spool;
 pub mod store;
 

@@ -23,6 +23,7 @@ use crate::{
     reading::ReadingStatus,
     realtime::{Frames, Realtime},
     receipts::Readers,
+    settings::Settings,
     spool::{Away, Spool, SpoolError, Turn},
     store::{Mark, Marked, ReadAll, Standing, Store, StoreError},
     wake::Wake,
@@ -46,6 +47,7 @@ struct Inner {
     operations: Operations,
     keyring: Keyring,
     reading: ReadingStatus,
+    settings: Settings,
 }
 
 /// What a service is made of.
@@ -58,6 +60,7 @@ pub(crate) struct Means {
     pub(crate) spool: Option<Spool>,
     pub(crate) operations: Operations,
     pub(crate) keyring: Keyring,
+    pub(crate) settings: Settings,
 }
 
 /// Why a request was not accepted.
@@ -111,6 +114,7 @@ impl Service {
             spool,
             operations,
             keyring,
+            settings,
         } = means;
         let readers = Readers::new(store.clone(), realtime.clone(), keyring.clone());
         let away = store.away_after().map(Away::new);
@@ -126,6 +130,7 @@ impl Service {
             operations,
             keyring,
             reading: ReadingStatus::default(),
+            settings,
         }))
     }
 
@@ -482,6 +487,12 @@ impl Service {
     #[must_use]
     pub(crate) fn reading(&self) -> &ReadingStatus {
         &self.0.reading
+    }
+
+    /// What can be changed while the process runs, as it holds now.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     /// Whether the bus takes frames at the moment.

@@ -104,7 +104,7 @@ pub(super) const ALIASES: &[Alias] = &[
 ];
 
 /// The seeds' switch says whether to protect the connection; how depends on the port, which
-/// [`super::Config::load`] looks at.
+/// [`super::Runtime::load`] looks at.
 fn smtp_tls(text: &str) -> Result<toml::Value, String> {
     let name = if Alias::truth(text)? { "starttls" } else { "none" };
     Ok(toml::Value::String(name.to_owned()))

@@ -2,6 +2,8 @@
 
 mod aliases;
 mod database_parts;
+mod layers;
+mod runtime;
 #[cfg(test)]
 mod tests;
 
@@ -25,15 +27,11 @@ use dispatcher::{
 use hub::HubConfig;
 use serde::Deserialize;
 
-use self::aliases::ALIASES;
-use crate::cli::{Options, Service};
-
-/// The commented defaults, which are loaded first.
-const DEFAULTS: &str = include_str!("../../../config/carillon.toml");
-
-/// What differs in the processes of a cluster.
-const HUB_DEFAULTS: &str = include_str!("../../../config/hub.toml");
-const DISPATCHER_DEFAULTS: &str = include_str!("../../../config/dispatcher.toml");
+use self::layers::Layers;
+pub(crate) use self::runtime::{Runtime, set_level};
+#[cfg(test)]
+use crate::cli::Options;
+use crate::cli::Service;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,33 +69,20 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] names the key.
+    #[cfg(test)]
     pub(crate) fn load(
         service: Service,
         options: &Options,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut loader = Loader::with_defaults(DEFAULTS)?;
-        match service {
-            Service::Standalone => {}
-            Service::Hub => loader = loader.defaults(HUB_DEFAULTS)?,
-            Service::Dispatcher => loader = loader.defaults(DISPATCHER_DEFAULTS)?,
-        }
-        if let Some(path) = &options.config {
-            loader = loader.file(path)?;
-        }
-        loader = loader.environment(database_parts::joined(environment)?, ALIASES)?;
-        if let Some(address) = options.listen {
-            loader = loader.set("server.listen", address.to_string())?;
-        }
-        if let Some(address) = options.internal_listen {
-            loader = loader.set("server.internal_listen", address.to_string())?;
-        }
-        if let Some(address) = options.grpc_listen {
-            loader = loader.set("server.grpc_listen", address.to_string())?;
-        }
-        if let Some(folder) = &options.data_dir {
-            loader = loader.set("server.data_dir", folder.to_string_lossy().into_owned())?;
-        }
+        Self::of(service, Layers::read(service, options, environment)?.all)
+    }
+
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    fn of(service: Service, loader: Loader) -> Result<Self, ConfigError> {
         let mut config: Self = loader.build()?;
         // Port 465 speaks TLS from the first byte (RFC 8314 section 3.3), whatever a yes-or-no switch can say.
         if config.smtp.port == Some(465) && config.smtp.tls == dispatcher::config::SmtpTls::Starttls {
@@ -194,7 +179,7 @@ impl Config {
     /// What holds for topics by their names.
     ///
     /// # Errors
-    /// [`ConfigError`] names the entry and its key; never after [`Config::load`].
+    /// [`ConfigError`] names the entry and its key; never after [`Runtime::load`].
     pub(crate) fn policies(&self) -> Result<Policies, ConfigError> {
         topic_policies(&self.topics, self.bus.meta_age.0)
     }

@@ -12,10 +12,12 @@ use dispatcher::{
     api::{ApiConfig, ApiState, Live, LiveStats},
     channels::Channels,
     keyring::Keyring,
+    settings::Settings,
     spool::Spool,
     store::{Place, Store, StoreConfig},
 };
 use hub::{Census, TenantCount, http::Publisher};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,13 +26,18 @@ use super::{
     listeners::{Listeners, Site},
     waiting,
 };
-use crate::{config::Config, grpc, lock::DatabaseLock, routes, secret};
+use crate::{
+    config::{Config, Runtime, set_level},
+    grpc,
+    lock::DatabaseLock,
+    routes, secret,
+};
 
 /// Runs until a signal, then finishes what it claimed.
 ///
 /// # Errors
 /// When something cannot be started. Redis or PostgreSQL that is away is no error: the process waits for it.
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()> {
     let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
     let listeners = Listeners::bind(&config, true)?;
     let mut ending = pin!(Ending::begun(&config.server));
@@ -48,6 +55,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let credentials = callers::credentials(&config, verifier, source, keyring.uses(), &metrics);
     let running = Running::start(
         &config,
+        runtime,
         database,
         bus.clone(),
         receipts,
@@ -164,6 +172,7 @@ impl Running {
     /// When a channel cannot be used as configured.
     pub(super) async fn start(
         config: &Config,
+        runtime: &Runtime,
         database: Database,
         bus: Bus,
         receipts: ReceiptStream,
@@ -183,6 +192,7 @@ impl Running {
             // A file does not go away, and a bus in memory outlives nothing.
             _ => None,
         };
+        let settings = Settings::new(database.store.clone(), runtime.resolver())?;
         let dispatcher = Dispatcher::start(dispatcher::Parts {
             config: parts.clone(),
             store: database.store.clone(),
@@ -192,9 +202,11 @@ impl Running {
             metrics,
             spool,
             keyring,
+            settings: settings.clone(),
             exclusive: database.lock.is_some(),
         })
         .await;
+        tokio::spawn(take_on(settings, runtime.reloaded()));
         let closing = CancellationToken::new();
         let events = parts.clone();
         let api = ApiState::new(ApiConfig {
@@ -234,5 +246,30 @@ impl Running {
             tracing::warn!("some deliveries were on the way; they are taken up again at the next start");
         }
         self.database
+    }
+}
+
+/// Files that are read again go to the settings, and what is logged comes from them.
+async fn take_on(settings: Settings, mut reloaded: watch::Receiver<u64>) {
+    let mut changes = settings.subscribe();
+    changes.mark_changed();
+    loop {
+        tokio::select! {
+            changed = changes.changed() => match changed {
+                Ok(()) => {
+                    let level = changes.borrow_and_update().log_level.clone();
+                    set_level(&level);
+                }
+                Err(_) => return,
+            },
+            read = reloaded.changed() => match read {
+                Ok(()) => {
+                    if let Err(error) = settings.refresh().await {
+                        tracing::warn!(%error, "the database does not say what it holds over the file; the next change does");
+                    }
+                }
+                Err(_) => return,
+            },
+        }
     }
 }

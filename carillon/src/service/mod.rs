@@ -10,16 +10,20 @@ mod standalone;
 mod waiting;
 
 pub(crate) use self::dispatcher::Database;
-use crate::{cli::Service, config::Config};
+use crate::{
+    cli::Service,
+    config::{Config, Runtime},
+};
 
 /// Runs a process until a signal, then ends it in order.
 ///
 /// # Errors
 /// When something cannot be started; nothing has been accepted then.
-pub(crate) async fn run(service: Service, config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(service: Service, config: Config, runtime: Runtime) -> anyhow::Result<()> {
+    tokio::spawn(runtime.clone().watch());
     match service {
-        Service::Standalone => standalone::run(config).await,
+        Service::Standalone => standalone::run(config, &runtime).await,
         Service::Hub => hub::run(config).await,
-        Service::Dispatcher => dispatcher::run(config).await,
+        Service::Dispatcher => dispatcher::run(config, &runtime).await,
     }
 }

@@ -21,7 +21,10 @@ use super::{
     hub::{self as node, Wiring},
     listeners::Listeners,
 };
-use crate::{config::Config, grpc, routes, secret};
+use crate::{
+    config::{Config, Runtime},
+    grpc, routes, secret,
+};
 
 /// Receipts that may wait for the dispatcher; sockets that send more wait.
 const RECEIPTS: usize = 16_384;
@@ -33,7 +36,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When something cannot be started; nothing has been accepted then.
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()> {
     let secret = secret::configured_or_kept(config.auth.secret.as_ref(), &config.server.data_dir)?;
     let verifier = Verifier::new(&config.auth, Some(&secret))?;
     drop(secret);
@@ -63,6 +66,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let hub = node::start(&config, wiring, &metrics);
     let running = Running::start(
         &config,
+        runtime,
         database,
         bus.clone(),
         receipt_stream,

@@ -68,7 +68,7 @@ const PREFIX: &str = "CARILLON_";
 const NO_KEYS: [&str; 2] = ["CARILLON_CONFIG", "CARILLON_BIN"];
 
 /// Builds a configuration, layer by layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Loader {
     table: Table,
 }
@@ -160,7 +160,8 @@ impl Loader {
             set(&mut self.table, alias.key, value)?;
         }
         for (key, name, value) in own {
-            let value = typed(self.get(&key), &value).map_err(|reason| ConfigError::invalid(name, reason))?;
+            let value =
+                typed(self.value(&key), &value).map_err(|reason| ConfigError::invalid(name, reason))?;
             set(&mut self.table, &key, value)?;
         }
         Ok(self)
@@ -197,7 +198,9 @@ impl Loader {
         })
     }
 
-    fn get(&self, key: &str) -> Option<&Value> {
+    /// What stands at a key now.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&Value> {
         let mut parts = key.split('.');
         let mut value = self.table.get(parts.next()?)?;
         for part in parts {

@@ -4,6 +4,6 @@ mod logs;
 mod metrics;
 
 pub use self::{
-    logs::{LogError, init},
+    logs::{LogError, init, set_level},
     metrics::Metrics,
 };

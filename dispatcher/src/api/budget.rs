@@ -70,6 +70,12 @@ impl RateLimits {
         }
     }
 
+    /// Whether they are made for these limits.
+    pub(crate) fn are(&self, config: &LimitsConfig) -> bool {
+        self.user_limit == config.user_requests_per_minute
+            && self.service_limit == config.service_requests_per_second
+    }
+
     /// Takes one request.
     pub(crate) fn check(&self, caller: &Identity) -> Budget {
         self.sweep();

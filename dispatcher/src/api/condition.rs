@@ -192,7 +192,7 @@ pub(crate) async fn detailed(State(state): State<ApiState>, caller: Caller) -> R
     let depths = depths.ok().and_then(Result::ok);
     let latency = begun.elapsed();
     let live = state.live.of(&caller.tenant).await;
-    let limit = state.limits.queued_max;
+    let limit = state.service.settings().current().config.limits.queued_max;
     let waiting = depths.iter().flatten().map(|lane| lane.depth).sum::<u64>();
     let crowded = waiting.saturating_mul(CROWDED.1) >= limit.saturating_mul(CROWDED.0);
     let bus = state.service.bus_is_ready();

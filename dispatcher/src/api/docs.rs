@@ -26,6 +26,7 @@ use utoipa::{
         (name = "contacts", description = "Where users can be reached"),
         (name = "audit", description = "Who changed what"),
         (name = "keys", description = "What services call with"),
+        (name = "settings", description = "What can be changed while processes run"),
         (name = "health", description = "Whether it works")
     )
 )]

@@ -145,6 +145,10 @@ scoped! {
     ContactWriter, "contacts:write"
 }
 scoped! {
+    /// An administrator of the platform.
+    PlatformAdmin, "platform:admin"
+}
+scoped! {
     /// A caller who may read what was changed, and by whom.
     Auditor, "audit:read"
 }

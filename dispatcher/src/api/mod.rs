@@ -2,7 +2,7 @@
 //!
 //! In the order of a request's way: `limits` counts it, an extractor reads it, `draft` says what a body means, `plan`
 //! lays out what is stored, `view` answers. Handlers lie by noun: `create`, `inbox`, `page`, `marks`, `feed`, `records`,
-//! `history`, `jobs`, `schedules`, `rules`, `templates`, `contacts`, `audit`, `keys`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
+//! `history`, `jobs`, `schedules`, `rules`, `templates`, `contacts`, `audit`, `keys`, `settings`, `health`, `condition`, `docs`; what creates goes the way of `accept`, many at once
 //! that of `bulk`. `grpc` is the same for gRPC.
 
 mod accept;
@@ -52,6 +52,7 @@ mod replay;
 mod revise;
 mod rules;
 mod schedules;
+mod settings;
 mod stale;
 mod state;
 mod templates;
@@ -156,6 +157,10 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(pauses::list, pauses::pause, pauses::resume))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
+        .routes(routes!(settings::list))
+        .routes(routes!(settings::get, settings::put, settings::delete))
+        .routes(routes!(settings::versions))
+        .routes(routes!(settings::rollback))
         .routes(routes!(records::status))
         .routes(routes!(marks::mark_read))
         .routes(routes!(marks::snooze))

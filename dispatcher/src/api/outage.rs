@@ -41,7 +41,8 @@ const CREATES: [&str; 6] = [
 const OF_ITSELF: [&str; 5] = ["/health", "/api/v1/health", "/openapi.json", "/docs", "/ready"];
 
 /// What no replica answers.
-const OF_THE_PRIMARY: [&str; 5] = [
+const OF_THE_PRIMARY: [&str; 6] = [
+    "/api/v1/settings",
     "/api/v1/audit",
     "/api/v1/dead-letters",
     "/api/v1/queue",

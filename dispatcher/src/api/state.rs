@@ -1,6 +1,10 @@
 //! What the handlers stand on.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use common::{credential::Credentials, ids::TenantId};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -22,7 +26,7 @@ pub struct ApiState(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: ApiConfig,
-    limits: RateLimits,
+    limits: RwLock<Arc<RateLimits>>,
     templates: Templates,
     remembered: Remembered,
     capacity: Capacity,
@@ -58,12 +62,12 @@ impl ApiState {
     #[must_use]
     pub fn new(config: ApiConfig) -> Self {
         super::condition::begin();
-        let limits = RateLimits::new(&config.limits);
+        let limits = RateLimits::new(&config.service.settings().current().config.limits);
         let rules = Book::new(&config.rules);
-        let capacity = Capacity::new(config.service.clone(), &config.limits);
+        let capacity = Capacity::new(config.service.clone());
         Self(Arc::new(Inner {
             config,
-            limits,
+            limits: RwLock::new(Arc::new(limits)),
             templates: Templates::default(),
             remembered: Remembered::default(),
             capacity,
@@ -98,8 +102,21 @@ impl ApiState {
         &self.0.rules
     }
 
-    pub(crate) fn rate_limits(&self) -> &RateLimits {
-        &self.0.limits
+    /// The budgets of callers. Where a limit was changed, they begin anew.
+    pub(crate) fn rate_limits(&self) -> Arc<RateLimits> {
+        let settings = self.service.settings().current();
+        let limits = &settings.config.limits;
+        {
+            let known = self.0.limits.read().unwrap_or_else(PoisonError::into_inner);
+            if known.are(limits) {
+                return Arc::clone(&known);
+            }
+        }
+        let mut known = self.0.limits.write().unwrap_or_else(PoisonError::into_inner);
+        if !known.are(limits) {
+            *known = Arc::new(RateLimits::new(limits));
+        }
+        Arc::clone(&known)
     }
 }
 

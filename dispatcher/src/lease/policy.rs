@@ -1,10 +1,15 @@
 //! How long to wait between attempts, how often, and until when: a channel's policy. Pure.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use crate::{
     config::{ChannelsConfig, LONGEST, QueueConfig, RetryConfig},
     model::Channel,
+    settings::{Effective, Settings},
 };
 
 /// Part by which pauses of a list become longer, so that what failed together does not come back together.
@@ -136,23 +141,64 @@ fn longer(pause: Duration, factor: f64) -> Duration {
         .max(pause)
 }
 
-/// The policies of all channels. Cheap to clone.
+/// The policies of all channels.
+#[derive(Debug)]
+struct Policies {
+    channels: HashMap<Channel, Arc<RetryPolicy>>,
+    others: Arc<RetryPolicy>,
+}
+
+impl Policies {
+    fn new(queue: &QueueConfig, channels: &ChannelsConfig) -> Self {
+        let policy = |config: &RetryConfig| Arc::new(RetryPolicy::new(config, queue));
+        Self {
+            channels: Channel::ALL
+                .into_iter()
+                .map(|channel| (channel, policy(&channels.retry(channel))))
+                .collect(),
+            others: policy(&RetryConfig::default()),
+        }
+    }
+
+    fn of(&self, channel: Channel) -> Arc<RetryPolicy> {
+        Arc::clone(self.channels.get(&channel).unwrap_or(&self.others))
+    }
+}
+
+/// The policies of all channels, as they are set now. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Retries(Arc<HashMap<Channel, RetryPolicy>>, Arc<RetryPolicy>);
+pub(crate) struct Retries {
+    settings: Settings,
+    /// Made of these settings.
+    made: Arc<RwLock<(Arc<Effective>, Policies)>>,
+}
 
 impl Retries {
-    pub(crate) fn new(queue: &QueueConfig, channels: &ChannelsConfig) -> Self {
-        let policies = Channel::ALL
-            .into_iter()
-            .map(|channel| (channel, RetryPolicy::new(&channels.retry(channel), queue)))
-            .collect();
-        let queue = RetryPolicy::new(&RetryConfig::default(), queue);
-        Self(Arc::new(policies), Arc::new(queue))
+    pub(crate) fn new(settings: Settings) -> Self {
+        let made = Self::make(settings.current());
+        Self {
+            settings,
+            made: Arc::new(RwLock::new(made)),
+        }
+    }
+
+    fn make(settings: Arc<Effective>) -> (Arc<Effective>, Policies) {
+        let policies = Policies::new(&settings.config.queue, &settings.config.channels);
+        (settings, policies)
     }
 
     /// The policy of a channel.
-    pub(crate) fn of(&self, channel: Channel) -> &RetryPolicy {
-        self.0.get(&channel).unwrap_or(&self.1)
+    pub(crate) fn of(&self, channel: Channel) -> Arc<RetryPolicy> {
+        let now = self.settings.current();
+        {
+            let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&made.0, &now) {
+                return made.1.of(channel);
+            }
+        }
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        *made = Self::make(now);
+        made.1.of(channel)
     }
 }
 
@@ -177,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_default_is_1_5_15_minutes_and_four_attempts() {
-        let retries = Retries::new(&QueueConfig::default(), &ChannelsConfig::default());
+        let retries = Policies::new(&QueueConfig::default(), &ChannelsConfig::default());
         let policy = retries.of(Channel::Email);
         let pauses: Vec<u64> = (1..=5)
             .map(|number| policy.pause(number, 0.0).as_secs())
@@ -209,7 +255,7 @@ mod tests {
         let channels =
             r#"{"webhook":{"retry":{"pauses":["1s"],"max_attempts":9,"max_age":"1h","jitter":0}}}"#;
         let channels = serde_json::from_str(channels).unwrap();
-        let retries = Retries::new(&QueueConfig::default(), &channels);
+        let retries = Policies::new(&QueueConfig::default(), &channels);
         let webhook = retries.of(Channel::Webhook);
         assert_eq!(webhook.pause(7, 1.0), Duration::from_secs(1));
         assert_eq!(webhook.max_age(), Some(Duration::from_hours(1)));

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 
 use super::{Context, rate::Bucket, shares::Shares, work};
 use crate::{
+    config::QueueConfig,
     lease::Room,
     model::{Channel, Claimed, Lane, Micros},
     store::{ClaimRequest, ClaimRules, StoreError},
@@ -58,13 +59,25 @@ enum Looked {
 
 /// Claims until the queue stops.
 pub(super) async fn run(context: Arc<Context>) {
-    let mut rooms = rooms(&context);
+    let mut live = context.settings.current();
+    let mut rooms = rooms(&context, &live.config.queue);
     let mut trouble = Duration::ZERO;
     // Looks that found nothing though something is due.
     let mut in_vain = 0;
     let mut asked = None;
     while !context.stop.is_cancelled() {
-        match round(&context, &mut rooms).await {
+        let now = context.settings.current();
+        if !Arc::ptr_eq(&live, &now) {
+            rooms.iter_mut().for_each(|lanes| {
+                lanes.set(
+                    &live.config.queue,
+                    &now.config.queue,
+                    context.config.critical_reserved,
+                )
+            });
+            live = now;
+        }
+        match round(&context, &live.config.queue, &mut rooms).await {
             Ok(Looked::Somewhere(found)) => {
                 trouble = Duration::ZERO;
                 if found > 0 {
@@ -86,7 +99,7 @@ pub(super) async fn run(context: Arc<Context>) {
 }
 
 /// One room for each channel that has a bound of its own, one for realtime, one for all others.
-fn rooms(context: &Context) -> Vec<Lanes> {
+fn rooms(context: &Context, live: &QueueConfig) -> Vec<Lanes> {
     let reserved = context.config.critical_reserved;
     let room = |channels, capacity| Room::new(channels, capacity, capacity, reserved);
     let mut rooms: Vec<_> = context
@@ -104,18 +117,8 @@ fn rooms(context: &Context) -> Vec<Lanes> {
     rooms
         .into_iter()
         .map(|room| Lanes {
-            shares: Shares::new(
-                room.capacity,
-                context.config.shares,
-                context.config.critical_reserved,
-            ),
-            bucket: match room.channels.as_slice() {
-                [channel] => {
-                    let rate = context.config.rates.get(channel);
-                    rate.map(|rate| Bucket::new(*rate, tokio::time::Instant::now()))
-                }
-                _ => None,
-            },
+            shares: Shares::new(room.capacity, live.shares, context.config.critical_reserved),
+            bucket: bucket(&room.channels, live),
             begins: match room.channels.as_slice() {
                 [channel] => context.channels.admits_all(*channel),
                 _ => false,
@@ -127,8 +130,32 @@ fn rooms(context: &Context) -> Vec<Lanes> {
         .collect()
 }
 
+/// What a room's channel may send in a minute, if that is bounded.
+fn bucket(channels: &[Channel], live: &QueueConfig) -> Option<Bucket> {
+    let [channel] = channels else { return None };
+    let rate = live.rates.get(channel)?;
+    Some(Bucket::new(*rate, tokio::time::Instant::now()))
+}
+
+impl Lanes {
+    /// Takes on what was changed while the process runs.
+    fn set(&mut self, was: &QueueConfig, now: &QueueConfig, critical_reserved: f64) {
+        if was.shares != now.shares {
+            self.shares = Shares::new(self.room.capacity, now.shares, critical_reserved);
+        }
+        if was.rates != now.rates {
+            self.bucket = bucket(&self.room.channels, now);
+        }
+        self.hungry = [true; LANES];
+    }
+}
+
 /// Claims what there is room for, all rooms and lanes in one go, so that the store can do it in one transaction.
-async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, StoreError> {
+async fn round(
+    context: &Arc<Context>,
+    live: &QueueConfig,
+    rooms: &mut [Lanes],
+) -> Result<Looked, StoreError> {
     if !context.can_hold.load(Ordering::Acquire) {
         return Ok(Looked::Nowhere);
     }
@@ -170,7 +197,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
         rules: ClaimRules {
             after: rooms[plan.room].after[plan.lane].clone(),
             pauses: context.pausing.current(),
-            tenant_max: (context.config.tenant_max > 0).then_some(context.config.tenant_max),
+            tenant_max: (live.tenant_max > 0).then_some(live.tenant_max),
             held,
         },
         begin: rooms[plan.room].begins,
@@ -178,7 +205,7 @@ async fn round(context: &Arc<Context>, rooms: &mut [Lanes]) -> Result<Looked, St
     let started = Instant::now();
     let mut found = 0;
     let mut failed = None;
-    if context.config.tenant_max > 0 {
+    if live.tenant_max > 0 {
         // One after the other: each has to know what the one before it took.
         for plan in plans {
             let request = request(&plan, rooms, context.tenants.held());
@@ -270,11 +297,12 @@ fn begin(context: &Arc<Context>, room: &Arc<Room>, claimed: Vec<Claimed>, until:
     if claimed.is_empty() {
         return;
     }
+    let is_seated = context.settings.current().config.queue.tenant_max > 0;
     let batch = claimed
         .into_iter()
         .map(|delivery| {
             let mut place = room.enter(delivery.lane);
-            if context.config.tenant_max > 0 {
+            if is_seated {
                 place = place.seated(context.tenants.enter(&delivery.tenant));
             }
             let lease = context

@@ -28,6 +28,7 @@ use crate::{
     pausing::Pausing,
     realtime::Realtime,
     service::Service,
+    settings::Settings,
     store::{OnUnknown, Store},
     wake::Wake,
 };
@@ -45,6 +46,7 @@ pub(crate) struct Context {
     pub(crate) channels: Channels,
     pub(crate) realtime: Realtime,
     pub(crate) retries: Retries,
+    pub(crate) settings: Settings,
     pub(crate) leases: Leases,
     pub(crate) settler: Settler,
     pub(crate) wake: Wake,

@@ -121,7 +121,7 @@ fn refusal(context: &Context, delivery: &Claimed) -> Option<Next> {
             until,
             delivery.visible_at,
             delivery.expires_at,
-            context.retries.of(delivery.channel),
+            &context.retries.of(delivery.channel),
         ))
     }
 }
@@ -164,7 +164,7 @@ async fn attempt(context: Arc<Context>, delivery: Claimed, lease: Lease) {
         on_unknown: context.channels.on_unknown(delivery.channel),
     };
     let policy = context.retries.of(delivery.channel);
-    let next = decide(&ended, policy, Micros::now(), fastrand::f64());
+    let next = decide(&ended, &policy, Micros::now(), fastrand::f64());
     let outcome = report.outcome.as_str();
     context
         .settler

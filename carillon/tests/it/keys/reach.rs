@@ -36,7 +36,10 @@ async fn routes(server: &Server) -> Vec<Route> {
         let document = client.get("/openapi.json", None).await.unwrap().json();
         all.extend(routes_of(&document, internal));
     }
-    assert!(all.iter().any(|route| route.internal && route.path == "/api/v1/publish"));
+    assert!(
+        all.iter()
+            .any(|route| route.internal && route.path == "/api/v1/publish")
+    );
     all
 }
 
@@ -249,7 +252,12 @@ async fn s4_10_no_credential_reaches_outside_its_tenant_or_scope() {
         let state = owned.state(&server).await;
         (!json!(state).to_string().contains("pending")).then_some(state)
     };
-    let before = eventually("what the owner sent has its end", Duration::from_secs(20), settled).await;
+    let before = eventually(
+        "what the owner sent has its end",
+        Duration::from_secs(20),
+        settled,
+    )
+    .await;
     let routes = routes(&server).await;
     assert!(routes.len() > 60 && routes.iter().filter(|route| route.needs.is_some()).count() > 20);
     let mut runner = TestRunner::deterministic();

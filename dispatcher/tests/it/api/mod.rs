@@ -25,6 +25,7 @@ mod plan;
 mod records;
 mod rules;
 mod schedules;
+mod settings;
 mod templates;
 mod unstorable;
 

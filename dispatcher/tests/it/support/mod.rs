@@ -5,6 +5,7 @@ mod database;
 pub(crate) mod hooks;
 mod notifications;
 mod outbox;
+mod settings;
 pub(crate) mod sink;
 pub(crate) mod smtp;
 pub(crate) mod topics;

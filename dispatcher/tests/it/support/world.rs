@@ -1,6 +1,6 @@
 //! A dispatcher on a store of its own.
 
-use super::{Database, Outbox, eventually, session, soon, tenant, user_key};
+use super::{Database, Outbox, eventually, session, settings::live, soon, tenant, user_key};
 use common::{
     bus::{Bus, BusLimits, MemoryBus},
     ids::{MessageId, NotificationId},
@@ -14,6 +14,7 @@ use dispatcher::{
     metrics::Metrics,
     model::{Accepted, Channel, Delivery, DeliveryState, NewNotification},
     service::Service,
+    settings::Settings,
     spool::Spool,
     store::{Store, StoreConfig},
 };
@@ -123,8 +124,10 @@ impl World {
         exclusive: bool,
         receipts: ReceiptStream,
     ) -> Dispatcher {
+        let settings = Settings::new(self.store.clone(), live(config.clone())).unwrap();
         Dispatcher::start(Parts {
             config,
+            settings,
             store: self.store.clone(),
             bus: self.bus.clone(),
             receipts,
