@@ -185,6 +185,7 @@ async fn each_process_serves_and_describes_its_own_part() {
                 "queue",
                 "rules",
                 "schedules",
+                "settings",
                 "templates",
             ],
             &["health"],

@@ -57,6 +57,8 @@ fn routes_of(document: &Value, internal: bool) -> Vec<Route> {
             let needs = said
                 .split_once("Needs the scope `")
                 .and_then(|(_, rest)| rest.split_once('`'))
+                // Where the scope is one way among others, no route needs it.
+                .filter(|(_, then)| !then.starts_with(", or"))
                 .map(|(scope, _)| scope.to_owned());
             routes.push(Route {
                 method: method.to_uppercase(),
