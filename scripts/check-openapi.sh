@@ -60,14 +60,16 @@ check() {
         --request-timeout 10 --seed 7 --no-color \
         --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance
 }
+failed=""
 echo "check-openapi: the public listener"
-check "$public" "$all"
+check "$public" "$all" || failed=1
 echo "check-openapi: the internal listener"
-check "$internal" "$all"
+check "$internal" "$all" || failed=1
 echo "check-openapi: the public listener, as a reader without scopes"
-check "$public" "$(token "")"
+check "$public" "$(token "")" || failed=1
 if grep -q '"level":"ERROR"\| ERROR ' "$folder/log"; then
     echo "check-openapi: the server logged errors" >&2
     grep '"level":"ERROR"\| ERROR ' "$folder/log" | head -20 >&2
     exit 1
 fi
+[ -z "$failed" ]

@@ -19,6 +19,7 @@ use dispatcher::{
     keyring::Keyring,
     metrics::Metrics,
     model::Channel,
+    settings::{Resolver, Settings},
     store::Store,
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -93,9 +94,9 @@ async fn fill(store: &Store, count: usize) -> Outcome<f64> {
 }
 
 /// A dispatcher whose mails all arrive at once.
-async fn start(store: &Store, metrics: &Metrics, config: &DispatcherConfig) -> Dispatcher {
+async fn start(store: &Store, metrics: &Metrics, config: &DispatcherConfig) -> Outcome<Dispatcher> {
     let (_, receipts) = in_memory(1024);
-    Dispatcher::start(Parts {
+    Ok(Dispatcher::start(Parts {
         config: config.clone(),
         store: store.clone(),
         bus: Bus::Memory(MemoryBus::new(BusLimits::default())),
@@ -104,9 +105,10 @@ async fn start(store: &Store, metrics: &Metrics, config: &DispatcherConfig) -> D
         metrics: metrics.clone(),
         spool: None,
         keyring: Keyring::new(store.clone(), None),
+        settings: Settings::new(store.clone(), Resolver::fixed(config.clone()))?,
         exclusive: true,
     })
-    .await
+    .await)
 }
 
 /// Waits until so many were sent in all.
@@ -132,7 +134,7 @@ pub(crate) async fn through(database: &Database, count: usize) -> Outcome<(f64, 
     let filled = fill(&store, count).await?;
     let metrics = Metrics::new();
     let began = Instant::now();
-    let dispatcher = start(&store, &metrics, &DispatcherConfig::default()).await;
+    let dispatcher = start(&store, &metrics, &DispatcherConfig::default()).await?;
     sent(&metrics, count as u64).await?;
     let through = count as f64 / began.elapsed().as_secs_f64();
     dispatcher.stop().await;
@@ -148,7 +150,7 @@ pub(crate) async fn pinned(database: &Database, count: usize, time: Duration, ra
     let pin = database.pin()?;
     let store = database.open().await?;
     let metrics = Metrics::new();
-    let dispatcher = start(&store, &metrics, &DispatcherConfig::default()).await;
+    let dispatcher = start(&store, &metrics, &DispatcherConfig::default()).await?;
     let service = dispatcher.service();
     let began = Instant::now();
     let mut accepted = 0_u64;

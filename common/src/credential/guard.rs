@@ -93,7 +93,7 @@ impl Guard {
             let any = shard.keys().next().copied();
             any.and_then(|any| shard.remove(&any));
         }
-        let bucket = shard.entry(place).or_insert(Bucket {
+        let bucket = shard.entry(place).or_insert_with(|| Bucket {
             failures: 0.0,
             successes: 0.0,
             at: Instant::now(),

@@ -31,7 +31,7 @@ pub(crate) struct Refusal {
     /// The rule that it failed at; none: no single one.
     pub(crate) rule: Option<String>,
     /// What is wrong.
-    pub(crate) problem: Problem,
+    pub(crate) problem: Box<Problem>,
 }
 
 /// What a rule makes of an event.
@@ -109,7 +109,7 @@ pub(crate) async fn plan_by(
                     let name = rule.map(|rule| rule.name().to_owned());
                     let mut plan = plan.map_err(|problem| Refusal {
                         rule: name.clone(),
-                        problem,
+                        problem: Box::new(problem),
                     })?;
                     if let Some(name) = &name {
                         plan.notification.sender = format!("rule:{name}");
@@ -133,7 +133,10 @@ fn bodies<'a>(rules: &'a Rules, event: &Event) -> Result<Vec<(Option<&'a Rule>, 
             Some(_) => event.data.get("data").unwrap_or(&event.data),
             None => &event.data,
         };
-        let body = read(data.to_string().as_bytes()).map_err(|problem| Refusal { rule: None, problem })?;
+        let body = read(data.to_string().as_bytes()).map_err(|problem| Refusal {
+            rule: None,
+            problem: Box::new(problem),
+        })?;
         return Ok(vec![(None, body)]);
     }
     let about: Vec<&Rule> = rules
@@ -149,7 +152,7 @@ fn bodies<'a>(rules: &'a Rules, event: &Event) -> Result<Vec<(Option<&'a Rule>, 
     for rule in about {
         let refuse = |problem| Refusal {
             rule: Some(rule.name().to_owned()),
-            problem,
+            problem: Box::new(problem),
         };
         if rule
             .holds(&variables)
@@ -165,7 +168,7 @@ fn bodies<'a>(rules: &'a Rules, event: &Event) -> Result<Vec<(Option<&'a Rule>, 
         );
         return Err(Refusal {
             rule: None,
-            problem: Problem::invalid("too_many_rules", "event", detail),
+            problem: Box::new(Problem::invalid("too_many_rules", "event", detail)),
         });
     }
     Ok(bodies)

@@ -144,10 +144,19 @@ scoped! {
     /// A caller who may change contacts.
     ContactWriter, "contacts:write"
 }
-scoped! {
-    /// An administrator of the platform.
-    PlatformAdmin, "platform:admin"
+/// The caller is an administrator of the platform.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlatformAdmin;
+
+impl<S: Send + Sync> FromRequestParts<S> for PlatformAdmin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller.require("platform:admin").map(|()| Self)
+    }
 }
+
 scoped! {
     /// A caller who may read what was changed, and by whom.
     Auditor, "audit:read"

@@ -26,10 +26,8 @@ pub(crate) struct SettingView {
     /// Its name in the configuration.
     key: String,
     /// What holds; none: nothing is set.
-    #[schema(value_type = Option<Object>)]
     value: Option<Value>,
     /// What held if nobody had set anything.
-    #[schema(value_type = Option<Object>)]
     default: Option<Value>,
     /// `default`, `file`, `environment` or `database`.
     source: &'static str,
@@ -68,7 +66,6 @@ pub(crate) struct VersionView {
     /// From 1.
     version: i64,
     /// What it said; none: it was deleted, and the file held again.
-    #[schema(value_type = Option<Object>)]
     value: Option<Value>,
     /// By whom.
     changed_by: String,
@@ -88,7 +85,6 @@ pub(crate) struct VersionsView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingBody {
     /// As in the configuration: `100`, `[8, 4, 2, 1]`, `"info,hub=debug"`.
-    #[schema(value_type = Object)]
     value: Value,
     /// Only where this is its version now, so that nobody's change is lost; 0: it was never changed.
     #[serde(default)]

@@ -190,7 +190,10 @@ async fn store(api: &ApiState, ready: Vec<Ready>, fates: &mut [Fate]) -> Result<
                     "not_storable",
                     format!("the database refuses it: {error}"),
                 );
-                fates[number] = Fate::Refused(Refusal { rule: None, problem });
+                fates[number] = Fate::Refused(Refusal {
+                    rule: None,
+                    problem: Box::new(problem),
+                });
             }
         }
     }

@@ -190,6 +190,7 @@ async fn look_up(hub: &Hub, screened: &Screened, bytes: &[u8]) -> Option<(&'stat
     Some((parsed.path, decided, bytes[parsed.len..].to_vec()))
 }
 
+#[expect(clippy::result_large_err, reason = "the answer, which is written at once")]
 fn decide(
     hub: &Hub,
     head: &Head<'_>,

@@ -285,11 +285,11 @@ pub(crate) async fn test(
     let made = planned.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
     let made = made.map_err(|refusal| match refusal.rule {
         Some(rule) => {
-            let mut problem = refusal.problem;
+            let mut problem = *refusal.problem;
             problem.detail = format!("rule `{rule}`: {}", problem.detail);
             problem
         }
-        None => refusal.problem,
+        None => *refusal.problem,
     })?;
     Ok(Json(RuleTested {
         event_type: event.kind,

@@ -281,7 +281,7 @@ impl Partition {
         if (item.attempts as usize) < self.site.config.retry.len() {
             return Verdict::Again(refusal);
         }
-        let problem = refusal.problem;
+        let problem = *refusal.problem;
         Verdict::Dead(Cause {
             code: problem.code.to_owned(),
             reason: match problem.field {

@@ -81,7 +81,7 @@ impl<'a> Head<'a> {
         Some(Publish {
             head,
             body: length.filter(|length| *length <= limit)?,
-            shown: authorization.and_then(bearer).or(api_key.map(str::trim)),
+            shown: authorization.and_then(bearer).or_else(|| api_key.map(str::trim)),
             forwarded,
             content_type: content_type.map(|kind| kind.split(';').next().unwrap_or_default().trim()),
             key,
