@@ -170,6 +170,10 @@ impl Running {
     ///
     /// # Errors
     /// When a channel cannot be used as configured.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what standalone and a dispatcher make in ways of their own, each by its name"
+    )]
     pub(super) async fn start(
         config: &Config,
         runtime: &Runtime,

@@ -22,8 +22,8 @@ use crate::{
 pub(crate) async fn run(service: Service, config: Config, runtime: Runtime) -> anyhow::Result<()> {
     tokio::spawn(runtime.clone().watch());
     match service {
-        Service::Standalone => standalone::run(config, &runtime).await,
+        Service::Standalone => Box::pin(standalone::run(config, &runtime)).await,
         Service::Hub => hub::run(config).await,
-        Service::Dispatcher => dispatcher::run(config, &runtime).await,
+        Service::Dispatcher => Box::pin(dispatcher::run(config, &runtime)).await,
     }
 }

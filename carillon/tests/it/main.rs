@@ -28,6 +28,10 @@ mod forged;
     reason = "servers start and die by blocking calls, and these tests run on several threads"
 )]
 mod grpc;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "servers start and die by blocking calls, and these tests run on several threads"
+)]
 mod kafka_soak;
 mod keys;
 mod malformed;

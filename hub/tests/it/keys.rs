@@ -86,11 +86,7 @@ async fn s4_10_a_key_publishes_over_both_servers_within_its_scopes() {
     kept.send(request(&format!("X-API-Key: {}", other.text()))).await;
     assert_eq!(kept.answer().await.problem(403, "scope_missing"), None);
     let unknown = NewKey::generate().unwrap();
-    for bad in [
-        unknown.text(),
-        "ck_",
-        &NewKey::next(key.id).unwrap().text().to_owned(),
-    ] {
+    for bad in [unknown.text(), "ck_", NewKey::next(key.id).unwrap().text()] {
         kept.send(request(&format!("X-API-Key: {bad}"))).await;
         assert_eq!(kept.answer().await.problem(401, "key_invalid"), None);
     }

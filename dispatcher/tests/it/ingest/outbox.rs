@@ -35,7 +35,7 @@ fn config(shop: &rig::postgres::Database, change: impl FnOnce(&mut OutboxConfig)
 
 /// The statement of a row; the table is made by the dispatcher.
 fn insert(body: &serde_json::Value, key: Option<&str>) -> String {
-    let key = key.map_or("NULL".to_owned(), |key| format!("'{key}'"));
+    let key = key.map_or_else(|| "NULL".to_owned(), |key| format!("'{key}'"));
     format!("INSERT INTO carillon_outbox (tenant, body, dedup_key) VALUES ('t1', '{body}', {key})")
 }
 

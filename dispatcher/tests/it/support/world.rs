@@ -125,7 +125,8 @@ impl World {
         receipts: ReceiptStream,
     ) -> Dispatcher {
         let settings = Settings::new(self.store.clone(), live(config.clone())).unwrap();
-        Dispatcher::start(Parts {
+        // On the heap, as every test's future would hold it.
+        Box::pin(Dispatcher::start(Parts {
             config,
             settings,
             store: self.store.clone(),
@@ -136,7 +137,7 @@ impl World {
             spool: self.spool.clone(),
             keyring: Keyring::new(self.store.clone(), None),
             exclusive,
-        })
+        }))
         .await
     }
 
