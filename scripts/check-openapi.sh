@@ -55,10 +55,11 @@ channels:write contacts:write inbox:any audit:read keys:write rules:write platfo
 # Left out: what answers for as long as somebody listens, and sockets.
 endless='/sse$|/poll$|/ws$|websocket/connect$|control/trace$|publish/stream$|audit/export$'
 check() {
-    "$tool" run "http://$1/openapi.json" --header "Authorization: Bearer $2" --max-examples "${EXAMPLES:-10}" --workers 1 \
+    # It leaves what it remembers in the folder where it runs.
+    (cd "$folder" && "$tool" run "http://$1/openapi.json" --header "Authorization: Bearer $2" --max-examples "${EXAMPLES:-10}" --workers 1 \
         --exclude-path-regex "$endless" --phases coverage,fuzzing --continue-on-failure --suppress-health-check all \
         --request-timeout 10 --seed 7 --no-color \
-        --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance
+        --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance)
 }
 failed=""
 echo "check-openapi: the public listener"
