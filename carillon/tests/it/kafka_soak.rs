@@ -244,7 +244,8 @@ impl Site {
             Fault::Join => block_in_place(|| {
                 let third = Node::start(&self.options).unwrap();
                 third.terminate().unwrap();
-                assert!(third.wait(PATIENCE).unwrap(), "it leaves in order");
+                let left = third.wait(PATIENCE).unwrap();
+                assert!(left, "it leaves in order:\n{}", third.log());
             }),
             Fault::Database => block_in_place(|| {
                 self.postgres.kill().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::config::Span;
 use dispatcher::config::DispatcherConfig;
 use rdkafka::{
     mocking::MockCluster,
@@ -28,11 +29,13 @@ async fn s3_4_errors_of_brokers_lose_and_double_nothing() {
     let topic = unique("mock");
     cluster.create_topic(&topic, PARTITIONS, 3).unwrap();
     let topics = Topics::on(cluster.bootstrap_servers());
-    let api = Api::start(DispatcherConfig {
+    let mut config = DispatcherConfig {
         kafka: topics.config(&[&topic]),
         ..quick()
-    })
-    .await;
+    };
+    // What is asked of these brokers last takes some of their errors, too.
+    config.queue.stop_within = Span(Duration::from_secs(15));
+    let api = Api::start(config).await;
     let commit = [
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,

@@ -95,7 +95,7 @@ pub(crate) fn quick() -> DispatcherConfig {
     config.queue.lease = ms(2000);
     config.queue.heartbeat = ms(500);
     config.queue.poll = ms(200);
-    config.queue.stop_within = ms(15_000);
+    config.queue.stop_within = ms(5000);
     config.realtime.receipt_wait = ms(300);
     config.smtp.timeout = ms(10_000);
     config.validate().unwrap();
