@@ -60,23 +60,25 @@ impl Shutdown {
     }
 }
 
-/// Waits for SIGTERM or SIGINT. SIGHUP, by which operators ask for a reload, does not end the process; [`hangup`] is for who
-/// reloads.
+/// Waits for SIGTERM or SIGINT, which are caught from the call on, not from the first look at the future. SIGHUP, by which
+/// operators ask for a reload, does not end the process; [`hangup`] is for who reloads.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub async fn signal() -> std::io::Result<&'static str> {
+pub fn signal() -> std::io::Result<impl Future<Output = &'static str> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok("SIGTERM"),
-            _ = interrupt.recv() => return Ok("SIGINT"),
-            _ = hangup.recv() => {}
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return "SIGTERM",
+                _ = interrupt.recv() => return "SIGINT",
+                _ = hangup.recv() => {}
+            }
         }
-    }
+    })
 }
 
 /// Every SIGHUP from now on.

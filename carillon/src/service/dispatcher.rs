@@ -38,9 +38,9 @@ use crate::{
 /// # Errors
 /// When something cannot be started. Redis or PostgreSQL that is away is no error: the process waits for it.
 pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()> {
+    let mut ending = pin!(Ending::begun(&config.server)?);
     let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
     let listeners = Listeners::bind(&config, true)?;
-    let mut ending = pin!(Ending::begun(&config.server));
     let Some(database) = waiting::database(&config, &listeners, ending.as_mut()).await? else {
         tracing::info!("stopped");
         return Ok(());
@@ -87,7 +87,7 @@ pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()>
     let serving = listeners.serve(public, internal, Some(grpc))?;
     tracing::info!("this is the dispatcher");
 
-    let ending = ending.await?;
+    let ending = ending.await;
     running.close();
     serving.stop();
     let database = running.stop().await;

@@ -19,16 +19,20 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Waits for the signal.
+    /// Waits for the signal. It is caught from the call on, so that one that comes while the process is being made ends it in
+    /// order, too.
     ///
     /// # Errors
     /// When signals cannot be waited for.
-    pub(super) async fn begun(config: &ServerConfig) -> anyhow::Result<Self> {
-        let signal = shutdown::signal().await?;
-        tracing::info!(signal, "stopping");
-        Ok(Self {
-            signal,
-            deadline: Instant::now() + config.shutdown_deadline.0,
+    pub(super) fn begun(config: &ServerConfig) -> anyhow::Result<impl Future<Output = Self> + use<>> {
+        let (signal, within) = (shutdown::signal()?, config.shutdown_deadline.0);
+        Ok(async move {
+            let signal = signal.await;
+            tracing::info!(signal, "stopping");
+            Self {
+                signal,
+                deadline: Instant::now() + within,
+            }
         })
     }
 

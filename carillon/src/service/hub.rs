@@ -23,6 +23,7 @@ const RESERVE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When something cannot be started. Redis that is away is no error: the process waits for it, not ready.
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    let ending = Ending::begun(&config.server)?;
     let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
     let listeners = Listeners::bind(&config, false)?;
     let metrics = Metrics::default();
@@ -53,7 +54,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let serving = listeners.serve(public, internal, None)?;
     tracing::info!(node = %hub.node(), "this is a hub");
 
-    let ending = Ending::begun(&config.server).await?;
+    let ending = ending.await;
     drain(&hub, &config, &ending, RESERVE).await;
     serving.finish(&ending).await;
     // Those of the last requests, which outlive the sessions.

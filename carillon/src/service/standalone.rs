@@ -37,6 +37,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// # Errors
 /// When something cannot be started; nothing has been accepted then.
 pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()> {
+    let ending = Ending::begun(&config.server)?;
     let secret = secret::configured_or_kept(config.auth.secret.as_ref(), &config.server.data_dir)?;
     let verifier = Verifier::new(&config.auth, Some(&secret))?;
     drop(secret);
@@ -96,7 +97,7 @@ pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()>
     tokio::spawn(sweep(memory, serving.token()));
 
     announce(serving.address, &config);
-    let ending = Ending::begun(&config.server).await?;
+    let ending = ending.await;
     let reserve = config.dispatcher().queue.stop_within.0 + Duration::from_secs(1);
     node::drain(&hub, &config, &ending, reserve).await;
     running.close();

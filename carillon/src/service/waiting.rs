@@ -26,7 +26,7 @@ const LOOKS: Backoff = Backoff {
 pub(super) async fn database(
     config: &Config,
     listeners: &Listeners,
-    mut ending: Pin<&mut impl Future<Output = anyhow::Result<Ending>>>,
+    mut ending: Pin<&mut impl Future<Output = Ending>>,
 ) -> anyhow::Result<Option<Database>> {
     let mut meanwhile: Option<Meanwhile> = None;
     let mut looks = 0;
@@ -41,10 +41,7 @@ pub(super) async fn database(
         }
         looks += 1;
         tokio::select! {
-            ended = ending.as_mut() => {
-                ended?;
-                break None;
-            }
+            _ = ending.as_mut() => break None,
             () = tokio::time::sleep(LOOKS.delay(looks, fastrand::f64())) => {}
         }
     };
