@@ -139,6 +139,29 @@ pub(crate) enum Admin {
     /// API keys of services
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print who changed what, the newest first, one JSON object a line
+    Export {
+        /// Of this tenant only [default: of all, and of the platform]
+        #[arg(long)]
+        tenant: Option<String>,
+        /// An action such as `key.create`, or its noun, `key`
+        #[arg(long)]
+        action: Option<String>,
+        /// At this time or later, RFC 3339
+        #[arg(long, value_name = "TIME")]
+        from: Option<jiff::Timestamp>,
+        /// Before this time, RFC 3339 [default: now]
+        #[arg(long, value_name = "TIME")]
+        to: Option<jiff::Timestamp>,
+    },
 }
 
 /// What to do with keys.

@@ -89,10 +89,8 @@ fn run(command: Command, config: Config, reading: Runtime) -> anyhow::Result<()>
             Ok(())
         }
         Command::Admin { admin } => {
-            for line in runtime()?.block_on(admin::run(admin, &config))? {
-                say(&line)?;
-            }
-            Ok(())
+            let done = runtime()?.block_on(admin::run(admin, &config, &mut std::io::stdout()));
+            done.or_else(unless_read_enough)
         }
         // What can be wrong has been refused with the loading.
         Command::Check { .. } => say("the configuration is good"),
@@ -101,9 +99,13 @@ fn run(command: Command, config: Config, reading: Runtime) -> anyhow::Result<()>
 
 /// Prints one line. Who closed the pipe has read enough.
 fn say(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+    writeln!(std::io::stdout(), "{line}").or_else(|error| unless_read_enough(error.into()))
+}
+
+fn unless_read_enough(error: anyhow::Error) -> anyhow::Result<()> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(broken) if broken.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
     }
 }
 

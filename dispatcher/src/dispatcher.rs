@@ -120,6 +120,7 @@ impl Dispatcher {
             ),
             keyring: keyring.clone(),
             settings: settings.clone(),
+            rules: revising.subscribe(Revised::Rules),
         });
         let context = Arc::new(Context {
             config: config.queue,

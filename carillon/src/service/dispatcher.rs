@@ -218,7 +218,6 @@ impl Running {
             service: dispatcher.service(),
             limits: parts.limits,
             schedules: parts.schedules,
-            rules: parts.rules,
             strategy: parts.strategy,
             realtime_lease: parts.queue.lease.0,
             live,

@@ -67,6 +67,9 @@ const SHOWN: &[&str] = &[
     // when
     "timing",
     "rule",
+    "event",
+    "when",
+    "enabled",
     "cron",
     "expression",
     "every",

@@ -237,13 +237,13 @@ pub(crate) async fn export(
     }
     let mut filter = query.read(&caller)?;
     filter.to.get_or_insert_with(Micros::now);
-    let export = Export {
+    let export = AuditExport {
         store: state.store().clone(),
         filter,
         whole: caller.has_scope("platform:admin"),
         next: Some(None),
     };
-    let lines = stream::unfold(export, async |mut export: Export| {
+    let lines = stream::unfold(export, async |mut export: AuditExport| {
         let page = export.page().await?;
         Some((page, export))
     });
@@ -254,8 +254,9 @@ pub(crate) async fn export(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
-/// What is left of an export.
-struct Export {
+/// What is left of an export: the entries that fit, the newest first, one JSON object a line.
+#[derive(Debug)]
+pub struct AuditExport {
     store: Store,
     filter: AuditFilter,
     whole: bool,
@@ -263,8 +264,20 @@ struct Export {
     next: Option<Option<AuditPlace>>,
 }
 
-impl Export {
-    async fn page(&mut self) -> Option<Result<Bytes, StoreError>> {
+impl AuditExport {
+    /// All that fits, as the platform's administrator sees it.
+    #[must_use]
+    pub fn whole(store: Store, filter: AuditFilter) -> Self {
+        Self {
+            store,
+            filter,
+            whole: true,
+            next: Some(None),
+        }
+    }
+
+    /// Some lines; none: there are no more.
+    pub async fn page(&mut self) -> Option<Result<Bytes, StoreError>> {
         let after = self.next.take()?;
         let (entries, next) = match self.store.audit(&self.filter, after, EXPORT_PAGE).await {
             Ok(page) => page,

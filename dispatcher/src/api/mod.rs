@@ -70,6 +70,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
+    audit::AuditExport,
     body::NotificationBody,
     grpc::{Notifications, grpc},
     health::{HealthView, Readiness, health, readiness, ready},

@@ -125,6 +125,11 @@ fn refused(refused: Refused) -> Problem {
     }
 }
 
+/// The newest first.
+async fn versions_of(state: &ApiState, key: &str) -> Result<Vec<SettingVersion>, Problem> {
+    state.store().setting_versions(key).await.map_err(store_problem)
+}
+
 async fn shown(state: &ApiState, key: &str) -> Result<Json<SettingView>, Problem> {
     let changed = state.store().settings().await.map_err(store_problem)?;
     let effective = state.service.settings().current();
@@ -221,11 +226,7 @@ pub(crate) async fn delete(
     Segment(key): Segment,
 ) -> Result<Json<SettingView>, Problem> {
     let key = known(key)?;
-    let versions = state
-        .store()
-        .setting_versions(&key)
-        .await
-        .map_err(store_problem)?;
+    let versions = versions_of(&state, &key).await?;
     if versions.first().is_none_or(|newest| newest.value.is_none()) {
         return Err(Problem::not_found("it is not changed: the file's value holds"));
     }
@@ -250,11 +251,7 @@ pub(crate) async fn versions(
     _admin: PlatformAdmin,
     Segment(key): Segment,
 ) -> Result<Json<VersionsView>, Problem> {
-    let versions = state
-        .store()
-        .setting_versions(&known(key)?)
-        .await
-        .map_err(store_problem)?;
+    let versions = versions_of(&state, &known(key)?).await?;
     let view = |one: SettingVersion| VersionView {
         version: one.version,
         value: one.value,
@@ -282,11 +279,7 @@ pub(crate) async fn rollback(
     JsonBody(body, _): JsonBody<RollbackBody>,
 ) -> Result<Json<SettingView>, Problem> {
     let key = known(key)?;
-    let versions = state
-        .store()
-        .setting_versions(&key)
-        .await
-        .map_err(store_problem)?;
+    let versions = versions_of(&state, &key).await?;
     let Some(meant) = versions.into_iter().find(|one| one.version == body.version) else {
         return Err(Problem::invalid(
             "unknown_version",

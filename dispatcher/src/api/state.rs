@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{budget::RateLimits, remembered::Remembered, rules::Book, under_way::UnderWay};
 use crate::{
     capacity::Capacity,
-    config::{LimitsConfig, RulesConfig, SchedulesConfig, StrategyConfig},
+    config::{LimitsConfig, SchedulesConfig, StrategyConfig},
     service::Service,
     store::Store,
     template::Templates,
@@ -45,8 +45,6 @@ pub struct ApiConfig {
     pub limits: LimitsConfig,
     /// Bounds of recurring notifications.
     pub schedules: SchedulesConfig,
-    /// Rules from events to notifications that every tenant has, and how many of its own one may have.
-    pub rules: RulesConfig,
     /// What chains do where a request says nothing else.
     pub strategy: StrategyConfig,
     /// How long the accepting node holds a realtime delivery that it publishes itself (`queue.lease`).
@@ -63,7 +61,7 @@ impl ApiState {
     pub fn new(config: ApiConfig) -> Self {
         super::condition::begin();
         let limits = RateLimits::new(&config.service.settings().current().config.limits);
-        let rules = Book::new(&config.rules);
+        let rules = Book::new(&config.service);
         let capacity = Capacity::new(config.service.clone());
         Self(Arc::new(Inner {
             config,

@@ -10,6 +10,7 @@ use common::{
     target::Audience,
     topic::TopicKey,
 };
+use tokio::sync::watch;
 
 use crate::{
     channels::Channels,
@@ -47,6 +48,8 @@ struct Inner {
     keyring: Keyring,
     reading: ReadingStatus,
     settings: Settings,
+    /// How often rules were changed, as this process knows.
+    rules: watch::Receiver<i64>,
 }
 
 /// What a service is made of.
@@ -60,6 +63,7 @@ pub(crate) struct Means {
     pub(crate) operations: Operations,
     pub(crate) keyring: Keyring,
     pub(crate) settings: Settings,
+    pub(crate) rules: watch::Receiver<i64>,
 }
 
 impl Service {
@@ -74,6 +78,7 @@ impl Service {
             operations,
             keyring,
             settings,
+            rules,
         } = means;
         let readers = Readers::new(store.clone(), realtime.clone(), keyring.clone());
         let away = store.away_after().map(Away::new);
@@ -90,6 +95,7 @@ impl Service {
             keyring,
             reading: ReadingStatus::default(),
             settings,
+            rules,
         }))
     }
 
@@ -282,6 +288,12 @@ impl Service {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// Another number as soon as this process knows of a change of anybody's rules.
+    #[must_use]
+    pub(crate) fn rules_revision(&self) -> i64 {
+        *self.0.rules.borrow()
     }
 
     /// Whether the bus takes frames at the moment.

@@ -4,7 +4,7 @@ use crate::model::Channel;
 
 /// Keys of the configuration that hold at once when they are changed. Beside them `channels.<name>.retry`, see
 /// [`is_changeable`].
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 13] = [
     "limits.user_requests_per_minute",
     "limits.service_requests_per_second",
     "limits.queued_max",
@@ -15,6 +15,9 @@ pub const KEYS: [&str; 10] = [
     "queue.tenant_max",
     "queue.retry",
     "queue.max_attempts",
+    "rules.builtin",
+    "rules.per_tenant",
+    "rules.list",
 ];
 
 /// The channel whose retries a key sets: its name, or `default`.

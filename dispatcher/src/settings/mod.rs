@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::keys::{KEYS, channel_of, is_changeable};
 use crate::{
     config::DispatcherConfig,
-    model::{SettingChange, SettingVersion},
-    store::{Store, StoreError},
+    model::{Micros, SettingChange, SettingVersion},
+    store::{SettingWritten, Store, StoreError},
 };
 
 /// When settings that could not be read are read again.
@@ -185,20 +185,28 @@ impl Settings {
     /// # Errors
     /// [`Refused`]: nothing is changed.
     pub async fn change(&self, change: SettingChange, by: &Origin) -> Result<SettingVersion, Refused> {
-        let mut all = self.0.store.settings().await?;
-        all.retain(|one| one.key != change.key);
-        all.push(SettingVersion {
-            key: change.key.clone(),
-            version: 0,
-            value: change.value.clone(),
-            changed_by: String::new(),
-            changed_at: crate::model::Micros::now(),
-        });
-        self.0.resolver.resolve(&all)?;
-        let changed = self.0.store.change_setting(change, by).await?;
-        let changed = changed.ok_or(Refused::Stale)?;
-        self.refresh().await?;
-        Ok(changed)
+        loop {
+            let beside = self.0.store.settings().await?;
+            let mut all = beside.clone();
+            all.retain(|one| one.key != change.key);
+            all.push(SettingVersion {
+                key: change.key.clone(),
+                version: 0,
+                value: change.value.clone(),
+                changed_by: String::new(),
+                changed_at: Micros::now(),
+            });
+            self.0.resolver.resolve(&all)?;
+            match self.0.store.change_setting(change.clone(), beside, by).await? {
+                SettingWritten::Stored(changed) => {
+                    self.refresh().await?;
+                    return Ok(changed);
+                }
+                SettingWritten::Stale => return Err(Refused::Stale),
+                // Each on its own may be what both together are not.
+                SettingWritten::Moved => {}
+            }
+        }
     }
 
     /// Keeps itself up to date until the process stops.

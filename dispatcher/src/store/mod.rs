@@ -68,6 +68,7 @@ pub use self::{
     migrate::{MigrationStatus, migrate_down, migrate_status, migrate_up},
     probe::{NotThere, probe},
     rules::RuleWritten,
+    settings::SettingWritten,
     types::{
         AttemptStart, ChangesResult, ClaimRequest, ClaimRules, FailedOver, JobClaim, JobPage, LaneDepth,
         Mark, Marked, OnUnknown, Place, ReadAll, Rescued, Server, StoreConfig, StoreError, TenantStats,

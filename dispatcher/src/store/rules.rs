@@ -1,15 +1,17 @@
 //! Rules: every version is kept for a while, the newest holds.
 
-use common::ids::TenantId;
+use common::{audit::Origin, ids::TenantId};
 
 use super::{
     StoreError,
     access::Access,
+    audit,
     codec::{from_json, json, small},
+    revisions::revise,
     sql::events as sql,
     transaction::Tx,
 };
-use crate::model::{EventRule, Micros, RuleBody, RuleVersion};
+use crate::model::{EventRule, Micros, Revised, RuleBody, RuleVersion};
 
 /// Versions of a rule that are kept.
 const KEPT: u32 = 50;
@@ -69,20 +71,26 @@ pub(super) async fn versions(
     rows.into_iter().map(version).collect()
 }
 
-/// Writes the next version; without a body the rule is deleted.
+/// The newest version of a rule, which nobody else changes until the transaction ends: every change begins with the revision.
+async fn held(tx: &mut Tx<'_>, tenant: &TenantId, name: &str) -> Result<Option<RuleVersion>, StoreError> {
+    revise(tx, Revised::Rules).await?;
+    Ok(versions(&mut tx.conn, tenant, name).await?.into_iter().next())
+}
+
+/// Writes the version behind the newest; without a body the rule is deleted.
 async fn write(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     name: &str,
+    newest: Option<RuleVersion>,
     body: Option<RuleBody>,
-    author: &str,
-    before: u32,
+    by: &Origin,
 ) -> Result<RuleVersion, StoreError> {
     let written = RuleVersion {
         name: name.to_owned(),
-        version: before + 1,
+        version: newest.as_ref().map_or(0, |newest| newest.version) + 1,
         body,
-        author: author.to_owned(),
+        author: by.user.as_str().to_owned(),
         created_at: tx.now,
     };
     tx.conn
@@ -91,15 +99,10 @@ async fn write(
         .bind(name)
         .bind(i64::from(written.version))
         .bind(written.body.as_ref().map(json).transpose()?)
-        .bind(author)
+        .bind(written.author.as_str())
         .bind(tx.now.0)
         .run()
-        .await
-        .map_err(|error| match error {
-            // Another has written this version since the look.
-            StoreError::Conflict(_) => StoreError::Again,
-            other => other,
-        })?;
+        .await?;
     tx.conn
         .query(sql::FORGET_RULE_VERSIONS)
         .bind(tenant.as_str())
@@ -107,6 +110,18 @@ async fn write(
         .bind(i64::from(written.version) - i64::from(KEPT))
         .run()
         .await?;
+    let action = match &written.body {
+        Some(_) => "rule.put",
+        None => "rule.delete",
+    };
+    let mut entry = by.did(action, "rule", name).of(Some(tenant.clone()));
+    if let Some(before) = newest.and_then(|newest| newest.body) {
+        entry = entry.before(&before);
+    }
+    if let Some(after) = &written.body {
+        entry = entry.after(after);
+    }
+    audit::append(tx, &[entry]).await?;
     Ok(written)
 }
 
@@ -116,16 +131,15 @@ pub(super) async fn put(
     tenant: &TenantId,
     name: &str,
     body: &RuleBody,
-    author: &str,
     most: usize,
+    by: &Origin,
 ) -> Result<RuleWritten, StoreError> {
-    let newest = versions(&mut tx.conn, tenant, name).await?.into_iter().next();
+    let newest = held(tx, tenant, name).await?;
     let there = newest.as_ref().is_some_and(|newest| newest.body.is_some());
     if !there && rules(&mut tx.conn, tenant).await?.len() >= most {
         return Ok(RuleWritten::TooMany);
     }
-    let before = newest.map_or(0, |newest| newest.version);
-    let written = write(tx, tenant, name, Some(body.clone()), author, before).await?;
+    let written = write(tx, tenant, name, newest, Some(body.clone()), by).await?;
     Ok(RuleWritten::Stored(written, there))
 }
 
@@ -134,14 +148,12 @@ pub(super) async fn delete(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     name: &str,
-    author: &str,
+    by: &Origin,
 ) -> Result<bool, StoreError> {
-    let newest = versions(&mut tx.conn, tenant, name).await?.into_iter().next();
-    match newest {
-        Some(newest) if newest.body.is_some() => {
-            write(tx, tenant, name, None, author, newest.version).await?;
-            Ok(true)
-        }
-        _ => Ok(false),
+    let newest = held(tx, tenant, name).await?;
+    let there = newest.as_ref().is_some_and(|newest| newest.body.is_some());
+    if there {
+        write(tx, tenant, name, newest, None, by).await?;
     }
+    Ok(there)
 }

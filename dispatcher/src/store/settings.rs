@@ -45,24 +45,34 @@ pub(super) async fn versions(conn: &mut Access<'_>, key: &str) -> Result<Vec<Set
     rows.into_iter().map(version).collect()
 }
 
-/// Writes the next version. None: the one that was expected is not the newest.
+/// What became of a setting that was to be changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SettingWritten {
+    /// Its next version.
+    Stored(SettingVersion),
+    /// The version that was expected is not the newest.
+    Stale,
+    /// Another setting was changed since the change was judged.
+    Moved,
+}
+
+/// Writes the next version, where all settings still are what it was judged beside.
 pub(super) async fn change(
     tx: &mut Tx<'_>,
     change: &SettingChange,
+    beside: &[SettingVersion],
     by: &Origin,
-) -> Result<Option<SettingVersion>, StoreError> {
+) -> Result<SettingWritten, StoreError> {
     // First, so that of two changes one waits here and sees what the other did.
     revise(tx, Revised::Settings).await?;
-    let last: Option<Row> = tx
-        .conn
-        .query(sql::LAST_SETTING)
-        .bind(change.key.as_str())
-        .optional()
-        .await?;
-    let last = last.map(version).transpose()?;
+    let all = all(&mut tx.conn).await?;
+    let last = all.iter().find(|one| one.key == change.key).cloned();
     let newest = last.as_ref().map_or(0, |last| last.version);
     if change.expected.is_some_and(|expected| expected != newest) {
-        return Ok(None);
+        return Ok(SettingWritten::Stale);
+    }
+    if all != beside {
+        return Ok(SettingWritten::Moved);
     }
     let new = SettingVersion {
         key: change.key.clone(),
@@ -94,5 +104,5 @@ pub(super) async fn change(
     let before = last.and_then(|last| last.value);
     let entry = by.did(action, "setting", &new.key).of(None);
     audit::append(tx, &[entry.plain(before, new.value.clone())]).await?;
-    Ok(Some(new))
+    Ok(SettingWritten::Stored(new))
 }

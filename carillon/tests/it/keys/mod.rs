@@ -270,12 +270,13 @@ async fn s4_10_the_first_key_of_a_standalone_server_needs_no_token() {
     let home = Home::new();
     let run = async |arguments: &[&str]| {
         let mut command = home.command(EXECUTABLE);
-        command.args(["--data-dir", &home.data().display().to_string(), "admin", "keys"]);
+        command.args(["--data-dir", &home.data().display().to_string(), "admin"]);
         let output = command.args(arguments).output().await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
         (output.status.success(), text(output.stdout), text(output.stderr))
     };
     let (made, key, errors) = run(&[
+        "keys",
         "create",
         "--name",
         "first",
@@ -287,21 +288,31 @@ async fn s4_10_the_first_key_of_a_standalone_server_needs_no_token() {
     .await;
     assert!(made, "{errors}");
     for bad in [
-        &["create", "--name", "n"][..],
-        &["create", "--name", "n", "--scope", "root"],
-        &["create", "--name", " ", "--role", "admin"],
-        &["create", "--name", "n", "--role", "root"],
-        &["revoke", "x"],
-        &["rotate", "0123456789012345678901"],
+        &["keys", "create", "--name", "n"][..],
+        &["keys", "create", "--name", "n", "--scope", "root"],
+        &["keys", "create", "--name", " ", "--role", "admin"],
+        &["keys", "create", "--name", "n", "--role", "root"],
+        &["keys", "revoke", "x"],
+        &["keys", "rotate", "0123456789012345678901"],
+        &["audit", "export", "--from", "yesterday"],
     ] {
         assert!(!run(bad).await.0, "{bad:?}");
     }
-    let (_, list, _) = run(&["list"]).await;
+    let (_, list, _) = run(&["keys", "list"]).await;
     let columns: Vec<&str> = list.split('\t').collect();
     assert_eq!(
         columns,
         [id(&key), "default", "active", "never", "publisher", "-", "first"]
     );
+    let (read, log, errors) = run(&["audit", "export", "--tenant", "default", "--action", "key"]).await;
+    assert!(read, "{errors}");
+    let entry: Value = serde_json::from_str(&log).unwrap();
+    assert_eq!(
+        (&entry["action"], &entry["who"]["credential"], &entry["object"]["id"]),
+        (&json!("key.create"), &json!("command"), &json!(id(&key)))
+    );
+    let (read, none, _) = run(&["audit", "export", "--to", "2020-01-01T00:00:00Z"]).await;
+    assert_eq!((read, none.as_str()), (true, ""));
     let server = home.start().await;
     let mut client = server.public().await;
     let created = client
@@ -318,13 +329,13 @@ async fn s4_10_the_first_key_of_a_standalone_server_needs_no_token() {
     let mut socket = Socket::open(home.public, &key).await;
     assert!(socket.until_pong().await.is_empty());
     // The file is the server's now.
-    let (done, _, errors) = run(&["list"]).await;
+    let (done, _, errors) = run(&["keys", "list"]).await;
     assert!(!done && errors.contains("/api/v1/keys"), "{errors}");
     server.terminate(PATIENCE).await;
-    let (_, next, _) = run(&["rotate", id(&key), "--overlap", "0s"]).await;
+    let (_, next, _) = run(&["keys", "rotate", id(&key), "--overlap", "0s"]).await;
     assert!(next.starts_with(&format!("ck_{}_", id(&key))) && next != key);
-    assert!(run(&["revoke", id(&key)]).await.0);
-    assert!(run(&["list", "--state", "revoked"]).await.1.contains(id(&key)));
+    assert!(run(&["keys", "revoke", id(&key)]).await.0);
+    assert!(run(&["keys", "list", "--state", "revoked"]).await.1.contains(id(&key)));
     // Nothing of a key is in the log.
     assert!(!home.log().contains(key.rsplit('_').next().unwrap()));
 }

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use common::ids::TenantId;
@@ -15,12 +14,10 @@ use crate::{
     events::{InvalidRule, Rule, builtin},
     model::EventRule,
     service::Service,
+    settings::Effective,
     store::StoreError,
     template::environment,
 };
-
-/// How old what is known of a tenant's rules may be.
-const FRESH: Duration = Duration::from_millis(500);
 
 /// Tenants whose rules are kept compiled.
 const TENANTS: usize = 10_000;
@@ -28,48 +25,58 @@ const TENANTS: usize = 10_000;
 /// A tenant's rules, the configuration's among them.
 pub(crate) type Rules = Arc<[Arc<Rule>]>;
 
+/// What a tenant's rules were made of.
 #[derive(Clone)]
 struct Kept {
     rules: Rules,
-    read_at: Instant,
+    /// How often rules had been changed when they began to be read.
+    revision: i64,
+    configured: Arc<Configured>,
 }
 
-/// The rules of every tenant.
+/// The rules that every tenant has.
+struct Configured {
+    /// The settings of which they were made, or of others that say the same of rules.
+    settings: Arc<Effective>,
+    rules: Vec<Arc<Rule>>,
+}
+
+/// The rules of every tenant. Read again when somebody changed rules, here or elsewhere, and when settings say others.
 pub(crate) struct Book {
     base: Environment<'static>,
-    /// Of the configuration: these every tenant has.
-    configured: Vec<Arc<Rule>>,
+    configured: Mutex<Arc<Configured>>,
     kept: Mutex<HashMap<TenantId, Kept>>,
 }
 
 impl fmt::Debug for Book {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Book")
-            .field("configured", &self.configured.len())
+            .field("configured", &locked(&self.configured).rules.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Book {
-    /// With the rules of a configuration that was checked; one that is not sound is left out.
-    pub(crate) fn new(config: &RulesConfig) -> Self {
-        let base = environment();
-        let builtin = if config.builtin { builtin() } else { Vec::new() };
-        let mut configured: Vec<Arc<Rule>> = Vec::new();
-        for rule in builtin.into_iter().chain(config.rules()) {
-            match Rule::compile(&base, rule) {
-                Ok(rule) => {
-                    configured.retain(|known| known.name() != rule.name());
-                    configured.push(Arc::new(rule));
-                }
-                Err(error) => tracing::error!(%error, "a rule of the configuration is left out"),
-            }
-        }
+    /// With the rules of the settings.
+    pub(crate) fn new(service: &Service) -> Self {
+        let (base, settings) = (environment(), service.settings().current());
+        let rules = compile_all(&base, &settings.config.rules);
         Self {
             base,
-            configured,
+            configured: Mutex::new(Arc::new(Configured { settings, rules })),
             kept: Mutex::default(),
         }
+    }
+
+    /// The rules that every tenant has now.
+    fn configured(&self, service: &Service) -> Arc<Configured> {
+        let settings = service.settings().current();
+        let mut known = locked(&self.configured);
+        if !Arc::ptr_eq(&known.settings, &settings) && known.settings.config.rules != settings.config.rules {
+            let rules = compile_all(&self.base, &settings.config.rules);
+            *known = Arc::new(Configured { settings, rules });
+        }
+        Arc::clone(&known)
     }
 
     /// Checks and compiles a rule that is to be kept, or tried.
@@ -77,46 +84,47 @@ impl Book {
         Rule::compile(&self.base, rule)
     }
 
-    /// A tenant's rules as they were at most half a second ago.
+    /// A tenant's rules as they were at most a second ago.
     pub(crate) async fn of(&self, service: &Service, tenant: &TenantId) -> Result<Rules, StoreError> {
-        let known = self.kept().get(tenant).cloned();
+        let (revision, configured) = (service.rules_revision(), self.configured(service));
+        let known = locked(&self.kept).get(tenant).cloned();
         match known {
-            Some(known) if known.read_at.elapsed() < FRESH => Ok(known.rules),
+            Some(known) if known.revision == revision && Arc::ptr_eq(&known.configured, &configured) => {
+                Ok(known.rules)
+            }
             _ => self.now(service, tenant).await,
         }
     }
 
     /// A tenant's rules as they are.
     pub(crate) async fn now(&self, service: &Service, tenant: &TenantId) -> Result<Rules, StoreError> {
-        let known = self.kept().get(tenant).cloned();
-        let read_at = Instant::now();
+        // First, so that what is changed behind it has them read again.
+        let revision = service.rules_revision();
+        let configured = self.configured(service);
+        let known = locked(&self.kept).get(tenant).cloned();
         let own = service.read(service.store().rules(tenant)).await?;
-        let rules = self.compiled(own, known.as_ref().map(|known| &known.rules));
+        let rules = self.compiled(&configured.rules, own, known.as_ref().map(|known| &known.rules));
         let kept = Kept {
             rules: Arc::clone(&rules),
-            read_at,
+            revision,
+            configured,
         };
-        let mut all = self.kept();
+        let mut all = locked(&self.kept);
         if all.len() >= TENANTS && !all.contains_key(tenant) {
             all.clear();
         }
-        // Who began to read later knows better.
-        let newer = all.get(tenant).is_some_and(|other| other.read_at > read_at);
-        if !newer {
-            all.insert(tenant.clone(), kept);
-        }
+        all.insert(tenant.clone(), kept);
         Ok(rules)
     }
 
     /// A tenant's rules were changed by this process.
     pub(crate) fn forget(&self, tenant: &TenantId) {
-        self.kept().remove(tenant);
+        locked(&self.kept).remove(tenant);
     }
 
     /// Compiles what is new, and keeps what is not.
-    fn compiled(&self, own: Vec<EventRule>, known: Option<&Rules>) -> Rules {
-        let mut rules: Vec<Arc<Rule>> = self
-            .configured
+    fn compiled(&self, configured: &[Arc<Rule>], own: Vec<EventRule>, known: Option<&Rules>) -> Rules {
+        let mut rules: Vec<Arc<Rule>> = configured
             .iter()
             .filter(|rule| !own.iter().any(|other| other.name == rule.name()))
             .cloned()
@@ -134,9 +142,25 @@ impl Book {
         }
         rules.into()
     }
+}
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<TenantId, Kept>> {
-        // Entries are whole after a panic, too.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+/// The rules of a configuration that was checked; one that is not sound is left out.
+fn compile_all(base: &Environment<'static>, config: &RulesConfig) -> Vec<Arc<Rule>> {
+    let builtin = if config.builtin { builtin() } else { Vec::new() };
+    let mut rules: Vec<Arc<Rule>> = Vec::new();
+    for rule in builtin.into_iter().chain(config.rules()) {
+        match Rule::compile(base, rule) {
+            Ok(rule) => {
+                rules.retain(|known| known.name() != rule.name());
+                rules.push(Arc::new(rule));
+            }
+            Err(error) => tracing::error!(%error, "a rule of the configuration is left out"),
+        }
     }
+    rules
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in there is whole after a panic, too.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

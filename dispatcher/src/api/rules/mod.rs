@@ -5,7 +5,10 @@ mod book;
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use common::http::{JsonBody, Problem};
+use common::{
+    audit::Origin,
+    http::{JsonBody, Problem},
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -140,15 +143,16 @@ pub(crate) async fn get(
 pub(crate) async fn put(
     State(state): State<ApiState>,
     RuleWriter(caller): RuleWriter,
+    origin: Origin,
     Segment(name): Segment,
     JsonBody(body, _): JsonBody<RuleBody>,
 ) -> Result<(StatusCode, Json<RuleView>), Problem> {
     check_name(&name)?;
     checked(&state, &name, body.clone())?;
-    let most = state.rules.per_tenant;
+    let most = state.service.settings().current().config.rules.per_tenant;
     let written = state
         .store()
-        .put_rule(&caller.tenant, &name, body, caller.user.as_str(), most)
+        .put_rule(&caller.tenant, &name, body, most, &origin)
         .await
         .map_err(store_problem)?;
     let RuleWritten::Stored(version, there) = written else {
@@ -184,11 +188,12 @@ pub(crate) async fn put(
 pub(crate) async fn delete(
     State(state): State<ApiState>,
     RuleWriter(caller): RuleWriter,
+    origin: Origin,
     Segment(name): Segment,
 ) -> Result<StatusCode, Problem> {
     let deleted = state
         .store()
-        .delete_rule(&caller.tenant, &name, caller.user.as_str())
+        .delete_rule(&caller.tenant, &name, &origin)
         .await
         .map_err(store_problem)?;
     state.rules().forget(&caller.tenant);

@@ -1,6 +1,6 @@
 //! Events that are taken in, and the rules that make notifications of them.
 
-use common::ids::TenantId;
+use common::{audit::Origin, ids::TenantId};
 
 use crate::{
     model::{EventRule, IncomingEvent, RuleBody, RuleVersion},
@@ -42,12 +42,12 @@ impl Store {
         tenant: &TenantId,
         name: &str,
         body: RuleBody,
-        author: &str,
         most: usize,
+        by: &Origin,
     ) -> Result<RuleWritten, StoreError> {
-        let input = (tenant.clone(), name.to_owned(), body, author.to_owned(), most);
-        self.single(input, |(tenant, name, body, author, most), tx| {
-            Box::pin(rules::put(tx, tenant, name, body, author, *most))
+        let input = (tenant.clone(), name.to_owned(), body, most, by.clone());
+        self.single(input, |(tenant, name, body, most, by), tx| {
+            Box::pin(rules::put(tx, tenant, name, body, *most, by))
         })
         .await
     }
@@ -56,10 +56,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn delete_rule(&self, tenant: &TenantId, name: &str, author: &str) -> Result<bool, StoreError> {
-        let input = (tenant.clone(), name.to_owned(), author.to_owned());
-        self.single(input, |(tenant, name, author), tx| {
-            Box::pin(rules::delete(tx, tenant, name, author))
+    pub async fn delete_rule(&self, tenant: &TenantId, name: &str, by: &Origin) -> Result<bool, StoreError> {
+        let input = (tenant.clone(), name.to_owned(), by.clone());
+        self.single(input, |(tenant, name, by), tx| {
+            Box::pin(rules::delete(tx, tenant, name, by))
         })
         .await
     }

@@ -4,7 +4,7 @@ use common::audit::Origin;
 
 use crate::{
     model::{SettingChange, SettingVersion},
-    store::{Store, StoreError, settings},
+    store::{SettingWritten, Store, StoreError, settings},
 };
 
 impl Store {
@@ -24,17 +24,19 @@ impl Store {
         settings::versions(&mut self.snapshot().await?.access(), key).await
     }
 
-    /// Changes a setting: its next version. None: the one that was expected is not the newest, and nothing is changed.
+    /// Changes a setting that was judged `beside` what [`Self::settings`] said: its next version. Nothing is changed where that
+    /// is another by now.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn change_setting(
         &self,
         change: SettingChange,
+        beside: Vec<SettingVersion>,
         by: &Origin,
-    ) -> Result<Option<SettingVersion>, StoreError> {
-        self.single((change, by.clone()), |(change, by), tx| {
-            Box::pin(settings::change(tx, change, by))
+    ) -> Result<SettingWritten, StoreError> {
+        self.single((change, beside, by.clone()), |(change, beside, by), tx| {
+            Box::pin(settings::change(tx, change, beside, by))
         })
         .await
     }

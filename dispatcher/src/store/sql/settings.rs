@@ -3,7 +3,6 @@
 statements! { settings:
     SETTINGS,
     SETTING_VERSIONS,
-    LAST_SETTING,
     PUT_SETTING,
     FORGET_SETTINGS,
 }

@@ -9,9 +9,6 @@ WHERE s.version = (SELECT max(version) FROM settings n WHERE n.key = s.key) ORDE
 pub(in crate::store) const SETTING_VERSIONS: &str = "
 SELECT key, version, value, changed_by, changed_at FROM settings WHERE key = ?1 ORDER BY version DESC LIMIT ?2";
 
-pub(in crate::store) const LAST_SETTING: &str = "
-SELECT key, version, value, changed_by, changed_at FROM settings WHERE key = ?1 ORDER BY version DESC LIMIT 1";
-
 pub(in crate::store) const PUT_SETTING: &str = "
 INSERT INTO settings (key, version, value, changed_by, changed_at) VALUES (?1, ?2, ?3, ?4, ?5)";
 

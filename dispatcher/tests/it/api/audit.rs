@@ -15,6 +15,7 @@ fn operator() -> Who {
         "notifications:write",
         "templates:write",
         "contacts:write",
+        "rules:write",
     ]
     .into_iter()
     .fold(Who::user("op"), Who::scope)
@@ -87,6 +88,13 @@ async fn s4_10_every_change_is_on_record_and_shows_no_text_and_no_address() {
     api.delete(&op, "/api/v1/queue/pauses?channel=email")
         .await
         .expect(200);
+    let rule = json!({ "event": "order.placed", "when": "amount > 1000",
+        "notification": { "user_id": "{{ owner }}", "title": "secret words", "content": "hidden" } });
+    for _ in 0..2 {
+        let answer = api.json("PUT", &op, "/api/v1/rules/big", &rule.to_string()).await;
+        assert!(answer.status.is_success(), "{}", answer.status);
+    }
+    assert_eq!(api.delete(&op, "/api/v1/rules/big").await.status, 204);
 
     let all = entries(&api, &auditor(), "").await;
     let mut actions: Vec<&str> = all
@@ -111,6 +119,9 @@ async fn s4_10_every_change_is_on_record_and_shows_no_text_and_no_address() {
             "dead_letter.redrive",
             "queue.pause",
             "queue.resume",
+            "rule.put",
+            "rule.put",
+            "rule.delete",
         ],
         "and ordinary creates are not"
     );
@@ -127,6 +138,11 @@ async fn s4_10_every_change_is_on_record_and_shows_no_text_and_no_address() {
         "{put}"
     );
     assert_eq!(put["before"]["language"], "en");
+    let rule = entries(&api, &auditor(), "action=rule.delete").await.remove(0);
+    assert_eq!(
+        (&rule["before"]["when"], &rule["before"]["notification"]["user_id"], &rule["after"]),
+        (&json!("amount > 1000"), &json!("{{ owner }}"), &Value::Null)
+    );
     let by_id = format!("object=template&object_id={}", template["id"].as_str().unwrap());
     let made = entries(&api, &auditor(), &by_id).await.remove(0);
     assert_eq!(

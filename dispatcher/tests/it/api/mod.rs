@@ -231,7 +231,6 @@ impl Api {
                     ))
                     .guarded(Guard::new(auth.failures, auth.failures_window.0)),
             ),
-            rules: config.rules.clone(),
             service: running.service.clone(),
             limits: config.limits.clone(),
             strategy: config.strategy.clone(),

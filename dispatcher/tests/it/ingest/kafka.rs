@@ -74,6 +74,49 @@ async fn s3_4_the_five_events_become_what_the_document_says() {
     topics.all_committed(&api.kafka_group, &topic).await;
 }
 
+/// Rules that one dispatcher is told of hold at the other, which reads the events: a tenant's own, and those of the settings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_13_rules_that_are_changed_hold_at_every_dispatcher_without_a_restart() {
+    let topics = Topics::shared().await;
+    let topic = topics.create("changed").await;
+    let world = World::new().await;
+    let beside = world.beside().await;
+    let here = Api::on(world, quick()).await;
+    let config = DispatcherConfig {
+        kafka: topics.config(&[&topic]),
+        ..quick()
+    };
+    let there = Api::on(beside, config).await;
+    let who = Who::service().scope("rules:write").scope("platform:admin");
+    let rule = |title: &str| {
+        json!({"event": "order.placed",
+            "notification": {"user_id": "{{ owner }}", "title": title, "content": "C", "channels": ["in_app"]}})
+    };
+    // Each event is another one; what came before a rule held is of the rule before it, or of none.
+    let told = async |title: &str| {
+        eventually(&format!("`{title}` is told"), async || {
+            let event = json!({"event_type": "order.placed", "tenant_id": "t1", "owner": "u1"});
+            topics.put(&topic, Some("k"), &event).await;
+            topics.all_committed(&there.kafka_group, &topic).await;
+            let titles = here.titles(&Who::user("u1")).await;
+            titles.iter().any(|told| told == title).then_some(())
+        })
+        .await;
+    };
+    let put = async |path: &str, body: Value| {
+        let answer = here.json("PUT", &who, path, &body.to_string()).await;
+        assert!(answer.status.is_success(), "{}: {}", answer.status, answer.text);
+    };
+    let mut platform = rule("of the platform");
+    platform["name"] = json!("orders");
+    put("/api/v1/settings/rules.list", json!({ "value": [platform] })).await;
+    told("of the platform").await;
+    put("/api/v1/rules/orders", rule("of the tenant")).await;
+    told("of the tenant").await;
+    put("/api/v1/rules/orders", rule("of the tenant, another")).await;
+    told("of the tenant, another").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_4_cloud_events_are_read_in_both_modes() {
     let topics = Topics::shared().await;

@@ -107,7 +107,7 @@ async fn rules_that_are_written_at_once_are_versions_of_each_other() {
     let tasks = (0..8).map(|number| {
         let store = fresh.store.clone();
         let body = body(number);
-        tokio::spawn(async move { store.put_rule(&tenant(), "r", body, "me", 10).await.unwrap() })
+        tokio::spawn(async move { store.put_rule(&tenant(), "r", body, 10, &by("me")).await.unwrap() })
     });
     let mut versions = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
@@ -122,7 +122,7 @@ async fn rules_that_are_written_at_once_are_versions_of_each_other() {
     assert_eq!((rules.len(), rules[0].version), (1, 8));
     for number in 0..60 {
         fresh
-            .put_rule(&tenant(), "r", body(number), "me", 10)
+            .put_rule(&tenant(), "r", body(number), 10, &by("me"))
             .await
             .unwrap();
     }

@@ -22,6 +22,7 @@ mod records;
 mod rescue_race;
 mod retention;
 mod schedules;
+mod settings;
 mod snooze;
 mod stops;
 mod unread;

@@ -30,6 +30,7 @@ fn resolve(base: &DispatcherConfig, changed: &[SettingVersion]) -> Result<Effect
             "queue.shares" => config.queue.shares = one.queue.shares,
             "queue.max_attempts" => config.queue.max_attempts = one.queue.max_attempts,
             "channels.email.retry" => config.channels = one.channels,
+            "rules.list" => config.rules = one.rules,
             other => panic!("no test changes {other}"),
         }
         let set = Given {
