@@ -9,6 +9,7 @@ use dispatcher::{
 use serde_json::{Map, json};
 
 use super::{fresh, fresh_with, listed, reader, tenant, to, user_key};
+use crate::support::by;
 
 fn event(position: i64, name: Option<&str>, notifications: Vec<NewNotification>) -> IncomingEvent {
     IncomingEvent {
