@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Mails that are held for each connection. While one is sent, the next are recorded and the last are settled; a mail
 /// that has no turn yet waits for as many transmissions at the most. After a crash all of them count as unknown, so
 /// where the unknown is not sent again only what a connection takes is held.
-const HELD_PER_CONNECTION: usize = 32;
+const HELD_PER_CONNECTION: usize = 64;
 
 /// The email channel.
 #[derive(Debug)]

@@ -135,7 +135,7 @@ async fn begin(tx: &mut Tx<'_>, now: Micros, claimed: &mut [Claimed]) -> Result<
     };
     let ready: Vec<&mut Claimed> = claimed.iter_mut().filter(can_be_tried).collect();
     let starts: Vec<AttemptStart> = ready.iter().map(|one| AttemptStart::of(one, now)).collect();
-    let begun = queue::begin_attempts(tx, &starts.iter().collect::<Vec<_>>()).await?;
+    let begun = queue::begin_claimed(tx, &starts.iter().collect::<Vec<_>>()).await?;
     for (one, begun) in ready.into_iter().zip(begun) {
         one.begun = begun;
     }

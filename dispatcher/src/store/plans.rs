@@ -61,6 +61,7 @@ async fn hot_statements_use_indexes() {
         ("claim expired", queue::CLAIM_EXPIRED, false),
         ("claimed notifications", queue::CLAIMED_NOTIFICATIONS, false),
         ("begin", queue::BEGIN_ATTEMPTS, false),
+        ("begin with the claim", queue::BEGIN_CLAIMED, false),
         ("settle", queue::SETTLE, false),
         ("end attempts", queue::END_ATTEMPTS, false),
         ("extend", queue::EXTEND, false),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     AttemptStart, LaneDepth, OnUnknown, Rescued, StoreError,
-    access::Access,
+    access::{Access, Statement},
     chains::{self, End},
     codec::{channel_of, count, from_json, ids, state_of},
     positions::{Arrival, StoredRoute, appear},
@@ -30,6 +30,22 @@ pub(super) async fn begin_attempts(
     tx: &mut Tx<'_>,
     starts: &[&AttemptStart],
 ) -> Result<Vec<bool>, StoreError> {
+    begin_by(tx, sql::BEGIN_ATTEMPTS, starts).await
+}
+
+/// The same for leases that this transaction took.
+pub(super) async fn begin_claimed(
+    tx: &mut Tx<'_>,
+    starts: &[&AttemptStart],
+) -> Result<Vec<bool>, StoreError> {
+    begin_by(tx, sql::BEGIN_CLAIMED, starts).await
+}
+
+async fn begin_by(
+    tx: &mut Tx<'_>,
+    statement: Statement,
+    starts: &[&AttemptStart],
+) -> Result<Vec<bool>, StoreError> {
     let input: Vec<_> = starts
         .iter()
         .map(|start| {
@@ -42,7 +58,7 @@ pub(super) async fn begin_attempts(
             )
         })
         .collect();
-    let rows = tx.conn.query(sql::BEGIN_ATTEMPTS).rows(&input).all().await?;
+    let rows = tx.conn.query(statement).rows(&input).all().await?;
     Ok(deal(
         starts.iter().map(|start| (start.delivery, start.token)),
         rows,

@@ -24,7 +24,7 @@ WITH RECURSIVE s (channel, tenant, due_at) AS (
 SELECT channel, tenant FROM s WHERE due_at <= $2::bigint LIMIT $5::bigint";
 
 /// Takes `[channel, tenant, from]`, and of each the first `$6` that are due, in the order of the index; what another worker is
-/// about to take is passed over.
+/// about to take is passed over. Who is under the first lease of all has no attempts.
 pub(in crate::store) const CLAIM: &str = "
 WITH c AS MATERIALIZED (
   SELECT p.id FROM unnest($3::text[], $4::text[], $5::bigint[]) AS f (channel, tenant, due_from) CROSS JOIN LATERAL (
@@ -36,7 +36,8 @@ UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $7
   updated_at = $2::bigint
 WHERE d.id = ANY (ARRAY(SELECT c.id FROM c))
 RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d.token, d.max_attempts,
-  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
+  CASE WHEN d.token = 1 THEN 0 ELSE
+    (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id) END, d.tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
 
 /// When the one after so many expires of those that do after `$1` and up to `$2`.
@@ -57,7 +58,8 @@ UPDATE deliveries d SET state = 'running', token = d.token + 1, lease_until = $4
   updated_at = $7::bigint
 WHERE d.id = ANY (ARRAY(SELECT c.id FROM c))
 RETURNING d.id, d.notification_id, d.channel, d.\"user\", d.address, d.due_at, d.token, d.max_attempts,
-  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id), d.tenant,
+  CASE WHEN d.token = 1 THEN 0 ELSE
+    (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.id) END, d.tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = d.id)";
 
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
@@ -79,41 +81,58 @@ SELECT * FROM held
 ON CONFLICT (delivery_id, number) DO NOTHING
 RETURNING delivery_id, token";
 
+/// As [`BEGIN_ATTEMPTS`], for leases that this transaction took.
+pub(in crate::store) const BEGIN_CLAIMED: &str = "
+INSERT INTO attempts (delivery_id, number, token, provider, started_at)
+SELECT b.id, b.number, b.token, b.provider, b.started_at
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]) AS b (id, token, number, started_at, provider)
+ON CONFLICT (delivery_id, number) DO NOTHING
+RETURNING delivery_id, token";
+
 /// Takes `[delivery, token, state, due_at, reason]`. What was withdrawn meanwhile is not tried again: `STOP_PENDING`
-/// leaves its mark in the row.
+/// leaves its mark in the row. What ends goes at once; what is to be tried again is locked first, to see that mark.
 pub(in crate::store) const SETTLE: &str = concat!(
     "
-WITH held AS MATERIALIZED (
+WITH s AS MATERIALIZED (
+  SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
+    AS s (id, token, state, due_at, reason) ORDER BY id
+), held AS MATERIALIZED (
   SELECT d.id, s.reason, coalesce(s.due_at, d.due_at) AS due_at,
     CASE WHEN s.state = 'pending' AND (coalesce(d.reason, '') IN ('withdrawn', 'cancelled') OR EXISTS
       (SELECT 1 FROM notifications n WHERE n.id = d.notification_id
         AND (n.withdrawn = 1 OR n.cancelled_at IS NOT NULL)))
       THEN 'cancelled' ELSE s.state END AS state
-  FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
-    AS s (id, token, state, due_at, reason) ORDER BY id) s
+  FROM (SELECT * FROM s WHERE s.state NOT IN ",
+    terminal!(),
+    ") s
   CROSS JOIN LATERAL (SELECT d.id, d.notification_id, d.reason, d.due_at FROM deliveries d
     WHERE d.id = s.id AND d.token = s.token AND d.state = 'running' FOR UPDATE) d
 ), again AS (
   UPDATE deliveries d SET state = held.state, due_at = held.due_at, reason = held.reason, lease_until = NULL,
     worker = NULL, updated_at = $6::bigint
   FROM held WHERE d.id = held.id
-    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state NOT IN ",
-    terminal!(),
-    "
+    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state <> 'cancelled'
   RETURNING d.id, d.token, d.tenant, d.state
-), gone AS (
+), stopped AS (
   DELETE FROM deliveries d USING held WHERE d.id = held.id
-    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state IN ",
-    terminal!(),
-    "
+    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state = 'cancelled'
   RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, held.state, held.reason,
     held.due_at, d.token, d.max_attempts
+), gone AS (
+  DELETE FROM deliveries d USING s WHERE d.id = s.id AND d.token = s.token AND d.state = 'running'
+    AND d.id = ANY (ARRAY(SELECT e.id FROM s e WHERE e.state IN ",
+    terminal!(),
+    ")) AND s.state IN ",
+    terminal!(),
+    "
+  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, s.state, s.reason,
+    coalesce(s.due_at, d.due_at) AS due_at, d.token, d.max_attempts
 ), ended AS (
   INSERT INTO delivery_history (",
     columns!(),
     ")
-  SELECT id, notification_id, tenant, channel, \"user\", address, lane, state, reason, due_at, NULL, token, max_attempts,
-    NULL, $6::bigint FROM gone
+  SELECT id, notification_id, tenant, channel, \"user\", address, lane, state, reason, due_at, NULL::bigint, token,
+    max_attempts, NULL, $6::bigint FROM (SELECT * FROM gone UNION ALL SELECT * FROM stopped) g
   RETURNING id, token, tenant, state
 )
 SELECT id, token, tenant, state FROM again UNION ALL SELECT id, token, tenant, state FROM ended"

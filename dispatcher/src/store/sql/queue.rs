@@ -8,6 +8,7 @@ statements! { queue:
     EXPIRY_STEP,
     CLAIMED_NOTIFICATIONS,
     BEGIN_ATTEMPTS,
+    BEGIN_CLAIMED,
     SETTLE,
     END_ATTEMPTS,
     EXTEND,

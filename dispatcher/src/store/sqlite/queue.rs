@@ -28,7 +28,8 @@ WHERE id IN (
       AND e.due_at <= ?2
     ORDER BY e.due_at, e.id LIMIT ?4))
 RETURNING id, notification_id, channel, user, address, due_at, token, max_attempts,
-  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id), tenant,
+  CASE WHEN token = 1 THEN 0 ELSE
+    (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id) END, tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = deliveries.id)";
 
 /// When the one after so many expires of those that do after `?1` and up to `?2`.
@@ -44,7 +45,8 @@ WHERE id IN (
     ON d.notification_id = n.id AND +d.lane = ?1 AND +d.state = 'pending' AND +d.channel <> 'in_app'
   WHERE n.expires_at > ?2 AND n.expires_at <= ?3 LIMIT ?5)
 RETURNING id, notification_id, channel, user, address, due_at, token, max_attempts,
-  (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id), tenant,
+  CASE WHEN token = 1 THEN 0 ELSE
+    (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = deliveries.id) END, tenant,
   (SELECT e.content FROM delivery_edits e WHERE e.delivery_id = deliveries.id)";
 
 pub(in crate::store) const CLAIMED_NOTIFICATIONS: &str = "
@@ -59,6 +61,13 @@ SELECT d.id, j.value ->> 2, d.token, j.value ->> 4, j.value ->> 3
 FROM json_each(?1) j CROSS JOIN deliveries d
   ON d.id = unhex(j.value ->> 0) AND d.token = j.value ->> 1 AND +d.state = 'running'
 WHERE true
+ON CONFLICT (delivery_id, number) DO NOTHING
+RETURNING delivery_id, token";
+
+/// As [`BEGIN_ATTEMPTS`], for leases that this transaction took.
+pub(in crate::store) const BEGIN_CLAIMED: &str = "
+INSERT INTO attempts (delivery_id, number, token, provider, started_at)
+SELECT unhex(value ->> 0), value ->> 2, value ->> 1, value ->> 4, value ->> 3 FROM json_each(?1) WHERE true
 ON CONFLICT (delivery_id, number) DO NOTHING
 RETURNING delivery_id, token";
 
