@@ -10,6 +10,7 @@
 //! - `receive`: from the bus to the workers; `pressure`: publishers of many messages wait for them; `receipts`: what is
 //!   reported to the dispatcher.
 
+mod ceilings;
 mod comeback;
 pub mod config;
 pub mod http;
@@ -46,8 +47,8 @@ use common::{
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
-pub use self::{config::HubConfig, limits::TenantCount, nodes::census::Census, receive::Outgoing};
 use self::{
+    ceilings::Ceilings,
     http::{Publisher, fallback::say::Allowances},
     limits::Connections,
     metrics::HubMetrics,
@@ -59,6 +60,7 @@ use self::{
     trace::Traces,
     worker::{Control, Inputs, NewSession, Shared, Worker, presence},
 };
+pub use self::{config::HubConfig, limits::TenantCount, nodes::census::Census, receive::Outgoing};
 
 /// Inputs, other than messages, that may wait for a worker; who has more waits.
 const CONTROLS: usize = 4096;
@@ -118,7 +120,8 @@ impl Hub {
     #[must_use]
     pub fn start(parts: HubParts) -> Self {
         let metrics = HubMetrics::register(&parts.metrics);
-        let connections = Arc::new(Connections::new(&parts.config));
+        let ceilings = Arc::new(Ceilings::new(&parts.config));
+        let connections = Arc::new(Connections::new(Arc::clone(&ceilings), &parts.config));
         let said = Allowances::new(&parts.config);
         let (subscriptions, events) = parts.bus.attach(parts.node_queue);
         let (wishes, wishes_in) = mpsc::channel(CONTROLS);
@@ -147,6 +150,7 @@ impl Hub {
             attended,
             traces: Arc::clone(&traces),
             metrics: metrics.clone(),
+            ceilings,
             config: parts.config,
         });
         let mut workers = Vec::with_capacity(count);
@@ -222,6 +226,15 @@ impl Hub {
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.inner.shared.node
+    }
+
+    /// Takes on the bounds of a configuration that was read again: sessions of this node, of a tenant, of a user and from an
+    /// address, handshakes, topics of a session, and what it may send. Sessions that are open stay so.
+    pub fn take_on(&self, config: &HubConfig) {
+        let inner = &self.inner;
+        inner.shared.ceilings.set(config);
+        inner.connections.take_on(config);
+        inner.said.take_on(config);
     }
 
     /// What takes publishes here.

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use common::{
 use dashmap::DashMap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use crate::{comeback::Comeback, config::HubConfig};
+use crate::{ceilings::Ceilings, comeback::Comeback, config::HubConfig};
 
 /// Why a handshake was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +54,9 @@ pub struct TenantCount {
 /// Counts sessions and admits new ones.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    limits: Limits,
-    handshakes: DefaultDirectRateLimiter,
-    comeback: Comeback,
+    ceilings: Arc<Ceilings>,
+    /// Changed with the configuration alone.
+    door: RwLock<Door>,
     total: AtomicUsize,
     tenants: DashMap<TenantId, TenantCount>,
     /// Sessions of each user; a user's sessions share the key's text.
@@ -64,26 +64,30 @@ pub(crate) struct Connections {
     addresses: DashMap<IpAddr, u32>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    node: usize,
-    tenant: usize,
-    user: usize,
-    address: usize,
+/// How many come in.
+#[derive(Debug)]
+struct Door {
+    per_second: u32,
+    handshakes: DefaultDirectRateLimiter,
+    comeback: Comeback,
+}
+
+impl Door {
+    fn new(per_second: u32) -> Self {
+        let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+        Self {
+            per_second,
+            handshakes: RateLimiter::direct(Quota::per_second(rate)),
+            comeback: Comeback::new(per_second),
+        }
+    }
 }
 
 impl Connections {
-    pub(crate) fn new(config: &HubConfig) -> Self {
-        let rate = NonZeroU32::new(config.handshakes_per_second).unwrap_or(NonZeroU32::MIN);
+    pub(crate) fn new(ceilings: Arc<Ceilings>, config: &HubConfig) -> Self {
         Self {
-            limits: Limits {
-                node: config.max_connections,
-                tenant: config.max_connections_per_tenant,
-                user: config.max_connections_per_user,
-                address: config.max_connections_per_address,
-            },
-            handshakes: RateLimiter::direct(Quota::per_second(rate)),
-            comeback: Comeback::new(config.handshakes_per_second),
+            ceilings,
+            door: RwLock::new(Door::new(config.handshakes_per_second)),
             total: AtomicUsize::new(0),
             tenants: DashMap::new(),
             users: DashMap::default(),
@@ -93,12 +97,22 @@ impl Connections {
 
     /// Takes one handshake's token; told before anything costly is done.
     pub(crate) fn take_handshake(&self) -> Result<(), Refusal> {
-        self.handshakes.check().map_err(|_| Refusal::Rate)
+        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        door.handshakes.check().map_err(|_| Refusal::Rate)
+    }
+
+    /// Takes on another rate of handshakes.
+    pub(crate) fn take_on(&self, config: &HubConfig) {
+        let mut door = self.door.write().unwrap_or_else(PoisonError::into_inner);
+        // The same rate goes on with what it promised.
+        if door.per_second != config.handshakes_per_second {
+            *door = Door::new(config.handshakes_per_second);
+        }
     }
 
     /// Refuses where the node has no room: told before anything costly is done.
     pub(crate) fn has_room(&self) -> Result<(), Refusal> {
-        if self.total() < self.limits.node {
+        if self.total() < self.ceilings.node() {
             Ok(())
         } else {
             Err(Refusal::Node)
@@ -107,7 +121,8 @@ impl Connections {
 
     /// When someone who is refused comes back: apart from all others who were.
     pub(crate) fn comeback(&self) -> Duration {
-        self.comeback.promise()
+        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        door.comeback.promise()
     }
 
     /// Admits a session, until the seat is dropped.
@@ -117,7 +132,7 @@ impl Connections {
         user: &TopicKey,
         address: IpAddr,
     ) -> Result<Seat, Refusal> {
-        if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.node {
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.ceilings.node() {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Node);
         }
@@ -129,7 +144,7 @@ impl Connections {
             address,
             taken: Taken::Node,
         };
-        if !grow(&self.addresses, &address, self.limits.address) {
+        if !grow(&self.addresses, &address, self.ceilings.address()) {
             return Err(Refusal::Address);
         }
         seat.taken = Taken::Address;
@@ -138,7 +153,7 @@ impl Connections {
         }
         seat.taken = Taken::User;
         let mut tenant = self.tenants.entry(seat.tenant.clone()).or_default();
-        if tenant.connections >= self.limits.tenant {
+        if tenant.connections >= self.ceilings.tenant() {
             return Err(Refusal::Tenant);
         }
         tenant.connections += 1;
@@ -172,7 +187,7 @@ impl Connections {
 
     fn grow_user(&self, seat: &Seat) -> bool {
         let mut count = self.users.entry(seat.user.clone()).or_default();
-        if *count as usize >= self.limits.user {
+        if *count as usize >= self.ceilings.user() {
             return false;
         }
         *count += 1;
@@ -276,20 +291,15 @@ mod tests {
     use common::ids::Name;
 
     fn connections(node: usize, tenant: usize, user: usize, address: usize) -> Arc<Connections> {
-        Arc::new(Connections {
-            limits: Limits {
-                node,
-                tenant,
-                user,
-                address,
-            },
-            handshakes: RateLimiter::direct(Quota::per_second(NonZeroU32::MIN)),
-            comeback: Comeback::new(1),
-            total: AtomicUsize::new(0),
-            tenants: DashMap::new(),
-            users: DashMap::default(),
-            addresses: DashMap::new(),
-        })
+        let config = HubConfig {
+            max_connections: node,
+            max_connections_per_tenant: tenant,
+            max_connections_per_user: user,
+            max_connections_per_address: address,
+            handshakes_per_second: 1,
+            ..HubConfig::for_tests()
+        };
+        Arc::new(Connections::new(Arc::new(Ceilings::new(&config)), &config))
     }
 
     #[test]
@@ -333,6 +343,36 @@ mod tests {
         let all = connections(9, 9, 9, 9);
         assert_eq!(all.take_handshake(), Ok(()));
         assert_eq!(all.take_handshake(), Err(Refusal::Rate));
+    }
+
+    #[test]
+    fn s3_13_bounds_that_are_raised_let_in_who_was_refused() {
+        let all = connections(1, 9, 9, 9);
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let tenant = TenantId::new("t").unwrap();
+        let user = TopicKey::user(&tenant, &Name::new("u").unwrap());
+        let _first = all.admit(&tenant, &user, here).unwrap();
+        assert_eq!(all.admit(&tenant, &user, here).unwrap_err(), Refusal::Node);
+        all.take_handshake().unwrap();
+        let mut config = HubConfig {
+            max_connections: 2,
+            handshakes_per_second: 1,
+            ..HubConfig::for_tests()
+        };
+        let raise = |config: &HubConfig| {
+            all.ceilings.set(config);
+            all.take_on(config);
+        };
+        raise(&config);
+        let _second = all.admit(&tenant, &user, here).unwrap();
+        assert_eq!(all.take_handshake(), Err(Refusal::Rate), "the same rate goes on");
+        config.handshakes_per_second = 2;
+        raise(&config);
+        assert_eq!(all.take_handshake(), Ok(()));
+        config.max_connections = 1;
+        raise(&config);
+        assert_eq!(all.total(), 2, "who is in stays");
+        assert_eq!(all.has_room(), Err(Refusal::Node));
     }
 
     #[test]

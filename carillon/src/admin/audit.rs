@@ -24,7 +24,11 @@ pub(super) async fn run(command: AuditCommand, config: &Config, out: &mut impl W
     } = command;
     let micros = |time: jiff::Timestamp| Micros(time.as_microsecond());
     let filter = AuditFilter {
-        tenant: tenant.as_deref().map(TenantId::new).transpose().context("--tenant")?,
+        tenant: tenant
+            .as_deref()
+            .map(TenantId::new)
+            .transpose()
+            .context("--tenant")?,
         action,
         from: from.map(micros),
         to: Some(to.map_or_else(Micros::now, micros)),

@@ -78,6 +78,14 @@ impl Runtime {
         self.0.reloaded.subscribe()
     }
 
+    /// What file and environment say now, as far as it could work.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub(crate) fn config(&self) -> Result<Config, ConfigError> {
+        Config::of(self.0.service, self.layers().all.clone())
+    }
+
     /// Reads the file again. What cannot work is refused, and what held holds on.
     fn reload(&self) {
         let (service, environment) = (self.0.service, self.0.environment.iter().cloned());

@@ -13,7 +13,11 @@ use super::{
     ending::Ending,
     listeners::{Listeners, Site},
 };
-use crate::{config::Config, routes};
+use crate::{
+    config::{Config, Runtime},
+    files::raise_limit,
+    routes,
+};
 
 /// Kept for what comes after the drain.
 const RESERVE: Duration = Duration::from_secs(1);
@@ -22,7 +26,7 @@ const RESERVE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When something cannot be started. Redis that is away is no error: the process waits for it, not ready.
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()> {
     let ending = Ending::begun(&config.server)?;
     let verifier = Verifier::new(&config.auth, config.auth.secret.as_ref())?;
     let listeners = Listeners::bind(&config, false)?;
@@ -41,6 +45,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         receipts: receipts.clone(),
     };
     let hub = start(&config, wiring, &metrics);
+    tokio::spawn(take_on(hub.clone(), runtime.clone()));
 
     let parts = routes::Parts {
         hub: Some(hub.clone()),
@@ -63,6 +68,21 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Bounds of a file that is read again hold at once.
+pub(super) async fn take_on(hub: Hub, runtime: Runtime) {
+    let mut reloaded = runtime.reloaded();
+    while reloaded.changed().await.is_ok() {
+        match runtime.config() {
+            Ok(config) => {
+                raise_limit(config.hub.max_connections);
+                hub.take_on(&config.hub);
+            }
+            // It was good when it was read.
+            Err(error) => tracing::error!(%error, "the bounds of [hub] were not taken on"),
+        }
+    }
 }
 
 /// What a hub stands on beside its settings.

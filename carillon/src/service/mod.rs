@@ -23,7 +23,7 @@ pub(crate) async fn run(service: Service, config: Config, runtime: Runtime) -> a
     tokio::spawn(runtime.clone().watch());
     match service {
         Service::Standalone => Box::pin(standalone::run(config, &runtime)).await,
-        Service::Hub => hub::run(config).await,
+        Service::Hub => hub::run(config, &runtime).await,
         Service::Dispatcher => Box::pin(dispatcher::run(config, &runtime)).await,
     }
 }

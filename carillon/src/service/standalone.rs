@@ -65,6 +65,7 @@ pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()>
         receipts: receipt_sink,
     };
     let hub = node::start(&config, wiring, &metrics);
+    tokio::spawn(node::take_on(hub.clone(), runtime.clone()));
     let running = Running::start(
         &config,
         runtime,

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{
     eventually,
     server::{Home, signal, terminate},
-    socket::{RawSocket, Socket},
+    socket::{RawSocket, Socket, refusal_status},
 };
 
 /// The default deadline of a stop, and some time for a busy machine.
@@ -26,6 +26,37 @@ async fn a_hangup_ends_nothing() {
     .await;
     let ready = server.internal().await.get("/ready", None).await.unwrap();
     assert_eq!(ready.status, 200, "{ready:?}");
+}
+
+/// A file that changes is taken on by itself: what it allows more of, somebody who was refused gets.
+#[tokio::test]
+async fn s3_13_bounds_of_sockets_hold_as_soon_as_the_file_says_so() {
+    let home = Home::new();
+    let file = home.folder().join("carillon.toml");
+    let write =
+        |most: &str| std::fs::write(&file, format!("[hub]\nmax_connections_per_user = {most}\n")).unwrap();
+    write("1");
+    let home = home.set("CARILLON_CONFIG", &file.display());
+    let server = home.start().await;
+    let token = server.token(&["--user", "u1"]).await;
+    let first = Socket::open(home.public, &token).await;
+    assert_eq!(refusal_status(home.public, &token, "").await, 429);
+    write("none at all");
+    eventually("it says what is wrong", DEADLINE, async || {
+        home.log().contains("the configuration is refused").then_some(())
+    })
+    .await;
+    assert_eq!(
+        refusal_status(home.public, &token, "").await,
+        429,
+        "what held holds on"
+    );
+    write("10");
+    eventually("a second one is let in", DEADLINE, async || {
+        (refusal_status(home.public, &token, "").await == 101).then_some(())
+    })
+    .await;
+    drop(first);
 }
 
 #[tokio::test]

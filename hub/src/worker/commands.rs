@@ -147,7 +147,7 @@ impl Worker {
             self.refuse(id, "forbidden_topic", message);
             return None;
         }
-        let max = self.shared.config.max_topics;
+        let max = self.shared.ceilings.topics();
         let key = TopicKey::topic(&who.reader.tenant, name);
         let session = self.session_ref(id)?;
         let joining = session.rare.as_ref().map_or(&[][..], |rare| &rare.joining);

@@ -124,6 +124,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        ceilings::Ceilings,
         config::HubConfig,
         limits::Connections,
         worker::{places::Pending, session::Phase, session::Who},
@@ -154,7 +155,8 @@ mod tests {
             scopes: std::collections::BTreeSet::new(),
             expires_at: 0,
         };
-        let connections = Arc::new(Connections::new(&HubConfig::for_tests()));
+        let config = HubConfig::for_tests();
+        let connections = Arc::new(Connections::new(Arc::new(Ceilings::new(&config)), &config));
         let seat = connections
             .admit(
                 &identity.tenant,

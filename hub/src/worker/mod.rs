@@ -65,6 +65,7 @@ pub(crate) use self::{
     transport::Transport,
 };
 use crate::{
+    ceilings::Ceilings,
     config::{Flush, HubConfig},
     interest::{Asked, Joined, Wish},
     metrics::HubMetrics,
@@ -147,7 +148,9 @@ pub(crate) enum Input {
 /// What all workers of a node share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// As at the start; what can be changed is in `ceilings`.
     pub(crate) config: HubConfig,
+    pub(crate) ceilings: Arc<Ceilings>,
     pub(crate) node: NodeId,
     pub(crate) bus: Bus,
     pub(crate) policies: Policies,

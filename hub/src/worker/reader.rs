@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use super::{Control, Input, SessionId, Shared, Transport, Who};
 use crate::{
+    ceilings::Ceilings,
     receipts::Receipts,
     receive::Wire,
     ws::{Event, Parser},
@@ -38,8 +39,7 @@ pub(crate) struct Feed {
     controls: mpsc::Sender<Control>,
     receipts: Receipts,
     max_message: usize,
-    /// Messages a second that a session may send.
-    rate: f64,
+    ceilings: Arc<Ceilings>,
     began: Instant,
 }
 
@@ -49,9 +49,14 @@ impl Feed {
             controls,
             receipts: shared.receipts.clone(),
             max_message: shared.config.max_message.0,
-            rate: f64::from(shared.config.inbound_per_second),
+            ceilings: Arc::clone(&shared.ceilings),
             began: Instant::now(),
         }
+    }
+
+    /// Messages a second that a session may send.
+    fn rate(&self) -> f64 {
+        f64::from(self.ceilings.inbound())
     }
 
     /// The readers' clock in milliseconds: a small one. It begins again after seven weeks, of which a session that was
@@ -114,7 +119,7 @@ pub(crate) fn spawn(
         wire,
         feed: Arc::clone(feed),
         parser: None,
-        allowance: Allowance::new(feed.rate, feed.now()),
+        allowance: Allowance::new(feed.rate(), feed.now()),
     };
     tokio::spawn(reader.run(early)).abort_handle()
 }
@@ -174,7 +179,7 @@ impl Reader {
         let mut inputs = Vec::new();
         let mut open = true;
         let now = self.feed.now();
-        let rate = self.feed.rate;
+        let rate = self.feed.rate();
         let allowance = &mut self.allowance;
         let mut parser = self.parser.take().map_or_else(
             || Parser::new(self.feed.max_message).with_deflate(self.wire == Wire::Deflate),

@@ -308,7 +308,11 @@ async fn s4_10_the_first_key_of_a_standalone_server_needs_no_token() {
     assert!(read, "{errors}");
     let entry: Value = serde_json::from_str(&log).unwrap();
     assert_eq!(
-        (&entry["action"], &entry["who"]["credential"], &entry["object"]["id"]),
+        (
+            &entry["action"],
+            &entry["who"]["credential"],
+            &entry["object"]["id"]
+        ),
         (&json!("key.create"), &json!("command"), &json!(id(&key)))
     );
     let (read, none, _) = run(&["audit", "export", "--to", "2020-01-01T00:00:00Z"]).await;
@@ -335,7 +339,12 @@ async fn s4_10_the_first_key_of_a_standalone_server_needs_no_token() {
     let (_, next, _) = run(&["keys", "rotate", id(&key), "--overlap", "0s"]).await;
     assert!(next.starts_with(&format!("ck_{}_", id(&key))) && next != key);
     assert!(run(&["keys", "revoke", id(&key)]).await.0);
-    assert!(run(&["keys", "list", "--state", "revoked"]).await.1.contains(id(&key)));
+    assert!(
+        run(&["keys", "list", "--state", "revoked"])
+            .await
+            .1
+            .contains(id(&key))
+    );
     // Nothing of a key is in the log.
     assert!(!home.log().contains(key.rsplit('_').next().unwrap()));
 }

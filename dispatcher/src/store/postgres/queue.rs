@@ -90,49 +90,40 @@ ON CONFLICT (delivery_id, number) DO NOTHING
 RETURNING delivery_id, token";
 
 /// Takes `[delivery, token, state, due_at, reason]`. What was withdrawn meanwhile is not tried again: `STOP_PENDING`
-/// leaves its mark in the row. What ends goes at once; what is to be tried again is locked first, to see that mark.
+/// leaves its mark in the row.
 pub(in crate::store) const SETTLE: &str = concat!(
     "
-WITH s AS MATERIALIZED (
-  SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
-    AS s (id, token, state, due_at, reason) ORDER BY id
-), held AS MATERIALIZED (
+WITH held AS MATERIALIZED (
   SELECT d.id, s.reason, coalesce(s.due_at, d.due_at) AS due_at,
     CASE WHEN s.state = 'pending' AND (coalesce(d.reason, '') IN ('withdrawn', 'cancelled') OR EXISTS
       (SELECT 1 FROM notifications n WHERE n.id = d.notification_id
         AND (n.withdrawn = 1 OR n.cancelled_at IS NOT NULL)))
       THEN 'cancelled' ELSE s.state END AS state
-  FROM (SELECT * FROM s WHERE s.state NOT IN ",
-    terminal!(),
-    ") s
+  FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
+    AS s (id, token, state, due_at, reason) ORDER BY id) s
   CROSS JOIN LATERAL (SELECT d.id, d.notification_id, d.reason, d.due_at FROM deliveries d
     WHERE d.id = s.id AND d.token = s.token AND d.state = 'running' FOR UPDATE) d
 ), again AS (
   UPDATE deliveries d SET state = held.state, due_at = held.due_at, reason = held.reason, lease_until = NULL,
     worker = NULL, updated_at = $6::bigint
   FROM held WHERE d.id = held.id
-    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state <> 'cancelled'
-  RETURNING d.id, d.token, d.tenant, d.state
-), stopped AS (
-  DELETE FROM deliveries d USING held WHERE d.id = held.id
-    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state = 'cancelled'
-  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, held.state, held.reason,
-    held.due_at, d.token, d.max_attempts
-), gone AS (
-  DELETE FROM deliveries d USING s WHERE d.id = s.id AND d.token = s.token AND d.state = 'running'
-    AND d.id = ANY (ARRAY(SELECT e.id FROM s e WHERE e.state IN ",
-    terminal!(),
-    ")) AND s.state IN ",
+    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state NOT IN ",
     terminal!(),
     "
-  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, s.state, s.reason,
-    coalesce(s.due_at, d.due_at) AS due_at, d.token, d.max_attempts
+  RETURNING d.id, d.token, d.tenant, d.state
+), gone AS (
+  DELETE FROM deliveries d USING held WHERE d.id = held.id
+    AND d.id = ANY (ARRAY(SELECT h.id FROM held h)) AND held.state IN ",
+    terminal!(),
+    "
+  RETURNING d.id, d.notification_id, d.tenant, d.channel, d.\"user\", d.address, d.lane, held.state, held.reason,
+    held.due_at, d.token, d.max_attempts
 ), ended AS (
   INSERT INTO delivery_history (",
     columns!(),
     ")
-  SELECT id, notification_id, tenant, channel, \"user\", address, lane, state, reason, due_at, NULL::bigint, token,
-    max_attempts, NULL, $6::bigint FROM (SELECT * FROM gone UNION ALL SELECT * FROM stopped) g
+  SELECT id, notification_id, tenant, channel, \"user\", address, lane, state, reason, due_at, NULL, token, max_attempts,
+    NULL, $6::bigint FROM gone
   RETURNING id, token, tenant, state
 )
 SELECT id, token, tenant, state FROM again UNION ALL SELECT id, token, tenant, state FROM ended"

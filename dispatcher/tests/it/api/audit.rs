@@ -140,7 +140,11 @@ async fn s4_10_every_change_is_on_record_and_shows_no_text_and_no_address() {
     assert_eq!(put["before"]["language"], "en");
     let rule = entries(&api, &auditor(), "action=rule.delete").await.remove(0);
     assert_eq!(
-        (&rule["before"]["when"], &rule["before"]["notification"]["user_id"], &rule["after"]),
+        (
+            &rule["before"]["when"],
+            &rule["before"]["notification"]["user_id"],
+            &rule["after"]
+        ),
         (&json!("amount > 1000"), &json!("{{ owner }}"), &Value::Null)
     );
     let by_id = format!("object=template&object_id={}", template["id"].as_str().unwrap());

@@ -46,7 +46,7 @@ async fn enter(hub: &Hub, parts: &Parts) -> Result<Entered, Refused> {
         asked.check(
             &admitted.identity,
             &shared.public_topics,
-            shared.config.max_topics,
+            shared.ceilings.topics(),
         )?;
         Ok(asked)
     });

@@ -1,6 +1,10 @@
 //! `POST /api/v1/commands`: what a client without a socket says of messages.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::extract::State;
 use common::{
@@ -26,21 +30,36 @@ const KEPT: usize = 10_000;
 
 /// What a user may say by requests: as much as by a socket.
 #[derive(Debug)]
-pub(crate) struct Allowances(DefaultKeyedRateLimiter<TopicKey>);
+pub(crate) struct Allowances(RwLock<(u32, DefaultKeyedRateLimiter<TopicKey>)>);
+
+fn limiter(per_second: u32) -> (u32, DefaultKeyedRateLimiter<TopicKey>) {
+    let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+    let burst = rate.saturating_add(rate.get());
+    let quota = Quota::per_second(rate).allow_burst(burst);
+    (per_second, RateLimiter::keyed(quota))
+}
 
 impl Allowances {
     pub(crate) fn new(config: &HubConfig) -> Self {
-        let rate = NonZeroU32::new(config.inbound_per_second).unwrap_or(NonZeroU32::MIN);
-        let burst = rate.saturating_add(rate.get());
-        Self(RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst)))
+        Self(RwLock::new(limiter(config.inbound_per_second)))
+    }
+
+    /// Takes on another rate, by which all begin anew.
+    pub(crate) fn take_on(&self, config: &HubConfig) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != config.inbound_per_second {
+            *known = limiter(config.inbound_per_second);
+        }
     }
 
     /// Takes one; else when to come back.
     fn take(&self, user: &TopicKey) -> Result<(), Duration> {
-        if self.0.len() > KEPT {
-            self.0.retain_recent();
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let allowances = &known.1;
+        if allowances.len() > KEPT {
+            allowances.retain_recent();
         }
-        self.0
+        allowances
             .check_key(user)
             .map_err(|until| until.wait_time_from(DefaultClock::default().now()))
     }
