@@ -49,9 +49,11 @@ pub(crate) fn cursor(text: &str) -> Result<Cursor, Problem> {
     })
 }
 
-/// What happened after a cursor, of the wanted kinds; waits where nothing has. The reader has been touched.
+/// What happened after a cursor, of the wanted kinds; waits where nothing has, for as long as the caller's credential is good.
+/// The reader has been touched.
 pub(crate) async fn wait_for(
     state: &ApiState,
+    caller: &Caller,
     reader: &ReaderKeys,
     after: &Cursor,
     wait: Wait,
@@ -84,6 +86,7 @@ pub(crate) async fn wait_for(
             () = watch.changed() => after = found.cursor,
             () = tokio::time::sleep_until(deadline) => return Ok(found),
             () = state.closing.cancelled() => return Ok(found),
+            ended = state.credentials.ended(caller) => return Err(ended.into()),
         }
     }
 }
@@ -204,6 +207,7 @@ pub(crate) async fn changes(
         Some(after) => {
             wait_for(
                 &state,
+                &caller,
                 &reader,
                 after,
                 Wait::from_query(query.wait),

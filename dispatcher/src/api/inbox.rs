@@ -94,6 +94,7 @@ pub(crate) async fn list(
         let wait = feed::Wait::from_query(query.wait);
         let changes = feed::wait_for(
             &state,
+            &caller,
             &reader,
             &after,
             wait,

@@ -168,7 +168,15 @@ impl Watch {
             deadline.saturating_duration_since(Instant::now())
         });
         let wait = Wait::at_most(self.heartbeat.min(credential).min(deadline));
-        let work = wait_for(&self.state, &self.reader, &self.after, wait, BATCH, |_| true);
+        let work = wait_for(
+            &self.state,
+            &self.caller,
+            &self.reader,
+            &self.after,
+            wait,
+            BATCH,
+            |_| true,
+        );
         let found = within(&self.state, Needs::ReadsPrimary, Box::pin(work)).await?;
         found.map_err(|problem| {
             if problem.status == StatusCode::GONE {

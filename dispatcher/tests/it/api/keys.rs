@@ -89,6 +89,24 @@ async fn s4_10_a_key_is_shown_once_calls_with_its_scopes_and_says_when_it_was_us
 }
 
 #[tokio::test]
+async fn s4_10_who_waits_by_a_key_is_told_when_it_is_revoked() {
+    let api = Api::new().await;
+    let reads = json!({ "name": "reader", "scopes": ["notifications:write"] });
+    let key = made(&api, &admin(), &reads).await;
+    let who = Who::showing(text(&key));
+    let now = api.get(&who, "/api/v1/inbox/changes").await.expect(200);
+    let cursor = now["cursor"].as_str().unwrap();
+    let waiting = format!("/api/v1/inbox/changes?after={cursor}&wait=60");
+    let polled = async { api.get(&who, &waiting).await.problem() };
+    let revoked = async { api.delete(&admin(), &path(&key)).await.expect(200) };
+    let both = async { tokio::join!(polled, revoked) };
+    let (told, _) = tokio::time::timeout(Duration::from_secs(10), both)
+        .await
+        .expect("the poll ends with its key, not with its time");
+    assert_eq!((told.0, told.1.as_str()), (401, "key_revoked"));
+}
+
+#[tokio::test]
 async fn s4_10_a_revoked_key_stops_within_a_second() {
     let api = Api::new().await;
     let key = made(
