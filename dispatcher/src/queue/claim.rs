@@ -34,6 +34,8 @@ const LONG_PAUSE: Duration = Duration::from_millis(250);
 /// The least time between two questions to the store about what is due next. What is made or put off tells the queue itself,
 /// and under load the loop rests whenever a room is full.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
+/// The same while what is due waits for room or for a worker, which free places tell the queue of.
+const FULL_ASK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A room with its shares and what is known of its lanes.
 struct Lanes {
@@ -325,7 +327,9 @@ async fn make_visible(context: &Context, now: Micros) -> Result<bool, StoreError
                 context.wake.note_visible(now);
             }
             if let Some(next) = next_due(context).await {
-                context.wake.note_visible(next.max(now.plus(SHORT_PAUSE)));
+                // What is due and was not found here waits for a worker.
+                let least = if next <= now { FULL_ASK_PAUSE } else { SHORT_PAUSE };
+                context.wake.note_visible(next.max(now.plus(least)));
             }
             Ok(!ids.is_empty())
         }
@@ -346,7 +350,12 @@ async fn next_due(context: &Context) -> Option<Micros> {
 /// Waits for something to do. How often in a row that was in vain, though something is due.
 async fn rest(context: &Context, rooms: &[Lanes], in_vain: u32, asked: &mut Option<Instant>) -> u32 {
     let poll = context.config.poll.0;
-    let again = asked.map_or(Duration::ZERO, |at| ASK_PAUSE.saturating_sub(at.elapsed()));
+    // What is due and finds no room waits for room, not for time.
+    let full = rooms
+        .iter()
+        .any(|lanes| lanes.room.running().iter().sum::<usize>() >= lanes.room.capacity);
+    let pause_to_ask = if full { FULL_ASK_PAUSE } else { ASK_PAUSE };
+    let again = asked.map_or(Duration::ZERO, |at| pause_to_ask.saturating_sub(at.elapsed()));
     if !again.is_zero() {
         let known = context.wake.next_look().0.saturating_sub(Micros::now().0).max(0);
         let known = Duration::from_micros(u64::try_from(known).unwrap_or_default());
@@ -359,7 +368,7 @@ async fn rest(context: &Context, rooms: &[Lanes], in_vain: u32, asked: &mut Opti
     let now = Micros::now();
     if let Some(next) = next {
         context.wake.note_due(next);
-        if next <= now {
+        if next <= now && !full {
             // No delivery was found that is due: it may be a notification that has yet to become visible, or a job.
             context.wake.note_visible(now);
             context.wake.jobs();
@@ -367,10 +376,6 @@ async fn rest(context: &Context, rooms: &[Lanes], in_vain: u32, asked: &mut Opti
     }
     let until = context.wake.next_look().0.saturating_sub(now.0).max(0);
     let until = Duration::from_micros(u64::try_from(until).unwrap_or_default());
-    // What is due and finds no room waits for room, not for time.
-    let full = rooms
-        .iter()
-        .any(|lanes| lanes.room.running().iter().sum::<usize>() >= lanes.room.capacity);
     let least = if full && until.is_zero() {
         poll
     } else {

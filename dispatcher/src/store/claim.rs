@@ -45,11 +45,15 @@ pub(super) async fn flows(conn: &mut Access<'_>, request: &ClaimRequest) -> Resu
         some => some.iter().map(|channel| channel.as_str()).collect(),
     };
     let after = request.rules.after.as_ref().map_or("", TenantId::as_str);
-    let mut rows = look(conn, request, &channels, after).await?;
-    if !after.is_empty() && rows.len() < MOST_FLOWS as usize {
-        let first = look(conn, request, &channels, "").await?;
+    let mut rows = look(conn, request, &channels, "").await?;
+    if rows.len() < MOST_FLOWS as usize {
+        // Those behind come first, each part in its order.
+        rows.sort_by_key(|(_, tenant)| tenant.as_str() <= after);
+    } else if !after.is_empty() {
+        let first = std::mem::replace(&mut rows, look(conn, request, &channels, after).await?);
         let known: HashSet<(String, String)> = rows.iter().cloned().collect();
-        rows.extend(first.into_iter().filter(|row| !known.contains(row)));
+        let room = MOST_FLOWS as usize - rows.len();
+        rows.extend(first.into_iter().filter(|row| !known.contains(row)).take(room));
     }
     rows.into_iter()
         .map(|(channel, tenant)| {
