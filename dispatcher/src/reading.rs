@@ -38,6 +38,7 @@ pub(crate) struct KafkaHealth {
 
 impl ReadingStatus {
     /// Notes what was seen.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "nothing else is read"))]
     pub(crate) fn note(&self, seen: Reading) {
         *self.seen() = Some(seen);
     }

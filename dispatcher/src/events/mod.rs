@@ -9,9 +9,11 @@ mod read;
 /// The type of an event whose data is the notification itself, for which no rule is asked.
 pub(crate) const NOTIFICATION: &str = "carillon.notification";
 
+#[cfg(feature = "kafka")]
+pub(crate) use self::read::message;
 pub(crate) use self::{
     builtin::builtin,
     compiled::{InvalidRule, Rule, RuleFailed},
     context::variables,
-    read::{message, value},
+    read::value,
 };

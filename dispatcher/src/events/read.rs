@@ -36,6 +36,10 @@ fn unreadable(code: &'static str, detail: impl Into<String>) -> Unreadable {
 ///
 /// # Errors
 /// [`Unreadable`].
+#[cfg_attr(
+    not(any(test, feature = "kafka")),
+    expect(dead_code, reason = "only topics have messages")
+)]
 pub(crate) fn message<'a>(
     payload: &[u8],
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
