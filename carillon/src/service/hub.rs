@@ -73,6 +73,10 @@ pub(super) async fn run(config: Config, runtime: &Runtime) -> anyhow::Result<()>
 /// Bounds of a file that is read again hold at once.
 pub(super) async fn take_on(hub: Hub, runtime: Runtime) {
     let mut reloaded = runtime.reloaded();
+    // A file that was taken on while the hub was being made.
+    if *reloaded.borrow() > 0 {
+        reloaded.mark_changed();
+    }
     while reloaded.changed().await.is_ok() {
         match runtime.config() {
             Ok(config) => {

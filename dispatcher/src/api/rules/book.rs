@@ -31,27 +31,21 @@ struct Kept {
     rules: Rules,
     /// How often rules had been changed when they began to be read.
     revision: i64,
-    configured: Arc<Configured>,
-}
-
-/// The rules that every tenant has.
-struct Configured {
-    /// The settings of which they were made, or of others that say the same of rules.
-    settings: Arc<Effective>,
-    rules: Vec<Arc<Rule>>,
+    configured: Rules,
 }
 
 /// The rules of every tenant. Read again when somebody changed rules, here or elsewhere, and when settings say others.
 pub(crate) struct Book {
     base: Environment<'static>,
-    configured: Mutex<Arc<Configured>>,
+    /// The rules that every tenant has, and the settings that say so.
+    configured: Mutex<(Arc<Effective>, Rules)>,
     kept: Mutex<HashMap<TenantId, Kept>>,
 }
 
 impl fmt::Debug for Book {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Book")
-            .field("configured", &locked(&self.configured).rules.len())
+            .field("configured", &locked(&self.configured).1.len())
             .finish_non_exhaustive()
     }
 }
@@ -63,20 +57,22 @@ impl Book {
         let rules = compile_all(&base, &settings.config.rules);
         Self {
             base,
-            configured: Mutex::new(Arc::new(Configured { settings, rules })),
+            configured: Mutex::new((settings, rules)),
             kept: Mutex::default(),
         }
     }
 
     /// The rules that every tenant has now.
-    fn configured(&self, service: &Service) -> Arc<Configured> {
+    fn configured(&self, service: &Service) -> Rules {
         let settings = service.settings().current();
         let mut known = locked(&self.configured);
-        if !Arc::ptr_eq(&known.settings, &settings) && known.settings.config.rules != settings.config.rules {
-            let rules = compile_all(&self.base, &settings.config.rules);
-            *known = Arc::new(Configured { settings, rules });
+        if !Arc::ptr_eq(&known.0, &settings) {
+            if known.0.config.rules != settings.config.rules {
+                known.1 = compile_all(&self.base, &settings.config.rules);
+            }
+            known.0 = settings;
         }
-        Arc::clone(&known)
+        Arc::clone(&known.1)
     }
 
     /// Checks and compiles a rule that is to be kept, or tried.
@@ -103,7 +99,7 @@ impl Book {
         let configured = self.configured(service);
         let known = locked(&self.kept).get(tenant).cloned();
         let own = service.read(service.store().rules(tenant)).await?;
-        let rules = self.compiled(&configured.rules, own, known.as_ref().map(|known| &known.rules));
+        let rules = self.compiled(&configured, own, known.as_ref().map(|known| &known.rules));
         let kept = Kept {
             rules: Arc::clone(&rules),
             revision,
@@ -145,7 +141,7 @@ impl Book {
 }
 
 /// The rules of a configuration that was checked; one that is not sound is left out.
-fn compile_all(base: &Environment<'static>, config: &RulesConfig) -> Vec<Arc<Rule>> {
+fn compile_all(base: &Environment<'static>, config: &RulesConfig) -> Rules {
     let builtin = if config.builtin { builtin() } else { Vec::new() };
     let mut rules: Vec<Arc<Rule>> = Vec::new();
     for rule in builtin.into_iter().chain(config.rules()) {
@@ -157,7 +153,7 @@ fn compile_all(base: &Environment<'static>, config: &RulesConfig) -> Vec<Arc<Rul
             Err(error) => tracing::error!(%error, "a rule of the configuration is left out"),
         }
     }
-    rules
+    rules.into()
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
